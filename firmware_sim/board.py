@@ -1,0 +1,138 @@
+"""A whole board: implements `hwloop.board.Board` on simulated lines, ports and buses.
+
+It plugs in below the parsing. The chip writes lgpio's own 16-byte reports into a FIFO, which the same
+`hwloop.boards.lgpio` decodes that reads the real ones; ports are kernel pseudo-terminals; buses answer smbus2's ioctls.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from firmware_sim import wiring as wirings
+from firmware_sim.bus import Bus
+from firmware_sim.pins import Chip, Lgpio
+from firmware_sim.timeline import Timeline
+from firmware_sim.uart import Port
+from hwloop.board import Bias, Board, Drive, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.boards.lgpio import LgpioChip
+from hwloop.errors import HardwareError
+
+if TYPE_CHECKING:
+    from smbus2 import SMBus
+
+HEADER_LINES = 54
+"""Lines of the simulated chip: what a Pi's SoC has; 0 to 27 are on the header."""
+
+
+class SimBoard(Board):
+    """A simulated board.
+
+    Parameters:
+        wiring: a board file's path, a mapping of the same shape, or None for bare pins, no port and an empty bus 1.
+
+    Attributes:
+        timeline: its time, its thread and its lock.
+        chip: its lines, to drive and inspect: `board.chip.line(17)`.
+        lgpio: a module-shaped object with lgpio's functions and constants, over `chip`.
+        devices: what is on it, in the order of the board file.
+    """
+
+    def __init__(self, wiring: str | os.PathLike[str] | Mapping[str, object] | None = None) -> None:
+        if wiring is None:
+            checked = wirings.parse({})
+        elif isinstance(wiring, Mapping):
+            checked = wirings.parse(wiring)
+        else:
+            checked = wirings.load(wiring)
+        self.label = checked.label
+        self.directory = checked.directory
+        self.timeline = Timeline()
+        self.chip = Chip(self.timeline, label="simulated-gpio", lines=HEADER_LINES)
+        self.lgpio = Lgpio(self.chip)
+        self._lines = LgpioChip(self.lgpio, number=0, workdir=self.lgpio.directory)
+        self.ports: dict[str, Port] = {}
+        self.buses: dict[int, Bus] = {1: Bus(1, self.timeline)}
+        self._users: dict[int, str] = {}
+        self._closed = False
+        self.devices: list[wirings.Device] = []
+        try:
+            for device in checked.devices:
+                device.attach(self)
+                self.devices.append(device)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def default(cls) -> SimBoard:
+        """The board that the name "sim" stands for: one of each simulated device (default_board.toml)."""
+        return cls(Path(__file__).with_name("default_board.toml"))
+
+    # For devices, when they attach.
+
+    def use_line(self, line: int, user: str) -> None:
+        """Note that `user` is wired to `line`. Raises `WiringError` if there is no such line, or it is taken."""
+        if not 0 <= line < HEADER_LINES:
+            raise wirings.WiringError(f"{user}: line {line} is not on the board; lines are 0 to {HEADER_LINES - 1}")
+        if line in self._users:
+            raise wirings.WiringError(f"{user}: line {line} is used already, by {self._users[line]}")
+        self._users[line] = user
+
+    def add_port(self, name: str) -> Port:
+        """A new simulated serial port that programs open as `name`. Raises `WiringError` if there is one."""
+        if name in self.ports:
+            raise wirings.WiringError(f"port {name} is used already")
+        port = self.ports[name] = Port(name, self.timeline)
+        return port
+
+    def bus(self, number: int) -> Bus:
+        """I2C bus `number`, made when first asked for."""
+        if number not in self.buses:
+            self.buses[number] = Bus(number, self.timeline)
+        return self.buses[number]
+
+    # The seam.
+
+    def open_edges(
+        self,
+        lines: Sequence[LineName],
+        *,
+        edges: EdgeKind,
+        bias: Bias,
+        active_low: bool,
+        debounce: float,
+        consumer: str,
+    ) -> EdgeStream:
+        return self._lines.open_edges(
+            lines, edges=edges, bias=bias, active_low=active_low, debounce=debounce, consumer=consumer
+        )
+
+    def open_output(self, line: LineName, *, initial: int, drive: Drive, active_low: bool, consumer: str) -> OutputLine:
+        return self._lines.open_output(line, initial=initial, drive=drive, active_low=active_low, consumer=consumer)
+
+    def serial_port(self, port: str) -> str:
+        if port not in self.ports:
+            known = ", ".join(sorted(self.ports)) or "none"
+            raise HardwareError(port, "no such port on the simulated board", f"its ports are: {known}")
+        return self.ports[port].path
+
+    def open_bus(self, bus: int) -> SMBus:
+        if bus not in self.buses:
+            known = ", ".join(map(str, sorted(self.buses)))
+            raise HardwareError(f"/dev/i2c-{bus}", "no such bus on the simulated board", f"its buses are: {known}")
+        return self.buses[bus].open()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self.timeline.stop()
+        self._lines.close()
+        self.lgpio.close()
+        for port in self.ports.values():
+            port.close()
+        for bus in self.buses.values():
+            bus.close()

@@ -1,0 +1,149 @@
+"""The time of the simulated board: what happens when, and the one thread on which it happens.
+
+Real hardware goes on while the program computes, so the board must not depend on the program's event loop: buttons
+bounce, a GPS talks and a slave answers from a thread of their own. `Timeline` is that thread, and the board's one
+lock: whatever touches the state of lines, ports or devices holds `lock`, be it the firmware thread, the program
+driving a pin, or an I2C worker thread. Nothing starts until the first thing is scheduled.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import selectors
+import threading
+import time
+from collections.abc import Callable
+
+logger = logging.getLogger("firmware_sim")
+
+
+class Event:
+    """Something that will happen; `cancel()` prevents it."""
+
+    __slots__ = ("action", "when_ns")
+
+    def __init__(self, when_ns: int, action: Callable[[], object]) -> None:
+        self.when_ns = when_ns
+        self.action: Callable[[], object] | None = action
+
+    def cancel(self) -> None:
+        self.action = None
+
+
+class Timeline:
+    """Actions in order of their time (nanoseconds, CLOCK_MONOTONIC), equal times first come first served."""
+
+    def __init__(self, time_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.lock = threading.RLock()
+        self.now_ns = time_ns
+        self._heap: list[tuple[int, int, Event]] = []
+        self._sequence = itertools.count()
+        self._readers: dict[int, Callable[[], object]] = {}
+        self._selector: selectors.BaseSelector | None = None
+        self._wake_fd = -1
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def at(self, when_ns: int, action: Callable[[], object]) -> Event:
+        """Run `action()` at `when_ns`, with the lock held."""
+        event = Event(when_ns, action)
+        with self.lock:
+            heapq.heappush(self._heap, (when_ns, next(self._sequence), event))
+            if self._heap[0][2] is event:
+                self._wake()
+        return event
+
+    def after(self, seconds: float, action: Callable[[], object]) -> Event:
+        """Run `action()` so many seconds from now."""
+        return self.at(self.now_ns() + round(seconds * 1e9), action)
+
+    def add_reader(self, fd: int, action: Callable[[], object]) -> None:
+        """Run `action()`, with the lock held, whenever `fd` is readable."""
+        with self.lock:
+            self._readers[fd] = action
+            self._wake()
+            assert self._selector is not None
+            self._selector.register(fd, selectors.EVENT_READ)
+
+    def remove_reader(self, fd: int) -> None:
+        """Stop watching `fd`. Harmless if it is not watched."""
+        with self.lock:
+            if self._readers.pop(fd, None) is not None and self._selector is not None:
+                self._selector.unregister(fd)
+
+    def next_ns(self) -> int | None:
+        """When the next thing happens; None if nothing is due ever."""
+        with self.lock:
+            while self._heap and self._heap[0][2].action is None:
+                heapq.heappop(self._heap)
+            return self._heap[0][0] if self._heap else None
+
+    def run_due(self) -> None:
+        """Run all that is due by now, in order."""
+        with self.lock:
+            while (when_ns := self.next_ns()) is not None and when_ns <= self.now_ns():
+                action = heapq.heappop(self._heap)[2].action
+                assert action is not None
+                self._run(action)
+
+    def stop(self) -> None:
+        """End the firmware thread and forget what was scheduled. Harmless when repeated."""
+        with self.lock:
+            self._stopping = True
+            self._heap.clear()
+            thread = self._thread
+            if thread is not None:
+                os.eventfd_write(self._wake_fd, 1)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        with self.lock:
+            self._thread = None
+            if self._selector is not None:
+                self._selector.close()
+                self._selector = None
+                os.close(self._wake_fd)
+            self._readers.clear()
+
+    def _wake(self) -> None:
+        """Have the thread look again; start it if it is not there. The lock is held."""
+        if self._stopping:
+            return
+        if self._thread is None:
+            self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._selector = selectors.DefaultSelector()
+            self._selector.register(self._wake_fd, selectors.EVENT_READ)
+            self._thread = threading.Thread(target=self._main, name="firmware", daemon=True)
+            self._thread.start()
+        elif self._thread is not threading.current_thread():
+            os.eventfd_write(self._wake_fd, 1)
+
+    def _main(self) -> None:
+        selector = self._selector
+        assert selector is not None
+        while not self._stopping:
+            when_ns = self.next_ns()
+            left = None if when_ns is None else max(0, when_ns - self.now_ns())
+            # epoll rounds up to whole milliseconds, which would blur the bounce of a button: wait for the whole
+            # milliseconds there and sleep through the rest.
+            ready = selector.select(None if left is None else left // 1_000_000 / 1e3)
+            if not ready and left is not None and when_ns is not None:
+                time.sleep(max(0, min(when_ns - self.now_ns(), 1_000_000)) / 1e9)
+            for key, _ in ready:
+                if key.fd == self._wake_fd:
+                    os.eventfd_read(self._wake_fd)
+                    continue
+                with self.lock:
+                    action = self._readers.get(key.fd)
+                    if action is not None:
+                        self._run(action)
+            self.run_due()
+
+    def _run(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except Exception:
+            # A fault in one simulated device must not stop the others.
+            logger.exception("simulated device failed in %r", action)

@@ -1,0 +1,193 @@
+"""The seam: the few operations that hardware must offer, and which board is in use.
+
+Sources (`hwloop.sources`) speak to a `Board` and never to a library or a device. There are two: real Linux devices
+(`hwloop.boards.linux`) and the simulated board (`firmware_sim`). The simulated one plugs in *below* the parsing: it
+writes the records that lgpio writes, opens kernel pseudo-terminals and answers smbus2's ioctls, so the code a test
+exercises is the code that runs on the Pi.
+
+Neither board is imported until a source asks for one: importing hwloop touches no hardware.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import contextvars
+import importlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+from hwloop.errors import HardwareError
+
+if TYPE_CHECKING:
+    from smbus2 import SMBus
+
+EdgeKind = Literal["rising", "falling", "both"]
+Bias = Literal["as-is", "up", "down", "none"]
+Drive = Literal["push-pull", "open-drain", "open-source"]
+LineName = int | str
+"""A line as the user names it: the BCM number (17) or the kernel's line name ("GPIO17")."""
+
+
+class Edge(NamedTuple):
+    """One change of one line."""
+
+    line: LineName
+    """The line, as it was named when it was asked for."""
+    value: int
+    """Logical level after the edge: 1 is active (for an active-low line that is electrically low)."""
+    timestamp_ns: int
+    """When the kernel saw it: nanoseconds, CLOCK_MONOTONIC, the clock of `loop.time()`."""
+    received_ns: int
+    """When the loop read it; same clock."""
+    lost: int
+    """Edges of this line known to be lost between the previous delivered edge and this one."""
+
+
+class EdgeStream(ABC):
+    """Edges of one or more lines: a file descriptor and its decoder."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """The descriptor that is readable when edges wait."""
+
+    @abstractmethod
+    def read(self) -> list[Edge]:
+        """All edges that wait now, oldest first; empty if there are none. Never blocks.
+
+        Raises `HardwareError` when the device is gone.
+        """
+
+    @abstractmethod
+    def level(self, line: LineName) -> int:
+        """The line's logical level now: 0 or 1."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the lines back. Harmless when repeated."""
+
+
+class OutputLine(ABC):
+    """One line driven by us."""
+
+    @abstractmethod
+    def set(self, value: int) -> None:
+        """Drive the line to a logical level, 0 or 1."""
+
+    @abstractmethod
+    def get(self) -> int:
+        """The line's logical level now."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the line back; the level it keeps is the last one set where the chip allows. Repeatable."""
+
+
+class Board(ABC):
+    """A computer with pins, ports and buses. Lines are shared by nobody: a second claim is a `HardwareError`."""
+
+    label: str
+    """What board this is, for people: "Raspberry Pi 5 Model B Rev 1.0", "simulated board"."""
+
+    @abstractmethod
+    def open_edges(
+        self,
+        lines: Sequence[LineName],
+        *,
+        edges: EdgeKind,
+        bias: Bias,
+        active_low: bool,
+        debounce: float,
+        consumer: str,
+    ) -> EdgeStream:
+        """Claim `lines` as inputs and report their edges. `debounce` in seconds (0: none)."""
+
+    @abstractmethod
+    def open_output(self, line: LineName, *, initial: int, drive: Drive, active_low: bool, consumer: str) -> OutputLine:
+        """Claim `line` as an output at logical level `initial`."""
+
+    @abstractmethod
+    def serial_port(self, port: str) -> str:
+        """The path to open for the port that the program calls `port`."""
+
+    @abstractmethod
+    def open_bus(self, bus: int) -> SMBus:
+        """An smbus2 `SMBus` on I2C bus number `bus`."""
+
+    def close(self) -> None:
+        """Release all that the board itself holds (not its streams and lines). Harmless when repeated."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+_current: contextvars.ContextVar[Board | None] = contextvars.ContextVar("hwloop.board", default=None)
+_default: Board | None = None
+
+
+def open_board(name: str = "") -> Board:
+    """The board called `name`: "auto", "linux", "sim", or the path of a board file (TOML) for the simulated one.
+
+    An empty name takes HWLOOP_BOARD from the environment, or else "auto": the real board where a GPIO chip is
+    present. Raises `HardwareError` when there is none, `ValueError` when the name means nothing.
+    """
+    name = name or os.environ.get("HWLOOP_BOARD", "") or "auto"
+    if name == "auto":
+        if not has_gpiochip():
+            raise HardwareError(
+                "/dev/gpiochip*",
+                "no GPIO chip on this machine",
+                "on a desktop use the simulated board: HWLOOP_BOARD=sim, board='sim' or --board sim",
+            )
+        name = "linux"
+    board: Board
+    if name == "linux":
+        board = _board_class("hwloop.boards.linux", "LinuxBoard")()
+        return board
+    if name == "sim":
+        board = _board_class("firmware_sim.board", "SimBoard").default()
+        return board
+    if name.endswith(".toml") or os.sep in name:
+        board = _board_class("firmware_sim.board", "SimBoard")(name)
+        return board
+    raise ValueError(f"unknown board {name!r}: use auto, linux, sim, or the path of a board file ending in .toml")
+
+
+def has_gpiochip() -> bool:
+    """Whether the kernel offers a GPIO character device."""
+    try:
+        return any(entry.startswith("gpiochip") for entry in os.listdir("/dev"))
+    except OSError:
+        return False
+
+
+def current() -> Board:
+    """The board in use here: the innermost `use()`, else one opened as `open_board()` says and kept."""
+    global _default
+    board = _current.get()
+    if board is None:
+        if _default is None:
+            _default = open_board()
+            atexit.register(_default.close)
+        board = _default
+    return board
+
+
+@contextlib.contextmanager
+def use(board: Board) -> Iterator[Board]:
+    """Make `board` the one in use for this block and for the tasks it starts. The caller closes it."""
+    token = _current.set(board)
+    try:
+        yield board
+    finally:
+        _current.reset(token)
+
+
+def _board_class(module: str, name: str) -> Any:
+    """A board's class, named rather than imported: boards are on the far side of the seam, with packages of their own."""
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,7 @@
+"""Sources: GPIO lines, serial ports, I2C buses, and the base for one's own. Nothing here imports a hardware package."""
+
+from __future__ import annotations
+
+from hwloop.sources.base import Backoff, Source, WhenFull
+
+__all__ = ["Backoff", "Source", "WhenFull"]

@@ -1,0 +1,90 @@
+"""Counters and latency histograms, cheap enough to stay on in production.
+
+A histogram has logarithmic buckets (eight to an octave, so a quantile is right to a sixteenth of itself) and a
+fixed size however long it runs; recording a value is one `bit_length`, a shift and an increment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_SUB_BITS = 3
+_SUB = 1 << _SUB_BITS
+_BUCKETS = (64 - _SUB_BITS + 1) * _SUB
+
+
+class Histogram:
+    """Durations in nanoseconds, in buckets an eighth of an octave wide."""
+
+    __slots__ = ("_counts", "count", "max", "min", "total")
+
+    def __init__(self) -> None:
+        self._counts = [0] * _BUCKETS
+        self.count = 0
+        self.total = 0
+        self.min = 0
+        self.max = 0
+
+    def record(self, value_ns: int) -> None:
+        """Count one duration. A negative one (clocks that disagree) counts as zero."""
+        value_ns = max(value_ns, 0)
+        shift = value_ns.bit_length() - _SUB_BITS - 1
+        index = value_ns if shift <= 0 else (shift << _SUB_BITS) + (value_ns >> shift)
+        self._counts[min(index, _BUCKETS - 1)] += 1
+        if not self.count or value_ns < self.min:
+            self.min = value_ns
+        if value_ns > self.max:
+            self.max = value_ns
+        self.count += 1
+        self.total += value_ns
+
+    def quantile(self, fraction: float) -> int:
+        """The duration below which `fraction` (0 to 1) of the recorded ones lie, in nanoseconds; 0 if empty."""
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction must be between 0 and 1, not {fraction!r}")
+        if fraction == 1:
+            return self.max
+        wanted = fraction * self.count
+        seen = 0
+        for index, count in enumerate(self._counts):
+            seen += count
+            if count and seen >= wanted:
+                return min(max(_middle(index), self.min), self.max)
+        return self.max
+
+    @property
+    def mean(self) -> float:
+        """The mean duration in nanoseconds; 0 if empty."""
+        return self.total / self.count if self.count else 0.0
+
+
+def _middle(index: int) -> int:
+    """The middle of a bucket, in nanoseconds."""
+    if index < 2 * _SUB:
+        return index
+    shift = (index >> _SUB_BITS) - 1
+    low = ((index & (_SUB - 1)) | _SUB) << shift
+    return low + (1 << shift) // 2
+
+
+@dataclass(frozen=True)
+class SourceStatistics:
+    """What a source has seen since it was made."""
+
+    name: str
+    wakeups: int
+    """Times the loop found the descriptor readable."""
+    received: int
+    """Events decoded from the device."""
+    delivered: int
+    """Events that reached a callback or left the queue."""
+    dropped: int
+    """Events that the queue's policy dropped because it was full."""
+    lost: int
+    """Events known to have been lost before they could be read (device, kernel, framing)."""
+    errors: int
+    """Failures of the device and exceptions raised by callbacks."""
+    reopened: int
+    """Times the source came back after a failure."""
+    queued: int
+    """Events waiting in the queue now."""
