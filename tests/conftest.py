@@ -1,0 +1,50 @@
+"""What every test gets: coroutines run on each loop that must serve them, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.SelectorEventLoop}
+
+
+@pytest.fixture(params=list(LOOPS))
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """`run(main())` runs a coroutine to its end on one of the loops; the test is repeated on each."""
+
+    def run(main: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            return runner.run(main)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a descriptor open or a thread running."""
+    fds_before, threads_before = _open_fds(), set(threading.enumerate())
+    yield
+    gc.collect()
+    threads = [thread for thread in threading.enumerate() if thread not in threads_before]
+    for thread in threads:
+        thread.join(2)
+    alive = [thread.name for thread in threads if thread.is_alive()]
+    fds = {fd: target for fd, target in _open_fds().items() if fds_before.get(fd) != target}
+    assert not alive, f"threads left running: {alive}"
+    assert not fds, f"descriptors left open: {fds}"
+
+
+def _open_fds() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # the descriptor of the listing itself
+    return found
