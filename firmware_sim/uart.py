@@ -1,0 +1,195 @@
+"""A serial port: a kernel pseudo-terminal that the program opens, with a simulated device behind it.
+
+The program's side is a real terminal, so pyserial's opening, locking and configuring and the loop's reading are the
+code that runs on the Pi. What a pseudo-terminal lacks is added here: bytes arrive at the pace of the wire and in the
+batches in which a UART hands them over; a program that does not read loses bytes, which is counted; and the port can
+be unplugged.
+
+A pseudo-terminal whose last user closes it reports EIO to the other side until somebody opens it again, and forgets
+its settings. So the port keeps the program's side open too: the device goes on whether or not a program is there.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import errno
+import fcntl
+import os
+import termios
+import tty
+from typing import Protocol
+
+from firmware_sim.timeline import Event, Timeline
+from firmware_sim.wiring import WiringError
+from hwloop.errors import HardwareError
+
+RECEIVE_BUFFER = 4095
+"""Bytes kept for a program that does not read: what the line discipline holds (N_TTY_BUF_SIZE - 1)."""
+
+_BATCH = 8
+"""Characters a UART collects before it hands them over: the PL011's receive FIFO of 16 triggers when half full."""
+_BITS = 10
+"""Bits a character takes on the wire: start, eight data, stop."""
+_RETRY_SECONDS = 0.001
+
+
+class Peer(Protocol):
+    """What is at the other end of the wire."""
+
+    def receive(self, data: bytes) -> None:
+        """The program wrote `data`. Called on the firmware thread, with the timeline's lock held."""
+
+
+class Port:
+    """A serial port of the simulated board.
+
+    Attributes:
+        name: what programs call it ("/dev/ttyAMA0").
+        latency: seconds for which arriving bytes are collected before the program sees them: 1 ms at least, as the
+            kernel's own batching; 0.016 is an FTDI adapter as it comes.
+        bytes_in: bytes the program has written.
+        bytes_out: bytes handed to the program's side.
+        dropped: bytes from the device that the program never gets: its buffer was full, or the port unplugged.
+    """
+
+    def __init__(self, name: str, timeline: Timeline) -> None:
+        self.name = name
+        self.latency = 0.001
+        self.bytes_in = self.bytes_out = self.dropped = 0
+        self._timeline = timeline
+        self._peer: Peer | None = None
+        self._master = self._slave = -1
+        # What is still to come out of the wire: when (ns, the timeline's clock), what, and whether it can be lost.
+        self._wire: collections.deque[tuple[int, bytes, bool]] = collections.deque()
+        self._wire_free_ns = 0
+        self._event: Event | None = None
+        self._closed = False
+        self._plug_in()
+
+    @property
+    def path(self) -> str:
+        """What to open. It changes with each `replug()`. Raises `HardwareError` while the port is unplugged."""
+        with self._timeline.lock:
+            if self._slave < 0:
+                raise HardwareError(
+                    self.name, "the simulated port is unplugged", "replug() brings it back", errno=errno.ENOENT
+                )
+            return os.ttyname(self._slave)
+
+    def attach(self, peer: Peer) -> None:
+        """Put `peer` at the other end of the wire. Raises `WiringError` if there is one."""
+        with self._timeline.lock:
+            if self._peer is not None:
+                raise WiringError(f"port {self.name} has a device already: {self._peer!r}")
+            self._peer = peer
+            if self._master >= 0:
+                self._timeline.add_reader(self._master, self._on_written)
+
+    def send(self, data: bytes, baudrate: int | None = None) -> None:
+        """Send `data` to the program, behind what is still under way.
+
+        With `baudrate` the bytes arrive at the pace of the wire, and those that find the program's buffer full are
+        lost, as on a UART. Without, they arrive at once, and wait for room where there is none.
+        """
+        with self._timeline.lock:
+            if self._master < 0:
+                self.dropped += len(data)
+                return
+            when_ns = max(self._timeline.now_ns(), self._wire_free_ns)
+            if baudrate is None:
+                self._wire.append((when_ns, data, False))
+            else:
+                character_ns = _BITS * 1_000_000_000 / baudrate
+                size = max(_BATCH, int(self.latency * 1e9 / character_ns))
+                for start in range(0, len(data), size):
+                    chunk = data[start : start + size]
+                    self._wire.append((when_ns + round((start + len(chunk)) * character_ns), chunk, True))
+                self._wire_free_ns = when_ns + round(len(data) * character_ns)
+            if self._event is None:
+                self._arrive()
+
+    def unplug(self) -> None:
+        """Pull the plug: the program's reads end, its writes fail, and what is under way is lost."""
+        with self._timeline.lock:
+            self._pull()
+
+    def replug(self) -> None:
+        """Plug the port in again, under a new path. Harmless if it is plugged in."""
+        with self._timeline.lock:
+            if self._closed:
+                raise RuntimeError(f"port {self.name} is closed")
+            if self._master < 0:
+                self._plug_in()
+
+    def close(self) -> None:
+        """Take the port away for good. Harmless when repeated."""
+        with self._timeline.lock:
+            self._closed = True
+            self._pull()
+
+    def _plug_in(self) -> None:
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        if self._peer is not None:
+            self._timeline.add_reader(self._master, self._on_written)
+
+    def _pull(self) -> None:
+        if self._master < 0:
+            return
+        self._timeline.remove_reader(self._master)
+        if self._event is not None:
+            self._event.cancel()
+            self._event = None
+        self.dropped += sum(len(chunk) for _, chunk, _ in self._wire)
+        self._wire.clear()
+        self._wire_free_ns = 0
+        # Closing the master hangs the terminal up, as a USB adapter's driver does when it is pulled out.
+        os.close(self._master)
+        os.close(self._slave)
+        self._master = self._slave = -1
+
+    def _on_written(self) -> None:
+        """The program wrote something."""
+        try:
+            data = os.read(self._master, 65536)
+        except BlockingIOError:
+            return
+        self.bytes_in += len(data)
+        assert self._peer is not None
+        self._peer.receive(data)
+
+    def _arrive(self) -> None:
+        """Hand over what has come out of the wire by now, and see to it that the rest follows."""
+        self._event = None
+        now_ns = self._timeline.now_ns()
+        while self._wire and self._wire[0][0] <= now_ns:
+            when_ns, chunk, can_be_lost = self._wire.popleft()
+            taken = self._hand_over(chunk[: self._room()] if can_be_lost else chunk)
+            if can_be_lost:
+                self.dropped += len(chunk) - taken
+            elif taken < len(chunk):
+                self._wire.appendleft((when_ns, chunk[taken:], False))
+                self._event = self._timeline.after(_RETRY_SECONDS, self._arrive)
+                return
+        if self._wire:
+            self._event = self._timeline.at(self._wire[0][0], self._arrive)
+
+    def _hand_over(self, chunk: bytes) -> int:
+        try:
+            taken = os.write(self._master, chunk) if chunk else 0
+        except BlockingIOError:
+            return 0
+        self.bytes_out += taken
+        return taken
+
+    def _room(self) -> int:
+        """Bytes that still fit into the program's buffer.
+
+        The pseudo-terminal itself would take some kilobytes more, but keep them from the program's flush when it
+        opens the port: it would then read what a real port lost long ago.
+        """
+        waiting = array.array("i", [0])
+        fcntl.ioctl(self._slave, termios.FIONREAD, waiting)
+        return max(0, RECEIVE_BUFFER - waiting[0])
