@@ -1,0 +1,274 @@
+"""Serial ports: frames from a device, and bytes to it.
+
+    async with serial.open("/dev/ttyAMA0", 9600, framing=serial.Lines()) as gps:
+        async for frame in gps:
+            print(frame.data.decode("ascii"))
+
+A wakeup reads all that is there, not a byte, and hands it to a framer (`hwloop.sources.framing`) that cuts it into
+messages. Writing never blocks. A port that is unplugged fails its source, or with `reopen=` is opened again as soon as
+it is back. Where asyncio's streams or a protocol class are wanted, see `open_serial_connection` and
+`create_serial_connection`, which have pyserial-asyncio's names and arguments.
+
+A serial line has no flow control unless both ends agree on one, and a byte missing from the middle spoils what comes
+after it. So the source pauses when its queue is full, and the kernel's buffer (4095 bytes and the driver's) takes up
+the slack, where other sources drop the oldest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from hwloop.errors import HardwareError
+from hwloop.scheduling import Priority
+from hwloop.sources.base import Backoff, Source, WhenFull
+from hwloop.sources.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw
+from hwloop.sources.serial_device import Output, Parity, SerialDevice, SerialOptions, open_device
+from hwloop.sources.serial_streams import (
+    SerialTransport,
+    connection_for_serial,
+    create_serial_connection,
+    open_serial_connection,
+)
+
+if TYPE_CHECKING:
+    import serial
+
+__all__ = [
+    "Delimited",
+    "Fixed",
+    "Frame",
+    "Framer",
+    "IdleGap",
+    "Lines",
+    "Raw",
+    "SerialPort",
+    "SerialTransport",
+    "connection_for_serial",
+    "create_serial_connection",
+    "open",
+    "open_serial_connection",
+]
+
+
+class SerialPort(Source[Frame]):
+    """A serial port as a source of frames. `hwloop.serial.open` is this class.
+
+    Parameters:
+        port: its name: "/dev/ttyAMA0", "/dev/serial/by-id/...", or one of the simulated board's.
+        baudrate: bits a second.
+        framing: where a message ends; a framer of its own for each port. None: what each read brings.
+        bytesize: data bits, 5 to 8.
+        parity: "N", "E", "O", "M" or "S".
+        stopbits: 1, 1.5 or 2.
+        rtscts: hardware flow control.
+        xonxoff: flow control by the characters XON and XOFF.
+        exclusive: lock the port, so that a second program that locks it too is refused.
+        low_latency: ask the driver not to collect bytes before it hands them over (FTDI: 1 ms in place of 16).
+            A driver that has no such mode is left as it is.
+        queue_size, when_full, priority, name, reopen: as for every `Source`.
+
+    `open()` and `async with` raise `ValueError` for settings that make no sense and `HardwareError` when the port is
+    missing, busy, not ours to open, no serial port, or refuses the settings. Opening is quick, but a call of the
+    kernel that may block.
+    """
+
+    def __init__(
+        self,
+        port: str,
+        baudrate: int = 9600,
+        *,
+        framing: Framer | None = None,
+        bytesize: int = 8,
+        parity: Parity = "N",
+        stopbits: float = 1,
+        rtscts: bool = False,
+        xonxoff: bool = False,
+        exclusive: bool = True,
+        low_latency: bool = False,
+        queue_size: int = 1024,
+        when_full: WhenFull = "pause",
+        priority: Priority = Priority.NORMAL,
+        name: str | None = None,
+        reopen: Backoff | None = None,
+    ) -> None:
+        super().__init__(
+            name=name or port, priority=priority, queue_size=queue_size, when_full=when_full, reopen=reopen
+        )
+        self.port = port
+        self.framing = framing or Raw()
+        self._options = SerialOptions(
+            baudrate=baudrate,
+            bytesize=bytesize,
+            parity=parity,
+            stopbits=stopbits,
+            rtscts=rtscts,
+            xonxoff=xonxoff,
+            exclusive=exclusive or None,
+        )
+        self._low_latency = low_latency
+        self._device: SerialDevice | None = None
+        self._output: Output | None = None
+        self._unsent = 0
+        self._writers: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._gap: asyncio.TimerHandle | None = None
+        self._lost_in_framing = 0
+
+    # Writing.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send `data`, in order, without blocking: what the kernel does not take at once is kept and follows.
+
+        Raises `HardwareError` while the port is not open. A failure of the port itself is the source's.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"{self.name}: data must be bytes, not {type(data).__name__}")
+        self._connected()[1].write(data)
+
+    async def drain(self) -> None:
+        """Wait, if more than 64 KiB are waiting to be sent, until at most 16 are. Raises as `flush` does."""
+        output = self._connected()[1]
+        while output.full:
+            await self._progress()
+
+    async def flush(self) -> None:
+        """Wait until all that was written is on the wire. Raises `HardwareError` if it can't be sent any more."""
+        device, output = self._connected()
+        while output:
+            await self._progress()
+        while waiting := device.out_waiting():
+            await asyncio.sleep(waiting * device.character_time)
+            self._connected()
+
+    async def send_break(self, seconds: float = 0.25) -> None:
+        """Hold the line in its active state for `seconds`: a break (attention, start of a DMX or LIN frame)."""
+        device, _ = self._connected()
+        device.serial.break_condition = True
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            if device is self._device:
+                device.serial.break_condition = False
+
+    @property
+    def serial(self) -> serial.SerialBase:
+        """pyserial's object, for the modem lines (`port.serial.rts = True`). Raises `HardwareError` when not open."""
+        return self._connected()[0].serial
+
+    @property
+    def unsent(self) -> int:
+        """Bytes taken by `write()` that were dropped when the port failed or was closed."""
+        return self._unsent
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close; where the block ended well, after sending what was written."""
+        try:
+            if exc_info[0] is None and self._device is not None:
+                await self.flush()
+        finally:
+            self.close()
+
+    # What the base asks for.
+
+    def connect(self) -> int:
+        loop = asyncio.get_running_loop()
+        device = open_device(self.port, self._options, low_latency=self._low_latency)
+        self._device = device
+        self._output = Output(loop, device, self._wake_writers, self.fail)
+        self.framing.set_character_time(device.character_time)
+        return device.fileno()
+
+    def receive(self) -> Iterable[Frame]:
+        assert self._device is not None
+        data = self._device.read()
+        frames = self.framing.feed(data, self._now_ns()) if data else []
+        self._note_framing()
+        self._watch_gap()
+        return frames
+
+    def disconnect(self) -> None:
+        device, output = self._device, self._output
+        assert device is not None
+        assert output is not None
+        self._device = self._output = None
+        if self._gap is not None:
+            self._gap.cancel()
+            self._gap = None
+        self.framing.reset()
+        self._note_framing()
+        self._unsent += output.close()
+        try:
+            self._unsent += device.close()
+        finally:
+            self._wake_writers()
+
+    def with_lost(self, event: Frame, lost: int) -> Frame:
+        return event._replace(lost=event.lost + lost)
+
+    # How it runs.
+
+    def _start_reading(self) -> None:
+        super()._start_reading()
+        self._watch_gap()
+
+    def _now_ns(self) -> int:
+        assert self._loop is not None
+        return round(self._loop.time() * 1e9)
+
+    def _note_framing(self) -> None:
+        """Count what the framer skipped, and report an exception of its check."""
+        framing = self.framing
+        self.count_lost(framing.lost - self._lost_in_framing)
+        self._lost_in_framing = framing.lost
+        if framing.check_error is not None:
+            self._errors += 1
+            self._report(f"{self.name}: exception in the framing's check", framing.check_error)
+            framing.check_error = None
+
+    def _watch_gap(self) -> None:
+        """See to it that the frame under way ends when the line has been silent long enough."""
+        deadline_ns = self.framing.deadline_ns
+        if deadline_ns is not None and self._gap is None:
+            assert self._loop is not None
+            self._gap = self._loop.call_at(deadline_ns / 1e9, self._on_gap)
+
+    def _on_gap(self) -> None:
+        self._gap = None
+        if not self._reading:
+            return  # bytes may be waiting in the kernel; reading again starts the watch again
+        # The loop may be late: what came meanwhile belongs to the frame, and puts its end off.
+        self.on_readable()
+        for frame in self.framing.flush(self._now_ns()) if self._reading else ():
+            self.deliver(frame)
+        if self._fd >= 0:
+            self._note_framing()
+            self._watch_gap()
+
+    def _connected(self) -> tuple[SerialDevice, Output]:
+        if self._device is None or self._output is None:
+            if self._failure is not None:
+                raise self._failure
+            reason = "it is closed" if self._closed else "it is not open" if self._retry is None else "it is away"
+            raise HardwareError(self.name, reason, "" if self._closed else "open it, or wait for it to come back")
+        return self._device, self._output
+
+    async def _progress(self) -> None:
+        """Wait until something was written. Raises `HardwareError` if the port is gone."""
+        assert self._loop is not None
+        output = self._output
+        waiter = self._loop.create_future()
+        self._writers.append(waiter)
+        await waiter
+        if self._connected()[1] is not output:
+            raise HardwareError(self.name, "the port was away, and what waited to be written is lost", "write it again")
+
+    def _wake_writers(self) -> None:
+        while self._writers:
+            waiter = self._writers.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+open = SerialPort

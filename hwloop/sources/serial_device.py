@@ -1,0 +1,316 @@
+"""An open serial port, beneath both the source and the asyncio transport.
+
+pyserial opens, locks and configures the port; reading and writing happen here, on the descriptor itself, without
+blocking and as much at a time as there is. Promised: errors say what to do, nothing stays open after one, and a port
+that is gone is told apart from one that has nothing to say.
+
+That last is not free. pyserial sets VMIN = VTIME = 0, so a read of an open, silent port returns nothing, just as that
+of an unplugged one (termios(3), "Canonical and noncanonical mode"); and poll(2) reports the latter as readable for
+ever. Only its POLLHUP tells them apart: the difference between a spinning loop and a closed port.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import errno
+import fcntl
+import glob
+import grp
+import logging
+import os
+import select
+import struct
+import termios
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from hwloop import board
+from hwloop.errors import HardwareError
+
+if TYPE_CHECKING:
+    import serial
+
+logger = logging.getLogger("hwloop")
+
+READ_SIZE = 65536
+"""Bytes asked for at a time; the line discipline hands over at most 4095."""
+
+_BAUD_TOLERANCE = 0.03
+"""How far off a baud rate may be: with 5 % between both ends the last bit of a character is read wrongly."""
+_TCGETS2 = 0x802C542A  # ioctl_tty(2): the real rates, also those that have no B constant
+_TERMIOS2 = struct.Struct("4IB19s2I")
+
+Parity = Literal["N", "E", "O", "M", "S"]
+"""None, even, odd, mark, space: pyserial's letters."""
+
+
+class SerialOptions(TypedDict, total=False):
+    """What pyserial's `Serial` takes, by its names."""
+
+    baudrate: int
+    bytesize: int
+    parity: Parity
+    stopbits: float
+    timeout: float | None
+    xonxoff: bool
+    rtscts: bool
+    write_timeout: float | None
+    dsrdtr: bool
+    inter_byte_timeout: float | None
+    exclusive: bool | None
+
+
+class SerialDevice:
+    """An open port.
+
+    Parameters:
+        name: the port as the program calls it, for messages.
+        instance: pyserial's object, open.
+
+    Attributes:
+        serial: that object, for the modem lines (`serial.rts = True`) and the settings.
+    """
+
+    def __init__(self, name: str, instance: serial.SerialBase) -> None:
+        self.name = name
+        self.serial = instance
+        self._fd = instance.fileno()
+        self._is_tty = os.isatty(self._fd)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    @property
+    def character_time(self) -> float:
+        """How long one character takes on the wire, in seconds: start bit, data, parity, stop."""
+        port = self.serial
+        return float(1 + port.bytesize + (port.parity != "N") + port.stopbits) / port.baudrate
+
+    def read(self) -> bytes:
+        """What is there now; empty if nothing is. Raises `HardwareError` when the port is gone."""
+        try:
+            data = os.read(self._fd, READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return b""
+        except OSError as error:
+            raise self._gone("reading", error) from error
+        if not data and self._hung_up():
+            raise self._gone("reading", OSError(errno.EIO, "hang-up"))
+        return data
+
+    def write(self, data: bytes | bytearray) -> int:
+        """Write what the kernel takes now, and return how many bytes that was. Raises `HardwareError`."""
+        try:
+            return os.write(self._fd, data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            raise self._gone("writing", error) from error
+
+    def out_waiting(self) -> int:
+        """Bytes that the kernel has taken and not sent yet; 0 where it does not say, or the port is gone."""
+        waiting = array.array("i", [0])
+        try:
+            fcntl.ioctl(self._fd, termios.TIOCOUTQ, waiting)
+        except OSError:
+            return 0
+        return waiting[0]
+
+    def close(self) -> int:
+        """Close the port, and return how many bytes the kernel had not sent and has dropped."""
+        unsent = self.out_waiting()
+        if unsent and self._is_tty:
+            # Else closing would wait for them: up to 30 s on a line that is held (closing_wait, setserial(8)).
+            termios.tcflush(self._fd, termios.TCOFLUSH)
+        self.serial.close()
+        return unsent
+
+    def _hung_up(self) -> bool:
+        if not self._is_tty:
+            return True  # the end of a socket's stream
+        poll = select.poll()
+        poll.register(self._fd, 0)
+        return bool(poll.poll(0))
+
+    def _gone(self, action: str, error: OSError) -> HardwareError:
+        return HardwareError(
+            self.name,
+            f"{action} failed: {error.strerror}",
+            "is it still plugged in? reopen=Backoff() waits for it to come back",
+            errno=error.errno,
+        )
+
+
+class Output:
+    """What is waiting to be written to a device, and when to ask its writer to pause.
+
+    Parameters:
+        on_progress: called after something waiting was written.
+        on_error: called with the `HardwareError` when writing failed; the owner closes then.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        device: SerialDevice,
+        on_progress: Callable[[], object],
+        on_error: Callable[[HardwareError], object],
+    ) -> None:
+        self._loop = loop
+        self._device = device
+        self._on_progress = on_progress
+        self._on_error = on_error
+        self._buffer = bytearray()
+        self.full = False
+        self.set_limits(None, None)
+
+    def set_limits(self, high: int | None, low: int | None) -> None:
+        """`full` becomes true above `high` bytes and false again at `low`; asyncio's defaults for None."""
+        if high is None:
+            high = 65536 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not 0 <= low <= high:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self.high, self.low = high, low
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write now what can be, and keep the rest until the port takes it."""
+        data = bytes(data)
+        if not self._buffer and data:
+            try:
+                taken = self._device.write(data)
+            except HardwareError as error:
+                self._buffer += data
+                self._on_error(error)
+                return
+            if taken == len(data):
+                return
+            data = data[taken:]
+            self._loop.add_writer(self._device.fileno(), self._on_writable)
+        self._buffer += data
+        self.full = self.full or len(self._buffer) > self.high
+
+    def close(self) -> int:
+        """Forget what is waiting, and return how many bytes that was."""
+        unsent = len(self._buffer)
+        if unsent:
+            self._buffer.clear()
+            self._stop()
+        return unsent
+
+    def _on_writable(self) -> None:
+        try:
+            taken = self._device.write(self._buffer)
+        except HardwareError as error:
+            self._on_error(error)
+            return
+        del self._buffer[:taken]
+        if len(self._buffer) <= self.low:
+            self.full = False
+        if not self._buffer:
+            self._stop()
+        self._on_progress()
+
+    def _stop(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.remove_writer(self._device.fileno())
+
+
+def open_device(port: str, options: SerialOptions, *, low_latency: bool = False) -> SerialDevice:
+    """Open and configure a port of the board in use, or a pyserial URL that has a descriptor (socket://host:port).
+
+    It is quick, but a call of the kernel that may block: a driver can wait for the hardware.
+
+    Raises `ValueError` for settings that make no sense, `HardwareError` when the port is missing, busy, not ours to
+    open, no serial port, or refuses the settings; nothing is left open then.
+    """
+    try:
+        from serial import serial_for_url
+    except ImportError as error:
+        raise HardwareError(
+            "pyserial",
+            "not installed (the package called 'serial' is another one)",
+            "pip install pyserial, or apt install python3-serial",
+        ) from error
+    url = port if "://" in port else board.current().serial_port(port)
+    instance = serial_for_url(url, do_not_open=True, **options)
+    try:
+        instance.open()
+        device = SerialDevice(port, instance)
+        if os.isatty(device.fileno()):
+            _check_baudrate(port, device.fileno(), instance.baudrate)
+            if low_latency:
+                _set_low_latency(port, instance)
+    except (OSError, ValueError, OverflowError, termios.error) as error:
+        instance.close()
+        if isinstance(error, HardwareError):
+            raise
+        raise _refused(port, url, instance.baudrate, error) from error
+    return device
+
+
+def _check_baudrate(port: str, fd: int, wanted: int) -> None:
+    """Compare with the rate that the driver has set: one that can't do what it is asked quietly takes another."""
+    actual = _TERMIOS2.unpack(fcntl.ioctl(fd, _TCGETS2, bytes(_TERMIOS2.size)))[-1]
+    if abs(actual - wanted) > _BAUD_TOLERANCE * wanted:
+        raise HardwareError(port, f"baud rate {wanted} refused: the driver set {actual}", _BAUD_HINT)
+
+
+_BAUD_HINT = "try a standard rate (9600, 19200, 115200, 921600) or look up what the adapter can do"
+
+
+def _set_low_latency(port: str, instance: serial.SerialBase) -> None:
+    try:
+        instance.set_low_latency_mode(True)  # type: ignore[attr-defined]  # Linux only
+    except (ValueError, AttributeError):
+        logger.info("%s: its driver has no low-latency mode", port)
+
+
+def _refused(port: str, path: str, baudrate: int, error: Exception) -> HardwareError:
+    """What pyserial's error on opening means, and what to do about it."""
+    code = _errno(error)
+    reason = os.strerror(code) if code else str(error)
+    hint = ""
+    if code == errno.ENOENT:
+        reason, hint = "no such port", _known_ports()
+    elif code in (errno.EACCES, errno.EPERM):
+        reason = "permission denied"
+        hint = f"add the user to group {_group(path)} (sudo usermod -aG {_group(path)} USER) and log in again"
+    elif code in (errno.EAGAIN, errno.EBUSY):
+        reason = "busy: another program holds it"
+        hint = f"find it with 'fuser -v {path}'; on a Pi's own UART it may be the login console (raspi-config)"
+    elif code in (errno.ENOTTY, errno.EISDIR):
+        reason, hint = "not a serial port", _known_ports()
+    elif code in (errno.EIO, errno.ENXIO, errno.ENODEV):
+        hint = "there is no device behind it; is it plugged in, and is the UART enabled (raspi-config)?"
+    elif "baud" in reason or isinstance(error, OverflowError):
+        reason, hint = f"baud rate {baudrate} refused: {error}", _BAUD_HINT
+    return HardwareError(port, reason, hint, errno=code)
+
+
+def _errno(error: BaseException | None) -> int | None:
+    """The error number behind pyserial's exception; where it forgot it, that of the one it came from."""
+    while error is not None:
+        code = error.args[0] if isinstance(error, termios.error) else getattr(error, "errno", None)
+        if isinstance(code, int):
+            return code
+        error = error.__context__
+    return None
+
+
+def _known_ports() -> str:
+    found = [path for kind in ("serial/by-id/*", "ttyAMA*", "ttyUSB*", "ttyACM*") for path in glob.glob(f"/dev/{kind}")]
+    return f"there are: {', '.join(sorted(found))}" if found else "there is none here; is the adapter plugged in?"
+
+
+def _group(path: str) -> str:
+    """The group that may open the port: dialout on Debian and Raspberry Pi OS."""
+    try:
+        return grp.getgrgid(os.stat(path).st_gid).gr_name
+    except (OSError, KeyError):
+        return "dialout"

@@ -1,0 +1,261 @@
+"""Serial ports for programs written for asyncio's streams and protocols, under pyserial-asyncio's names.
+
+    reader, writer = await serial.open_serial_connection(url="/dev/ttyUSB0", baudrate=115200)
+
+Where pyserial-asyncio leaves off, this promises: `connection_lost` comes once, and after the port is closed, so that a
+program may open it again right there; an unplugged port is a lost connection, never a spin; a wakeup reads all there
+is; and `close()` sends what was written without holding up the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar, Unpack
+
+from hwloop.sources.serial_device import Output, Parity, SerialDevice, SerialOptions, open_device
+
+if TYPE_CHECKING:
+    import serial
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+
+class SerialTransport(asyncio.Transport):
+    """A port as an asyncio transport. `get_extra_info("serial")` is pyserial's object.
+
+    Parameters:
+        device: the open port. The transport closes it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, device: SerialDevice) -> None:
+        super().__init__({"serial": device.serial})
+        self._loop = loop
+        self._protocol = protocol
+        self._device = device
+        self._output = Output(loop, device, self._on_sent, self._fail)
+        self._protocol_paused = False
+        self._reading = False
+        self._paused = False
+        self._closing = False
+        self._lost = False
+        loop.call_soon(protocol.connection_made, self)
+        # Only once the protocol has been told.
+        loop.call_soon(self._start_reading)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop it runs on."""
+        return self._loop
+
+    @property
+    def serial(self) -> serial.SerialBase:
+        """pyserial's object: `transport.serial.rts = False`."""
+        return self._device.serial
+
+    def __repr__(self) -> str:
+        state = "closed" if self._lost else "closing" if self._closing else "open"
+        return f"<{type(self).__name__} {self._device.name} {state}>"
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def is_reading(self) -> bool:
+        return not self._paused and not self._closing
+
+    def pause_reading(self) -> None:
+        """Call no `data_received` until `resume_reading()`. Harmless when repeated."""
+        self._paused = True
+        self._stop_reading()
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading()`. Harmless when repeated."""
+        self._paused = False
+        self._start_reading()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send `data` without blocking; what is written to a transport that is closing is dropped."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"data must be bytes, not {type(data).__name__}")
+        if self._closing:
+            return
+        self._output.write(data)
+        if self._output.full and not self._protocol_paused:
+            self._protocol_paused = True
+            self._tell(self._protocol.pause_writing)
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def write_eof(self) -> None:
+        raise NotImplementedError("a serial line has no end of file")
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._output.set_limits(high, low)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._output.low, self._output.high
+
+    def get_write_buffer_size(self) -> int:
+        return len(self._output)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        """Send what was written, then close the port and tell the protocol."""
+        if self._closing:
+            return
+        self._closing = True
+        self._stop_reading()
+        if not self._output:
+            self._loop.call_soon(self._finish)
+
+    def abort(self) -> None:
+        """Close the port without sending what is left, and tell the protocol."""
+        self._close(None)
+
+    def _start_reading(self) -> None:
+        if not (self._reading or self._paused or self._closing):
+            self._reading = True
+            self._loop.add_reader(self._device.fileno(), self._on_readable)
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._device.fileno())
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._device.read()
+        except OSError as error:
+            self._fail(error)
+            return
+        if data:
+            assert isinstance(self._protocol, asyncio.Protocol)
+            try:
+                self._protocol.data_received(data)
+            except Exception as error:
+                self._report("data_received raised; the port is closed", error)
+                self._close(error)
+
+    def _on_sent(self) -> None:
+        if self._protocol_paused and not self._output.full:
+            self._protocol_paused = False
+            self._tell(self._protocol.resume_writing)
+        if self._closing and not self._output:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Close once the kernel has sent what it took: closing sooner would wait for that, and the loop with it."""
+        if self._lost:
+            return
+        if waiting := self._device.out_waiting():
+            self._loop.call_later(waiting * self._device.character_time, self._finish)
+        else:
+            self._close(None)
+
+    def _fail(self, error: Exception) -> None:
+        self._close(error)
+
+    def _close(self, error: Exception | None) -> None:
+        if self._lost:
+            return
+        self._closing = self._lost = True
+        self._stop_reading()
+        self._output.close()
+        self._loop.call_soon(self._connection_lost, error)
+
+    def _connection_lost(self, error: Exception | None) -> None:
+        try:
+            self._device.close()
+        except OSError as second:
+            error = error or second
+        self._protocol.connection_lost(error)
+
+    def _tell(self, method: Callable[[], object]) -> None:
+        """Tell the protocol to pause or resume writing. One that raises is reported, and the transport goes on."""
+        try:
+            method()
+        except Exception as error:
+            self._report(f"{getattr(method, '__name__', method)} raised", error)
+
+    def _report(self, message: str, error: Exception) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": f"{self._device.name}: {message}",
+                "exception": error,
+                "transport": self,
+                "protocol": self._protocol,
+            }
+        )
+
+
+async def create_serial_connection(
+    loop: asyncio.AbstractEventLoop,
+    protocol_factory: Callable[[], P],
+    url: str,
+    baudrate: int = 9600,
+    bytesize: int = 8,
+    parity: Parity = "N",
+    stopbits: float = 1,
+    timeout: float | None = None,
+    xonxoff: bool = False,
+    rtscts: bool = False,
+    write_timeout: float | None = None,
+    dsrdtr: bool = False,
+    inter_byte_timeout: float | None = None,
+    exclusive: bool | None = None,
+) -> tuple[SerialTransport, P]:
+    """Open a port of the board in use, or a pyserial URL with a descriptor, as a transport and a protocol.
+
+    The arguments after `protocol_factory` are those of pyserial's `Serial`, in its order; the timeouts are for
+    pyserial's own blocking calls and mean nothing here. Opening is quick, but a call of the kernel that may block.
+
+    Raises `ValueError` for settings that make no sense and `HardwareError` when the port can't be opened.
+    """
+    options = SerialOptions(
+        baudrate=baudrate,
+        bytesize=bytesize,
+        parity=parity,
+        stopbits=stopbits,
+        timeout=timeout,
+        xonxoff=xonxoff,
+        rtscts=rtscts,
+        write_timeout=write_timeout,
+        dsrdtr=dsrdtr,
+        inter_byte_timeout=inter_byte_timeout,
+        exclusive=exclusive,
+    )
+    protocol = protocol_factory()
+    return SerialTransport(loop, protocol, open_device(url, options)), protocol
+
+
+async def connection_for_serial(
+    loop: asyncio.AbstractEventLoop, protocol_factory: Callable[[], P], serial_instance: serial.SerialBase
+) -> tuple[SerialTransport, P]:
+    """A transport and a protocol for a port that pyserial has opened. The transport closes it."""
+    protocol = protocol_factory()
+    name = str(serial_instance.port)
+    return SerialTransport(loop, protocol, SerialDevice(name, serial_instance)), protocol
+
+
+async def open_serial_connection(
+    *,
+    url: str,
+    loop: asyncio.AbstractEventLoop | None = None,
+    limit: int = 65536,
+    **options: Unpack[SerialOptions],
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a port as a stream reader and writer, with flow control both ways.
+
+    `limit` is the reader's, in bytes. The options are those of `create_serial_connection`, and so are the errors.
+    """
+    loop = loop or asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=limit, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await create_serial_connection(loop, lambda: protocol, url, **options)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
