@@ -1,0 +1,216 @@
+"""The one thread that speaks to an I2C bus.
+
+An I2C descriptor can't be polled: a transfer is a system call that returns when the wire is done, after 0.09 ms a byte
+or, when a device holds the bus, after a second. And smbus2 sets the address with one call and transfers with another,
+so two threads must not share an `SMBus`. Hence one thread for each bus, jobs in the order they came, and an eventfd
+that tells the loop that answers wait.
+
+A system call can't be called off either. What can be promised is that nobody waits for it: `stop()` never blocks on
+a job that is under way; the thread, a daemon, ends by itself when the kernel lets it go, and closes the bus then.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hwloop.errors import HardwareError
+from hwloop.sources.base import Backoff
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from smbus2 import SMBus
+
+FAILURES_BEFORE_REOPEN = 5
+"""Jobs that fail in a row, for want of an answer or with another error of the system, before the bus is reopened."""
+
+
+class Job:
+    """A function to call with the `SMBus`, and what became of it. Times are nanoseconds, CLOCK_MONOTONIC."""
+
+    __slots__ = ("args", "began_ns", "ended_ns", "error", "function", "future", "result", "what")
+
+    def __init__(
+        self, what: str, function: Callable[..., object], args: tuple[object, ...], future: asyncio.Future[Any]
+    ) -> None:
+        self.what = what
+        self.function = function
+        self.args = args
+        self.future = future
+        self.began_ns = 0
+        self.ended_ns = 0
+        self.result: object = None
+        self.error: BaseException | None = None
+
+
+class BusThread:
+    """Runs jobs one after the other with an `SMBus` that it opens, reopens and closes.
+
+    Parameters:
+        open_bus: opens the bus; called here for the first time, so that its error reaches the caller, and from the
+            thread to reopen.
+        name: the thread's name.
+        backoff: how long to wait between one reopening and the next while all jobs fail.
+    """
+
+    def __init__(self, open_bus: Callable[[], SMBus], name: str, backoff: Backoff) -> None:
+        self.reopened = 0
+        self.ended = False
+        self._open_bus = open_bus
+        self._backoff = backoff
+        self._failures = 0
+        self._attempt = 0
+        self._not_before = 0.0
+        self._why_closed: OSError | None = None
+        self._waiting: collections.deque[Job] = collections.deque()
+        self._finished: list[Job] = []
+        self._under_way: Job | None = None
+        self.stopping = False
+        self._changed = threading.Condition(threading.Lock())
+        self._smbus: SMBus | None = open_bus()
+        self._fd = -1
+        try:
+            self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+            self._thread.start()
+        except BaseException:
+            self._smbus.close()
+            if self._fd >= 0:
+                os.close(self._fd)
+            raise
+
+    # For the loop.
+
+    def fileno(self) -> int:
+        """The eventfd: readable when jobs have finished, or the thread has."""
+        return self._fd
+
+    def submit(self, job: Job) -> None:
+        """Put a job at the end of the queue."""
+        with self._changed:
+            self._waiting.append(job)
+            self._changed.notify()
+
+    def withdraw(self, job: Job) -> bool:
+        """Take a job back that has not begun. False if it has: its answer will come late, if at all."""
+        with self._changed:
+            try:
+                self._waiting.remove(job)
+            except ValueError:
+                return False
+            return True
+
+    def collect(self) -> list[Job]:
+        """The jobs that have finished since the last call, in order."""
+        with self._changed:
+            try:
+                os.eventfd_read(self._fd)
+            except BlockingIOError:
+                return []
+            finished = list(self._finished)
+            self._finished.clear()
+            return finished
+
+    @property
+    def under_way(self) -> Job | None:
+        """The job that is on the bus now."""
+        return self._under_way
+
+    def stop(self) -> list[Job]:
+        """Begin no further job, and end as soon as the one under way does. Returns those that now never begin."""
+        with self._changed:
+            self.stopping = True
+            dropped = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify()
+            return dropped
+
+    def release(self) -> None:
+        """After `stop()`: close the eventfd, and wait for the thread unless a job is under way."""
+        with self._changed:
+            fd, self._fd = self._fd, -1
+            busy = self._under_way is not None
+        if fd >= 0:
+            os.close(fd)
+        if not busy:
+            self._thread.join()
+
+    # The thread.
+
+    def _main(self) -> None:
+        while (job := self._next()) is not None:
+            job.began_ns = time.monotonic_ns()
+            try:
+                job.result = job.function(self._ready_bus(), *job.args)
+            except BaseException as error:
+                job.error = error
+                if isinstance(error, OSError):
+                    self._failures += 1
+            else:
+                self._failures = self._attempt = 0
+            job.ended_ns = time.monotonic_ns()
+            with self._changed:
+                self._under_way = None
+                self._finished.append(job)
+                self._notify_loop()
+            # Held here, a failed job's traceback would keep its frames alive until the next job.
+            del job
+        self._close_bus()
+        with self._changed:
+            self.ended = True
+            self._notify_loop()
+
+    def _next(self) -> Job | None:
+        with self._changed:
+            while not self._waiting and not self.stopping:
+                self._changed.wait()
+            if self.stopping:
+                return None
+            self._under_way = self._waiting.popleft()
+            return self._under_way
+
+    def _notify_loop(self) -> None:
+        """The lock is held: the eventfd can't be closed, and its number given to another, between look and write."""
+        if self._fd >= 0:
+            os.eventfd_write(self._fd, 1)
+
+    def _ready_bus(self) -> SMBus:
+        """The open bus, reopened first if it has failed too often. Raises OSError."""
+        if self._smbus is None or self._failures >= FAILURES_BEFORE_REOPEN:
+            now = time.monotonic()
+            if now >= self._not_before:
+                self._not_before = now + self._backoff.pause(self._attempt)
+                self._attempt += 1
+                self._reopen()
+            elif self._smbus is None:
+                raise HardwareError(
+                    self._thread.name,
+                    f"it could not be reopened: {self._why_closed}",
+                    f"next attempt in {self._not_before - now:.1f} s",
+                    errno=self._why_closed.errno if self._why_closed else None,
+                )
+        assert self._smbus is not None
+        return self._smbus
+
+    def _reopen(self) -> None:
+        self._close_bus()
+        try:
+            self._smbus = self._open_bus()
+        except OSError as error:
+            self._why_closed = error
+            raise
+        self._failures = 0
+        self.reopened += 1
+
+    def _close_bus(self) -> None:
+        smbus, self._smbus = self._smbus, None
+        if smbus is not None:
+            try:
+                smbus.close()
+            except OSError:
+                pass  # the descriptor is gone in any case (close(2))
