@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from firmware_sim import wiring as wirings
 from firmware_sim.bus import Bus
-from firmware_sim.pins import Chip, Lgpio
+from firmware_sim.lgpio_api import Lgpio
+from firmware_sim.pins import Chip
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
 from hwloop.board import Bias, Board, Drive, EdgeKind, EdgeStream, LineName, OutputLine

@@ -55,10 +55,18 @@ class EdgeStream(ABC):
 
     @abstractmethod
     def read(self) -> list[Edge]:
-        """All edges that wait now, oldest first; empty if there are none. Never blocks.
+        """Edges that wait now, oldest first; empty if there are none. A long backlog takes several reads. Never blocks.
 
         Raises `HardwareError` when the device is gone.
         """
+
+    def recheck(self) -> list[Edge]:
+        """Edges whose report was lost, found by reading the lines; for when they have been quiet.
+
+        A report may be on its way, so an edge is told only when two calls, with no report between them, find a line
+        at another level than the last one known. Empty where the stream can't lose reports, or can't tell.
+        """
+        return []
 
     @abstractmethod
     def level(self, line: LineName) -> int:
@@ -126,10 +134,6 @@ class Board(ABC):
         self.close()
 
 
-_current: contextvars.ContextVar[Board | None] = contextvars.ContextVar("hwloop.board", default=None)
-_default: Board | None = None
-
-
 def open_board(name: str = "") -> Board:
     """The board called `name`: "auto", "linux", "sim", or the path of a board file (TOML) for the simulated one.
 
@@ -167,27 +171,43 @@ def has_gpiochip() -> bool:
 
 
 def current() -> Board:
-    """The board in use here: the innermost `use()`, else one opened as `open_board()` says and kept."""
-    global _default
-    board = _current.get()
-    if board is None:
-        if _default is None:
-            _default = open_board()
-            atexit.register(_default.close)
-        board = _default
-    return board
+    """The board in use here: that of the innermost `using()`, else one opened as `open_board()` says and kept."""
+    holder = _current.get()
+    if holder.board is None:
+        holder.board = open_board()
+        if holder is _process:
+            atexit.register(holder.board.close)
+    return holder.board
 
 
 @contextlib.contextmanager
-def use(board: Board) -> Iterator[Board]:
-    """Make `board` the one in use for this block and for the tasks it starts. The caller closes it."""
-    token = _current.set(board)
+def using(board: Board | str | None) -> Iterator[None]:
+    """Use a board for this block and the tasks it starts.
+
+    A `Board` given stays the caller's to close. One named by a string (see `open_board`) is opened now, and with None
+    the board that `open_board()` finds is opened when something first asks for it; both are closed at the end.
+    """
+    holder = _Holder(open_board(board) if isinstance(board, str) else board)
+    token = _current.set(holder)
     try:
-        yield board
+        yield
     finally:
         _current.reset(token)
+        if holder.board is not None and holder.board is not board:
+            holder.board.close()
+
+
+class _Holder:
+    """A board in use, or the place for one that nobody has asked for yet."""
+
+    def __init__(self, board: Board | None = None) -> None:
+        self.board = board
+
+
+_process = _Holder()
+_current: contextvars.ContextVar[_Holder] = contextvars.ContextVar("hwloop.board", default=_process)
 
 
 def _board_class(module: str, name: str) -> Any:
-    """A board's class, named rather than imported: boards are on the far side of the seam, with packages of their own."""
+    """A board's class by name: boards are on the far side of the seam and bring packages of their own."""
     return getattr(importlib.import_module(module), name)

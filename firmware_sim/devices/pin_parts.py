@@ -1,0 +1,156 @@
+"""Parts on single lines: a push button with bouncing contacts, an LED, a wire.
+
+Real contacts bounce: for some milliseconds after a press or a release they open and close several times. That is what
+debouncing is for, and what a simulated button without it would hide.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from firmware_sim.pins import Line
+from firmware_sim.timeline import Event, Timeline
+from firmware_sim.wiring import WiringError
+
+if TYPE_CHECKING:
+    from firmware_sim.board import SimBoard
+
+
+@dataclass
+class Button:
+    """A push button between a line and ground, or with `active_low` false between the line and 3.3 V.
+
+    Parameters:
+        line: the line it is on.
+        active_low: whether a press connects the line to ground.
+        resistor: whether the part has a resistor of its own that pulls the line to the level of the open contact.
+            Without one the program must ask for a pull, or the line keeps the level of the last press.
+        bounce: seconds over which the contact bounces after a press and after a release.
+        press_every: seconds from press to press, the first one after as long; None: it is pressed by `press()` only.
+        hold: seconds that such a press, or `click()`, lasts.
+        seed: which bounces: the same seed gives the same ones.
+    """
+
+    line: int
+    active_low: bool = True
+    resistor: bool = False
+    bounce: float = 0.0
+    press_every: float | None = None
+    hold: float = 0.2
+    seed: int = 0
+    pressed: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bounce <= 1:
+            raise ValueError(f"bounce must be 0 to 1 seconds, not {self.bounce}")
+        if self.hold <= self.bounce:
+            raise ValueError(f"hold must be longer than the bounce of {self.bounce} s, not {self.hold}")
+        if self.press_every is not None and self.press_every <= self.hold + self.bounce:
+            raise ValueError(f"press_every must be longer than hold and bounce together, not {self.press_every}")
+        self._random = random.Random(self.seed)
+        self._bounces: list[Event] = []
+
+    def attach(self, board: SimBoard) -> None:
+        board.use_line(self.line, f"the button on line {self.line}")
+        self._timeline: Timeline = board.timeline
+        self._line: Line = board.chip.line(self.line)
+        if self.resistor:
+            self._line.pull("up" if self.active_low else "down")
+        if self.press_every is not None:
+            self._next_ns = board.timeline.now_ns()
+            self._plan_press(self.press_every)
+
+    def press(self) -> None:
+        """Press it, and hold it until `release()`. Harmless if it is pressed."""
+        self._move(True)
+
+    def release(self) -> None:
+        """Let go. Harmless if it is not pressed."""
+        self._move(False)
+
+    def click(self) -> None:
+        """Press it, and let go after `hold` seconds."""
+        with self._timeline.lock:
+            self.press()
+            self._timeline.after(self.hold, self.release)
+
+    def _plan_press(self, every: float) -> None:
+        def press() -> None:
+            self.click()
+            self._plan_press(every)
+
+        self._next_ns += round(every * 1e9)
+        self._timeline.at(self._next_ns, press)
+
+    def _move(self, pressed: bool) -> None:
+        with self._timeline.lock:
+            if pressed == self.pressed:
+                return
+            self.pressed = pressed
+            for event in self._bounces:
+                event.cancel()
+            self._bounces.clear()
+            self._contact(pressed)
+            if self.bounce:
+                self._plan_bounces(pressed)
+
+    def _plan_bounces(self, pressed: bool) -> None:
+        """An even number of changes after the first, so that the contact ends where it was moved to."""
+        now_ns = self._timeline.now_ns()
+        moments = sorted(self._random.uniform(0, self.bounce) for _ in range(2 * self._random.randint(1, 4)))
+        for moment, closed in zip(moments, itertools.cycle((not pressed, pressed)), strict=False):
+            contact = functools.partial(self._contact, closed)
+            self._bounces.append(self._timeline.at(now_ns + round(moment * 1e9), contact))
+
+    def _contact(self, closed: bool) -> None:
+        self._line.drive((0 if self.active_low else 1) if closed else None)
+
+
+@dataclass
+class Led:
+    """An LED that lights while its line is high, or with `active_low` while it is low.
+
+    Attributes:
+        history: (time in ns, CLOCK_MONOTONIC; lit or not), oldest first: the state it began with, then each change.
+    """
+
+    line: int
+    active_low: bool = False
+    history: list[tuple[int, bool]] = field(default_factory=list, init=False)
+
+    def attach(self, board: SimBoard) -> None:
+        board.use_line(self.line, f"the LED on line {self.line}")
+        line = board.chip.line(self.line)
+        with board.timeline.lock:
+            self._note(line.level, board.timeline.now_ns())
+            line.observe(self._note)
+
+    @property
+    def lit(self) -> bool:
+        """Whether it shines now."""
+        return self.history[-1][1]
+
+    def _note(self, level: int, when_ns: int) -> None:
+        self.history.append((when_ns, bool(level) != self.active_low))
+
+
+@dataclass
+class Wire:
+    """A wire that joins lines, which may have other parts on them."""
+
+    lines: list[int]
+
+    def __post_init__(self) -> None:
+        if len(set(self.lines)) < 2 or len(set(self.lines)) < len(self.lines):
+            raise ValueError(f"a wire joins two or more different lines, not {self.lines}")
+
+    def attach(self, board: SimBoard) -> None:
+        try:
+            for line in self.lines[1:]:
+                board.chip.wire(self.lines[0], line)
+        except ValueError as error:
+            raise WiringError(f"a wire between lines {self.lines}: {error}") from error

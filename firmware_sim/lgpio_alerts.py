@@ -1,0 +1,192 @@
+"""How lgpio reports edges: FIFOs of 16-byte records, debounce, watchdog, and the thread that calls callbacks.
+
+The rules are those of lgpio 0.2.2.0's alert thread, on the board's timeline. An edge is reported at once, or with a
+debounce time once no further edge came for so long, stamped with the last edge's time plus that time, and under both
+edges only if the level differs from the last one reported. A watchdog reports level 2 once per silence, and never
+before the first edge.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Callable
+
+from firmware_sim.lgpio_constants import Constants as lg
+from firmware_sim.pins import Line
+from firmware_sim.timeline import Event, Timeline
+
+REPORT = struct.Struct("QBBBBI")  # timestamp ns, chip number, line, level, flags (0), padding
+
+
+class Notifications:
+    """One notification handle: a FIFO that lgpio holds open for reading and writing, so that it never breaks."""
+
+    def __init__(self, path: str) -> None:
+        self.paused = False
+        if os.path.lexists(path):
+            os.unlink(path)
+        os.mkfifo(path, 0o664)
+        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    def write(self, report: bytes) -> bool:
+        """Write one report. False if the FIFO was full and it is lost."""
+        if self.paused:
+            return True
+        try:
+            os.write(self._fd, report)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Alert:
+    """A line whose edges are reported. The timeline's lock is held in every method."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        line: Line,
+        *,
+        edges: int,
+        find_notifications: Callable[[], Notifications | None],
+        debounce_micros: int,
+        watchdog_micros: int,
+    ) -> None:
+        self.debounce_ns = debounce_micros * 1000
+        self.watchdog_ns = watchdog_micros * 1000
+        self._timeline = timeline
+        self._line = line
+        self.edges = edges
+        self._find_notifications = find_notifications
+        self._event_ns = self._report_ns = 0
+        self._event_level = 0
+        self._report_level = -1
+        self._settled = True
+        self._watching = False
+        self._check: Event | None = None
+        line.observe(self._on_change)
+
+    def stop(self) -> None:
+        """Report no more."""
+        self._line.forget(self._on_change)
+        if self._check is not None:
+            self._check.cancel()
+
+    def _on_change(self, electrical: int, when_ns: int) -> None:
+        level = electrical ^ self._line.active_low
+        if not self.edges & (lg.RISING_EDGE if level else lg.FALLING_EDGE):
+            return
+        self._report_due(when_ns)
+        self._event_ns = self._report_ns = when_ns
+        self._event_level = level
+        self._settled = False
+        if not self.debounce_ns:
+            self._report(level, when_ns)
+            self._watching = True
+        self._plan()
+
+    def _report_due(self, now_ns: int) -> None:
+        """Report what debounce and watchdog have to say by now."""
+        if self.debounce_ns and not self._settled and now_ns - self._event_ns >= self.debounce_ns:
+            self._settled = True
+            if self.edges != lg.BOTH_EDGES or self._report_level != self._event_level:
+                self._report(self._event_level, self._event_ns + self.debounce_ns)
+                self._watching = True
+        if self.watchdog_ns and self._watching and now_ns - self._report_ns >= self.watchdog_ns:
+            self._watching = False
+            self._report(lg.TIMEOUT, self._report_ns + self.watchdog_ns)
+
+    def _plan(self) -> None:
+        """Look again when the next of them may be due."""
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+        due = []
+        if self.debounce_ns and not self._settled:
+            due.append(self._event_ns + self.debounce_ns)
+        if self.watchdog_ns and self._watching:
+            due.append(self._report_ns + self.watchdog_ns)
+        if due:
+            self._check = self._timeline.at(min(due), self._look)
+
+    def _look(self) -> None:
+        self._report_due(self._timeline.now_ns())
+        self._plan()
+
+    def _report(self, level: int, when_ns: int) -> None:
+        self._report_ns, self._report_level = when_ns, level
+        notifications = self._find_notifications()
+        if notifications is None:
+            return
+        written = notifications.write(REPORT.pack(when_ns, 0, self._line.number, level, 0, 0))
+        if level == lg.TIMEOUT:
+            return
+        if written:
+            self._line.reports += 1
+        else:
+            self._line.reports_lost += 1
+
+
+class CallbackThread(threading.Thread):
+    """lgpio's own reader of notifications, which calls callbacks. As there, a callback that raises ends it for good."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(name="lgpio callbacks", daemon=True)
+        self.callbacks: list[Callback] = []
+        self._fd = os.open(path, os.O_RDONLY)
+        self.start()
+
+    def run(self) -> None:
+        with open(self._fd, "rb", buffering=0) as fifo:
+            # The end of the file comes when the library closes its side.
+            while report := fifo.read(REPORT.size):
+                timestamp, chip, gpio, level, _, _ = REPORT.unpack(report)
+                for callback in tuple(self.callbacks):
+                    if callback.chip == chip and callback.gpio == gpio:
+                        callback.func(chip, gpio, level, timestamp)
+
+
+class Callback:
+    """What `lgpio.callback` returns. `edge` is kept and, as in lgpio, not looked at."""
+
+    def __init__(
+        self,
+        thread: CallbackThread,
+        chip: int,
+        gpio: int,
+        edge: int,
+        func: Callable[[int, int, int, int], object] | None,
+    ) -> None:
+        self.chip = chip
+        self.gpio = gpio
+        self.edge = edge
+        self.func = func or self._tally
+        self.count = 0
+        self._reset = False
+        self._thread = thread
+        thread.callbacks.append(self)
+
+    def cancel(self) -> None:
+        """Call no more. Harmless when repeated."""
+        if self in self._thread.callbacks:
+            self._thread.callbacks.remove(self)
+
+    def tally(self) -> int:
+        """How many reports came, counted only where no function was given."""
+        return self.count
+
+    def reset_tally(self) -> None:
+        """Count from 0 again."""
+        self._reset = True
+        self.count = 0
+
+    def _tally(self, chip: int, gpio: int, level: int, timestamp: int) -> None:
+        if self._reset:
+            self._reset = False
+            self.count = 0
+        self.count += 1

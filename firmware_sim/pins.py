@@ -1,0 +1,228 @@
+"""Lines as a circuit: who drives them, what pulls at them, what level results.
+
+A GPIO line is a wire, not a variable. Several things act on it at once: the chip's own output stage, its weak pull
+resistor, a part's contact or output, a part's resistor, and whatever another line joined by a wire brings along. All
+lines that are joined form one net, and a net has one level, found by these rules, in this order:
+
+1. Strong drivers (a push-pull output, an open-drain output that is low, an open-source output that is high, a part
+   that drives) set the level. Where two disagree it is a short circuit: low wins, it is counted, and logged once.
+2. Resistors of parts pull; where they disagree they cancel out.
+3. The chip's own weak resistors pull (about 50 kΩ against the 10 kΩ of a part); disagreeing, they cancel out.
+4. Nothing acts: the net floats and keeps the level it had, as the capacitance of a CMOS input does.
+
+What a line is after a program lets go of it follows Raspberry Pi OS: an output goes on driving (its kernel's
+`persist_gpio_outputs`), and the pull resistor stays as it was set.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+from firmware_sim.timeline import Timeline
+from hwloop.board import Drive
+
+logger = logging.getLogger("firmware_sim")
+
+Pull = Literal["up", "down", "none"]
+Observer = Callable[[int, int], object]
+"""Called as `observer(level, when_ns)` (CLOCK_MONOTONIC) after each change, with the timeline's lock held."""
+
+_PULLED_UP_AT_RESET = range(9)  # BCM2835 ARM peripherals, table 6-31: GPIO 0 to 8 are pulled up, 9 to 27 down
+
+
+class Net:
+    """Lines joined by wires: one level for all of them."""
+
+    __slots__ = ("level", "lines", "shorted", "warned")
+
+    def __init__(self, lines: list[Line], level: int) -> None:
+        self.lines = lines
+        self.level = level
+        self.shorted = False
+        self.warned = False
+
+
+class Line:
+    """One line of a chip.
+
+    Parts use `drive`, `pull` and `observe`; `configure` and `set_output` are the chip's own side, used by what stands
+    for the kernel. Counters are the truth that tests and the demo compare with what a program received:
+
+    Attributes:
+        number: its offset on the chip, the BCM number.
+        name: the kernel's name for it: "GPIO17".
+        consumer: who has claimed it; None while it is free.
+        changes: how often its level changed.
+        reports: edge reports written for it to a reader's FIFO.
+        reports_lost: edge reports that found the FIFO full, and so were lost without the reader's knowing.
+    """
+
+    def __init__(self, chip: Chip, number: int) -> None:
+        self._chip = chip
+        self.number = number
+        self.name = f"GPIO{number}"
+        self.consumer: str | None = None
+        self.changes = self.reports = self.reports_lost = 0
+        self.bias: Pull = "up" if number in _PULLED_UP_AT_RESET else "down"
+        self.output: int | None = None
+        self.drive_mode: Drive = "push-pull"
+        self.active_low = False
+        self._driven: int | None = None
+        self._pulled: Pull = "none"
+        self._observers: list[Observer] = []
+        self.net = Net([self], 1 if self.bias == "up" else 0)
+
+    @property
+    def level(self) -> int:
+        """The electrical level now: 0 or 1."""
+        return self.net.level
+
+    def drive(self, level: int | None) -> None:
+        """A part drives the line to `level`, or with None lets go of it."""
+        if level not in (0, 1, None):
+            raise ValueError(f"line {self.number}: a part drives 0, 1 or None, not {level!r}")
+        with self._chip.timeline.lock:
+            self._driven = level
+            self._chip.resolve(self.net)
+
+    def pull(self, direction: Pull) -> None:
+        """A part's resistor pulls the line up or down, or with "none" is gone."""
+        with self._chip.timeline.lock:
+            self._pulled = direction
+            self._chip.resolve(self.net)
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` after each change of level, in the order in which observers came."""
+        with self._chip.timeline.lock:
+            self._observers = [*self._observers, observer]
+
+    def forget(self, observer: Observer) -> None:
+        """Take an observer off again. Harmless if it is not there."""
+        with self._chip.timeline.lock:
+            self._observers = [other for other in self._observers if other != observer]
+
+    def configure(
+        self, *, output: int | None, drive_mode: Drive = "push-pull", bias: Pull | None, active_low: bool
+    ) -> None:
+        """Set the line up as an input (`output=None`) or as an output at this electrical level; bias None: as it is."""
+        with self._chip.timeline.lock:
+            self.output = output
+            self.drive_mode = drive_mode
+            self.active_low = active_low
+            if bias is not None:
+                self.bias = bias
+            self._chip.resolve(self.net)
+
+    def set_output(self, level: int) -> None:
+        """Change the electrical level that the chip's output stage asks for."""
+        with self._chip.timeline.lock:
+            self.output = level
+            self._chip.resolve(self.net)
+
+    def drivers(self) -> Iterator[int]:
+        """The levels that something drives this line to with force."""
+        if self._driven is not None:
+            yield self._driven
+        released = {"push-pull": None, "open-drain": 1, "open-source": 0}[self.drive_mode]
+        if self.output is not None and self.output != released:
+            yield self.output
+
+    def pulls(self) -> tuple[Pull, Pull]:
+        """What a part's resistor and what the chip's own do to this line."""
+        return self._pulled, self.bias
+
+    def notify(self, level: int, when_ns: int) -> None:
+        """The level changed: count it and tell the observers."""
+        self.changes += 1
+        for observer in self._observers:
+            try:
+                observer(level, when_ns)
+            except Exception:
+                # A fault in one simulated device must not stop the others.
+                logger.exception("simulated device failed in %r", observer)
+
+    def __repr__(self) -> str:
+        return f"<Line {self.number} level={self.level} consumer={self.consumer}>"
+
+
+class Chip:
+    """A GPIO chip: `lines` lines, numbered from 0.
+
+    Attributes:
+        timeline: the board's time and its lock.
+        label: what driver it is, as the kernel would say.
+        short_circuits: how often two strong drivers began to disagree.
+    """
+
+    def __init__(self, timeline: Timeline, *, label: str, lines: int) -> None:
+        self.timeline = timeline
+        self.label = label
+        self.short_circuits = 0
+        self._lines = tuple(Line(self, number) for number in range(lines))
+        self._news: collections.deque[tuple[Line, int, int]] = collections.deque()
+        self._telling = False
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def line(self, number: int) -> Line:
+        """Line `number`. ValueError if the chip has no such line."""
+        if not 0 <= number < len(self._lines):
+            raise ValueError(f"no line {number!r} on chip {self.label}: lines are 0 to {len(self._lines) - 1}")
+        return self._lines[number]
+
+    def wire(self, a: int, b: int) -> None:
+        """Join two lines: whatever acts on one acts on both."""
+        with self.timeline.lock:
+            first, second = self.line(a).net, self.line(b).net
+            if first is second:
+                return
+            # What each line showed before decides whether it changes now; a floating pair takes the first's level.
+            before = [(line, line.level) for line in first.lines + second.lines]
+            joined = Net(sorted(first.lines + second.lines, key=lambda line: line.number), first.level)
+            for line in joined.lines:
+                line.net = joined
+            joined.level = self._level(joined)
+            self._tell([line for line, level in before if level != joined.level], joined.level)
+
+    def resolve(self, net: Net) -> None:
+        """Find the level of `net` anew and tell its lines if it changed. The lock is held."""
+        level = self._level(net)
+        if level != net.level:
+            net.level = level
+            self._tell(net.lines, level)
+
+    def _level(self, net: Net) -> int:
+        driven = {level for line in net.lines for level in line.drivers()}
+        shorted = len(driven) > 1
+        if shorted and not net.shorted:
+            self.short_circuits += 1
+            if not net.warned:
+                net.warned = True
+                lines = "+".join(str(line.number) for line in net.lines)
+                logger.warning("short circuit: line %s is driven both low and high", lines)
+        net.shorted = shorted
+        if driven:
+            return min(driven)
+        for strength in (0, 1):
+            pulls = {line.pulls()[strength] for line in net.lines} - {"none"}
+            if len(pulls) == 1:
+                return 1 if pulls == {"up"} else 0
+        return net.level
+
+    def _tell(self, lines: Iterable[Line], level: int) -> None:
+        """Tell `lines` of a new level. An observer may change a line again: that is told after this, not amidst."""
+        now_ns = self.timeline.now_ns()
+        self._news.extend((line, level, now_ns) for line in lines)
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._news:
+                line, new_level, when_ns = self._news.popleft()
+                line.notify(new_level, when_ns)
+        finally:
+            self._telling = False
