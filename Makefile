@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check conformance format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -33,6 +33,9 @@ check: $(VENV)/installed-check  ## formatting, lint, strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+conformance:  ## CPython's own asyncio tests on our loop (INTERPRETERS="python3 ..." for these only)
+	$(PYTHON) tests/conformance/run.py $(addprefix --python ,$(INTERPRETERS))
 
 format: $(VENV)/installed-check  ## format and fix what can be fixed
 	$(BIN)/ruff format .
