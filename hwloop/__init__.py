@@ -1,9 +1,30 @@
-"""hwloop: an asyncio event loop for hardware. See README.md; the names below are the public ones."""
+"""hwloop: an asyncio event loop for hardware. README.md shows how the names below go together.
+
+Importing it touches no hardware, starts no thread and opens no file.
+"""
 
 from __future__ import annotations
 
-from hwloop.errors import HardwareError
-from hwloop.scheduling import Priority
+from typing import Any
 
-__all__ = ["HardwareError", "Priority"]
+from hwloop import loop as _loop
+from hwloop.errors import HardwareError
+from hwloop.loop import EventLoop, new_event_loop, run
+from hwloop.scheduling import Priority, create_task, scheduled
+
+__all__ = [
+    "EventLoop",
+    "HardwareError",
+    "Priority",
+    "create_task",
+    "new_event_loop",
+    "run",
+    "scheduled",
+]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "EventLoopPolicy":
+        return _loop.EventLoopPolicy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,15 @@ variable up where a callback becomes ready; a program that never asks for urgenc
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import contextvars
 import enum
+import math
+from collections.abc import Coroutine, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class Priority(enum.IntEnum):
@@ -22,3 +30,69 @@ class Priority(enum.IntEnum):
     NORMAL = 2
     LOW = 3
     IDLE = 4
+
+
+class Urgency(NamedTuple):
+    """What the context variable holds."""
+
+    priority: Priority = Priority.NORMAL
+    deadline: float = math.inf
+    """Seconds within which the work should start, counted from when it becomes ready."""
+
+
+NORMAL = Urgency()
+URGENCY: contextvars.ContextVar[Urgency] = contextvars.ContextVar("hwloop.urgency", default=NORMAL)
+
+
+def as_priority(value: Priority | int) -> Priority:
+    """`value` as a `Priority`. Raises ValueError that names the known ones."""
+    try:
+        return Priority(value)
+    except ValueError:
+        known = ", ".join(f"{priority.name} ({priority.value})" for priority in Priority)
+        raise ValueError(f"unknown priority {value!r}; use one of {known}") from None
+
+
+def create_task(
+    coro: Coroutine[Any, Any, T],
+    *,
+    priority: Priority | None = None,
+    deadline: float | None = None,
+    name: str | None = None,
+) -> asyncio.Task[T]:
+    """A task on the running loop that is woken with a priority and a deadline, as is all that it spawns.
+
+    `deadline` is in seconds: each time the task becomes ready it should run within that time. What is not given is
+    inherited. On another loop than hwloop's the task runs as any other.
+    """
+    loop = asyncio.get_running_loop()
+    context = contextvars.copy_context()
+    context.run(_enter, loop, priority, deadline)
+    return loop.create_task(coro, name=name, context=context)
+
+
+@contextlib.contextmanager
+def scheduled(*, priority: Priority | None = None, deadline: float | None = None) -> Iterator[None]:
+    """Run the rest of this block of this task with another priority or deadline (seconds, as for `create_task`)."""
+    token = _enter(asyncio.get_running_loop(), priority, deadline)
+    try:
+        yield
+    finally:
+        URGENCY.reset(token)
+
+
+def _enter(
+    loop: asyncio.AbstractEventLoop, priority: Priority | None, deadline: float | None
+) -> contextvars.Token[Urgency]:
+    """Set the urgency of the current context, and have the loop look at it from now on."""
+    urgency = URGENCY.get()
+    if priority is not None:
+        urgency = urgency._replace(priority=as_priority(priority))
+    if deadline is not None:
+        if not deadline > 0:
+            raise ValueError(f"a deadline is in seconds from readiness, more than 0, not {deadline!r}")
+        urgency = urgency._replace(deadline=deadline)
+    heed = getattr(loop, "heed_urgency", None)
+    if heed is not None:
+        heed()
+    return URGENCY.set(urgency)

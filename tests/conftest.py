@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.SelectorEventLoop}
+import hwloop
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.SelectorEventLoop,
+    "hwloop": hwloop.new_event_loop,
+}
 
 
 @pytest.fixture(params=list(LOOPS))

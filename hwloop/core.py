@@ -1,0 +1,404 @@
+"""The core: all hot state of the loop, the calls that fill it, and the dispatch loop that empties it.
+
+This is the one module that has to be quick, and it is laid out so that it could be compiled as it stands: every
+queue, heap and flag is declared once in `Core._init_core`, attributes keep their type, and one function runs a handle
+(`_run_handle`, repeated in line where it is hot) and one waits (`_wait`). The loop class, its policy and whatever
+is cold live in `hwloop.loop`.
+
+A *turn* of the dispatch loop is one look at the hardware and one slice of work. What the looks find, descriptors that
+are ready and timers that are due, has already happened and goes ahead of ordinary work; the two alternate while both
+wait, so neither can starve the other. The promises that the numbers in `_run_once` refer to are those of
+docs/scheduling.md; tests/promises has a trace test for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import select
+import selectors
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from hwloop import clock
+from hwloop.ready import Bands
+from hwloop.scheduling import NORMAL, URGENCY, Priority, Urgency
+
+if TYPE_CHECKING:
+    from hwloop.loop import Pollable
+
+SLICE = 50e-6
+"""Seconds of work between two looks at descriptors and timers. An edge waits half of it on average; a look costs about
+a hundredth of it."""
+
+LOOK_AGAIN = 20e-6
+"""A wait shorter than this (seconds) costs more than it saves: look again instead."""
+
+EVENTS_PER_LOOK = 64
+"""Descriptors taken per look; the kernel hands the rest out in turn (epoll_wait(2))."""
+
+LONGEST_WAIT = 24 * 3600.0
+INFINITY = float("inf")
+IN, OUT = 1, 4  # EPOLLIN, EPOLLOUT; selectors without epoll are translated to these
+_PURGE_AFTER = 64
+
+
+class Handle(asyncio.Handle):
+    """A scheduled callback: asyncio's own, made with less ado. In debug mode the loop makes asyncio's instead."""
+
+    __slots__ = ()
+    # The class's values stand in for slots that only debug mode would fill.
+    _repr = None
+    _source_traceback = None
+
+    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], loop: Any, context: Context) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback = self._args = None  # type: ignore[assignment]
+
+
+class TimerHandle(asyncio.TimerHandle):
+    """A callback with a time. `_scheduled` is true while it is in the heap or waits among the due ones."""
+
+    __slots__ = ()
+    _repr = None
+    _source_traceback = None
+
+    def __init__(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], loop: Any, context: Context
+    ) -> None:
+        self._when = when
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = context
+        self._cancelled = False
+        self._scheduled = False
+
+    def cancel(self) -> None:
+        if not self._cancelled:
+            if self._scheduled:
+                self._loop._timer_handle_cancelled(self)
+            self._cancelled = True
+            self._callback = self._args = None  # type: ignore[assignment]
+
+
+class Watcher(asyncio.Handle):
+    """The callback of one direction of a descriptor. `_scheduled` is true from the look that found it until it runs."""
+
+    __slots__ = ("_priority", "_scheduled", "_source")
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: Any,
+        priority: Priority,
+        source: Pollable | None = None,
+    ) -> None:
+        super().__init__(callback, args, loop, None)
+        self._priority = priority
+        self._source = source
+        self._scheduled = False
+
+
+class Core:
+    """The hot half of `hwloop.EventLoop`: a mixin in front of `asyncio.SelectorEventLoop`."""
+
+    # The base class's, used here.
+    _ready: collections.deque[Any]
+    _selector: selectors.BaseSelector
+    _debug: bool
+    _stopping: bool
+
+    if TYPE_CHECKING:
+        # The base class's and the cold half's.
+        def _write_to_self(self) -> None: ...
+        def _call_soon_checked(self, callback: Any, args: Any, context: Any) -> Any: ...
+        def _call_later_checked(self, delay: Any, callback: Any, args: Any, context: Any) -> Any: ...
+        def _call_at_checked(self, when: Any, callback: Any, args: Any, context: Any) -> Any: ...
+        def _make_checked_handle(self, method: str, callback: Any, args: Any, context: Any) -> Any: ...
+        def _callback_failed(self, handle: Any, error: BaseException) -> None: ...
+        def _run_timed(self, handle: Any) -> None: ...
+        def _deadline_missed(self, handle: asyncio.Handle, lateness: float) -> None: ...
+
+    def _init_core(self) -> None:
+        """Declare all hot state. Called before the base class's init, which adds the first reader."""
+        self._guarded = False  # closed, or in debug mode: take the slow path
+        self._heeding = False  # somebody has asked for urgency: look the context variable up
+        self._events: collections.deque[Any] = collections.deque()  # found by the looks: watchers, due timers
+        self._bands = Bands(self._deadline_missed)
+        self._inbox: collections.deque[Any] = collections.deque()  # from other threads
+        self._new_timers: list[Any] = []  # not in the heap yet: one cancelled in the same turn never gets there
+        self._timers: list[tuple[float, int, Any]] = []  # heap by (when, order of arrival)
+        self._timer_sequence = 0
+        self._timers_cancelled = 0
+        self._watchers: dict[int, tuple[Watcher | None, Watcher | None]] = {}  # fd: (reader, writer)
+        self._epoll: select.epoll | None = None  # with the alarm; without both, the selector waits
+        self._alarm: clock.Alarm | None = None
+        self._alarm_when = 0.0  # what the alarm is set to; 0 when it is not
+        self._sleeping = False
+        self._now = clock.monotonic
+        self._slice = SLICE
+
+    # What fills the queues.
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+        if self._guarded:
+            return self._call_soon_checked(callback, args, context)
+        handle = Handle(callback, args, self, copy_context() if context is None else context)
+        if self._inbox:
+            self._take_inbox()
+        if self._heeding:
+            self._add_ready(handle)
+        else:
+            self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+        handle: Any
+        if self._guarded:
+            handle = self._make_checked_handle("call_soon_threadsafe", callback, args, context)
+        else:
+            handle = Handle(callback, args, self, copy_context() if context is None else context)
+        self._inbox.append(handle)
+        # The loop says that it sleeps before it looks into the inbox, so one of the two sees the other.
+        if self._sleeping:
+            self._write_to_self()
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Any:
+        if self._guarded or not delay > 0:
+            return self._call_later_checked(delay, callback, args, context)
+        timer = TimerHandle(self._now() + delay, callback, args, self, copy_context() if context is None else context)
+        self._new_timers.append(timer)
+        return timer
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+        if self._guarded or not when > 0:
+            return self._call_at_checked(when, callback, args, context)
+        timer = TimerHandle(when, callback, args, self, copy_context() if context is None else context)
+        self._new_timers.append(timer)
+        return timer
+
+    def _add_ready(self, handle: Any) -> None:
+        """Queue a handle by its context's urgency."""
+        urgency = self._urgency(handle)
+        if urgency == NORMAL:
+            self._ready.append(handle)
+        else:
+            self._bands.push(urgency.priority, self._now() + urgency.deadline, handle)
+
+    def _urgency(self, handle: Any) -> Urgency:
+        context: Context = handle._context
+        return context.get(URGENCY, NORMAL) if self._heeding else NORMAL
+
+    def _take_inbox(self) -> None:
+        """Queue what other threads sent, in the order they sent it."""
+        inbox = self._inbox
+        while inbox:
+            self._add_ready(inbox.popleft())
+
+    def _admit_timers(self) -> None:
+        """Take new timers into the heap, but for those that were cancelled before it came to that."""
+        new, self._new_timers = self._new_timers, []
+        for timer in new:
+            if not timer._cancelled:
+                self._timer_sequence += 1
+                timer._scheduled = True
+                heappush(self._timers, (timer._when, self._timer_sequence, timer))
+
+    def _timer_handle_cancelled(self, handle: Any) -> None:
+        """A timer in the heap was cancelled. Once most of the heap is such, drop them all: O(1) a timer, amortised."""
+        if not handle._scheduled:
+            return
+        self._timers_cancelled += 1
+        if self._timers_cancelled > _PURGE_AFTER and self._timers_cancelled * 2 > len(self._timers):
+            handle._cancelled = True
+            # In place: a look may hold the list.
+            self._timers[:] = [entry for entry in self._timers if not entry[2]._cancelled]
+            heapify(self._timers)
+            self._timers_cancelled = 0
+
+    # The dispatch loop.
+
+    def _run_once(self) -> None:
+        """Dispatch until `stop()`; `run_forever` is asyncio's own and calls this once.
+
+        The order of a turn: look; then, until the slice is used up, the most urgent work first, and ordinary work
+        in alternation with what the look found. `stop()` lets the current batch finish: what was ready when the last
+        batch ended.
+        """
+        ready, events, bands = self._ready, self._events, self._bands
+        now = self._now
+        batch = 0
+        events_next = True
+        handle: Any
+        while True:
+            time = self._look()  # 2. Once a slice. 3. Never early, 4. precise, 9. idle is idle: see there
+            if bands.idle and not (ready or events or bands.waiting):
+                ready.append(bands.pop_idle(time))  # 5. IDLE: nothing else is ready
+            if batch <= 0:
+                batch = len(ready)
+            debug = self._debug
+            until = time + self._slice
+            while True:
+                if bands.waiting and (handle := bands.pick(time, bool(ready or events))) is not None:
+                    if type(handle) is Watcher:  # 1. Order, 5. no starvation, 6. deadlines: see Bands
+                        handle._scheduled = False
+                elif events and (events_next or not ready):
+                    handle = events.popleft()
+                    handle._scheduled = False
+                    events_next = False
+                elif ready:
+                    handle = ready.popleft()
+                    events_next = True
+                    batch -= 1
+                else:
+                    break
+                if debug:
+                    self._run_handle(handle)
+                elif not handle._cancelled:
+                    try:  # `_run_handle`, in line
+                        handle._context.run(handle._callback, *handle._args)
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as error:
+                        self._callback_failed(handle, error)  # 7. One failure stays one failure
+                time = now()
+                if batch <= 0:
+                    if self._stopping:
+                        break
+                    batch = len(ready)
+                if time >= until:  # 2.
+                    break
+            handle = None  # or it would live on, with all it refers to, through the next wait
+            if self._stopping:
+                self._finish_batch(batch)
+                return
+
+    def _look(self) -> float:
+        """Queue the descriptors that are ready and the timers that are due; wait for one if nothing else is to do.
+
+        Returns the loop's time after that.
+        """
+        if self._inbox:
+            self._take_inbox()
+        if self._new_timers:
+            self._admit_timers()
+        timers, events = self._timers, self._events
+        while timers and timers[0][2]._cancelled:
+            heappop(timers)
+            self._timers_cancelled -= 1
+        if self._ready or events or self._bands.waiting or self._bands.idle or self._stopping:
+            found = self._wait(0.0)
+        else:
+            found = self._wait(timers[0][0] if timers else None)
+        watchers = self._watchers
+        for fd, mask in found:
+            pair = watchers.get(fd)
+            if pair is None:
+                self._alarm_when = 0.0  # the alarm, which has rung
+                continue
+            # As selectors has it: an error or a hang-up concerns both directions.
+            reader, writer = pair
+            if reader is not None and mask & ~OUT and not reader._scheduled:
+                self._add_event(reader, reader._priority)
+            if writer is not None and mask & ~IN and not writer._scheduled:
+                self._add_event(writer, writer._priority)
+        time = self._now()
+        while timers and timers[0][0] <= time:  # 3. Never early
+            timer = heappop(timers)[2]
+            timer._scheduled = False
+            if timer._cancelled:
+                self._timers_cancelled -= 1
+            elif self._heeding and (urgency := self._urgency(timer)) != NORMAL:
+                self._bands.push(urgency.priority, timer._when + urgency.deadline, timer)
+            else:
+                events.append(timer)
+        return time
+
+    def _add_event(self, watcher: Watcher, priority: Priority) -> None:
+        """Queue the callback of a ready descriptor; the kernel tells of it at every look until it has run."""
+        watcher._scheduled = True
+        if priority is Priority.NORMAL:
+            self._events.append(watcher)
+        else:
+            self._bands.push(priority, INFINITY, watcher)
+
+    def _wait(self, when: float | None) -> list[tuple[int, int]]:
+        """Wait for descriptors until `when` (loop time; None: for ever) and return them as (fd, epoll mask) pairs.
+
+        It may return early with nothing; the caller looks again.
+        """
+        epoll = self._epoll
+        if epoll is None or self._alarm is None:
+            return self._wait_in_selector(when)
+        if when is None:
+            if self._alarm_when:  # 9. Idle is idle
+                self._alarm_when = 0.0
+                self._alarm.clear()
+        else:
+            left = when - self._now()
+            if left <= LOOK_AGAIN:
+                return epoll.poll(0, EVENTS_PER_LOOK)
+            if when != self._alarm_when:  # 4. As precise as the kernel: the alarm is in the epoll set
+                self._alarm_when = when
+                self._alarm.set(when if left < LONGEST_WAIT else self._now() + LONGEST_WAIT)
+        self._sleeping = True
+        try:
+            return epoll.poll(0 if self._inbox else -1, EVENTS_PER_LOOK)
+        finally:
+            self._sleeping = False
+
+    def _wait_in_selector(self, when: float | None) -> list[tuple[int, int]]:
+        """The same through a selector that the user gave, or on a clock that the kernel's alarm does not know."""
+        timeout = when if when is None else max(0.0, min(when - self._now(), LONGEST_WAIT))
+        self._sleeping = True
+        try:
+            found = self._selector.select(0 if self._inbox else timeout)
+        finally:
+            self._sleeping = False
+        return [
+            (key.fd, (IN if mask & selectors.EVENT_READ else 0) | (OUT if mask & selectors.EVENT_WRITE else 0))
+            for key, mask in found
+        ]
+
+    def _finish_batch(self, batch: int) -> None:
+        """`stop()` was called: run what was ready, and nothing that these callbacks add."""
+        bands, events, ready = self._bands, self._events, self._ready
+        for _ in range(bands.waiting):
+            handle = bands.pick(self._now(), False)
+            if type(handle) is Watcher:
+                handle._scheduled = False
+            self._run_handle(handle)
+        for _ in range(len(events)):
+            handle = events.popleft()
+            handle._scheduled = False
+            self._run_handle(handle)
+        for _ in range(batch):
+            self._run_handle(ready.popleft())
+
+    def _run_handle(self, handle: Any) -> None:
+        """Run one handle; its failure goes to the exception handler."""
+        if handle._cancelled:
+            return
+        if self._debug:
+            self._run_timed(handle)
+            return
+        try:
+            handle._context.run(handle._callback, *handle._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._callback_failed(handle, error)

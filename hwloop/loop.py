@@ -1,0 +1,385 @@
+"""The event loop that users see: asyncio's own, with the dispatch loop of `hwloop.core` and the calls hardware needs.
+
+`EventLoop` is a genuine `asyncio.SelectorEventLoop`: transports, TLS, subprocesses, signals, executors and debug mode
+are asyncio's. What differs is the order and the precision in which callbacks run (docs/scheduling.md), and that
+anything with `fileno()` and `on_readable()` can be registered as a source, in the manner of `selectors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import select
+import selectors
+from asyncio import format_helpers
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from hwloop import board as boards
+from hwloop import clock
+from hwloop.core import Core, Handle, TimerHandle, Watcher
+from hwloop.scheduling import URGENCY, Priority, as_priority
+
+T = TypeVar("T")
+logger = logging.getLogger("hwloop")
+
+
+class Pollable(Protocol):
+    """What `EventLoop.register` takes. Optional: `priority` (a `Priority`) and `close()`, called if it fails."""
+
+    def fileno(self) -> int:
+        """The descriptor to watch."""
+
+    def on_readable(self) -> object:
+        """Called whenever the descriptor is readable."""
+
+
+class EventLoop(Core, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core's calls return Any, for speed
+    """An asyncio event loop that looks at the hardware often and knows what is urgent.
+
+    `selector` is as for `asyncio.SelectorEventLoop`. With the default or any `selectors.EpollSelector`, timers are as
+    precise as the kernel; other selectors keep every promise but that one.
+    """
+
+    if TYPE_CHECKING:  # asyncio's own, which its stubs leave out
+
+        def _check_closed(self) -> None: ...
+        def _check_thread(self) -> None: ...
+        def _check_callback(self, callback: object, method: str) -> None: ...
+
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        self._init_core()
+        self._sources: dict[Pollable, int] = {}
+        self._late: set[str] = set()
+        super().__init__(selector)
+        if type(self).time is not EventLoop.time:
+            self._now = self.time  # a subclass with a clock of its own, which no kernel alarm follows
+        elif type(self._selector) is getattr(selectors, "EpollSelector", None):
+            self._use_alarm()
+
+    def _use_alarm(self) -> None:
+        """Wait in the selector's own epoll set, together with an alarm; leave it be where the system has none."""
+        try:
+            alarm = clock.Alarm()
+        except (OSError, ImportError):
+            return
+        # A second descriptor of the same epoll set: the selector owns and closes the first.
+        self._epoll = select.epoll.fromfd(os.dup(self._selector.fileno()))  # type: ignore[attr-defined]
+        self._epoll.register(alarm.fileno(), select.EPOLLIN | select.EPOLLET)
+        self._alarm = alarm
+
+    def time(self) -> float:
+        """Seconds of CLOCK_MONOTONIC, the clock of the kernel's edge timestamps."""
+        return clock.monotonic()
+
+    def close(self) -> None:
+        """Close the loop, the sources still registered first."""
+        if self.is_closed() or self.is_running():
+            super().close()  # which does nothing, or refuses
+            return
+        for source in self.sources():
+            self._discard(source)
+        super().close()
+        self._guarded = True
+        self._events.clear()
+        self._bands.clear()
+        self._timers.clear()
+        self._new_timers.clear()
+        self._inbox.clear()
+        self._watchers.clear()
+        if self._epoll is not None and self._alarm is not None:
+            self._epoll.close()
+            self._alarm.close()
+            self._epoll = self._alarm = None
+
+    def set_debug(self, enabled: bool) -> None:
+        super().set_debug(enabled)
+        self._guarded = bool(enabled) or self.is_closed()
+
+    # Sources.
+
+    def register(self, source: Pollable) -> None:
+        """Watch `source.fileno()` and call `source.on_readable()` whenever it is readable, with `source.priority`.
+
+        Raises ValueError if the descriptor is invalid or watched already. If `on_readable` raises, the source is
+        unregistered, closed if it can be, and reported; the loop goes on.
+        """
+        if source in self._sources:
+            raise ValueError(f"{source!r} is registered already")
+        fd = source.fileno()
+        if fd in self._watchers:
+            raise ValueError(f"descriptor {fd} of {source!r} is watched already")
+        priority = as_priority(getattr(source, "priority", Priority.NORMAL))
+        self._set_watcher(fd, selectors.EVENT_READ, Watcher(source.on_readable, (), self, priority, source))
+        self._sources[source] = fd
+
+    def unregister(self, source: Pollable) -> None:
+        """Stop watching `source`. KeyError if it is not registered."""
+        self._remove_watcher(self._sources.pop(source), selectors.EVENT_READ)
+
+    def sources(self) -> list[Pollable]:
+        """The registered sources, in the order in which they came."""
+        return list(self._sources)
+
+    def _discard(self, source: Pollable) -> None:
+        """Let go of a source and close it if it can be; a failure to close is reported."""
+        if source in self._sources:
+            self.unregister(source)
+        close = getattr(source, "close", None)
+        if close is None:
+            return
+        try:
+            close()
+        except Exception as error:
+            self.call_exception_handler({"message": f"closing {source!r} failed", "exception": error})
+
+    # Urgency.
+
+    def call_soon_priority(self, priority: Priority, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
+        """Like `call_soon`, with a priority that what the callback schedules inherits."""
+        context = contextvars.copy_context()
+        context.run(URGENCY.set, URGENCY.get()._replace(priority=as_priority(priority)))
+        self.heed_urgency()
+        return self.call_soon(callback, *args, context=context)  # type: ignore[no-any-return]
+
+    def call_deadline(
+        self, deadline: float, callback: Callable[..., object], *args: Any, priority: Priority = Priority.NORMAL
+    ) -> asyncio.Handle:
+        """Call `callback` as soon as possible, ahead of work of its priority with a later deadline or none.
+
+        `deadline` is loop time. If it passes first, the callback runs all the same, after those that can still be
+        met; the miss is counted.
+        """
+        if not deadline > 0:
+            raise ValueError(f"a deadline is a loop time, as loop.time() gives, not {deadline!r}")
+        if self._guarded:
+            handle: Any = self._make_checked_handle("call_deadline", callback, args, None)
+        else:
+            handle = Handle(callback, args, self, contextvars.copy_context())
+        self._bands.push(as_priority(priority), deadline, handle)
+        return handle  # type: ignore[no-any-return]
+
+    def heed_urgency(self) -> None:
+        """Look at the context's urgency from now on. A program that never asks for any is spared the look-up."""
+        self._heeding = True
+
+    def _deadline_missed(self, handle: asyncio.Handle, lateness: float) -> None:
+        """A callback ran `lateness` seconds after its deadline: say so the first time that it happens to it."""
+        callback: Any = handle._callback  # type: ignore[attr-defined]
+        task = getattr(callback, "__self__", None)
+        name = task.get_name() if isinstance(task, asyncio.Task) else getattr(callback, "__qualname__", repr(callback))
+        if name not in self._late:
+            self._late.add(name)
+            logger.warning("%s ran %.3f ms after its deadline (reported once)", name, lateness * 1e3)
+
+    # Checked paths: debug mode, odd arguments, closed loops. The traceback that debug mode keeps ends with the user.
+
+    def _make_checked_handle(
+        self, method: str, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> asyncio.Handle:
+        self._check_closed()
+        if self._debug:
+            if method != "call_soon_threadsafe":
+                self._check_thread()
+            self._check_callback(callback, method)
+        handle: Any = asyncio.Handle(callback, args, self, context)
+        if handle._source_traceback:
+            del handle._source_traceback[-2:]
+        return handle  # type: ignore[no-any-return]
+
+    def _call_soon_checked(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> asyncio.Handle:
+        handle: Any = self._make_checked_handle("call_soon", callback, args, context)
+        if handle._source_traceback:
+            del handle._source_traceback[-1]
+        self._take_inbox()
+        self._add_ready(handle)
+        return handle  # type: ignore[no-any-return]
+
+    def _call_at_checked(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> asyncio.TimerHandle:
+        if when is None:
+            raise TypeError("when cannot be None")
+        if when != when:
+            raise ValueError("a timer needs a time, not NaN")
+        self._check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_at")
+            timer: Any = asyncio.TimerHandle(when, callback, args, self, context)
+            del timer._source_traceback[-2:]
+        else:
+            timer = TimerHandle(when, callback, args, self, contextvars.copy_context() if context is None else context)
+        self._new_timers.append(timer)
+        return timer  # type: ignore[no-any-return]
+
+    def _call_later_checked(
+        self, delay: float, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> asyncio.TimerHandle:
+        if delay is None:
+            raise TypeError("delay must not be None")
+        timer: Any = self._call_at_checked(self.time() + delay, callback, args, context)
+        if timer._source_traceback:
+            del timer._source_traceback[-1]
+        if delay <= 0:
+            # Due already: it takes its place among ordinary work, as if by call_soon.
+            self._new_timers.pop()
+            self._take_inbox()
+            self._add_ready(timer)
+        return timer  # type: ignore[no-any-return]
+
+    def _callback_failed(self, handle: Any, error: BaseException) -> None:
+        """Report what a callback raised; a source that raised is given up."""
+        source = handle._source if isinstance(handle, Watcher) else None
+        if source is not None:
+            report: dict[str, Any] = {"message": f"{source!r} failed and is closed", "source": source}
+        else:
+            what = format_helpers._format_callback_source(handle._callback, handle._args)
+            report = {"message": f"Exception in callback {what}"}
+        report.update(exception=error, handle=handle)
+        if handle._source_traceback:
+            report["source_traceback"] = handle._source_traceback
+        self.call_exception_handler(report)
+        if source is not None:
+            self._discard(source)
+
+    def _run_timed(self, handle: Any) -> None:
+        """Debug mode: run a handle and warn if it takes long, as asyncio does."""
+        self._current_handle = handle
+        try:
+            start = self.time()
+            try:
+                handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._callback_failed(handle, error)
+            took = self.time() - start
+            if took >= self.slow_callback_duration:
+                logging.getLogger("asyncio").warning("Executing %s took %.3f seconds", _describe(handle), took)
+        finally:
+            self._current_handle = None
+
+    # Descriptors. The selector stays the register that asyncio's own code asks; the dispatch loop has its own table.
+
+    def _add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
+        return self._set_watcher(fd, selectors.EVENT_READ, self._make_watcher(callback, args))
+
+    def _add_writer(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
+        return self._set_watcher(fd, selectors.EVENT_WRITE, self._make_watcher(callback, args))
+
+    def _remove_reader(self, fd: Any) -> bool:
+        return not self.is_closed() and self._remove_watcher(_fileno(fd), selectors.EVENT_READ)
+
+    def _remove_writer(self, fd: Any) -> bool:
+        return not self.is_closed() and self._remove_watcher(_fileno(fd), selectors.EVENT_WRITE)
+
+    def _make_watcher(self, callback: Callable[..., object], args: tuple[Any, ...]) -> Watcher:
+        priority = URGENCY.get().priority if self._heeding else Priority.NORMAL
+        return Watcher(callback, args, self, priority)
+
+    def _set_watcher(self, fd: Any, event: int, watcher: Watcher) -> Watcher:
+        self._check_closed()
+        number = _fileno(fd)
+        old = self._watchers.get(number)
+        reader, writer = old or (None, None)
+        replaced = reader if event == selectors.EVENT_READ else writer
+        pair = (watcher, writer) if event == selectors.EVENT_READ else (reader, watcher)
+        if old is None:
+            self._selector.register(number, event, pair)
+        else:
+            self._selector.modify(number, _mask(pair), pair)
+        self._watchers[number] = pair
+        if replaced is not None:
+            replaced.cancel()
+        return watcher
+
+    def _remove_watcher(self, number: int, event: int) -> bool:
+        pair = self._watchers.get(number)
+        if pair is None:
+            return False
+        reader, writer = pair
+        removed = reader if event == selectors.EVENT_READ else writer
+        pair = (None, writer) if event == selectors.EVENT_READ else (reader, None)
+        if mask := _mask(pair):
+            self._selector.modify(number, mask, pair)
+            self._watchers[number] = pair
+        else:
+            self._selector.unregister(number)
+            del self._watchers[number]
+        if removed is None:
+            return False
+        removed.cancel()
+        return True
+
+
+def new_event_loop() -> EventLoop:
+    """A new loop: `asyncio.Runner(loop_factory=hwloop.new_event_loop)`."""
+    return EventLoop()
+
+
+def run(main: Coroutine[Any, Any, T], *, board: boards.Board | str | None = None, debug: bool | None = None) -> T:
+    """Run a coroutine on a new hwloop loop and return its result, as `asyncio.run` does.
+
+    `board` is the board its sources use: a `Board`, "linux", "sim" or a board file; without it HWLOOP_BOARD
+    decides, or else what the machine has. A board opened here is closed at the end.
+    """
+    if not asyncio.iscoroutine(main):
+        hint = f"; call it: hwloop.run({main.__name__}())" if asyncio.iscoroutinefunction(main) else ""
+        raise ValueError(f"a coroutine was expected, got {main!r}{hint}")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        main.close()
+        raise RuntimeError("hwloop.run() cannot be called from a running event loop; use 'await' there")
+    try:
+        with boards.using(board), asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+            return runner.run(main)
+    finally:
+        main.close()  # if it never began: nothing where it has run
+
+
+def __getattr__(name: str) -> Any:
+    """`EventLoopPolicy`, made when asked for: policies are deprecated from Python 3.14 and gone in 3.16."""
+    if name != "EventLoopPolicy":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    base = getattr(asyncio, "DefaultEventLoopPolicy", None)
+    if base is None:
+        raise AttributeError("event loop policies are gone from this Python; use hwloop.run() or a loop_factory")
+
+    class EventLoopPolicy(base):  # type: ignore[misc,valid-type]
+        """asyncio's default policy with hwloop's loop."""
+
+        _loop_factory = EventLoop
+
+    EventLoopPolicy.__qualname__ = name
+    globals()[name] = EventLoopPolicy
+    return EventLoopPolicy
+
+
+def _mask(pair: tuple[Watcher | None, Watcher | None]) -> int:
+    reader, writer = pair
+    return (selectors.EVENT_READ if reader else 0) | (selectors.EVENT_WRITE if writer else 0)
+
+
+def _fileno(fd: Any) -> int:
+    """The descriptor's number. Raises ValueError as `selectors` does."""
+    try:
+        number = fd if isinstance(fd, int) else int(fd.fileno())
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"Invalid file object: {fd!r}") from None
+    if number < 0:
+        raise ValueError(f"Invalid file descriptor: {number}")
+    return number
+
+
+def _describe(handle: asyncio.Handle) -> str:
+    """A handle for people: the task that it steps, where it does."""
+    task = getattr(getattr(handle, "_callback", None), "__self__", None)
+    return repr(task) if isinstance(task, asyncio.Task) else str(handle)

@@ -1,0 +1,99 @@
+"""What is ready and not ordinary: bands by priority, earliest deadline within a band, first come within a deadline.
+
+Ordinary work (NORMAL, no deadline) never comes here; it waits in the loop's own deque, which costs least. This module
+decides between it and the rest, in six ranks:
+
+    0 INTERRUPT   1 HIGH   2 NORMAL with a deadline   3 ordinary work   4 LOW   5 IDLE
+
+Three rules decide, and none depends on the clock's speed, so that a trace can be foretold:
+
+- the most urgent rank that waits goes first (promise 1), by (deadline, order of arrival);
+- a rank that has been passed over `AGEING` times goes next, the least urgent such rank first, so that none starves
+  (promise 5). IDLE is apart: it runs only when the loop has looked and found nothing else;
+- an entry whose deadline has passed falls behind those that can still be met, keeps its rank, and is counted when it
+  runs (promise 6).
+
+Push and pick cost one heap operation, O(log n).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+from hwloop.scheduling import Priority
+
+AGEING = 8
+"""How often a waiting rank is passed over before it goes next."""
+
+ORDINARY = 3
+_RANK = {Priority.INTERRUPT: 0, Priority.HIGH: 1, Priority.NORMAL: 2, Priority.LOW: 4, Priority.IDLE: 5}
+_IDLE = 5
+
+# (deadline or infinity once it has passed, order of arrival, handle, deadline as asked)
+_Entry = tuple[float, int, Any, float]
+
+
+class Bands:
+    """Ready handles that are not ordinary.
+
+    Attributes:
+        waiting: entries that compete with ordinary work (all but IDLE).
+        idle: the heap of IDLE entries.
+    """
+
+    __slots__ = ("_heaps", "_missed", "_passed", "_sequence", "idle", "waiting")
+
+    def __init__(self, missed: Callable[[Any, float], None]) -> None:
+        """`missed(handle, seconds)` is told of each deadline that had passed when its handle ran."""
+        self._heaps: list[list[_Entry]] = [[] for _ in range(_IDLE + 1)]
+        self._passed = [0] * _IDLE
+        self._sequence = itertools.count()
+        self._missed = missed
+        self.waiting = 0
+        self.idle = self._heaps[_IDLE]
+
+    def push(self, priority: Priority, deadline: float, handle: Any) -> None:
+        """Queue a handle; `deadline` is loop time, infinite if it has none."""
+        rank = _RANK[priority]
+        heappush(self._heaps[rank], (deadline, next(self._sequence), handle, deadline))
+        if rank != _IDLE:
+            self.waiting += 1
+
+    def pick(self, now: float, ordinary: bool) -> Any:
+        """The handle that runs next, or None if it is the turn of ordinary work, of which `ordinary` says it waits."""
+        passed = self._passed
+        chosen = -1
+        for rank, heap in enumerate(self._heaps[:_IDLE]):
+            if not (heap or (rank == ORDINARY and ordinary)):
+                passed[rank] = 0
+            elif chosen < 0 or passed[rank] >= AGEING:
+                chosen = rank
+        for rank in range(chosen + 1, _IDLE):
+            if self._heaps[rank] or (rank == ORDINARY and ordinary):
+                passed[rank] += 1
+        passed[chosen] = 0
+        return None if chosen == ORDINARY else self._pop(self._heaps[chosen], now)
+
+    def pop_idle(self, now: float) -> Any:
+        """The IDLE handle that runs next. IndexError if there is none."""
+        self.waiting += 1  # _pop counts it as one that competed
+        return self._pop(self.idle, now)
+
+    def clear(self) -> None:
+        for heap in self._heaps:
+            heap.clear()
+        self.waiting = 0
+
+    def _pop(self, heap: list[_Entry], now: float) -> Any:
+        while heap[0][0] < now:
+            _, sequence, handle, deadline = heappop(heap)
+            heappush(heap, (math.inf, sequence, handle, deadline))
+        _, _, handle, deadline = heappop(heap)
+        self.waiting -= 1
+        if deadline < now and not handle.cancelled():
+            self._missed(handle, now - deadline)
+        return handle
