@@ -326,6 +326,20 @@ class IdleGap(Framer):
         self._overlong = 0
 
 
+def nmea_checksum(sentence: bytes) -> bool:
+    """A check for NMEA 0183, `Lines(check=nmea_checksum)`: whether the line is a sentence with the right checksum.
+
+    That is "$" or "!", a body, "*" and the XOR of the body's bytes as two hexadecimal digits.
+    """
+    body, star, digits = sentence[1:].rpartition(b"*")
+    if sentence[:1] not in (b"$", b"!") or not star or len(digits) != 2:
+        return False
+    checksum = 0
+    for byte in body:
+        checksum ^= byte
+    return digits.upper() == b"%02X" % checksum
+
+
 def _positive(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value!r}")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from hwloop.errors import HardwareError
 from hwloop.scheduling import Priority
 from hwloop.sources.base import Backoff, Source, WhenFull
-from hwloop.sources.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw
+from hwloop.sources.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw, nmea_checksum
 from hwloop.sources.serial_device import Output, Parity, SerialDevice, SerialOptions, open_device
 from hwloop.sources.serial_streams import (
     SerialTransport,
@@ -48,6 +48,7 @@ __all__ = [
     "SerialTransport",
     "connection_for_serial",
     "create_serial_connection",
+    "nmea_checksum",
     "open",
     "open_serial_connection",
 ]

@@ -1,0 +1,161 @@
+"""A temperature sensor that speaks Modbus RTU on a serial port.
+
+By "MODBUS over Serial Line, Specification and Implementation Guide" 1.02 (frames, CRC, timing) and "MODBUS
+Application Protocol Specification" 1.1b3 (functions, exceptions). RTU has no start mark: a frame ends where the line
+has been silent for 3.5 characters, and one with a wrong CRC, or for another unit, gets no answer at all.
+
+Input registers (function 4), read only:
+    0   temperature with the offset, in tenths of a degree Celsius, signed
+    1   alarms: bit 0 too cold, bit 1 too hot
+Holding registers (functions 3, 6, 16), in tenths of a degree, signed:
+    0   offset added to the temperature, -100 to 100
+    1   too cold below this
+    2   too hot above this
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from firmware_sim.timeline import Event
+from firmware_sim.uart import Port
+
+if TYPE_CHECKING:
+    from firmware_sim.board import SimBoard
+
+READ_HOLDING, READ_INPUT, WRITE_SINGLE, WRITE_MULTIPLE = 3, 4, 6, 16
+ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
+BROADCAST = 0
+LONGEST_FRAME = 256
+_BITS = 11
+"""Bits of a character on a Modbus line: start, eight data, parity or a second stop bit, stop."""
+
+
+class _Refusal(Exception):
+    """A request that is answered with an exception code."""
+
+
+@dataclass
+class ModbusTemperature:
+    """A Modbus RTU slave with a thermometer.
+
+    Parameters:
+        port: the serial port it is on.
+        unit: its address, 1 to 247.
+        baudrate: bits a second.
+        temperature: degrees Celsius; may be changed at any time.
+        reply_delay: seconds between the end of a request and the reply.
+
+    Attributes:
+        holding: the holding registers.
+        answered: requests answered, with an exception or without.
+        ignored: frames left unanswered: too short or long, wrong CRC, for another unit, or broadcast.
+    """
+
+    port: str
+    unit: int = 1
+    baudrate: int = 19200
+    temperature: float = 21.5
+    reply_delay: float = 0.005
+    holding: list[int] = field(default_factory=lambda: [0, 0, 400], init=False)
+    answered: int = field(default=0, init=False)
+    ignored: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.unit <= 247:
+            raise ValueError(f"unit must be 1 to 247, not {self.unit}")
+        if self.baudrate <= 0 or self.reply_delay < 0:
+            raise ValueError(f"baudrate must be more than 0 and reply_delay not less, not {self.baudrate}")
+        self._request = bytearray()
+        self._silence: Event | None = None
+
+    def attach(self, board: SimBoard) -> None:
+        self._port: Port = board.add_port(self.port)
+        self._timeline = board.timeline
+        self._port.attach(self)
+
+    def receive(self, data: bytes) -> None:
+        """Part of a request. What the program writes takes no time here, so its time on the wire is waited for."""
+        self._request += data
+        del self._request[LONGEST_FRAME + 1 :]
+        if self._silence is not None:
+            self._silence.cancel()
+        character = _BITS / self.baudrate
+        # Section 2.5.1.1: 3.5 characters, but 1.75 ms at least (above 19200 baud).
+        gap = max(3.5 * character, 0.00175)
+        self._silence = self._timeline.after(len(data) * character + gap, self._on_silence)
+
+    def _on_silence(self) -> None:
+        request = bytes(self._request)
+        self._request.clear()
+        self._silence = None
+        response = self.respond(request)
+        if response:
+            self.answered += 1
+            self._timeline.after(self.reply_delay, lambda: self._port.send(response, self.baudrate))
+        else:
+            self.ignored += 1
+
+    def respond(self, request: bytes) -> bytes:
+        """The reply to a whole frame, CRC included; empty where there is none."""
+        if not 4 <= len(request) <= LONGEST_FRAME or crc16(request[:-2]) != request[-2:]:
+            return b""
+        unit, function, body = request[0], request[1], request[2:-2]
+        if unit not in (self.unit, BROADCAST):
+            return b""
+        try:
+            reply = bytes([self.unit, function]) + self._execute(function, body)
+        except _Refusal as refusal:
+            reply = bytes([self.unit, function | 0x80, refusal.args[0]])
+        return b"" if unit == BROADCAST else reply + crc16(reply)
+
+    def _execute(self, function: int, body: bytes) -> bytes:
+        if function in (READ_HOLDING, READ_INPUT):
+            registers = self.holding if function == READ_HOLDING else self._inputs()
+            address, count = _unpacked(">HH", body)
+            if not 1 <= count <= 125:
+                raise _Refusal(ILLEGAL_VALUE)
+            if address + count > len(registers):
+                raise _Refusal(ILLEGAL_ADDRESS)
+            return bytes([2 * count]) + struct.pack(f">{count}h", *registers[address : address + count])
+        if function == WRITE_SINGLE:
+            address, value = _unpacked(">Hh", body)
+            self._write(address, [value])
+            return body
+        if function == WRITE_MULTIPLE:
+            address, count, size = _unpacked(">HHB", body[:5])
+            if not 1 <= count <= 123 or size != 2 * count or len(body) != 5 + size:
+                raise _Refusal(ILLEGAL_VALUE)
+            self._write(address, list(struct.unpack(f">{count}h", body[5:])))
+            return body[:4]
+        raise _Refusal(ILLEGAL_FUNCTION)
+
+    def _inputs(self) -> list[int]:
+        tenths = max(-32768, min(32767, round(self.temperature * 10) + self.holding[0]))
+        return [tenths, (tenths < self.holding[1]) + 2 * (tenths > self.holding[2])]
+
+    def _write(self, address: int, values: list[int]) -> None:
+        """All of them, or none."""
+        if address + len(values) > len(self.holding):
+            raise _Refusal(ILLEGAL_ADDRESS)
+        if address == 0 and not -100 <= values[0] <= 100:
+            raise _Refusal(ILLEGAL_VALUE)
+        self.holding[address : address + len(values)] = values
+
+
+def crc16(data: bytes) -> bytes:
+    """The CRC of a frame as it stands at its end, low byte first (serial line guide, section 6.2.2)."""
+    crc = 0xFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
+    return crc.to_bytes(2, "little")
+
+
+def _unpacked(layout: str, body: bytes) -> tuple[int, ...]:
+    if len(body) != struct.calcsize(layout):
+        raise _Refusal(ILLEGAL_VALUE)
+    return struct.unpack(layout, body)
