@@ -7,6 +7,7 @@ goes its own way, on a thread of its own.
 from __future__ import annotations
 
 from firmware_sim.board import SimBoard
+from firmware_sim.bus import SMBus
 from firmware_sim.wiring import WiringError
 
-__all__ = ["SimBoard", "WiringError"]
+__all__ = ["SMBus", "SimBoard", "WiringError"]

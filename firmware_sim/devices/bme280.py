@@ -1,0 +1,281 @@
+"""A BME280: Bosch's temperature, humidity and pressure sensor, as a driver sees it through its registers.
+
+A driver computes physical values from raw ones with the calibration that is burnt into the chip. Here it goes the other
+way: the raw values are found that make the datasheet's formulas give the physical ones, rounded to the resolution that
+the driver has asked for. So what an unmodified driver reads can be compared with what the sensor was told.
+
+Measuring takes time (section 9.1), forced mode measures once and normal mode again and again; nothing runs for it: what
+the registers show is worked out when they are read, from the timeline's clock.
+
+Source: Bosch BST-BME280-DS002; sections are named where they are kept. Not simulated: the smoothing of the IIR filter
+(values do not jump here; its finer resolution is), the SPI interface, and commands sent while a measurement runs.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import math
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from firmware_sim.bus import RegisterDevice
+from firmware_sim.timeline import Timeline
+
+if TYPE_CHECKING:
+    from firmware_sim.board import SimBoard
+
+CHIP_ID = 0x60
+RESET_WORD = 0xB6
+_CALIBRATION_1, _ID, _RESET, _CALIBRATION_2 = 0x88, 0xD0, 0xE0, 0xE1
+_CTRL_HUM, _STATUS, _CTRL_MEAS, _CONFIG, _DATA = 0xF2, 0xF3, 0xF4, 0xF5, 0xF7
+_MEASURING, _COPYING = 0x08, 0x01
+_SLEEP, _NORMAL = 0, 3
+_OVERSAMPLING = (0, 1, 2, 4, 8, 16, 16, 16)
+_STANDBY_MS = (0.5, 62.5, 125, 250, 500, 1000, 10, 20)
+_START_UP_NS = 2_000_000
+_SKIPPED = 0x80000
+
+_LIMITS = {"temperature": (-40.0, 85.0, "°C"), "humidity": (0.0, 100.0, "%RH"), "pressure": (300.0, 1100.0, "hPa")}
+
+
+class Calibration(NamedTuple):
+    """The trimming values, with the datasheet's names and types (section 4.2.2)."""
+
+    # The worked example of the BMP280's datasheet (BST-BMP280-DS001, 3.12), whose formulas are the same, ...
+    t1: int = 27504
+    t2: int = 26435
+    t3: int = -1000
+    p1: int = 36477
+    p2: int = -10685
+    p3: int = 3024
+    p4: int = 2855
+    p5: int = 140
+    p6: int = -7
+    p7: int = 15500
+    p8: int = -14600
+    p9: int = 6000
+    # ... and values as chips have them.
+    h1: int = 75
+    h2: int = 362
+    h3: int = 0
+    h4: int = 315
+    h5: int = 50
+    h6: int = 30
+
+    def registers(self) -> tuple[bytes, bytes]:
+        """What stands from 0x88 to 0xA1 and from 0xE1 to 0xE7."""
+        first = struct.pack("<Hhh Hhhhhhhhh xB", *self[:12], self.h1)
+        nibbles = bytes([self.h4 >> 4 & 0xFF, (self.h5 & 0xF) << 4 | self.h4 & 0xF, self.h5 >> 4 & 0xFF])
+        return first, struct.pack("<hB3sb", self.h2, self.h3, nibbles, self.h6)
+
+
+CALIBRATION = Calibration()
+
+
+def fine_temperature(raw: int, c: Calibration = CALIBRATION) -> float:
+    """`t_fine`: the temperature in units of 1/5120 °C, which the other two formulas need (section 8.1)."""
+    offset = raw / 16384 - c.t1 / 1024
+    return offset * c.t2 + (offset / 8) ** 2 * c.t3
+
+
+def celsius(raw: int, c: Calibration = CALIBRATION) -> float:
+    """Temperature from a 20-bit raw value (section 8.1)."""
+    return fine_temperature(raw, c) / 5120
+
+
+def pascal(raw: int, t_fine: float, c: Calibration = CALIBRATION) -> float:
+    """Pressure from a 20-bit raw value (section 8.1)."""
+    v1 = t_fine / 2 - 64000
+    v2 = (v1 * v1 * c.p6 / 32768 + v1 * c.p5 * 2) / 4 + c.p4 * 65536
+    v1 = (1 + (c.p3 * v1 * v1 / 524288 + c.p2 * v1) / 524288 / 32768) * c.p1
+    pressure = (1048576 - raw - v2 / 4096) * 6250 / v1
+    return pressure + (c.p9 * pressure * pressure / 2147483648 + pressure * c.p8 / 32768 + c.p7) / 16
+
+
+def percent(raw: int, t_fine: float, c: Calibration = CALIBRATION) -> float:
+    """Relative humidity from a 16-bit raw value, 0 to 100 (section 8.1)."""
+    t = t_fine - 76800
+    value = (raw - (c.h4 * 64 + c.h5 / 16384 * t)) * (
+        c.h2 / 65536 * (1 + c.h6 / 67108864 * t * (1 + c.h3 / 67108864 * t))
+    )
+    return min(max(value * (1 - c.h1 * value / 524288), 0.0), 100.0)
+
+
+class Conditions(NamedTuple):
+    """The air around the sensor: °C, %RH, hPa."""
+
+    temperature: float
+    humidity: float
+    pressure: float
+
+
+@dataclasses.dataclass(eq=False)
+class Bme280(RegisterDevice):
+    """A BME280 on an I2C bus.
+
+    Parameters:
+        bus, address: where it is; the address is 0x76 or 0x77 (pin SDO).
+        temperature, humidity, pressure: the air around it, in °C, %RH and hPa. Assign new values at any time; what
+            has been measured before stays measured.
+        temperature_swing, humidity_swing, pressure_swing: how far each of them goes up and down, as a sine ...
+        period: ... of so many seconds.
+        stretch: seconds for which it holds the clock in each transfer.
+    """
+
+    bus: int = 1
+    address: int = 0x76
+    temperature: float = 21.5
+    humidity: float = 45.0
+    pressure: float = 1013.25
+    temperature_swing: float = 0.0
+    humidity_swing: float = 0.0
+    pressure_swing: float = 0.0
+    period: float = 60.0
+    stretch: float = 0.0
+    _timeline: Timeline | None = dataclasses.field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if self.address not in (0x76, 0x77):
+            raise ValueError(f"a BME280 has address 0x76 or 0x77, not {self.address:#04x}")
+        if not self.period > 0:
+            raise ValueError(f"period is in seconds, more than 0, not {self.period!r}")
+        self._epoch_ns = 0
+        self._restart(0)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _LIMITS:
+            low, high, unit = _LIMITS[name]
+            if not (isinstance(value, int | float) and low <= value <= high):
+                raise ValueError(f"{name} of a BME280 is {low:g} to {high:g} {unit}, not {value!r}")
+            if (timeline := self._timeline) is not None:
+                with timeline.lock:
+                    self._catch_up(timeline.now_ns())
+                    super().__setattr__(name, value)
+                return
+        super().__setattr__(name, value)
+
+    def attach(self, board: SimBoard) -> None:
+        """Connect to the board's bus. Raises `WiringError`."""
+        board.bus(self.bus).attach(self.address, self)
+        self._timeline = board.timeline
+        self._epoch_ns = board.timeline.now_ns()
+        self._restart(self._epoch_ns)
+
+    def conditions(self, time_ns: int) -> Conditions:
+        """The air at a time (nanoseconds, the timeline's clock), as far as nothing has been assigned since."""
+        swing = math.sin(2 * math.pi * (time_ns - self._epoch_ns) / 1e9 / self.period)
+        changes = (self.temperature_swing * swing, self.humidity_swing * swing, self.pressure_swing * swing)
+        return Conditions(
+            *(
+                min(max(getattr(self, name) + change, low), high)
+                for (name, (low, high, _)), change in zip(_LIMITS.items(), changes, strict=True)
+            )
+        )
+
+    # The wire.
+
+    def write(self, data: bytes) -> None:
+        """A lone byte sets the pointer; otherwise it is pairs of register and value (section 6.2.1)."""
+        self._catch_up(self._now_ns())
+        if data:
+            self.pointer = data[0]
+        for register, value in zip(data[0::2], data[1::2], strict=False):
+            self.write_register(register, value)
+
+    def read(self, count: int) -> bytes:
+        """Registers from the pointer on, all of one measurement (section 4.1)."""
+        self._catch_up(self._now_ns())
+        return super().read(count)
+
+    def write_register(self, register: int, value: int) -> None:
+        if register == _RESET and value == RESET_WORD:
+            self._restart(self._now_ns())
+        elif register in (_CTRL_HUM, _CONFIG):
+            self.registers[register] = value
+        elif register == _CTRL_MEAS:
+            self.registers[register] = value
+            self._start(self._now_ns())
+
+    # The sensor.
+
+    def _now_ns(self) -> int:
+        assert self._timeline is not None
+        return self._timeline.now_ns()
+
+    def _restart(self, now_ns: int) -> None:
+        """Power-on or reset: the registers of section 5.3, the calibration copied from its memory."""
+        self.registers[:] = bytes(256)
+        first, second = CALIBRATION.registers()
+        self.registers[_CALIBRATION_1 : _CALIBRATION_1 + len(first)] = first
+        self.registers[_CALIBRATION_2 : _CALIBRATION_2 + len(second)] = second
+        self.registers[_ID] = CHIP_ID
+        self._store(_SKIPPED, _SKIPPED, _SKIPPED >> 4)
+        self._copied_ns = now_ns + _START_UP_NS
+        self._begun_ns = now_ns
+        self._measuring_ns = self._cycle_ns = 0
+        self._measured = -1
+        self._oversampling_h = 0
+
+    def _start(self, now_ns: int) -> None:
+        """A write to ctrl_meas starts the mode it names, and makes ctrl_hum's setting effective (section 5.4.3)."""
+        self._oversampling_h = _OVERSAMPLING[self.registers[_CTRL_HUM] & 7]
+        standby_ms = _STANDBY_MS[self.registers[_CONFIG] >> 5]
+        t, p, h = self._oversampling()
+        # Typical times of section 9.1.
+        milliseconds = 1.0 + 2 * t + (2 * p + 0.5 if p else 0) + (2 * h + 0.5 if h else 0)
+        self._begun_ns = now_ns
+        self._measuring_ns = round(milliseconds * 1e6)
+        self._cycle_ns = self._measuring_ns + round(standby_ms * 1e6)
+        self._measured = -1
+
+    def _oversampling(self) -> tuple[int, int, int]:
+        """How often temperature, pressure and humidity are sampled for one measurement; 0: not at all."""
+        control = self.registers[_CTRL_MEAS]
+        return _OVERSAMPLING[control >> 5], _OVERSAMPLING[control >> 2 & 7], self._oversampling_h
+
+    def _catch_up(self, now_ns: int) -> None:
+        """Make the registers what they are at `now_ns`."""
+        mode = self.registers[_CTRL_MEAS] & 3
+        status = _COPYING if now_ns < self._copied_ns else 0
+        if mode != _SLEEP:
+            elapsed = now_ns - self._begun_ns
+            ended = (elapsed - self._measuring_ns) // self._cycle_ns if elapsed >= self._measuring_ns else -1
+            if mode != _NORMAL:
+                ended = min(ended, 0)
+            if ended > self._measured:
+                self._measured = ended
+                self._measure(self._begun_ns + ended * self._cycle_ns + self._measuring_ns)
+            if mode != _NORMAL and ended == 0:
+                self.registers[_CTRL_MEAS] &= ~3
+            elif elapsed % self._cycle_ns < self._measuring_ns:
+                status |= _MEASURING
+        self.registers[_STATUS] = status
+
+    def _measure(self, time_ns: int) -> None:
+        """Put the raw values for the air at `time_ns` into the data registers."""
+        temperature, humidity, pressure = self.conditions(time_ns)
+        t, p, h = self._oversampling()
+        raw_t = self._rounded(_solve(celsius, temperature, 1 << 20), t)
+        t_fine = fine_temperature(raw_t)
+        raw_p = self._rounded(_solve(lambda raw: -pascal(raw, t_fine), -pressure * 100, 1 << 20), p)
+        raw_h = _solve(lambda raw: percent(raw, t_fine), humidity, 1 << 16)
+        self._store(raw_p if p else _SKIPPED, raw_t if t else _SKIPPED, raw_h if h else _SKIPPED >> 4)
+
+    def _rounded(self, raw: int, oversampling: int) -> int:
+        """20 bits with the filter on, otherwise 16 and one more for each doubling of the samples (section 3.4)."""
+        if self.registers[_CONFIG] >> 2 & 7:
+            return raw
+        step = 16 // max(oversampling, 1)
+        return min(round(raw / step) * step, (1 << 20) - step)
+
+    def _store(self, pressure: int, temperature: int, humidity: int) -> None:
+        data = (pressure << 4).to_bytes(3) + (temperature << 4).to_bytes(3) + humidity.to_bytes(2)
+        self.registers[_DATA : _DATA + len(data)] = data
+
+
+def _solve(formula: Callable[[int], float], value: float, size: int) -> int:
+    """The raw value, of `size` many, for which a rising formula comes closest to `value` from above."""
+    return min(bisect.bisect_left(range(size), value, key=formula), size - 1)
