@@ -53,7 +53,7 @@ class SimBoard(Board):
         self.timeline = Timeline()
         self.chip = Chip(self.timeline, label="simulated-gpio", lines=HEADER_LINES)
         self.lgpio = Lgpio(self.chip)
-        self._lines = LgpioChip(self.lgpio, number=0, workdir=self.lgpio.directory)
+        self._lines = LgpioChip(self.lgpio, number=0, workdir=self.lgpio.directory, time_ns=self.timeline.now_ns)
         self.ports: dict[str, Port] = {}
         self.buses: dict[int, Bus] = {1: Bus(1, self.timeline)}
         self._users: dict[int, str] = {}

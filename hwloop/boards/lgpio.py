@@ -20,7 +20,7 @@ import struct
 import termios
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from hwloop.board import Bias, Drive, Edge, EdgeKind, EdgeStream, LineName, OutputLine
@@ -81,12 +81,16 @@ class LgpioChip:
         lgpio: the module (`load_lgpio()`) or `firmware_sim`'s.
         number: the chip's number: 0 for /dev/gpiochip0.
         workdir: the directory in which this lgpio makes its FIFOs.
+        time_ns: the clock of its reports, in nanoseconds.
 
     Raises `HardwareError` where the chip can't be opened.
     """
 
-    def __init__(self, lgpio: LgpioModule, *, number: int, workdir: str) -> None:
+    def __init__(
+        self, lgpio: LgpioModule, *, number: int, workdir: str, time_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         self.lgpio = lgpio
+        self.time_ns = time_ns
         self.number = number
         self.workdir = workdir
         self._users: dict[int, str] = {}
@@ -303,11 +307,11 @@ class _Edges(EdgeStream):
             for number, line in lines.items():
                 # Set even if it is 0, for lgpio remembers what the line's last user set.
                 lgpio.gpio_set_debounce_micros(chip.handle, number, round(debounce * 1e6))
-                state = _LineState(line, time.monotonic_ns())
+                state = _LineState(line, chip.time_ns())
                 chip.claim_alert(number, line, flags=flags, edges=kind, notify=self._notify, consumer=consumer)
                 self._lines[number] = state
                 state.level = chip.read(number, line)
-                state.read_ns = time.monotonic_ns()
+                state.read_ns = chip.time_ns()
         except BaseException:
             self.close()
             raise
@@ -338,7 +342,7 @@ class _Edges(EdgeStream):
             data = os.read(self._fd, _CHUNK)
         except BlockingIOError:
             return []
-        received_ns = time.monotonic_ns()
+        received_ns = self._chip.time_ns()
         if not data:
             raise HardwareError("lgpio's FIFO", "lgpio has closed it", "watch the lines anew")
         if len(data) == _CHUNK:
@@ -376,7 +380,7 @@ class _Edges(EdgeStream):
             elif not state.suspect:
                 state.suspect = True
             else:
-                now_ns = time.monotonic_ns()
+                now_ns = self._chip.time_ns()
                 state.level, state.reported, state.suspect, state.made_up_ns = level, True, False, now_ns
                 edges.append(Edge(state.line, level, now_ns, now_ns, 0))
         return edges

@@ -1,0 +1,359 @@
+"""GPIO lines: edges to wait for, and outputs that end in a safe state.
+
+    async with gpio.watch(17, pull="up", active_low=True, debounce=0.005) as button:
+        async for edge in button:
+            print("pressed" if edge.value else "released", edge.timestamp_ns)
+
+    async with gpio.output(27, initial=0, safe=0) as relay:
+        relay.set(1)
+
+An edge carries the time at which the kernel saw it, so what happened when is known however late it is read. Edges can
+be lost before anybody here sees them: in the kernel, in lgpio, in a full FIFO. What can be known of that is counted,
+on the next edge and in `statistics()`. An edge lost at the end of a burst has no next one; so once the lines have been
+quiet, they are read, and an edge that no report told of is delivered late, with the time at which it was found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Literal, Self, get_args
+
+from hwloop import board as boards
+from hwloop.board import Board, Drive, Edge, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.scheduling import Priority
+from hwloop.sources.base import Backoff, Source, WhenFull
+
+__all__ = ["Edge", "Output", "Watch", "make_safe", "output", "outputs", "watch"]
+
+Pull = Literal["up", "down", "none"]
+Level = Literal[0, 1]
+
+MAX_DEBOUNCE = 5.0
+"""Seconds."""
+
+_QUIET = 0.02  # seconds without a report after which lines are read; lgpio holds reports back for about 1 ms
+
+
+class Watch(Source[Edge]):
+    """Edges of one or more lines. `hwloop.gpio.watch` is this class.
+
+    Parameters:
+        lines: BCM numbers (17) or the kernel's names ("GPIO17").
+        edges: "rising", "falling" or "both"; of the logical level. Lost edges can only be told under "both".
+        pull: the chip's pull resistor: "up", "down", "none" for no resistor, None to leave it as it is.
+        active_low: whether the line is active (1) when it is electrically low.
+        debounce: seconds for which a level must be stable to be reported; 0 reports every edge. The edge's time is
+            that of the last change plus this.
+        queue_size, when_full, priority, name, reopen: see `Source`.
+
+    Opening raises `HardwareError` where a line does not exist, is in use, or may not be used.
+    """
+
+    def __init__(
+        self,
+        *lines: LineName,
+        edges: EdgeKind = "both",
+        pull: Pull | None = None,
+        active_low: bool = False,
+        debounce: float = 0.0,
+        queue_size: int = 1024,
+        when_full: WhenFull = "drop-oldest",
+        priority: Priority = Priority.INTERRUPT,
+        name: str | None = None,
+        reopen: Backoff | None = None,
+    ) -> None:
+        if not lines:
+            raise ValueError("gpio.watch needs a line: a BCM number such as 17, or a name such as 'GPIO17'")
+        for line in lines:
+            _check_line(line)
+        if len(set(lines)) < len(lines):
+            raise ValueError(f"gpio.watch: the same line twice in {lines}")
+        _check_choice("edges", edges, EdgeKind)
+        if pull is not None:
+            _check_choice("pull", pull, Pull)
+        _check_bool("active_low", active_low)
+        if isinstance(debounce, bool) or not isinstance(debounce, int | float) or not 0 <= debounce <= MAX_DEBOUNCE:
+            raise ValueError(f"debounce must be 0 to {MAX_DEBOUNCE:g} seconds, not {debounce!r}")
+        super().__init__(
+            name=name or f"gpio:{','.join(map(str, lines))}",
+            priority=priority,
+            queue_size=queue_size,
+            when_full=when_full,
+            reopen=reopen,
+        )
+        self.lines = lines
+        self._edges: EdgeKind = edges
+        self._pull = pull
+        self._active_low = active_low
+        self._debounce = debounce
+        self._board: Board | None = None
+        self._stream: EdgeStream | None = None
+        self._quiet_timer: asyncio.TimerHandle | None = None
+        self._quiet_looks = 0
+        self._level_waiters: dict[asyncio.Future[None], Level] = {}
+
+    on_edge = Source.add_callback
+
+    @property
+    def value(self) -> int:
+        """The line's logical level now. For a watch of several lines see `level`."""
+        return self.level(self._only_line("value"))
+
+    def level(self, line: LineName) -> int:
+        """The logical level of one of the lines now. Raises ValueError if it is not watched, `HardwareError`."""
+        if line not in self.lines:
+            raise ValueError(f"{self.name}: line {line!r} is not watched; {', '.join(map(str, self.lines))} are")
+        if self._stream is None:
+            raise RuntimeError(f"{self.name} is not open; use 'async with' or call open() first")
+        return self._stream.level(line)
+
+    async def wait_for(self, value: Level, timeout: float | None = None) -> None:
+        """Wait until the line is at a logical level; at once if it is there.
+
+        `timeout` in seconds. Edges that come meanwhile are not queued unless the watch is iterated over as well.
+        Raises TimeoutError, the `HardwareError` with which the source failed, or RuntimeError if it is closed.
+        """
+        line = self._only_line("wait_for")
+        if value not in (0, 1):
+            raise ValueError(f"{self.name}: a level is 0 or 1, not {value!r}")
+        if self._edges != "both" and self._edges != ("rising" if value else "falling"):
+            raise ValueError(f"{self.name}: level {value} can't be waited for with edges={self._edges!r}; use 'both'")
+        loop = asyncio.get_running_loop()
+        reached: asyncio.Future[None] = loop.create_future()
+        started_ns = round(loop.time() * 1e9)
+
+        def check(edge: Edge) -> None:
+            # An edge from before the wait says nothing of the level now.
+            if edge.value == value and edge.timestamp_ns >= started_ns and not reached.done():
+                reached.set_result(None)
+
+        if self.level(line) == value:
+            return
+        self.add_callback(check)
+        self._level_waiters[reached] = value
+        try:
+            async with asyncio.timeout(timeout):
+                await reached
+        finally:
+            del self._level_waiters[reached]
+            self.remove_callback(check)
+
+    def with_lost(self, event: Edge, lost: int) -> Edge:
+        return event._replace(lost=event.lost + lost)
+
+    def connect(self) -> int:
+        if self._board is None:
+            self._board = boards.current()
+        self._stream = self._board.open_edges(
+            self.lines,
+            edges=self._edges,
+            bias=self._pull or "as-is",
+            active_low=self._active_low,
+            debounce=self._debounce,
+            consumer=self.name,
+        )
+        for waiter, value in self._level_waiters.items():
+            if not waiter.done() and self._stream.level(self.lines[0]) == value:
+                waiter.set_result(None)
+        self._await_quiet()
+        return self._stream.fileno()
+
+    def receive(self) -> Iterable[Edge]:
+        assert self._stream is not None
+        edges = self._stream.read()
+        for edge in edges:
+            if edge.lost:
+                self.count_lost(edge.lost)
+        self._quiet_looks = 0
+        if self._quiet_timer is None:
+            self._await_quiet()
+        return edges
+
+    def disconnect(self) -> None:
+        if self._quiet_timer is not None:
+            self._quiet_timer.cancel()
+            self._quiet_timer = None
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            stream.close()
+
+    def _await_quiet(self) -> None:
+        self._quiet_timer = asyncio.get_running_loop().call_later(_QUIET, self._look)
+
+    def _look(self) -> None:
+        """Some time has passed: if no report came in it, see whether the lines are where the last ones left them."""
+        self._quiet_timer = None
+        self._quiet_looks += 1
+        if self._quiet_looks > 1:
+            assert self._stream is not None
+            try:
+                edges = self._stream.recheck()
+            except OSError as error:
+                self.fail(error)
+                return
+            for edge in edges:
+                self.deliver(edge)
+        # The first look only knows that reports came since the timer was set; a recheck takes two that find the same.
+        if self._quiet_looks < 3 and self._stream is not None:
+            self._await_quiet()
+
+    def _wake_all(self) -> None:
+        super()._wake_all()
+        for waiter in self._level_waiters:
+            if not waiter.done():
+                waiter.set_exception(self._failure or RuntimeError(f"{self.name} was closed"))
+
+    def _only_line(self, what: str) -> LineName:
+        if len(self.lines) > 1:
+            raise TypeError(f"{self.name}: {what} is for a watch of one line; this one has {len(self.lines)}")
+        return self.lines[0]
+
+
+class Output:
+    """A line that we drive. `hwloop.gpio.output` is this class.
+
+    Parameters:
+        line: BCM number or the kernel's name.
+        initial: the logical level to begin with.
+        safe: the level to leave it at when it is closed, however that comes about; None leaves it as it was set.
+        drive: "push-pull", "open-drain" (drives low only) or "open-source" (drives high only).
+        active_low: whether 1 is electrically low.
+        name: for messages.
+
+    Use it with `async with` or `with`, or call `open()` and `close()`. Opening raises `HardwareError`.
+    """
+
+    def __init__(
+        self,
+        line: LineName,
+        *,
+        initial: Level = 0,
+        safe: Level | None = None,
+        drive: Drive = "push-pull",
+        active_low: bool = False,
+        name: str | None = None,
+    ) -> None:
+        _check_line(line)
+        _check_level("initial", initial)
+        if safe is not None:
+            _check_level("safe", safe)
+        _check_choice("drive", drive, Drive)
+        _check_bool("active_low", active_low)
+        self.line = line
+        self.name = name or f"gpio:{line}"
+        self.safe = safe
+        self._initial = initial
+        self._drive: Drive = drive
+        self._active_low = active_low
+        self._device: OutputLine | None = None
+        self._closed = False
+
+    def open(self) -> Self:
+        """Claim the line and drive it to its initial level."""
+        if self._device is not None or self._closed:
+            raise RuntimeError(f"{self.name} is {'closed; make a new one' if self._closed else 'open already'}")
+        self._device = boards.current().open_output(
+            self.line, initial=self._initial, drive=self._drive, active_low=self._active_low, consumer=self.name
+        )
+        _open_outputs.append(self)
+        return self
+
+    def close(self) -> None:
+        """Set the safe level, if there is one, and give the line back. Harmless when repeated."""
+        self._closed = True
+        if self._device is None:
+            return
+        device, self._device = self._device, None
+        _open_outputs.remove(self)
+        try:
+            if self.safe is not None:
+                device.set(self.safe)
+        finally:
+            device.close()
+
+    def set(self, value: Level) -> None:
+        """Drive the line to a logical level."""
+        _check_level("a level", value)
+        self._opened().set(value)
+
+    def toggle(self) -> None:
+        """Drive the line to the other level."""
+        device = self._opened()
+        device.set(1 - device.get())
+
+    @property
+    def value(self) -> int:
+        """The line's logical level now. Another part of the circuit may hold it elsewhere than it was set."""
+        return self._opened().get()
+
+    def _opened(self) -> OutputLine:
+        if self._device is None:
+            raise RuntimeError(f"{self.name} is not open; use 'async with', 'with' or open()")
+        return self._device
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self.open()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "open" if self._device is not None else "closed" if self._closed else "new"
+        return f"<Output {self.name} {state}>"
+
+
+watch = Watch
+output = Output
+
+_open_outputs: list[Output] = []
+
+
+def outputs() -> list[Output]:
+    """The outputs that are open in this process, in the order in which they were opened."""
+    return list(_open_outputs)
+
+
+def make_safe() -> None:
+    """Set every open output that has a safe level to it; each is tried, whatever becomes of the others.
+
+    For the way out of a program, and for an emergency stop. Raises an ExceptionGroup of what failed.
+    """
+    failures = []
+    for each in outputs():
+        try:
+            if each.safe is not None:
+                each.set(each.safe)
+        except Exception as error:
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup("outputs that could not be set to their safe level", failures)
+
+
+def _check_line(line: object) -> None:
+    if isinstance(line, bool) or not isinstance(line, int | str):
+        raise TypeError(f"a line is a BCM number such as 17, or a name such as 'GPIO17', not {line!r}")
+    if line == "" or (isinstance(line, int) and line < 0):
+        raise ValueError(f"a line is a BCM number such as 17, or a name such as 'GPIO17', not {line!r}")
+
+
+def _check_choice(what: str, value: object, choices: object) -> None:
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(f"{what} must be one of {', '.join(map(repr, known))}, not {value!r}")
+
+
+def _check_bool(what: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, not {value!r}")
+
+
+def _check_level(what: str, value: object) -> None:
+    if value not in (0, 1):
+        raise ValueError(f"{what} must be 0 or 1, not {value!r}")
