@@ -235,31 +235,35 @@ class Core:
     def _run_once(self) -> None:
         """Dispatch until `stop()`; `run_forever` is asyncio's own and calls this once.
 
-        The order of a turn: look; then, until the slice is used up, the most urgent work first, and ordinary work
-        in alternation with what the look found. `stop()` lets the current batch finish: what was ready when the last
-        batch ended.
+        The order of a turn: look; then, until the slice is used up, the most urgent work first, and what the looks
+        found in alternation with ordinary work. As in asyncio, work is done in batches: the `ahead` events that had
+        been found and the `batch` callbacks that were ready then; what these schedule belongs to the next one.
+        `stop()` lets the current one finish.
         """
         ready, events, bands = self._ready, self._events, self._bands
         now = self._now
-        batch = 0
+        ahead = batch = 0
         events_next = True
         handle: Any
         while True:
             time = self._look()  # 2. Once a slice. 3. Never early, 4. precise, 9. idle is idle: see there
             if bands.idle and not (ready or events or bands.waiting):
                 ready.append(bands.pop_idle(time))  # 5. IDLE: nothing else is ready
-            if batch <= 0:
-                batch = len(ready)
+            if not ahead:
+                ahead, batch = len(events), len(ready)
             debug = self._debug
             until = time + self._slice
             while True:
                 if bands.waiting and (handle := bands.pick(time, bool(ready or events))) is not None:
                     if type(handle) is Watcher:  # 1. Order, 5. no starvation, 6. deadlines: see Bands
                         handle._scheduled = False
-                elif events and (events_next or not ready):
+                elif events and (events_next or batch <= 0):
                     handle = events.popleft()
                     handle._scheduled = False
                     events_next = False
+                    ahead -= 1
+                    if not ahead:
+                        ahead, batch = len(events), len(ready)
                 elif ready:
                     handle = ready.popleft()
                     events_next = True
@@ -279,7 +283,8 @@ class Core:
                 if batch <= 0:
                     if self._stopping:
                         break
-                    batch = len(ready)
+                    if not events:
+                        batch = len(ready)
                 if time >= until:  # 2.
                     break
             handle = None  # or it would live on, with all it refers to, through the next wait

@@ -13,7 +13,7 @@ import logging
 import os
 import select
 import selectors
-from asyncio import format_helpers
+from asyncio import base_events, format_helpers
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from hwloop.core import Core, Handle, TimerHandle, Watcher
 from hwloop.scheduling import URGENCY, Priority, as_priority
 
 T = TypeVar("T")
+_base: Any = base_events
 logger = logging.getLogger("hwloop")
 
 
@@ -260,7 +261,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the c
                 self._callback_failed(handle, error)
             took = self.time() - start
             if took >= self.slow_callback_duration:
-                logging.getLogger("asyncio").warning("Executing %s took %.3f seconds", _describe(handle), took)
+                _base.logger.warning("Executing %s took %.3f seconds", _base._format_handle(handle), took)
         finally:
             self._current_handle = None
 
@@ -377,9 +378,3 @@ def _fileno(fd: Any) -> int:
     if number < 0:
         raise ValueError(f"Invalid file descriptor: {number}")
     return number
-
-
-def _describe(handle: asyncio.Handle) -> str:
-    """A handle for people: the task that it steps, where it does."""
-    task = getattr(getattr(handle, "_callback", None), "__self__", None)
-    return repr(task) if isinstance(task, asyncio.Task) else str(handle)
