@@ -110,7 +110,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the c
         if source in self._sources:
             raise ValueError(f"{source!r} is registered already")
         fd = source.fileno()
-        if fd in self._watchers:
+        if self._watchers.get(fd, (None, None))[0] is not None:
             raise ValueError(f"descriptor {fd} of {source!r} is watched already")
         priority = as_priority(getattr(source, "priority", Priority.NORMAL))
         self._set_watcher(fd, selectors.EVENT_READ, Watcher(source.on_readable, (), self, priority, source))

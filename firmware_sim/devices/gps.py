@@ -83,7 +83,7 @@ def sentence(body: str) -> bytes:
     return f"${body}*{checksum:02X}\r\n".encode("ascii")
 
 
-def walk(fixes: int = 120, radius: float = 200.0) -> Iterator[bytes]:
+def walk(fixes: int = 120, radius: float = 30.0) -> Iterator[bytes]:
     """The log of a receiver carried once around a circle (of `radius` metres, near Munich): one fix a second.
 
     Sentences RMC, VTG, GGA, GSA and GSV as a u-blox sends them, from noon of 2026-01-01.

@@ -121,10 +121,12 @@ class Source(ABC, Generic[E]):
             raise RuntimeError(f"{self.name} is closed; make a new one")
         if self._loop is not None:
             raise RuntimeError(f"{self.name} is open already")
-        loop = asyncio.get_running_loop()
-        self._fd = self.connect()
-        self._loop = loop
-        self._start_reading()
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._connect()
+        except BaseException:
+            self._loop = None
+            raise
         return self
 
     def close(self) -> None:
@@ -308,24 +310,35 @@ class Source(ABC, Generic[E]):
                 self._errors += 1
                 self._report(f"{self.name}: exception in callback {callback!r}", error)
 
+    def _connect(self) -> None:
+        """Open the device and watch it; where either fails, nothing is left open."""
+        self._fd = self.connect()
+        try:
+            self._start_reading()
+        except BaseException:
+            self._drop_device()
+            raise
+
     def _start_reading(self) -> None:
         assert self._loop is not None
-        self._reading = True
         register = getattr(self._loop, "register", None)
         if register is not None:
             register(self)
         else:
             self._loop.add_reader(self._fd, self.on_readable)
+        self._reading = True
 
     def _stop_reading(self) -> None:
         if not self._reading:
             return
         assert self._loop is not None
         self._reading = False
+        if self._loop.is_closed():
+            return
         unregister = getattr(self._loop, "unregister", None)
         if unregister is not None:
             unregister(self)
-        elif not self._loop.is_closed():
+        else:
             self._loop.remove_reader(self._fd)
 
     def _drop_device(self) -> None:
@@ -344,14 +357,13 @@ class Source(ABC, Generic[E]):
     def _try_reopen(self, attempt: int) -> None:
         self._retry = None
         try:
-            self._fd = self.connect()
+            self._connect()
         except Exception:
             # The outage was reported when it began; each vain attempt is counted only.
             self._errors += 1
             self._schedule_reopen(attempt + 1)
         else:
             self._reopened += 1
-            self._start_reading()
 
     def _report(self, message: str, error: Exception) -> None:
         assert self._loop is not None

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from hwloop.sources.serial_device import Output, Parity, SerialDevice, SerialOptions, open_device
+from hwloop.sources.serial_device import Output, Parity, SerialDevice, SerialOptions, logger, open_device
 
 if TYPE_CHECKING:
     import serial
@@ -33,12 +33,13 @@ class SerialTransport(asyncio.Transport):
         self._loop = loop
         self._protocol = protocol
         self._device = device
-        self._output = Output(loop, device, self._on_sent, self._fail)
+        self._output = Output(loop, device, self._on_sent, self._close)
         self._protocol_paused = False
         self._reading = False
         self._paused = False
         self._closing = False
         self._lost = False
+        self._dropped = False
         loop.call_soon(protocol.connection_made, self)
         # Only once the protocol has been told.
         loop.call_soon(self._start_reading)
@@ -77,10 +78,13 @@ class SerialTransport(asyncio.Transport):
         self._start_reading()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send `data` without blocking; what is written to a transport that is closing is dropped."""
+        """Send `data` without blocking. What is written after `close()` or a failure is dropped, with a warning."""
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data must be bytes, not {type(data).__name__}")
         if self._closing:
+            if not self._dropped:
+                logger.warning("%s: written to after it was closed; dropped", self._device.name)
+            self._dropped = True
             return
         self._output.write(data)
         if self._output.full and not self._protocol_paused:
@@ -132,7 +136,7 @@ class SerialTransport(asyncio.Transport):
         try:
             data = self._device.read()
         except OSError as error:
-            self._fail(error)
+            self._close(error)
             return
         if data:
             assert isinstance(self._protocol, asyncio.Protocol)
@@ -158,23 +162,17 @@ class SerialTransport(asyncio.Transport):
         else:
             self._close(None)
 
-    def _fail(self, error: Exception) -> None:
-        self._close(error)
-
     def _close(self, error: Exception | None) -> None:
         if self._lost:
             return
         self._closing = self._lost = True
         self._stop_reading()
         self._output.close()
-        self._loop.call_soon(self._connection_lost, error)
-
-    def _connection_lost(self, error: Exception | None) -> None:
         try:
             self._device.close()
         except OSError as second:
             error = error or second
-        self._protocol.connection_lost(error)
+        self._loop.call_soon(self._protocol.connection_lost, error)
 
     def _tell(self, method: Callable[[], object]) -> None:
         """Tell the protocol to pause or resume writing. One that raises is reported, and the transport goes on."""
@@ -230,17 +228,14 @@ async def create_serial_connection(
         inter_byte_timeout=inter_byte_timeout,
         exclusive=exclusive,
     )
-    protocol = protocol_factory()
-    return SerialTransport(loop, protocol, open_device(url, options)), protocol
+    return await _connected(loop, protocol_factory(), open_device(url, options))
 
 
 async def connection_for_serial(
     loop: asyncio.AbstractEventLoop, protocol_factory: Callable[[], P], serial_instance: serial.SerialBase
 ) -> tuple[SerialTransport, P]:
     """A transport and a protocol for a port that pyserial has opened. The transport closes it."""
-    protocol = protocol_factory()
-    name = str(serial_instance.port)
-    return SerialTransport(loop, protocol, SerialDevice(name, serial_instance)), protocol
+    return await _connected(loop, protocol_factory(), SerialDevice(str(serial_instance.port), serial_instance))
 
 
 async def open_serial_connection(
@@ -259,3 +254,13 @@ async def open_serial_connection(
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport, _ = await create_serial_connection(loop, lambda: protocol, url, **options)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, protocol: P, device: SerialDevice) -> tuple[SerialTransport, P]:
+    transport = SerialTransport(loop, protocol, device)
+    try:
+        await asyncio.sleep(0)  # behind `connection_made`, which was scheduled just before
+    except BaseException:
+        transport.abort()
+        raise
+    return transport, protocol

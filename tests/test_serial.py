@@ -1,0 +1,665 @@
+"""The serial source on the simulated board: pyserial and the kernel's terminals are the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware_sim import SimBoard
+from firmware_sim.uart import Port
+from hwloop.board import using
+from hwloop.errors import HardwareError
+from hwloop.scheduling import Priority
+from hwloop.sources import serial, serial_device
+from hwloop.sources.base import Backoff
+from hwloop.sources.serial import Frame
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+NAME = "/dev/ttyAMA0"
+
+
+class Paths(SimBoard):
+    """A board on which every port is the file of that name."""
+
+    def serial_port(self, port: str) -> str:
+        return port
+
+
+class Recorder:
+    """A device that keeps what it is sent, and with `echo` sends it back."""
+
+    def __init__(self, port: Port, *, echo: bool = False) -> None:
+        self.heard = bytearray()
+        self._port, self._echo = port, echo
+        port.attach(self)
+
+    def receive(self, data: bytes) -> None:
+        self.heard += data
+        if self._echo:
+            self._port.send(data)
+
+
+@pytest.fixture
+def board() -> Iterator[SimBoard]:
+    with SimBoard() as board, using(board):
+        yield board
+
+
+@pytest.fixture
+def port(board: SimBoard) -> Port:
+    return board.add_port(NAME)
+
+
+@pytest.fixture
+def paths() -> Iterator[None]:
+    with Paths() as board, using(board):
+        yield
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def reports() -> list[dict[str, Any]]:
+    """What the running loop's exception handler is told from now on."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    return told
+
+
+async def take(source: serial.SerialPort, count: int) -> list[Frame]:
+    async with asyncio.timeout(5):
+        return [await anext(source) for _ in range(count)]
+
+
+class TestReading:
+    def test_lines_arrive_as_frames_stamped_with_loop_time(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.Lines()) as source:
+                before = asyncio.get_running_loop().time()
+                port.send(b"one\r\ntwo\r\nthr")
+                frames = await take(source, 2)
+                assert [frame.data for frame in frames] == [b"one", b"two"]
+                assert before <= frames[0].received_ns / 1e9 <= asyncio.get_running_loop().time()
+                port.send(b"ee\n")
+                assert [frame.data for frame in await take(source, 1)] == [b"three"]
+                assert source.statistics().delivered == 3
+
+        run(main())
+
+    def test_without_framing_a_frame_is_what_one_read_brought(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME) as source:
+                port.send(b"\x00\xff\x11\x13\x03\r\n")
+                [frame] = await take(source, 1)
+                assert frame.data == b"\x00\xff\x11\x13\x03\r\n"  # nothing is translated or swallowed
+                assert source.statistics().wakeups == 1
+
+        run(main())
+
+    def test_half_a_megabyte_passes_unchanged_at_921600_baud(self, run: Run, port: Port) -> None:
+        data = random.Random(1).randbytes(500_000)
+
+        async def main() -> None:
+            got = bytearray()
+            async with serial.open(NAME, 921600) as source:
+                port.send(data)
+                async for frame in source:
+                    got += frame.data
+                    if len(got) >= len(data):
+                        break
+                assert source.statistics().wakeups < len(data) / 100  # a wakeup reads what is there, not a byte
+            assert hashlib.sha256(got).digest() == hashlib.sha256(data).digest()
+            assert port.dropped == 0
+
+        run(main())
+
+    def test_a_callback_is_called_from_the_reader(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            told, got = reports(), list[bytes]()
+
+            def spoil(frame: Frame) -> None:
+                raise ValueError("spoilt")
+
+            source = serial.open(NAME, framing=serial.Lines(), priority=Priority.HIGH)
+            source.add_callback(spoil)
+            source.add_callback(lambda frame: got.append(frame.data))
+            async with source:
+                port.send(b"a\nb\n")
+                await until(lambda: len(got) == 2)
+                assert source.statistics().errors == 2
+                assert [str(context["exception"]) for context in told] == ["spoilt", "spoilt"]
+
+        run(main())
+
+    def test_an_open_port_with_nothing_to_say_is_left_alone(self, run: Run, port: Port) -> None:
+        """With VMIN = VTIME = 0 a read of nothing returns nothing, as that of a hung-up port does."""
+
+        async def main() -> None:
+            async with serial.open(NAME) as source:
+                source.on_readable()
+                assert not source.closed
+                await asyncio.sleep(0.01)
+                assert source.statistics().wakeups == 1
+                port.send(b"x")
+                assert [frame.data for frame in await take(source, 1)] == [b"x"]
+
+        run(main())
+
+    def test_a_full_queue_pauses_reading_and_nothing_is_lost(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.Lines(), queue_size=10) as source:
+                port.send(b"".join(b"%d\n" % number for number in range(5000)))
+                await until(lambda: source.statistics().queued >= 10)
+                wakeups = source.statistics().wakeups
+                await asyncio.sleep(0.01)
+                assert source.statistics().wakeups == wakeups  # paused: it does not spin either
+                assert [int(frame.data) for frame in await take(source, 5000)] == list(range(5000))
+                assert source.statistics().dropped == 0
+
+        run(main())
+
+    def test_reading_resumes_while_output_is_waiting(self, run: Run, board: SimBoard, port: Port) -> None:
+        device = Recorder(port)
+
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.Lines(), queue_size=1) as source:
+                port.send(b"1\n2\n3\n")
+                await until(lambda: source.statistics().queued == 3)
+                with board.timeline.lock:  # the device is not reading
+                    source.write(bytes(200_000))
+                    assert [frame.data for frame in await take(source, 3)] == [b"1", b"2", b"3"]
+                await source.flush()
+                await until(lambda: len(device.heard) == 200_000)
+
+        run(main())
+
+    def test_frames_dropped_by_a_full_queue_are_on_the_next_frame(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            framing = serial.Lines(check=bytes.isascii)
+            async with serial.open(NAME, framing=framing, queue_size=2, when_full="drop-oldest") as source:
+                port.send(b"1\n2\n3\n\xff\n4\n")
+                await until(lambda: source.statistics().received == 4)
+                first, second = await take(source, 2)
+                assert (first.data, first.lost) == (b"3", 2)
+                assert (second.data, second.lost) == (b"4", 1)
+                statistics = source.statistics()
+                assert (statistics.dropped, statistics.lost) == (2, 1)
+
+        run(main())
+
+
+class TestFraming:
+    def test_garbage_and_truncated_frames_are_counted_and_cost_no_good_one(self, run: Run, port: Port) -> None:
+        good = [bytes([0x42, 0x4D, number, 0x42 ^ 0x4D ^ number]) for number in range(3)]
+
+        async def main() -> None:
+            told = reports()
+            framing = serial.Fixed(4, start=b"BM", check=lambda frame: frame[0] ^ frame[1] ^ frame[2] == frame[3])
+            async with serial.open(NAME, framing=framing) as source:
+                port.send(b"\xff\x00garbage" + good[0] + good[1][:3] + good[1] + b"B" + good[2])
+                frames = await take(source, 3)
+                assert [frame.data for frame in frames] == good
+                assert [frame.lost for frame in frames] == [3, 1, 1]
+                assert source.statistics().lost == 5
+                assert framing.skipped == 9 + 3 + 1
+            assert told == []
+
+        run(main())
+
+    def test_a_check_that_raises_is_reported_and_the_rest_goes_on(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            told = reports()
+            async with serial.open(NAME, framing=serial.Lines(check=lambda line: int(line) > 0)) as source:
+                port.send(b"1\nx\n2\n")
+                assert [(frame.data, frame.lost) for frame in await take(source, 2)] == [(b"1", 0), (b"2", 1)]
+                assert source.statistics().errors == 1
+            assert [type(context["exception"]) for context in told] == [ValueError]
+
+        run(main())
+
+    def test_silence_ends_a_frame(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, 115200, framing=serial.IdleGap(minimum=0.004)) as source:
+                port.send(b"request")
+                [first] = await take(source, 1)
+                port.send(b"reply")
+                [second] = await take(source, 1)
+                assert (first.data, second.data) == (b"request", b"reply")
+
+        run(main())
+
+    def test_the_silence_is_that_of_the_baud_rate(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            framing = serial.IdleGap(minimum=0.0)
+            async with serial.open(NAME, 19200, parity="E", stopbits=2, framing=framing):
+                assert framing.gap == pytest.approx(19.5 * 12 / 19200)
+
+        run(main())
+
+    def test_a_late_loop_does_not_cut_a_frame_in_two(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.IdleGap(0.005)) as source:
+                port.send(b"one ")
+                await until(lambda: source.statistics().wakeups)
+                port.send(b"frame")
+                while port.bytes_out < 9:
+                    time.sleep(0.001)
+                time.sleep(0.01)  # the program is busy past the end of the gap
+                assert [frame.data for frame in await take(source, 1)] == [b"one frame"]
+
+        run(main())
+
+    def test_a_paused_port_does_not_cut_a_frame_in_two(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.IdleGap(0.002), queue_size=1) as source:
+                for data in (b"1", b"2"):
+                    port.send(data)
+                    await until(lambda wanted=int(data): source.statistics().received == wanted)  # type: ignore[misc]
+                port.send(b"paused")  # the queue was full with the second: this one stays in the kernel
+                await asyncio.sleep(0.005)
+                assert source.statistics().queued == 2
+                assert [frame.data for frame in await take(source, 3)] == [b"1", b"2", b"paused"]
+
+        run(main())
+
+
+class TestWriting:
+    def test_what_is_written_arrives_in_order(self, run: Run, port: Port) -> None:
+        device = Recorder(port)
+        data = random.Random(2).randbytes(300_000)
+
+        async def main() -> None:
+            async with serial.open(NAME, 921600) as source:
+                for start in range(0, len(data), 7000):
+                    source.write(memoryview(data)[start : start + 7000])
+                    await source.drain()
+            await until(lambda: len(device.heard) == len(data))  # leaving the block has sent it all
+            assert device.heard == data
+            assert source.unsent == 0
+
+        run(main())
+
+    def test_an_echo_of_half_a_megabyte_passes_both_ways_at_once(self, run: Run, port: Port) -> None:
+        Recorder(port, echo=True)
+        data = random.Random(3).randbytes(500_000)
+
+        async def main() -> None:
+            got = bytearray()
+            async with serial.open(NAME, 921600) as source:
+                source.write(data)
+                async for frame in source:
+                    got += frame.data
+                    if len(got) >= len(data):
+                        break
+            assert got == data
+
+        run(main())
+
+    def test_drain_waits_while_too_much_is_waiting(self, run: Run, board: SimBoard, port: Port) -> None:
+        Recorder(port)
+
+        async def main() -> None:
+            async with serial.open(NAME) as source:
+                source.write(b"x")
+                await source.drain()
+                with board.timeline.lock:  # the device is not reading
+                    source.write(bytes(200_000))
+                    draining = asyncio.create_task(source.drain())
+                    await asyncio.sleep(0.005)
+                    assert not draining.done()
+                await draining
+                await source.flush()
+
+        run(main())
+
+    def test_flush_waits_for_what_the_kernel_has_not_sent(
+        self, run: Run, port: Port, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A pseudo-terminal has no send buffer, so the driver's answer is made up: 20 bytes, then 3, then none."""
+        Recorder(port)
+        left = [20, 3]
+        monkeypatch.setattr(serial_device.SerialDevice, "out_waiting", lambda self: left.pop(0) if left else 0)
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            source = serial.open(NAME, 9600).open()
+            source.write(b"x")
+            before = loop.time()
+            await source.flush()
+            assert loop.time() - before >= 23 * 10 / 9600
+            source.close()
+
+        run(main())
+
+    def test_closing_drops_what_is_waiting_and_counts_it(self, run: Run, board: SimBoard, port: Port) -> None:
+        device = Recorder(port)
+
+        async def main() -> None:
+            source = serial.open(NAME).open()
+            with board.timeline.lock:
+                source.write(bytes(300_000))
+                source.close()
+            await asyncio.sleep(0.005)
+            assert source.unsent > 0
+            assert len(device.heard) + source.unsent <= 300_000
+
+        run(main())
+
+    def test_only_bytes_can_be_written(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME) as source:
+                with pytest.raises(TypeError, match="bytes, not str"):
+                    source.write("text")  # type: ignore[arg-type]
+
+        run(main())
+
+    def test_a_break_is_held_and_ended(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME) as source:
+                task = asyncio.create_task(source.send_break(10))
+                await asyncio.sleep(0)
+                await until(lambda: source.serial.break_condition)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+                assert not source.serial.break_condition
+
+        run(main())
+
+
+class TestUnplugging:
+    def test_it_ends_the_source_with_an_error_that_says_so(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            told = reports()
+            async with serial.open(NAME, framing=serial.Lines()) as source:
+                waiting = asyncio.create_task(anext(source))  # type: ignore[arg-type]
+                await asyncio.sleep(0)
+                port.unplug()
+                with pytest.raises(HardwareError, match=r"/dev/ttyAMA0: reading failed: .*; is it still plugged in"):
+                    await waiting
+                assert source.closed
+                with pytest.raises(HardwareError, match="reading failed"):
+                    source.write(b"x")
+                statistics = source.statistics()
+                assert (statistics.errors, statistics.wakeups) == (1, 1)
+            assert told == []  # the one who waited was told
+
+        run(main())
+
+    def test_half_a_frame_is_lost_and_the_next_one_says_so(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            told = reports()
+            framing = serial.Lines()
+            async with serial.open(NAME, framing=framing, reopen=Backoff(initial=0.001)) as source:
+                port.send(b"whole\nhal")
+                await until(lambda: source.statistics().received == 1)
+                port.unplug()
+                await until(lambda: source.fileno() == -1)
+                assert framing.skipped == 3
+                with pytest.raises(HardwareError, match="it is away; open it, or wait"):
+                    source.write(b"x")
+                port.replug()
+                await until(lambda: source.fileno() >= 0)
+                port.send(b"f\nagain\n")
+                frames = await take(source, 3)
+                assert [(frame.data, frame.lost) for frame in frames] == [(b"whole", 0), (b"f", 1), (b"again", 0)]
+                statistics = source.statistics()
+                assert (statistics.reopened, statistics.lost) == (1, 1)
+            assert len(told) == 1
+
+        run(main())
+
+    def test_in_mid_write_it_wakes_those_who_wait(self, run: Run, board: SimBoard, port: Port) -> None:
+        Recorder(port)
+
+        async def main() -> None:
+            reports()
+            async with serial.open(NAME) as source:
+                with board.timeline.lock:
+                    source.write(bytes(300_000))
+                    waiting = [asyncio.create_task(source.drain()), asyncio.create_task(source.flush())]
+                    await asyncio.sleep(0.001)
+                    port.unplug()
+                    for result in await asyncio.gather(*waiting, return_exceptions=True):
+                        assert isinstance(result, HardwareError)
+                assert source.unsent > 100_000
+                assert source.closed
+
+        run(main())
+
+    def test_in_mid_write_with_reopen_those_who_wait_learn_that_it_is_lost(
+        self, run: Run, board: SimBoard, port: Port
+    ) -> None:
+        Recorder(port)
+
+        async def main() -> None:
+            reports()
+            async with serial.open(NAME, reopen=Backoff(initial=0.001)) as source:
+                with board.timeline.lock:
+                    source.write(bytes(300_000))
+                    waiting = asyncio.create_task(source.flush())
+                    await asyncio.sleep(0.001)
+                    port.unplug()
+                    with pytest.raises(HardwareError, match="away"):
+                        await waiting
+                    port.replug()
+                await until(lambda: source.fileno() >= 0)
+                source.write(b"again")
+                await source.flush()
+            await until(lambda: port.bytes_in >= 5)
+
+        run(main())
+
+    def test_a_write_that_finds_the_port_gone_is_contained(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            told = reports()
+            async with serial.open(NAME) as source:
+                port.unplug()
+                source.write(b"x")
+                assert source.closed
+                assert source.unsent == 1
+                with pytest.raises(HardwareError, match="writing failed"):
+                    await source.flush()
+            assert [context["exception"].tried for context in told] == [NAME]
+
+        run(main())
+
+
+class TestClosing:
+    def test_it_wakes_whoever_waits(self, run: Run, board: SimBoard, port: Port) -> None:
+        Recorder(port)
+
+        async def main() -> None:
+            source = serial.open(NAME).open()
+            with board.timeline.lock:
+                source.write(bytes(300_000))
+                reading = asyncio.create_task(anext(source, None))  # type: ignore[arg-type]
+                writing = [asyncio.create_task(source.drain()), asyncio.create_task(source.flush())]
+                await asyncio.sleep(0.001)
+                source.close()
+                source.close()
+                assert await reading is None
+                for result in await asyncio.gather(*writing, return_exceptions=True):
+                    assert isinstance(result, HardwareError)
+                    assert "it is closed" in str(result)
+
+        run(main())
+
+    def test_a_wait_that_is_cancelled_leaves_the_port_usable(self, run: Run, board: SimBoard, port: Port) -> None:
+        Recorder(port)
+
+        async def main() -> None:
+            async with serial.open(NAME) as source:
+                with board.timeline.lock:
+                    source.write(bytes(300_000))
+                    with pytest.raises(TimeoutError):
+                        await asyncio.wait_for(source.drain(), 0.001)
+                await source.flush()
+
+        run(main())
+
+    def test_a_block_that_raises_does_not_wait_to_send(self, run: Run, board: SimBoard, port: Port) -> None:
+        Recorder(port)
+
+        async def main() -> None:
+            source = serial.open(NAME)
+            with board.timeline.lock, pytest.raises(KeyError):  # noqa: PT012
+                async with source:
+                    source.write(bytes(300_000))
+                    raise KeyError
+            assert source.closed
+
+        run(main())
+
+    def test_half_a_frame_in_a_gap_is_forgotten(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.IdleGap(0.002)) as source:
+                port.send(b"half")
+                await until(lambda: source.statistics().wakeups)
+            await asyncio.sleep(0.005)  # its timer must not fire on a closed port
+            assert source.statistics().lost == 1
+
+        run(main())
+
+
+class TestOpening:
+    def refused(self, run: Run, name: str, *words: str, baudrate: int = 9600) -> HardwareError:
+        """Opening `name` fails with an error that says all these words. The leak check sees to the rest."""
+
+        async def main() -> None:
+            with pytest.raises(HardwareError) as caught:
+                await serial.open(name, baudrate).__aenter__()
+            errors.append(caught.value)
+
+        errors: list[HardwareError] = []
+        run(main())
+        for word in (name, *words):
+            assert word in str(errors[0])
+        return errors[0]
+
+    def test_no_such_port_on_the_simulated_board(self, run: Run, port: Port) -> None:
+        self.refused(run, "/dev/ttyS9", "no such port", f"its ports are: {NAME}")
+
+    def test_an_unplugged_port(self, run: Run, port: Port) -> None:
+        port.unplug()
+        assert self.refused(run, NAME, "unplugged").errno == errno.ENOENT
+
+    @pytest.mark.usefixtures("paths")
+    def test_no_such_port(self, run: Run) -> None:
+        assert self.refused(run, "/dev/ttyNONE", "no such port", "there").errno == errno.ENOENT
+
+    @pytest.mark.usefixtures("paths")
+    @pytest.mark.parametrize("name", ["/dev/null", "/dev"])
+    def test_not_a_serial_port(self, run: Run, name: str) -> None:
+        self.refused(run, name, "not a serial port")
+
+    @pytest.mark.usefixtures("paths")
+    def test_a_file_is_no_serial_port(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        self.refused(run, str(tmp_path / "file"), "not a serial port")
+
+    @pytest.mark.usefixtures("paths")
+    def test_no_permission(self, run: Run, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "port", 0)
+        (tmp_path / "port").chmod(0)
+        root = os.geteuid() == 0
+        for directory in (tmp_path, *tmp_path.parents) if root else ():
+            if directory.owner() == "root" and directory != Path("/") and directory != Path("/tmp"):
+                directory.chmod(directory.stat().st_mode | 0o111)
+        if root:
+            os.seteuid(65534)
+        try:
+            error = self.refused(run, str(tmp_path / "port"), "permission denied", "usermod -aG")
+        finally:
+            if root:
+                os.seteuid(0)
+        assert error.errno == errno.EACCES
+
+    def test_a_busy_port(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME):
+                with pytest.raises(HardwareError, match=r"busy: another program holds it; find it with 'fuser"):
+                    serial.open(NAME).open()
+                serial.open(NAME, exclusive=False).open().close()
+            serial.open(NAME).open().close()
+
+        run(main())
+
+    def test_a_baud_rate_too_large_for_the_driver(self, run: Run, port: Port) -> None:
+        self.refused(run, NAME, "baud rate 10000000000 refused", "try a standard rate", baudrate=10**10)
+
+    def test_a_baud_rate_that_the_driver_quietly_replaces(self, run: Run, port: Port) -> None:
+        """A pseudo-terminal takes any rate, so another one is set behind pyserial's back."""
+
+        async def main() -> None:
+            async with serial.open(NAME, 9600) as source:
+                serial_device._check_baudrate(NAME, source.fileno(), 9600)
+                serial_device._check_baudrate(NAME, source.fileno(), 9700)
+                with pytest.raises(HardwareError, match="baud rate 115200 refused: the driver set 9600"):
+                    serial_device._check_baudrate(NAME, source.fileno(), 115200)
+            async with serial.open(NAME, 250_000) as source:  # a rate with no constant of its own (DMX)
+                serial_device._check_baudrate(NAME, source.fileno(), 250_000)
+
+        run(main())
+
+    @pytest.mark.parametrize(
+        "settings", [{"baudrate": -1}, {"bytesize": 9}, {"parity": "X"}, {"stopbits": 3}, {"queue_size": 0}]
+    )
+    def test_settings_that_make_no_sense(self, run: Run, port: Port, settings: dict[str, Any]) -> None:
+        async def main() -> None:
+            with pytest.raises(ValueError):  # noqa: PT011  pyserial's own words
+                serial.open(NAME, **settings).open()
+
+        run(main())
+
+    def test_all_settings_reach_the_port(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            source = serial.open(
+                NAME, 38400, bytesize=7, parity="E", stopbits=2, rtscts=True, xonxoff=True, low_latency=True
+            )
+            async with source:
+                settings = source.serial.get_settings()
+            wanted = {"baudrate": 38400, "bytesize": 7, "parity": "E", "stopbits": 2, "rtscts": True, "xonxoff": True}
+            assert settings == settings | wanted
+
+        run(main())
+
+    def test_without_pyserial_the_error_names_it(self, run: Run, port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "serial", None)
+
+        async def main() -> None:
+            with pytest.raises(HardwareError, match=r"pyserial: not installed.*pip install pyserial"):
+                serial.open(NAME).open()
+
+        run(main())
+
+    def test_a_second_open_is_refused_and_so_is_one_after_closing(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            source = serial.open(NAME).open()
+            with pytest.raises(RuntimeError, match="open already"):
+                source.open()
+            source.close()
+            with pytest.raises(RuntimeError, match="closed"):
+                source.open()
+            with pytest.raises(HardwareError, match="it is closed"):
+                source.write(b"x")
+
+        run(main())
+
+    def test_a_port_not_opened_yet_says_so(self, run: Run, port: Port) -> None:
+        with pytest.raises(HardwareError, match="it is not open"):
+            serial.open(NAME).write(b"x")
