@@ -32,8 +32,6 @@ class Notifications:
 
     def write(self, report: bytes) -> bool:
         """Write one report. False if the FIFO was full and it is lost."""
-        if self.paused:
-            return True
         try:
             os.write(self._fd, report)
         except BlockingIOError:
@@ -61,7 +59,7 @@ class Alert:
         self.watchdog_ns = watchdog_micros * 1000
         self._timeline = timeline
         self._line = line
-        self.edges = edges
+        self._edges = edges
         self._find_notifications = find_notifications
         self._event_ns = self._report_ns = 0
         self._event_level = 0
@@ -79,7 +77,7 @@ class Alert:
 
     def _on_change(self, electrical: int, when_ns: int) -> None:
         level = electrical ^ self._line.active_low
-        if not self.edges & (lg.RISING_EDGE if level else lg.FALLING_EDGE):
+        if not self._edges & (lg.RISING_EDGE if level else lg.FALLING_EDGE):
             return
         self._report_due(when_ns)
         self._event_ns = self._report_ns = when_ns
@@ -94,7 +92,7 @@ class Alert:
         """Report what debounce and watchdog have to say by now."""
         if self.debounce_ns and not self._settled and now_ns - self._event_ns >= self.debounce_ns:
             self._settled = True
-            if self.edges != lg.BOTH_EDGES or self._report_level != self._event_level:
+            if self._edges != lg.BOTH_EDGES or self._report_level != self._event_level:
                 self._report(self._event_level, self._event_ns + self.debounce_ns)
                 self._watching = True
         if self.watchdog_ns and self._watching and now_ns - self._report_ns >= self.watchdog_ns:
@@ -121,7 +119,7 @@ class Alert:
     def _report(self, level: int, when_ns: int) -> None:
         self._report_ns, self._report_level = when_ns, level
         notifications = self._find_notifications()
-        if notifications is None:
+        if notifications is None or notifications.paused:
             return
         written = notifications.write(REPORT.pack(when_ns, 0, self._line.number, level, 0, 0))
         if level == lg.TIMEOUT:

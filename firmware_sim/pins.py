@@ -48,13 +48,17 @@ class Net:
 class Line:
     """One line of a chip.
 
-    Parts use `drive`, `pull` and `observe`; `configure` and `set_output` are the chip's own side, used by what stands
-    for the kernel. Counters are the truth that tests and the demo compare with what a program received:
+    Parts use `drive`, `pull` and `observe`; `claim`, `set_output` and `release` are the chip's own side, used by what
+    stands for the kernel. The counters are the truth that tests and the demo compare with what a program received.
 
     Attributes:
         number: its offset on the chip, the BCM number.
         name: the kernel's name for it: "GPIO17".
         consumer: who has claimed it; None while it is free.
+        flags: the flags of the claim, as lgpio numbers them.
+        active_low: whether who has claimed it reads and writes it inverted.
+        bias: the chip's own pull resistor.
+        output: the level the chip's output stage asks for; None for an input.
         changes: how often its level changed.
         reports: edge reports written for it to a reader's FIFO.
         reports_lost: edge reports that found the FIFO full, and so were lost without the reader's knowing.
@@ -68,8 +72,9 @@ class Line:
         self.changes = self.reports = self.reports_lost = 0
         self.bias: Pull = "up" if number in _PULLED_UP_AT_RESET else "down"
         self.output: int | None = None
-        self.drive_mode: Drive = "push-pull"
+        self.flags = 0
         self.active_low = False
+        self._drive: Drive = "push-pull"
         self._driven: int | None = None
         self._pulled: Pull = "none"
         self._observers: list[Observer] = []
@@ -104,17 +109,27 @@ class Line:
         with self._chip.timeline.lock:
             self._observers = [other for other in self._observers if other != observer]
 
-    def configure(
-        self, *, output: int | None, drive_mode: Drive = "push-pull", bias: Pull | None, active_low: bool
+    def claim(
+        self,
+        consumer: str,
+        *,
+        flags: int = 0,
+        output: int | None = None,
+        drive: Drive = "push-pull",
+        bias: Pull | None = None,
+        active_low: bool = False,
     ) -> None:
-        """Set the line up as an input (`output=None`) or as an output at this electrical level; bias None: as it is."""
+        """Take the line for `consumer`: as an input, or as an output at this electrical level. Bias None: as it is."""
         with self._chip.timeline.lock:
-            self.output = output
-            self.drive_mode = drive_mode
-            self.active_low = active_low
+            self.consumer, self.flags = consumer, flags
+            self.output, self._drive, self.active_low = output, drive, active_low
             if bias is not None:
                 self.bias = bias
             self._chip.resolve(self.net)
+
+    def release(self) -> None:
+        """Nobody's any more; it goes on driving and pulling as it did."""
+        self.consumer, self.flags, self.active_low = None, 0, False
 
     def set_output(self, level: int) -> None:
         """Change the electrical level that the chip's output stage asks for."""
@@ -126,7 +141,7 @@ class Line:
         """The levels that something drives this line to with force."""
         if self._driven is not None:
             yield self._driven
-        released = {"push-pull": None, "open-drain": 1, "open-source": 0}[self.drive_mode]
+        released = {"push-pull": None, "open-drain": 1, "open-source": 0}[self._drive]
         if self.output is not None and self.output != released:
             yield self.output
 
