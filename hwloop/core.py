@@ -251,6 +251,10 @@ class Core:
                 ready.append(bands.pop_idle(time))  # 5. IDLE: nothing else is ready
             if not ahead:
                 ahead, batch = len(events), len(ready)
+                # A due timer lets one callback that was ready before it go first: in asyncio all would, and a task
+                # would be astonished if a short timeout cancelled it before its first step.
+                if events and type(events[0]) is not Watcher:
+                    events_next = False
             debug = self._debug
             until = time + self._slice
             while True:

@@ -27,7 +27,8 @@ from typing import Any
 from hwloop.scheduling import Priority
 
 AGEING = 8
-"""How often a waiting rank is passed over before it goes next."""
+"""How often a waiting rank is passed over before it goes next. With the turns of other ranks that have waited as long,
+the first in a rank runs after fewer than `2 * AGEING` other callbacks."""
 
 ORDINARY = 3
 _RANK = {Priority.INTERRUPT: 0, Priority.HIGH: 1, Priority.NORMAL: 2, Priority.LOW: 4, Priority.IDLE: 5}
