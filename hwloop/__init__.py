@@ -11,12 +11,15 @@ from hwloop import loop as _loop
 from hwloop.errors import HardwareError
 from hwloop.loop import EventLoop, new_event_loop, run
 from hwloop.scheduling import Priority, create_task, scheduled
+from hwloop.timers import Tick, every
 
 __all__ = [
     "EventLoop",
     "HardwareError",
     "Priority",
+    "Tick",
     "create_task",
+    "every",
     "new_event_loop",
     "run",
     "scheduled",
