@@ -5,13 +5,17 @@ Importing it touches no hardware, starts no thread and opens no file.
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from hwloop import loop as _loop
 from hwloop.errors import HardwareError
 from hwloop.loop import EventLoop, new_event_loop, run
 from hwloop.scheduling import Priority, create_task, scheduled
 from hwloop.timers import Tick, every
+
+if TYPE_CHECKING:
+    from hwloop.sources import gpio, i2c, serial
 
 __all__ = [
     "EventLoop",
@@ -20,14 +24,20 @@ __all__ = [
     "Tick",
     "create_task",
     "every",
+    "gpio",
+    "i2c",
     "new_event_loop",
     "run",
     "scheduled",
+    "serial",
 ]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    """What is loaded when first asked for: the sources, and the policy, which new Pythons no longer have."""
+    if name in ("gpio", "i2c", "serial"):
+        return importlib.import_module(f"hwloop.sources.{name}")
     if name == "EventLoopPolicy":
         return _loop.EventLoopPolicy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
