@@ -1,0 +1,176 @@
+"""Lines as a circuit."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from firmware_sim.pins import Chip
+
+
+@pytest.fixture
+def chip(timeline: Any) -> Chip:
+    return Chip(timeline, label="test", lines=28)
+
+
+def test_at_reset_lines_are_pulled_as_on_the_soc(chip: Chip) -> None:
+    assert [chip.line(number).level for number in (0, 8, 9, 27)] == [1, 1, 0, 0]
+
+
+def test_a_line_that_is_not_there_is_named_with_those_that_are(chip: Chip) -> None:
+    for number in (-1, 28):
+        with pytest.raises(ValueError, match=f"no line {number} on chip test: lines are 0 to 27"):
+            chip.line(number)
+
+
+def test_a_part_that_drives_beats_every_resistor(chip: Chip) -> None:
+    line = chip.line(17)
+    line.claim("x", bias="up")
+    line.pull("up")
+    line.drive(0)
+    assert line.level == 0
+    line.drive(None)
+    assert line.level == 1
+
+
+def test_a_resistor_of_a_part_beats_the_chips_own(chip: Chip) -> None:
+    line = chip.line(17)
+    line.claim("x", bias="down")
+    line.pull("up")
+    assert line.level == 1
+    line.pull("none")
+    assert line.level == 0
+
+
+def test_a_floating_line_keeps_its_level(chip: Chip) -> None:
+    line = chip.line(17)
+    line.claim("x", bias="none")
+    for level in (1, 0, 1):
+        line.drive(level)
+        line.drive(None)
+        assert line.level == level
+
+
+def test_a_part_can_only_drive_levels(chip: Chip) -> None:
+    with pytest.raises(ValueError, match="drives 0, 1 or None, not 2"):
+        chip.line(17).drive(2)
+
+
+@pytest.mark.parametrize(
+    ("drive", "asked", "pull", "level"),
+    [
+        ("push-pull", 0, "up", 0),
+        ("push-pull", 1, "down", 1),
+        ("open-drain", 0, "up", 0),
+        ("open-drain", 1, "up", 1),
+        ("open-drain", 1, "down", 0),
+        ("open-source", 1, "down", 1),
+        ("open-source", 0, "down", 0),
+        ("open-source", 0, "up", 1),
+    ],
+)
+def test_each_kind_of_output_drives_only_what_it_can(chip: Chip, drive: Any, asked: int, pull: Any, level: int) -> None:
+    line = chip.line(17)
+    line.claim("x", output=asked, drive=drive)
+    line.pull(pull)
+    assert line.level == level
+
+
+def test_an_output_goes_on_driving_when_it_is_released(chip: Chip) -> None:
+    line = chip.line(17)
+    line.claim("x", output=1)
+    line.release()
+    assert (line.level, line.consumer) == (1, None)
+    line.claim("y")
+    assert line.level == 0
+
+
+def test_a_wire_makes_one_net(chip: Chip) -> None:
+    chip.wire(22, 23)
+    chip.wire(23, 24)
+    chip.line(22).claim("x", output=1)
+    assert [chip.line(number).level for number in (22, 23, 24)] == [1, 1, 1]
+    chip.line(24).drive(0)
+    assert [chip.line(number).level for number in (22, 23, 24)] == [0, 0, 0]
+
+
+def test_joining_lines_tells_those_whose_level_changes(chip: Chip) -> None:
+    seen: list[tuple[int, int]] = []
+    for number in (22, 23):
+        chip.line(number).observe(lambda level, when_ns, number=number: seen.append((number, level)))
+    chip.line(22).drive(1)
+    seen.clear()
+    chip.wire(22, 23)
+    chip.wire(23, 22)
+    assert seen == [(23, 1)]
+
+
+def test_opposing_pulls_on_a_net_cancel_out(chip: Chip) -> None:
+    chip.wire(22, 23)
+    chip.line(22).pull("up")
+    chip.line(23).pull("down")
+    chip.line(22).drive(1)
+    chip.line(22).drive(None)
+    # The resistors of parts say nothing, so the chip's own decide: both are pulled down at reset.
+    assert chip.line(23).level == 0
+
+
+def test_a_short_circuit_reads_low_is_counted_each_time_and_logged_once(
+    chip: Chip, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = chip.line(17)
+    line.claim("x", output=1)
+    with caplog.at_level(logging.WARNING, "firmware_sim"):
+        for _ in range(3):
+            line.drive(0)
+            assert line.level == 0
+            line.set_output(1)  # still the same short circuit
+            line.drive(None)
+            assert line.level == 1
+    assert chip.short_circuits == 3
+    assert [record.getMessage() for record in caplog.records] == ["short circuit: line 17 is driven both low and high"]
+
+
+def test_changes_are_counted_and_told_with_their_time(chip: Chip, timeline: Any) -> None:
+    seen: list[tuple[int, int]] = []
+    observer = lambda level, when_ns: seen.append((level, when_ns))  # noqa: E731
+    line = chip.line(17)
+    line.observe(observer)
+    timeline.advance(0.5)
+    line.drive(1)
+    line.drive(1)
+    timeline.advance(0.5)
+    line.drive(0)
+    line.forget(observer)
+    line.forget(observer)
+    line.drive(1)
+    assert seen == [(1, 500_000_000), (0, 1_000_000_000)]
+    assert line.changes == 3
+
+
+def test_what_an_observer_changes_is_told_after_what_it_was_told(chip: Chip) -> None:
+    order: list[tuple[str, int]] = []
+    line, other = chip.line(17), chip.line(18)
+
+    def invert(level: int, when_ns: int) -> None:
+        order.append(("first", level))
+        if level == 1:
+            line.drive(0)
+        other.drive(1 - level)
+
+    line.observe(invert)
+    line.observe(lambda level, when_ns: order.append(("second", level)))
+    line.drive(1)
+    assert order == [("first", 1), ("second", 1), ("first", 0), ("second", 0)]
+    assert (line.level, other.level) == (0, 1)
+
+
+def test_an_observer_that_fails_does_not_stop_the_others(chip: Chip, caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[int] = []
+    chip.line(17).observe(lambda level, when_ns: 1 // 0)
+    chip.line(17).observe(lambda level, when_ns: seen.append(level))
+    chip.line(17).drive(1)
+    assert seen == [1]
+    assert "simulated device failed" in caplog.text
