@@ -141,7 +141,7 @@ class SerialPort(Source[Frame]):
             await self._progress()
         while waiting := device.out_waiting():
             await asyncio.sleep(waiting * device.character_time)
-            self._connected()
+            self._still(output)
 
     async def send_break(self, seconds: float = 0.25) -> None:
         """Hold the line in its active state for `seconds`: a break (attention, start of a DMX or LIN frame)."""
@@ -258,10 +258,14 @@ class SerialPort(Source[Frame]):
     async def _progress(self) -> None:
         """Wait until something was written. Raises `HardwareError` if the port is gone."""
         assert self._loop is not None
-        output = self._output
+        output = self._connected()[1]
         waiter = self._loop.create_future()
         self._writers.append(waiter)
         await waiter
+        self._still(output)
+
+    def _still(self, output: Output) -> None:
+        """Raise `HardwareError` if the port is gone, or was meanwhile."""
         if self._connected()[1] is not output:
             raise HardwareError(self.name, "the port was away, and what waited to be written is lost", "write it again")
 

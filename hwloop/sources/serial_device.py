@@ -68,6 +68,8 @@ class SerialDevice:
         name: the port as the program calls it, for messages.
         instance: pyserial's object, open.
 
+    Raises `HardwareError` if it has no terminal of this machine behind it.
+
     Attributes:
         serial: that object, for the modem lines (`serial.rts = True`) and the settings.
     """
@@ -75,8 +77,12 @@ class SerialDevice:
     def __init__(self, name: str, instance: serial.SerialBase) -> None:
         self.name = name
         self.serial = instance
-        self._fd = instance.fileno()
-        self._is_tty = os.isatty(self._fd)
+        try:
+            self._fd = instance.fileno()
+        except OSError:  # loop://
+            self._fd = -1
+        if self._fd < 0 or not os.isatty(self._fd):
+            raise HardwareError(name, "not a serial port of this machine", _NETWORK_HINT)
 
     def fileno(self) -> int:
         return self._fd
@@ -120,15 +126,13 @@ class SerialDevice:
     def close(self) -> int:
         """Close the port, and return how many bytes the kernel had not sent and has dropped."""
         unsent = self.out_waiting()
-        if unsent and self._is_tty:
+        if unsent:
             # Else closing would wait for them: up to 30 s on a line that is held (closing_wait, setserial(8)).
             termios.tcflush(self._fd, termios.TCOFLUSH)
         self.serial.close()
         return unsent
 
     def _hung_up(self) -> bool:
-        if not self._is_tty:
-            return True  # the end of a socket's stream
         poll = select.poll()
         poll.register(self._fd, 0)
         return bool(poll.poll(0))
@@ -222,7 +226,7 @@ class Output:
 
 
 def open_device(port: str, options: SerialOptions, *, low_latency: bool = False) -> SerialDevice:
-    """Open and configure a port of the board in use, or a pyserial URL that has a descriptor (socket://host:port).
+    """Open and configure a port of the board in use, or one that a pyserial URL finds (hwgrep://0403:6001).
 
     It is quick, but a call of the kernel that may block: a driver can wait for the hardware.
 
@@ -237,15 +241,16 @@ def open_device(port: str, options: SerialOptions, *, low_latency: bool = False)
             "not installed (the package called 'serial' is another one)",
             "pip install pyserial, or apt install python3-serial",
         ) from error
+    if port.startswith(("socket://", "rfc2217://")):
+        raise HardwareError(port, "not a serial port of this machine", _NETWORK_HINT)
     url = port if "://" in port else board.current().serial_port(port)
     instance = serial_for_url(url, do_not_open=True, **options)
     try:
         instance.open()
         device = SerialDevice(port, instance)
-        if os.isatty(device.fileno()):
-            _check_baudrate(port, device.fileno(), instance.baudrate)
-            if low_latency:
-                _set_low_latency(port, instance)
+        _check_baudrate(port, device.fileno(), instance.baudrate)
+        if low_latency:
+            _set_low_latency(port, instance)
     except (OSError, ValueError, OverflowError, termios.error) as error:
         instance.close()
         if isinstance(error, HardwareError):
@@ -261,6 +266,7 @@ def _check_baudrate(port: str, fd: int, wanted: int) -> None:
         raise HardwareError(port, f"baud rate {wanted} refused: the driver set {actual}", _BAUD_HINT)
 
 
+_NETWORK_HINT = "for a serial server on the network use asyncio.open_connection(host, port)"
 _BAUD_HINT = "try a standard rate (9600, 19200, 115200, 921600) or look up what the adapter can do"
 
 

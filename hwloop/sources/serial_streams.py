@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypeVar, Unpack, cast
 
 from hwloop.sources.serial_device import Output, Parity, SerialDevice, SerialOptions, logger, open_device
 
@@ -28,7 +28,7 @@ class SerialTransport(asyncio.Transport):
         device: the open port. The transport closes it.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, device: SerialDevice) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, device: SerialDevice) -> None:
         super().__init__({"serial": device.serial})
         self._loop = loop
         self._protocol = protocol
@@ -62,7 +62,7 @@ class SerialTransport(asyncio.Transport):
         return self._protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = protocol
+        self._protocol = cast(asyncio.Protocol, protocol)
 
     def is_reading(self) -> bool:
         return not self._paused and not self._closing
@@ -139,7 +139,6 @@ class SerialTransport(asyncio.Transport):
             self._close(error)
             return
         if data:
-            assert isinstance(self._protocol, asyncio.Protocol)
             try:
                 self._protocol.data_received(data)
             except Exception as error:
@@ -208,7 +207,10 @@ async def create_serial_connection(
     inter_byte_timeout: float | None = None,
     exclusive: bool | None = None,
 ) -> tuple[SerialTransport, P]:
-    """Open a port of the board in use, or a pyserial URL with a descriptor, as a transport and a protocol.
+    """Open a port of the board in use as a transport and a protocol.
+
+    `url` is its name, or one of pyserial's URLs for a port of this machine (`hwgrep://`). For a serial server on the
+    network (`socket://`) use `loop.create_connection`: pyserial would hold up the loop while it connects and closes.
 
     The arguments after `protocol_factory` are those of pyserial's `Serial`, in its order; the timeouts are for
     pyserial's own blocking calls and mean nothing here. Opening is quick, but a call of the kernel that may block.
