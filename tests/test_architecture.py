@@ -1,0 +1,99 @@
+"""Who may import whom: the rules of docs/architecture.md, held by reading every import statement."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = ("clock", "scheduling", "ready", "timers", "stats", "core", "errors")
+HARDWARE = ("lgpio", "gpiod", "gpiozero", "serial", "smbus2")
+
+
+def modules():
+    for package in ("hwloop", "firmware_sim"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
+
+
+def imports(path, *, late):
+    """The modules that a file imports; without `late`, only those that importing it imports too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            skipped |= set(ast.walk(node))
+        if not late and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            skipped |= set(ast.walk(node))
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name, *packages):
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+ALL = dict(modules())
+
+
+@pytest.mark.parametrize("module", ALL)
+def test_imports_keep_to_the_layers(module):
+    names = set(imports(ALL[module], late=True))
+    ours = {name for name in names if within(name, "hwloop", "firmware_sim")}
+    if module in {f"hwloop.{name}" for name in CORE}:
+        allowed = tuple(f"hwloop.{name}" for name in CORE)
+        assert all(within(name, *allowed) or name == "hwloop.clock" or name == "hwloop" for name in ours), ours
+        assert "hwloop" not in names
+    if within(module, "hwloop.sources"):
+        forbidden = ("hwloop.boards", "hwloop.cli", "hwloop.service", "firmware_sim")
+        assert not [name for name in ours if within(name, *forbidden)]
+    if within(module, "firmware_sim"):
+        allowed = ("firmware_sim", "hwloop.board", "hwloop.boards.lgpio", "hwloop.errors", "hwloop.clock")
+        assert not [name for name in ours if not within(name, *allowed)]
+    elif not within(module, "hwloop.cli", "hwloop.testing"):
+        assert not [name for name in ours if within(name, "firmware_sim")]
+
+
+@pytest.mark.parametrize("module", [name for name in ALL if within(name, "hwloop")])
+def test_hardware_packages_are_imported_late(module):
+    assert not [name for name in imports(ALL[module], late=False) if within(name, *HARDWARE)]
+
+
+def test_importing_hwloop_touches_nothing(tmp_path):
+    """No hardware package, no thread, no file, no other working directory; and none of ours before it is asked for."""
+    script = f"""
+import os, sys, threading, asyncio, logging
+before = set(os.listdir("/proc/self/fd")), os.getcwd(), threading.active_count()
+import hwloop
+after = set(os.listdir("/proc/self/fd")), os.getcwd(), threading.active_count()
+assert before == after, (before, after)
+loaded = [name for name in sys.modules if name.split(".")[0] in {HARDWARE!r}]
+assert not loaded, loaded
+assert not [name for name in sys.modules if name.startswith(("firmware_sim", "hwloop.boards", "hwloop.cli"))]
+from hwloop import gpio, serial, i2c
+loaded = [name for name in sys.modules if name.split(".")[0] in {HARDWARE!r}]
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_modules_can_be_read_in_one_sitting():
+    long = {name: lines for name, path in ALL.items() if (lines := len(path.read_text().splitlines())) > 450}
+    assert not long
+
+
+@pytest.mark.parametrize("module", ALL)
+def test_every_module_says_why_it_exists(module):
+    source = ALL[module].read_text(encoding="utf-8")
+    if source.strip():
+        assert ast.get_docstring(ast.parse(source))

@@ -1,0 +1,42 @@
+"""Histograms: quantiles that hold to within a bucket, in memory that does not grow."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwloop.stats import Histogram
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=200), st.floats(0, 1))
+def test_a_quantile_is_right_to_a_sixteenth(values, fraction):
+    histogram = Histogram()
+    for value in values:
+        histogram.record(value)
+    ordered = sorted(values)
+    exact = ordered[max(0, min(len(ordered), -int(-fraction * len(ordered) // 1)) - 1)]
+    assert abs(histogram.quantile(fraction) - exact) <= exact / 16 + 1
+    assert histogram.min == ordered[0]
+    assert histogram.max == ordered[-1]
+    assert histogram.count == len(values)
+    assert histogram.mean == sum(values) / len(values)
+
+
+def test_an_empty_histogram_reads_zero():
+    histogram = Histogram()
+    assert (histogram.quantile(0.5), histogram.mean, histogram.max, histogram.count) == (0, 0, 0, 0)
+
+
+def test_a_negative_duration_counts_as_none_and_a_huge_one_in_the_last_bucket():
+    histogram = Histogram()
+    histogram.record(-5)
+    histogram.record(1 << 80)
+    assert histogram.quantile(0.25) == 0
+    assert histogram.quantile(1) == 1 << 80
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+def test_a_fraction_outside_zero_to_one_is_refused(fraction):
+    with pytest.raises(ValueError, match="fraction"):
+        Histogram().quantile(fraction)
