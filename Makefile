@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check conformance format clean
+.PHONY: help demo test test-clients check conformance format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -19,7 +19,14 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
-$(VENV)/installed-check: $(VENV)/installed-test
+$(VENV)/installed-clients: $(VENV)/installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,clients]'
+	touch $@
+
+$(VENV)/installed-test-clients: $(VENV)/installed-clients  ## run aiohttp, anyio, uvicorn and others on the loop (installs them)
+	$(BIN)/python -m pytest tests/clients
+
+check: $(VENV)/installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,check]'
 	touch $@
 
@@ -28,6 +35,9 @@ demo: $(VENV)/installed  ## run the main job on the simulated board (about ten s
 
 test: $(VENV)/installed-test  ## run every test
 	$(BIN)/python -m pytest
+
+test-clients: $(VENV)/installed-clients  ## run aiohttp, anyio, uvicorn and others on the loop (installs them)
+	$(BIN)/python -m pytest tests/clients
 
 check: $(VENV)/installed-check  ## formatting, lint, strict types
 	$(BIN)/ruff format --check .

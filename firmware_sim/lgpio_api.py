@@ -148,7 +148,11 @@ class Lgpio(Lines):
     @status()
     def notify_open(self) -> int:
         handle = self._new_handle(None)
-        self._handles[handle] = Notifications(self._fifo(handle))
+        try:
+            self._handles[handle] = Notifications(self._fifo(handle))
+        except OSError:
+            del self._handles[handle]
+            raise Refused(lg.BAD_PATHNAME) from None
         return handle
 
     @status()

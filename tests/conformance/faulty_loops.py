@@ -16,7 +16,9 @@ from typing import Any
 class Faulty(asyncio.SelectorEventLoop):
     """Calls `fault()` when a thread is to be given keyword arguments; `fault` then stands for the function."""
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
         if isinstance(func, partial) and func.keywords:
             func = self.fault(func)
         return super().run_in_executor(executor, func, *args)

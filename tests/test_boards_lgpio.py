@@ -1,0 +1,464 @@
+"""Edges and outputs through lgpio, over the simulated module."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware_sim.lgpio_api import Lgpio
+from firmware_sim.pins import Chip
+from firmware_sim.timeline import Timeline
+from hwloop.board import Edge, EdgeStream
+from hwloop.boards import lgpio as board_lgpio
+from hwloop.boards.lgpio import LgpioChip
+from hwloop.errors import HardwareError
+
+REPORT = struct.Struct("QBBBBI")
+
+
+class Setup:
+    """A simulated chip, an lgpio over it, and the code under test over that."""
+
+    def __init__(self) -> None:
+        self.timeline = Timeline()
+        self.chip = Chip(self.timeline, label="test", lines=64)
+        self.lgpio = Lgpio(self.chip)
+        self.board = LgpioChip(self.lgpio, number=0, workdir=self.lgpio.directory)
+        self._streams: list[EdgeStream] = []
+
+    def watch(self, *lines: int | str, **options: Any) -> EdgeStream:
+        defaults = {"edges": "both", "bias": "as-is", "active_low": False, "debounce": 0.0, "consumer": "the test"}
+        stream = self.board.open_edges(lines, **defaults | options)
+        self._streams.append(stream)
+        return stream
+
+    def output(self, line: int | str, **options: Any) -> Any:
+        defaults = {"initial": 0, "drive": "push-pull", "active_low": False, "consumer": "the test"}
+        return self.board.open_output(line, **defaults | options)
+
+    def drive(self, line: int, *levels: int) -> None:
+        for level in levels:
+            self.chip.line(line).drive(level)
+
+    def inject(self, stream: EdgeStream, data: bytes) -> None:
+        """Write to a stream's FIFO, as lgpio does."""
+        fd = os.open(f"/proc/self/fd/{stream.fileno()}", os.O_WRONLY | os.O_NONBLOCK)
+        os.write(fd, data)
+        os.close(fd)
+
+    def nothing_claimed(self) -> bool:
+        """Whether every line is free and lgpio's directory empty."""
+        free = all(self.chip.line(number).consumer is None for number in range(len(self.chip)))
+        return free and os.listdir(self.lgpio.directory) == []
+
+    def close(self) -> None:
+        for stream in self._streams:
+            stream.close()
+        self.timeline.stop()
+        self.board.close()
+        self.lgpio.close()
+
+
+@pytest.fixture
+def setup() -> Iterator[Setup]:
+    setup = Setup()
+    yield setup
+    setup.close()
+
+
+def told(edges: list[Edge]) -> list[tuple[int, int]]:
+    return [(edge.value, edge.lost) for edge in edges]
+
+
+# Edges.
+
+
+def test_edges_carry_line_level_and_times(setup: Setup) -> None:
+    stream = setup.watch(17, "GPIO18")
+    before_ns = time.monotonic_ns()
+    setup.drive(17, 1)
+    setup.drive(18, 1)
+    setup.drive(17, 0)
+    edges = stream.read()
+    after_ns = time.monotonic_ns()
+    assert [(edge.line, edge.value, edge.lost) for edge in edges] == [(17, 1, 0), ("GPIO18", 1, 0), (17, 0, 0)]
+    times = [before_ns, *(edge.timestamp_ns for edge in edges), edges[0].received_ns, after_ns]
+    assert times == sorted(times)
+    assert stream.read() == []
+
+
+def test_active_low_edges_and_levels_are_logical(setup: Setup) -> None:
+    stream = setup.watch(17, edges="rising", bias="up", active_low=True)
+    assert stream.level(17) == 0
+    setup.drive(17, 0, 1, 0)
+    assert told(stream.read()) == [(1, 0), (1, 0)]
+    assert stream.level(17) == 1
+
+
+@pytest.mark.parametrize(("bias", "level"), [("up", 1), ("down", 0), ("none", 0), ("as-is", 0)])
+def test_the_pull_is_set(setup: Setup, bias: str, level: int) -> None:
+    assert setup.watch(17, bias=bias).level(17) == level
+
+
+def test_debounce_reports_the_settled_level_only(setup: Setup) -> None:
+    stream = setup.watch(17, debounce=0.002)
+    setup.drive(17, 1, 0, 1)
+    deadline = time.monotonic() + 5
+    while not (edges := stream.read()) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert told(edges) == [(1, 0)]
+
+
+def test_debounce_of_the_lines_last_user_is_not_inherited(setup: Setup) -> None:
+    setup.watch(17, debounce=1.0).close()
+    stream = setup.watch(17)
+    setup.drive(17, 1)
+    assert told(stream.read()) == [(1, 0)]
+
+
+def test_a_record_cut_in_half_waits_for_its_other_half(setup: Setup) -> None:
+    stream = setup.watch(17)
+    now_ns = time.monotonic_ns()
+    data = b"".join(REPORT.pack(now_ns + place, 0, 17, 1 - place % 2, 0, 0) for place in range(3))
+    pieces = [data[:5], data[5:16], data[16:40], data[40:]]
+    seen = []
+    for piece in pieces:
+        setup.inject(stream, piece)
+        seen.append([(edge.value, edge.timestamp_ns - now_ns) for edge in stream.read()])
+    assert seen == [[], [(1, 0)], [(0, 1)], [(1, 2)]]
+
+
+def test_a_long_backlog_comes_in_several_reads(setup: Setup) -> None:
+    stream = setup.watch(17)
+    setup.drive(17, *[1, 0] * 1500)
+    sizes = []
+    while edges := stream.read():
+        sizes.append(len(edges))
+    assert sizes == [1024, 1024, 952]
+
+
+def test_reports_of_others_are_passed_over(setup: Setup) -> None:
+    stream = setup.watch(17)
+    now_ns = time.monotonic_ns()
+    foreign = [
+        REPORT.pack(now_ns, 0, 18, 1, 0, 0),  # another line
+        REPORT.pack(now_ns, 3, 17, 1, 0, 0),  # another chip
+        REPORT.pack(now_ns, 0, 17, 2, 0, 0),  # lgpio's watchdog
+        REPORT.pack(now_ns - 10**9, 0, 17, 1, 0, 0),  # from before the line was claimed
+    ]
+    setup.inject(stream, b"".join(foreign))
+    assert stream.read() == []
+    setup.drive(17, 1)
+    assert told(stream.read()) == [(1, 0)]
+
+
+def test_two_equal_levels_mean_a_lost_edge(setup: Setup) -> None:
+    stream = setup.watch(17)
+    now_ns = time.monotonic_ns()
+    levels = [0, 1, 0, 0, 1, 1]  # the first is known to be lost too: the line was low when it was claimed
+    setup.inject(stream, b"".join(REPORT.pack(now_ns + 1, 0, 17, level, 0, 0) for level in levels))
+    assert told(stream.read()) == [(0, 1), (1, 0), (0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_under_one_kind_of_edge_equal_levels_mean_nothing(setup: Setup) -> None:
+    stream = setup.watch(17, edges="rising")
+    setup.drive(17, 1, 0, 1)
+    assert told(stream.read()) == [(1, 0), (1, 0)]
+
+
+class BusyOpening(Lgpio):
+    """An lgpio on whose line something happens between the claim and the reading of the level."""
+
+    during_claim: tuple[int, ...] = ()
+
+    def gpio_read(self, handle: int, gpio: int) -> int:
+        for level in self.during_claim:
+            self._chip.line(gpio).drive(level)
+        self.during_claim = ()
+        return super().gpio_read(handle, gpio)
+
+
+@pytest.mark.parametrize("levels", [(1,), (1, 0), (1, 0, 1)])
+def test_what_happens_between_claim_and_reading_is_neither_missed_nor_taken_for_a_loss(
+    setup: Setup, levels: tuple[int, ...]
+) -> None:
+    lgpio = BusyOpening(setup.chip)
+    lgpio.during_claim = levels
+    board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
+    stream = board.open_edges([17], edges="both", bias="down", active_low=False, debounce=0, consumer="x")
+    assert told(stream.read()) == [(level, 0) for level in levels]
+    setup.drive(17, 1 - levels[-1])
+    assert told(stream.read()) == [(1 - levels[-1], 0)]
+    stream.close()
+    board.close()
+    lgpio.close()
+
+
+def test_debounced_a_glitch_at_the_claim_is_no_edge(setup: Setup) -> None:
+    stream = setup.watch(17, debounce=0.5)
+    now_ns = time.monotonic_ns()
+    setup.inject(stream, REPORT.pack(now_ns, 0, 17, 0, 0, 0) + REPORT.pack(now_ns, 0, 17, 1, 0, 0))
+    assert told(stream.read()) == [(1, 0)]
+
+
+def test_the_fifo_is_enlarged_and_its_name_gone_once_it_is_open(setup: Setup) -> None:
+    stream = setup.watch(17)
+    assert os.listdir(setup.lgpio.directory) == []
+    allowed = int(Path("/proc/sys/fs/pipe-max-size").read_text())
+    assert fcntl.fcntl(stream.fileno(), fcntl.F_GETPIPE_SZ) == min(1 << 20, allowed)
+    assert os.get_inheritable(stream.fileno()) is False
+
+
+def test_as_much_of_the_fifo_as_is_allowed_will_do(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.fcntl
+
+    def limited(fd: int, command: int, argument: int = 0) -> int:
+        if command == fcntl.F_SETPIPE_SZ and argument > 1 << 17:
+            raise PermissionError(1, "Operation not permitted")
+        return real(fd, command, argument)
+
+    monkeypatch.setattr(fcntl, "fcntl", limited)
+    stream = setup.watch(17)
+    assert real(stream.fileno(), fcntl.F_GETPIPE_SZ) == 1 << 17
+
+
+def test_a_fifo_that_fills_up_is_said_once(
+    setup: Setup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_lgpio, "_PIPE_SIZE", 1 << 16)
+    stream = setup.watch(17)
+    for _ in range(2):
+        setup.drive(17, *[1, 0] * 3000)
+        while stream.read():
+            pass
+    assert setup.chip.line(17).reports_lost == 2 * (6000 - 4096)
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(messages) == 1
+    assert "the test: edges come faster than they are read" in messages[0]
+
+
+# Edges that no report tells of.
+
+
+def test_an_edge_whose_report_was_lost_is_found_by_reading_twice(setup: Setup) -> None:
+    stream = setup.watch(17)
+    setup.chip.line(17).drive(1)
+    os.read(stream.fileno(), 100)  # lost
+    assert told(stream.recheck()) == []
+    before_ns = time.monotonic_ns()
+    edges = stream.recheck()
+    assert told(edges) == [(1, 0)]
+    assert edges[0].timestamp_ns == edges[0].received_ns >= before_ns
+    assert stream.recheck() == []
+    setup.drive(17, 0)
+    assert told(stream.read()) == [(0, 0)]
+
+
+def test_a_report_that_comes_between_the_looks_is_enough(setup: Setup) -> None:
+    stream = setup.watch(17)
+    late = REPORT.pack(time.monotonic_ns(), 0, 17, 1, 0, 0)
+    setup.drive(17, 1)
+    os.read(stream.fileno(), 100)
+    stream.recheck()
+    setup.inject(stream, late)
+    assert stream.recheck() == []  # something waits to be read: no look at all
+    assert told(stream.read()) == [(1, 0)]
+    assert stream.recheck() == []
+
+
+def test_a_report_that_comes_after_the_edge_was_told_is_not_told_again(setup: Setup) -> None:
+    stream = setup.watch(17)
+    setup.drive(17, 1)
+    late = os.read(stream.fileno(), 100)
+    stream.recheck()
+    assert told(stream.recheck()) == [(1, 0)]
+    setup.inject(stream, late)
+    assert stream.read() == []
+    setup.drive(17, 0)
+    assert told(stream.read()) == [(0, 0)]
+
+
+@pytest.mark.parametrize("options", [{"edges": "rising"}, {"debounce": 0.5}])
+def test_without_both_edges_undebounced_nothing_can_be_told_by_reading(setup: Setup, options: dict[str, Any]) -> None:
+    stream = setup.watch(17, **options)
+    setup.drive(17, 1)
+    os.set_blocking(stream.fileno(), False)
+    stream.read()
+    setup.drive(17, 0)
+    assert (stream.recheck(), stream.recheck()) == ([], [])
+
+
+# Closing.
+
+
+def test_closing_frees_the_lines_and_is_harmless_when_repeated(setup: Setup) -> None:
+    stream = setup.watch(17, 18)
+    stream.close()
+    stream.close()
+    assert stream.fileno() == -1
+    assert setup.nothing_claimed()
+    setup.watch(17, 18)
+
+
+def test_a_stream_survives_the_closing_of_its_board(setup: Setup) -> None:
+    stream, output = setup.watch(17), setup.output(18)
+    setup.board.close()
+    setup.board.close()
+    setup.lgpio.close()
+    with pytest.raises(HardwareError, match="lgpio has closed it; watch the lines anew"):
+        stream.read()
+    with pytest.raises(HardwareError, match="line 17: its board is closed"):
+        stream.level(17)
+    with pytest.raises(HardwareError, match="line 18: its board is closed"):
+        output.set(1)
+    stream.close()
+    output.close()
+
+
+# Refusals: each leaves nothing behind.
+
+
+def refused(setup: Setup, message: str, *lines: int | str, **options: Any) -> HardwareError:
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(HardwareError) as caught:
+        setup.watch(*lines, **options)
+    assert str(caught.value) == message
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(setup.lgpio.directory) == []
+    return caught.value
+
+
+def test_an_unknown_line_is_answered_with_those_there_are(setup: Setup) -> None:
+    refused(setup, "line 64: no such line on /dev/gpiochip0; its lines are 0 to 63", 64)
+    refused(setup, "line 99: no such line on /dev/gpiochip0; its lines are 0 to 63", 17, 99)
+    refused(setup, "line 'GPIO99': no line of that name on /dev/gpiochip0; see 'gpioinfo'", "GPIO99")
+    assert setup.nothing_claimed()
+
+
+def test_a_line_that_another_process_holds_is_told_with_its_user(setup: Setup) -> None:
+    other = Lgpio(setup.chip)
+    other.gpio_claim_input(other.gpiochip_open(0), 18)
+    error = refused(
+        setup, "line 18: in use by another process (which calls itself 'lg'); stop it, or see 'gpioinfo'", 17, 18
+    )
+    assert error.errno == 16
+    assert setup.chip.line(17).consumer is None
+    with pytest.raises(HardwareError, match="line 18: in use by another process"):
+        setup.output(18)
+    other.close()
+    assert setup.nothing_claimed()
+    setup.watch(17, 18)
+
+
+def test_a_line_that_this_program_holds_is_not_taken_from_its_user(setup: Setup) -> None:
+    stream = setup.watch(17, consumer="the door")
+    message = "line 17: in use by this program already, as the door; close that first"
+    refused(setup, message, 17)
+    refused(setup, message.replace("17", "GPIO17"), 18, "GPIO17")
+    with pytest.raises(HardwareError, match=message):
+        setup.output(17)
+    setup.drive(17, 1)
+    assert told(stream.read()) == [(1, 0)]
+
+
+def test_a_claim_that_the_kernel_refuses_says_what_may_be_wrong(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lgpio, "SET_PULL_UP", Lgpio.SET_PULL_UP | Lgpio.SET_PULL_DOWN)
+    refused(
+        setup,
+        "line 17: the kernel refused it (lgpio: bad event request); "
+        "not every line has interrupts, pull resistors or every kind of drive",
+        17,
+        bias="up",
+    )
+    assert setup.nothing_claimed()
+
+
+def test_a_line_twice_is_an_error_also_under_two_names(setup: Setup) -> None:
+    for lines in ((17, 17), (17, "GPIO17")):
+        with pytest.raises(ValueError, match="the same line twice"):
+            setup.watch(*lines)
+    assert setup.nothing_claimed()
+
+
+@pytest.mark.parametrize("debounce", [-0.001, 5.1, float("nan")])
+def test_debounce_is_zero_to_five_seconds(setup: Setup, debounce: float) -> None:
+    with pytest.raises(ValueError, match="debounce must be 0 to 5 seconds"):
+        setup.watch(17, debounce=debounce)
+
+
+def test_one_process_watches_sixty_lines_at_most(setup: Setup) -> None:
+    first = setup.watch(*range(50))
+    refused(
+        setup,
+        "lines 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60: lgpio can watch 60 lines in one process, and 50 are watched "
+        "already; close some first",
+        *range(50, 61),
+    )
+    setup.watch(*range(50, 60))
+    first.close()
+    setup.watch(*range(50))
+
+
+def test_a_directory_that_is_gone_is_named(setup: Setup) -> None:
+    directory = setup.lgpio.directory
+    os.rename(directory, directory + "-away")
+    try:
+        with pytest.raises(HardwareError, match=f"can not open pathname; it is made in {directory}: look there"):
+            setup.watch(17)
+    finally:
+        os.rename(directory + "-away", directory)
+    assert setup.nothing_claimed()
+
+
+def test_a_fifo_that_is_not_where_it_should_be_is_named(setup: Setup, tmp_path: Path) -> None:
+    board = LgpioChip(setup.lgpio, number=0, workdir=str(tmp_path))
+    with pytest.raises(HardwareError, match=rf"{tmp_path}/.lgd-nfy\d: No such file"):
+        board.open_edges([17], edges="both", bias="up", active_low=False, debounce=0, consumer="x")
+    board.close()
+
+
+def test_a_chip_that_is_not_there_is_named(setup: Setup) -> None:
+    with pytest.raises(HardwareError, match="/dev/gpiochip4: lgpio: can not open gpiochip; see 'gpiodetect'"):
+        LgpioChip(setup.lgpio, number=4, workdir=setup.lgpio.directory)
+
+
+# Outputs.
+
+
+def test_an_output_is_set_read_and_keeps_its_level_when_closed(setup: Setup) -> None:
+    output = setup.output(27, initial=1)
+    assert (setup.chip.line(27).level, output.get()) == (1, 1)
+    output.set(0)
+    assert setup.chip.line(27).level == 0
+    output.set(1)
+    output.close()
+    output.close()
+    assert setup.chip.line(27).level == 1
+    with pytest.raises(HardwareError, match="line 27: this output is closed; open a new one"):
+        output.set(0)
+    assert setup.nothing_claimed()
+
+
+def test_an_active_low_output_is_logical(setup: Setup) -> None:
+    output = setup.output("GPIO27", initial=1, active_low=True)
+    assert (setup.chip.line(27).level, output.get()) == (0, 1)
+    output.set(0)
+    assert (setup.chip.line(27).level, output.get()) == (1, 0)
+    output.close()
+
+
+def test_an_open_drain_output_lets_go(setup: Setup) -> None:
+    output = setup.output(27, initial=1, drive="open-drain")
+    setup.chip.line(27).pull("up")
+    assert output.get() == 1
+    setup.drive(27, 0)
+    assert (output.get(), setup.chip.short_circuits) == (0, 0)
+    output.close()
