@@ -86,8 +86,9 @@ class LinuxBoard(Board):
             from smbus2 import SMBus
         except ModuleNotFoundError as error:
             raise HardwareError(path, "the package smbus2 is not installed", "pip install smbus2") from error
+        opened = SMBus()
         try:
-            return SMBus(path)
+            opened.open(path)
         except FileNotFoundError as error:
             found = ", ".join(sorted(glob.glob(os.path.join(_DEV, "i2c-*"))))
             hint = "enable it with dtparam=i2c_arm=on in config.txt, or raspi-config"
@@ -95,7 +96,9 @@ class LinuxBoard(Board):
                 path, "no such bus", f"there are: {found}; {hint}" if found else hint, errno=errno.ENOENT
             ) from error
         except OSError as error:
+            opened.close()
             raise _refused(path, error, "i2c") from error
+        return opened
 
     def close(self) -> None:
         with self._lock:

@@ -1,0 +1,211 @@
+"""The real board, as far as a machine without its hardware can show it: choices and refusals."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware_sim.lgpio_api import Lgpio
+from firmware_sim.pins import Chip
+from firmware_sim.timeline import Timeline
+from hwloop import board as boards
+from hwloop.boards import linux
+from hwloop.boards.linux import ChipInfo, LinuxBoard, choose_chip, list_chips
+from hwloop.errors import HardwareError
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that the board takes for /dev."""
+    path = tmp_path / "dev"
+    path.mkdir()
+    monkeypatch.setattr(linux, "_DEV", str(path))
+    return path
+
+
+@contextlib.contextmanager
+def unprivileged(path: Path) -> Iterator[None]:
+    """Be a user who may not open `path`: as root, by taking another effective user for a while."""
+    path.chmod(0)
+    if os.geteuid() != 0:
+        yield
+        return
+    closed = [(parent, mode) for parent in path.parents if not (mode := parent.stat().st_mode) & 1]
+    for parent, mode in closed:
+        parent.chmod(mode | 0o055)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for parent, mode in closed:
+            parent.chmod(mode)
+
+
+def chips(*labels: str) -> list[ChipInfo]:
+    return [ChipInfo(f"/dev/gpiochip{number}", number, label, 8) for number, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "number"),
+    [
+        (["gpio-brcmstb@1", "pinctrl-rp1"], 1),
+        (["raspberrypi-exp-gpio", "other", "pinctrl-bcm2711"], 2),
+        (["pinctrl-bcm2835", "raspberrypi-exp-gpio"], 0),
+        (["gpio-sim.0"], 0),
+    ],
+)
+def test_the_headers_chip_is_known_by_its_label(labels: list[str], number: int) -> None:
+    assert choose_chip(chips(*labels)).number == number
+
+
+def test_chips_without_lines_do_not_count() -> None:
+    assert choose_chip([ChipInfo("/dev/gpiochip0", 0, "empty", 0), *chips("x", "y")[1:]]).label == "y"
+
+
+def test_among_several_unknown_chips_nobody_guesses() -> None:
+    with pytest.raises(
+        HardwareError, match=r"several GPIO chips, .*: /dev/gpiochip0 \(a, 8 lines\), /dev/gpiochip1 \(b"
+    ):
+        choose_chip(chips("a", "b"))
+
+
+def test_chips_are_asked_for_their_labels(dev: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("gpiochip10", "gpiochip4", "gpiomem"):
+        (dev / name).touch()
+
+    def ioctl(fd: int, request: int, argument: bytes) -> bytes:
+        assert request == 0x80000000 | struct.calcsize("32s32sI") << 16 | 0xB4 << 8 | 1  # _IOR(0xB4, 1, gpiochip_info)
+        name = os.readlink(f"/proc/self/fd/{fd}").rpartition("/")[2]
+        return struct.pack("32s32sI", name.encode(), f"label of {name}".encode(), 54)
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    assert list_chips() == [
+        ChipInfo(f"{dev}/gpiochip4", 4, "label of gpiochip4", 54),
+        ChipInfo(f"{dev}/gpiochip10", 10, "label of gpiochip10", 54),
+    ]
+
+
+def test_what_is_no_chip_is_told(dev: Path) -> None:
+    (dev / "gpiochip0").touch()
+    with pytest.raises(HardwareError, match="gpiochip0: inappropriate ioctl for device"):
+        list_chips()
+
+
+def claims() -> list[Callable[[LinuxBoard], Any]]:
+    return [
+        lambda board: board.open_edges(
+            [17], edges="both", bias="up", active_low=False, debounce=0, consumer="the test"
+        ),
+        lambda board: board.open_output(27, initial=0, drive="push-pull", active_low=False, consumer="the test"),
+    ]
+
+
+@pytest.mark.parametrize("claim", claims())
+def test_without_a_gpiochip_only_asking_for_a_line_fails(dev: Path, claim: Callable[[LinuxBoard], Any]) -> None:
+    (dev / "ttyUSB0").touch()
+    with boards.open_board("linux") as board:
+        assert isinstance(board, LinuxBoard)
+        assert board.serial_port(str(dev / "ttyUSB0")) == str(dev / "ttyUSB0")
+        with pytest.raises(HardwareError, match=r"gpiochip\*: no GPIO chip on this machine; .*HWLOOP_BOARD=sim"):
+            claim(board)
+    assert "lgpio" not in sys.modules
+
+
+@pytest.mark.parametrize("claim", claims())
+def test_no_permission_names_the_group(dev: Path, claim: Callable[[LinuxBoard], Any]) -> None:
+    chip = dev / "gpiochip0"
+    chip.touch()
+    with (
+        unprivileged(chip),
+        LinuxBoard() as board,
+        pytest.raises(HardwareError, match="gpiochip0: permission denied; add the user to group gpio") as caught,
+    ):
+        claim(board)
+    assert caught.value.errno == 13
+
+
+def test_the_label_is_the_model_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model"
+    model.write_bytes(b"Raspberry Pi 5 Model B Rev 1.0\0")
+    monkeypatch.setattr(linux, "_MODEL", str(model))
+    assert LinuxBoard().label == "Raspberry Pi 5 Model B Rev 1.0"
+    model.unlink()
+    assert LinuxBoard().label == "Linux"
+
+
+def test_a_port_that_is_not_there_is_answered_with_those_that_are(dev: Path) -> None:
+    board = LinuxBoard()
+    with pytest.raises(HardwareError, match="ttyUSB7: no such port; there is none; is the UART enabled"):
+        board.serial_port("/dev/ttyUSB7")
+    (dev / "serial" / "by-id").mkdir(parents=True)
+    for name in ("ttyAMA0", "ttyACM1", "ttyS0", "serial/by-id/usb-FTDI-if00"):
+        (dev / name).touch()
+    with pytest.raises(HardwareError) as caught:
+        board.serial_port(str(dev / "ttyUSB7"))
+    listed = ", ".join(str(dev / name) for name in ("serial/by-id/usb-FTDI-if00", "ttyACM1", "ttyAMA0"))
+    assert str(caught.value) == f"{dev}/ttyUSB7: no such port; there are: {listed}"
+    assert board.serial_port("ttyAMA0") == str(dev / "ttyAMA0")
+
+
+def test_a_bus_that_is_not_there_says_how_to_enable_it(dev: Path) -> None:
+    board = LinuxBoard()
+    with pytest.raises(HardwareError, match=r"i2c-1: no such bus; enable it with dtparam=i2c_arm=on .* raspi-config"):
+        board.open_bus(1)
+    (dev / "i2c-20").touch()
+    with pytest.raises(HardwareError, match=r"i2c-1: no such bus; there are: .*/i2c-20; enable it"):
+        board.open_bus(1)
+
+
+def test_a_bus_without_permission_names_the_group(dev: Path) -> None:
+    bus = dev / "i2c-1"
+    bus.touch()
+    with (
+        unprivileged(bus),
+        pytest.raises(HardwareError, match="i2c-1: permission denied; add the user to group i2c") as caught,
+    ):
+        LinuxBoard().open_bus(1)
+    assert caught.value.errno == 13
+
+
+def test_what_is_no_bus_is_told_and_closed(dev: Path) -> None:
+    (dev / "i2c-1").touch()
+    with pytest.raises(HardwareError, match="i2c-1: inappropriate ioctl for device"):
+        LinuxBoard().open_bus(1)
+
+
+def test_a_missing_smbus2_is_named(dev: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "smbus2", None)
+    with pytest.raises(HardwareError, match="smbus2 is not installed; pip install smbus2"):
+        LinuxBoard().open_bus(1)
+
+
+def test_importing_the_board_imports_no_hardware_package() -> None:
+    code = "import sys; import hwloop.boards.linux; print({'lgpio', 'smbus2', 'serial', 'gpiod'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"set()\n"
+
+
+def test_the_chip_is_opened_once_and_closed_with_the_board(dev: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = Chip(Timeline(), label="pinctrl-bcm2711", lines=58)
+    lgpio = Lgpio(chip)
+    monkeypatch.setattr(linux, "list_chips", lambda: chips("pinctrl-bcm2711"))
+    monkeypatch.setattr(linux, "load_lgpio", lambda: (lgpio, lgpio.directory))
+    board: Any = LinuxBoard()
+    stream, output = (claim(board) for claim in claims())
+    assert (chip.line(17).consumer, chip.line(27).consumer) == ("lg", "lg")
+    stream.close()
+    output.close()
+    board.close()
+    board.close()
+    lgpio.close()
