@@ -23,10 +23,7 @@ $(VENV)/installed-clients: $(VENV)/installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,clients]'
 	touch $@
 
-$(VENV)/installed-test-clients: $(VENV)/installed-clients  ## run aiohttp, anyio, uvicorn and others on the loop (installs them)
-	$(BIN)/python -m pytest tests/clients
-
-check: $(VENV)/installed-test
+$(VENV)/installed-check: $(VENV)/installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,check]'
 	touch $@
 

@@ -72,7 +72,7 @@ async def request(port: int, path: str) -> str:
 
 
 def config(app: Application, **options: Any) -> Any:
-    return uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, **options)
+    return uvicorn.Config(app, host="127.0.0.1", port=0, ws="none", log_config=None, **options)
 
 
 EXPECTED = [f"/{number} body" for number in range(5)]
