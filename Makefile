@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-clients check conformance format clean
+.PHONY: help demo test test-clients check conformance bench format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -43,6 +43,9 @@ check: $(VENV)/installed-check  ## formatting, lint, strict types
 
 conformance:  ## CPython's own asyncio tests on our loop (INTERPRETERS="python3 ..." for these only)
 	$(PYTHON) tests/conformance/run.py $(addprefix --python ,$(INTERPRETERS))
+
+bench: $(VENV)/installed  ## timers and edges against asyncio, interleaved (about two minutes)
+	$(BIN)/python benchmarks/latency.py
 
 format: $(VENV)/installed-check  ## format and fix what can be fixed
 	$(BIN)/ruff format .
