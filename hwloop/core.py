@@ -404,6 +404,7 @@ class Core:
             return
         if self._debug:
             self._run_timed(handle)
+            handle = None  # here and in `_run_timed`: a traceback that a task keeps would keep it, in a cycle
             return
         try:
             handle._context.run(handle._callback, *handle._args)
@@ -411,3 +412,4 @@ class Core:
             raise
         except BaseException as error:
             self._callback_failed(handle, error)
+        handle = None

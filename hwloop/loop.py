@@ -263,7 +263,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the c
             if took >= self.slow_callback_duration:
                 _base.logger.warning("Executing %s took %.3f seconds", _base._format_handle(handle), took)
         finally:
-            self._current_handle = None
+            self._current_handle = handle = None
 
     # Descriptors. The selector stays the register that asyncio's own code asks; the dispatch loop has its own table.
 
