@@ -389,7 +389,7 @@ def test_a_hung_bus_hangs_neither_the_loop_nor_who_waits(run: Run, wire: Bus, ch
             assert isinstance(caught.value, HardwareError)
             assert caught.value.errno == errno.ETIMEDOUT
             assert bus.suspect
-            with pytest.raises(BusTimeoutError, match=r"not begun within 0.02 s, for address 0x40 is still under way"):
+            with pytest.raises(BusTimeoutError, match=r"not begun within 0\.02 s: address 0x40 is under way"):
                 await device.read_register(2)
             wire.release()
             bus.timeout = 10
@@ -426,6 +426,20 @@ def test_a_timeout_can_be_set_for_each_run_and_turned_off(run: Run, board: SimBo
             assert await bus.run(work, timeout=float("inf")) == "done"
             with pytest.raises(TimeoutError):
                 await bus.run(work)
+
+    run(main())
+
+
+def test_an_answer_that_came_while_the_loop_was_held_up_is_not_too_late(run: Run, chip: Chip) -> None:
+    async def main() -> None:
+        async with i2c.open(1, timeout=0.01) as bus:
+            task = asyncio.create_task(bus.device(ADDRESS).read_register(1))
+            await asyncio.sleep(0)
+            time.sleep(0.012)
+            while not chip.asked or (bus._thread and bus._thread.under_way):
+                time.sleep(0.001)
+            assert await task == 1
+            assert not bus.suspect
 
     run(main())
 

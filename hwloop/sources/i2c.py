@@ -125,7 +125,7 @@ class Bus(Source[Transaction]):
         Nothing else is on the bus meanwhile. `timeout` in seconds, counted from now (None: the bus's own; math.inf:
         none). What the function raises is raised here; the kernel's I2C errors become `HardwareError`.
         """
-        return await self.perform(getattr(function, "__qualname__", repr(function)), function, *args, timeout=timeout)
+        return await self._perform(getattr(function, "__qualname__", repr(function)), function, *args, timeout=timeout)
 
     def poll(
         self,
@@ -163,27 +163,9 @@ class Bus(Source[Transaction]):
         """The addresses that answer, found as i2cdetect does: asked in turn, each with the message that harms least."""
         found = []
         for address in range(0x08, LAST_ADDRESS + 1):
-            if await self.perform(f"address {address:#04x}", _probe, address):
+            if await self._perform(f"address {address:#04x}", _probe, address):
                 found.append(address)
         return found
-
-    async def perform(
-        self, what: str, function: Callable[[SMBus, *Ts], T], *args: *Ts, timeout: float | None = None
-    ) -> T:
-        """`run()`, with the words that stand for the job in errors and in the log."""
-        timeout = self.timeout if timeout is None else _checked_timeout(timeout)
-        thread = self._usable()
-        assert self._loop is not None
-        future: asyncio.Future[T] = self._loop.create_future()
-        job = Job(what, function, args, future)
-        thread.submit(job)
-        timer = self._loop.call_later(timeout, self._expire, job, timeout) if timeout < math.inf else None
-        try:
-            return await future
-        finally:
-            if timer is not None:
-                timer.cancel()
-            thread.withdraw(job)
 
     def statistics(self) -> SourceStatistics:
         """The counters so far. `received` counts the jobs done, `lost` the answers that came too late for anybody."""
@@ -246,6 +228,24 @@ class Bus(Source[Transaction]):
             raise RuntimeError(f"{self.name} was opened on another event loop")
         return self._thread
 
+    async def _perform(
+        self, what: str, function: Callable[[SMBus, *Ts], T], *args: *Ts, timeout: float | None = None
+    ) -> T:
+        """Have the thread do a job; `what` stands for it in errors and in the log."""
+        timeout = self.timeout if timeout is None else _checked_timeout(timeout)
+        thread = self._usable()
+        assert self._loop is not None
+        future: asyncio.Future[T] = self._loop.create_future()
+        job = Job(what, function, args, future)
+        thread.submit(job)
+        timer = self._loop.call_later(timeout, self._expire, job, timeout) if timeout < math.inf else None
+        try:
+            return await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            thread.withdraw(job)
+
     def _settle(self, job: Job) -> None:
         """Hand the answer to who waits for it."""
         if job.error is None:
@@ -261,19 +261,23 @@ class Bus(Source[Transaction]):
     def _expire(self, job: Job, timeout: float) -> None:
         """The caller's time is over. A job that has not begun is not to blame; one that has makes the bus suspect."""
         assert self._thread is not None
+        if not job.future.done():
+            # The loop may have been held up for longer than the bus: what has come in meanwhile counts.
+            self.on_readable()
         if job.future.done():
             return
-        tried = f"I2C bus {self.number}, {job.what}"
         busy_with = self._thread.under_way
-        if self._thread.withdraw(job) and busy_with is not None:
-            reason = f"not begun within {timeout:g} s, for {busy_with.what} is still under way"
-            hint = "give timeout= more time, or find out why that takes so long"
+        if self._thread.withdraw(job):
+            reason = f"not begun within {timeout:g} s" + (f": {busy_with.what} is under way" if busy_with else "")
+            hint = "give timeout= more, or find out why that takes so long"
         else:
             self.suspect = True
             reason = f"no answer within {timeout:g} s"
             hint = "a device may hold the bus: check wiring and pull-ups, power-cycle the device, or give timeout= more"
         self._errors += 1
-        job.future.set_exception(BusTimeoutError(tried, reason, hint, errno=errno.ETIMEDOUT))
+        job.future.set_exception(
+            BusTimeoutError(f"I2C bus {self.number}, {job.what}", reason, hint, errno=errno.ETIMEDOUT)
+        )
 
     def _give_up_waiting(self, thread: BusThread) -> None:
         """Close the polls and refuse all that has not begun."""
@@ -385,7 +389,7 @@ class Device:
         return await self._perform(_combined, self.address, messages)
 
     async def _perform(self, function: Callable[[SMBus, *Ts], T], *args: *Ts) -> T:
-        return await self.bus.perform(f"address {self.address:#04x}", function, *args)
+        return await self.bus._perform(f"address {self.address:#04x}", function, *args)
 
 
 def open(

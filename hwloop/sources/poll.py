@@ -32,7 +32,7 @@ class Reading(NamedTuple, Generic[T]):
     received_ns: int
     """When the loop had the value; same clock."""
     lost: int
-    """Readings due since the previous delivered one that were skipped, failed, or dropped by a full queue."""
+    """Readings due between the previous delivered one and this: skipped, failed, or dropped by a full queue."""
 
 
 class Poll(Source[Reading[T]]):
@@ -168,10 +168,10 @@ class Poll(Source[Reading[T]]):
 
     def _begin(self, timestamp_ns: int) -> None:
         assert self._loop is not None
-        self._task = self._loop.create_task(self._take_reading(timestamp_ns), name=self.name)
+        self._task = self._loop.create_task(self._take_reading(timestamp_ns, self._lost_since), name=self.name)
         self._task.add_done_callback(self._ended)
 
-    async def _take_reading(self, timestamp_ns: int) -> None:
+    async def _take_reading(self, timestamp_ns: int, lost: int) -> None:
         try:
             value = await self._read()
         except Exception as error:
@@ -181,7 +181,7 @@ class Poll(Source[Reading[T]]):
         if self._closed:
             return
         self._in_outage = False
-        lost, self._lost_since = self._lost_since, 0
+        self._lost_since -= lost
         self.deliver(Reading(value, timestamp_ns, time.monotonic_ns(), lost))
 
     def _count_failure(self, error: Exception) -> None:
@@ -193,7 +193,7 @@ class Poll(Source[Reading[T]]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
-        if task.cancelled():
+        if task.cancelled() and not self._closed:
             self._miss(1)
-        elif self._reading:
+        if self._reading:
             self._begin_asked()
