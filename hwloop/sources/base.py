@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Literal, Self, TypeVar
 
-from hwloop.scheduling import Priority
+from hwloop.scheduling import Priority, as_priority
 from hwloop.stats import SourceStatistics
 
 E = TypeVar("E")
@@ -77,7 +77,7 @@ class Source(ABC, Generic[E]):
         if when_full not in _POLICIES:
             raise ValueError(f"{name}: when_full must be one of {', '.join(_POLICIES)}, not {when_full!r}")
         self.name = name
-        self.priority = Priority(priority)
+        self.priority = as_priority(priority)
         self._queue: collections.deque[E] = collections.deque()
         self._queue_size = queue_size
         self._when_full = when_full
@@ -211,14 +211,14 @@ class Source(ABC, Generic[E]):
         """The descriptor is readable: called by the loop."""
         self._wakeups += 1
         try:
-            events = self.receive()
+            for event in self.receive():
+                self.deliver(event)
+                if self._closed:  # by a callback, which then wants no more
+                    break
         except (BlockingIOError, InterruptedError):
-            return
+            pass
         except Exception as error:
             self.fail(error)
-            return
-        for event in events:
-            self.deliver(event)
 
     def deliver(self, event: E) -> None:
         """Hand one event to the callbacks and the queue."""
@@ -345,9 +345,9 @@ class Source(ABC, Generic[E]):
         if self._fd >= 0:
             try:
                 self._stop_reading()
+                self.disconnect()
             finally:
                 self._fd = -1
-                self.disconnect()
 
     def _schedule_reopen(self, attempt: int) -> None:
         assert self._loop is not None

@@ -1,0 +1,368 @@
+"""Source, the base of all sources and of one's own, on a pipe of small events."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import NamedTuple
+
+import pytest
+
+import hwloop
+from hwloop.sources import Backoff, Source
+
+
+class Event(NamedTuple):
+    value: int
+    lost: int = 0
+
+
+class Pipe(Source[Event]):
+    """One byte is one event; an end of file is a failure, as an unplugged device would be."""
+
+    def __init__(self, **options):
+        super().__init__(name="pipe", **options)
+        self.reader = self.writer = -1
+        self.refuse = 0
+
+    def connect(self):
+        if self.refuse:
+            self.refuse -= 1
+            raise OSError("not there yet")
+        self.reader, self.writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        return self.reader
+
+    def receive(self):
+        data = os.read(self.reader, 4096)
+        if not data:
+            raise OSError("unplugged")
+        return [Event(byte) for byte in data]
+
+    def disconnect(self):
+        os.close(self.reader)
+        self.unplug()
+
+    def with_lost(self, event, lost):
+        return event._replace(lost=event.lost + lost)
+
+    def send(self, *values):
+        os.write(self.writer, bytes(values))
+
+    def unplug(self):
+        if self.writer >= 0:
+            os.close(self.writer)
+            self.writer = -1
+
+
+async def settle():
+    """Let all that is readable be read."""
+    await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def reports():
+    return []
+
+
+def reporting(reports):
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+
+
+def test_events_are_iterated_in_order(run):
+    async def main():
+        async with Pipe() as pipe:
+            pipe.send(1, 2, 3)
+            got = []
+            async for event in pipe:
+                got.append(event.value)
+                if len(got) == 3:
+                    return got, pipe.statistics()
+
+    got, statistics = run(main())
+    assert got == [1, 2, 3]
+    assert (statistics.received, statistics.delivered, statistics.queued, statistics.wakeups) == (3, 3, 0, 1)
+
+
+def test_callbacks_get_events_straight_from_the_reader_and_nothing_is_queued(run):
+    async def main():
+        got = []
+        async with Pipe() as pipe:
+            pipe.add_callback(lambda event: got.append(event.value))
+            pipe.send(1, 2)
+            await settle()
+            pipe.remove_callback(pipe._callbacks[0])
+            return got, pipe.statistics()
+
+    got, statistics = run(main())
+    assert got == [1, 2]
+    assert (statistics.delivered, statistics.queued) == (2, 0)
+
+
+def test_a_callback_that_raises_is_reported_and_the_others_and_the_rest_go_on(run, reports):
+    async def main():
+        reporting(reports)
+        got = []
+        async with Pipe() as pipe:
+            pipe.add_callback(lambda event: 1 / 0)
+            pipe.add_callback(lambda event: got.append(event.value))
+            pipe.send(1, 2)
+            await settle()
+            return got, pipe.statistics().errors
+
+    assert run(main()) == ([1, 2], 2)
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError] * 2
+    assert "pipe: exception in callback" in reports[0]["message"]
+
+
+@pytest.mark.parametrize("bad", [5, None, "text"])
+def test_a_callback_must_be_callable(bad):
+    with pytest.raises(TypeError, match="callable"):
+        Pipe().add_callback(bad)
+
+
+def test_a_coroutine_function_is_no_callback():
+    async def callback(event):
+        pass
+
+    with pytest.raises(TypeError, match="async for"):
+        Pipe().add_callback(callback)
+
+
+def test_a_full_queue_drops_the_oldest_and_the_next_event_carries_the_count(run):
+    async def main():
+        async with Pipe(queue_size=3) as pipe:
+            pipe.send(*range(10))
+            await settle()
+            return [await anext(pipe) for _ in range(3)], pipe.statistics()
+
+    events, statistics = run(main())
+    assert events == [Event(7, lost=7), Event(8), Event(9)]
+    assert (statistics.received, statistics.delivered, statistics.dropped) == (10, 3, 7)
+
+
+def test_a_full_queue_drops_the_newest_and_the_next_event_carries_the_count(run):
+    async def main():
+        async with Pipe(queue_size=3, when_full="drop-newest") as pipe:
+            pipe.send(*range(10))
+            await settle()
+            events = [await anext(pipe) for _ in range(3)]
+            pipe.send(99)
+            return [*events, await anext(pipe)], pipe.statistics()
+
+    events, statistics = run(main())
+    assert events == [Event(0), Event(1), Event(2), Event(99, lost=7)]
+    assert statistics.dropped == 7
+
+
+def test_a_full_queue_can_pause_reading_and_then_nothing_is_dropped(run):
+    async def main():
+        async with Pipe(queue_size=4, when_full="pause") as pipe:
+            got = []
+            for start in range(0, 40, 4):
+                pipe.send(*range(start, start + 4))
+                await settle()
+            assert pipe.statistics().queued < 40
+            while len(got) < 40:
+                got.append((await anext(pipe)).value)
+            return got, pipe.statistics().dropped
+
+    assert run(main()) == (list(range(40)), 0)
+
+
+def test_closing_wakes_whoever_waits_and_is_harmless_when_repeated(run):
+    async def main():
+        pipe = Pipe().open()
+        iterated = [asyncio.create_task(anext(pipe, "ended")) for _ in range(3)]
+        await settle()
+        pipe.close()
+        pipe.close()
+        assert pipe.closed
+        assert pipe.fileno() == -1
+        return await asyncio.gather(*iterated)
+
+    assert run(main()) == ["ended"] * 3
+
+
+def test_what_was_queued_before_closing_can_still_be_read(run):
+    async def main():
+        pipe = Pipe().open()
+        pipe.send(1, 2)
+        await settle()
+        pipe.close()
+        return [event.value async for event in pipe]
+
+    assert run(main()) == [1, 2]
+
+
+def test_a_callback_that_closes_the_source_gets_no_more(run):
+    async def main():
+        pipe = Pipe().open()
+        got = []
+        pipe.add_callback(lambda event: (got.append(event.value), pipe.close()))
+        pipe.send(1, 2, 3)
+        await settle()
+        return got
+
+    assert run(main()) == [1]
+
+
+def test_several_consumers_share_the_events(run):
+    async def main():
+        async with Pipe() as pipe:
+            tasks = [asyncio.create_task(anext(pipe)) for _ in range(3)]
+            await settle()
+            pipe.send(1, 2, 3)
+            return sorted(event.value for event in await asyncio.gather(*tasks))
+
+    assert run(main()) == [1, 2, 3]
+
+
+def test_a_consumer_that_is_cancelled_as_it_is_woken_hands_the_event_on(run):
+    async def main():
+        async with Pipe() as pipe:
+            first, second = (asyncio.create_task(anext(pipe)) for _ in range(2))
+            await settle()
+            pipe.deliver(Event(1))  # wakes the first, which has not run yet
+            first.cancel()
+            event = await asyncio.wait_for(second, 5)
+            assert first.cancelled()
+            return event
+
+    assert run(main()) == Event(1)
+
+
+def test_a_device_that_fails_ends_the_source_and_whoever_waits_gets_the_error(run, reports):
+    async def main():
+        reporting(reports)
+        pipe = Pipe().open()
+        waiting = asyncio.create_task(anext(pipe))
+        await settle()
+        pipe.unplug()
+        with pytest.raises(OSError, match="unplugged"):
+            await waiting
+        with pytest.raises(OSError, match="unplugged"):
+            await anext(pipe)
+        assert pipe.closed
+        pipe.close()
+        return pipe.statistics().errors
+
+    assert run(main()) == 1
+    assert reports == []  # told to the one who waited, and to nobody twice
+
+
+def test_a_device_that_fails_unobserved_is_reported_once(run, reports):
+    async def main():
+        reporting(reports)
+        pipe = Pipe().open()
+        pipe.unplug()
+        await settle()
+        assert pipe.closed
+
+    run(main())
+    assert [report["message"] for report in reports] == ["pipe failed and is closed"]
+
+
+def test_a_source_with_a_backoff_comes_back_and_the_outage_is_reported_once(run, reports):
+    async def main():
+        reporting(reports)
+        async with Pipe(reopen=Backoff(0.001, 2, 0.004)) as pipe:
+            pipe.refuse = 3
+            pipe.unplug()
+            while not pipe.statistics().reopened:
+                await settle()
+            pipe.send(7)
+            return await anext(pipe), pipe.statistics()
+
+    event, statistics = run(main())
+    assert event == Event(7)
+    assert (statistics.reopened, statistics.errors) == (1, 4)
+    assert [report["message"] for report in reports] == ["pipe failed; it is reopened as soon as that works"]
+
+
+def test_closing_during_an_outage_ends_the_attempts(run, reports):
+    async def main():
+        reporting(reports)
+        pipe = Pipe(reopen=Backoff(0.001)).open()
+        pipe.refuse = 10**9
+        waiting = asyncio.create_task(anext(pipe, "ended"))
+        pipe.unplug()
+        await settle()
+        pipe.close()
+        errors = pipe.statistics().errors
+        await settle()
+        assert pipe.statistics().errors == errors
+        return await waiting
+
+    assert run(main()) == "ended"
+
+
+def test_using_a_source_in_the_wrong_state_says_what_to_do(run):
+    async def main():
+        pipe = Pipe()
+        with pytest.raises(RuntimeError, match="async with"):
+            await anext(pipe)
+        pipe.open()
+        with pytest.raises(RuntimeError, match="open already"):
+            pipe.open()
+        pipe.close()
+        with pytest.raises(RuntimeError, match="make a new one"):
+            pipe.open()
+
+    run(main())
+
+
+def test_a_source_that_cannot_be_opened_leaves_nothing_registered():
+    async def main():
+        pipe = Pipe()
+        pipe.refuse = 1
+        with pytest.raises(OSError, match="not there yet"):
+            pipe.open()
+        assert asyncio.get_running_loop().sources() == []
+        pipe.open().close()  # and can be tried again
+
+    hwloop.run(main())
+
+
+def test_closing_after_the_loop_was_closed_is_harmless(run):
+    kept = []
+
+    async def main():
+        kept.append(Pipe().open())
+
+    run(main())
+    kept[0].close()
+    assert kept[0].closed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"queue_size": 0}, "queue_size"),
+        ({"when_full": "explode"}, "drop-oldest, drop-newest, pause"),
+        ({"priority": 9}, "unknown priority 9"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Pipe(**options)
+
+
+def test_a_backoff_grows_to_its_maximum_and_stays_there():
+    backoff = Backoff(0.1, 2, 5)
+    assert [backoff.pause(attempt) for attempt in (0, 1, 2, 10, 10**6)] == [0.1, 0.2, 0.4, 5, 5]
+    for bad in ((0, 2, 5), (1, 0.5, 5), (6, 2, 5)):
+        with pytest.raises(ValueError, match="backoff"):
+            Backoff(*bad)
+
+
+def test_a_source_shows_its_name_and_state(run):
+    async def main():
+        pipe = Pipe()
+        states = [repr(pipe)]
+        pipe.open()
+        states.append(repr(pipe))
+        pipe.close()
+        return [*states, repr(pipe)]
+
+    assert run(main()) == ["<Pipe pipe new>", "<Pipe pipe open>", "<Pipe pipe closed>"]
