@@ -73,7 +73,9 @@ class Watch(Source[Edge]):
         if pull is not None:
             _check_choice("pull", pull, Pull)
         _check_bool("active_low", active_low)
-        if isinstance(debounce, bool) or not isinstance(debounce, int | float) or not 0 <= debounce <= MAX_DEBOUNCE:
+        if isinstance(debounce, bool) or not isinstance(debounce, int | float):
+            raise TypeError(f"debounce must be a number of seconds, not {debounce!r}")
+        if not 0 <= debounce <= MAX_DEBOUNCE:
             raise ValueError(f"debounce must be 0 to {MAX_DEBOUNCE:g} seconds, not {debounce!r}")
         super().__init__(
             name=name or f"gpio:{','.join(map(str, lines))}",
@@ -128,7 +130,8 @@ class Watch(Source[Edge]):
             if edge.value == value and edge.timestamp_ns >= started_ns and not reached.done():
                 reached.set_result(None)
 
-        if self.level(line) == value:
+        # While a failed device is being reopened there is no level; it is looked at when it is back.
+        if self._retry is None and self.level(line) == value:
             return
         self.add_callback(check)
         self._level_waiters[reached] = value

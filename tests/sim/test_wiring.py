@@ -1,0 +1,157 @@
+"""Board files, and the mistakes in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware_sim import SimBoard, WiringError, wiring
+from firmware_sim.devices.pin_parts import Button, Led, Wire
+from hwloop import board as boards
+from hwloop.errors import HardwareError
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "board.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_board_file_makes_its_parts_in_its_order(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        label = "bench"
+        [[device]]
+        type = "wire"
+        lines = [22, 23]
+        [[device]]
+        type = "button"
+        line = 17
+        bounce = 0.002
+        press_every = 2
+        [[device]]
+        type = "led"
+        line = 27
+        active_low = true
+        """,
+    )
+    with SimBoard(path) as board:
+        assert (board.label, board.directory) == ("bench", tmp_path)
+        assert board.devices == [Wire([22, 23]), Button(17, bounce=0.002, press_every=2), board.devices[2]]
+        assert isinstance(board.devices[2], Led)
+        assert board.devices[2].lit
+
+
+def test_a_mapping_does_as_well_and_nothing_is_a_bare_board() -> None:
+    with SimBoard({"device": [{"type": "led", "line": 27}]}) as board:
+        assert [type(device) for device in board.devices] == [Led]
+        assert board.label == "simulated board"
+    with SimBoard() as board:
+        assert (board.devices, board.ports, list(board.buses)) == ([], {}, [1])
+
+
+def test_every_known_device_is_on_the_default_board() -> None:
+    with boards.open_board("sim") as board:
+        assert isinstance(board, SimBoard)
+        made = {type(device).__name__ for device in board.devices}
+    assert made == {where.partition(":")[2] for where in wiring.DEVICES.values()}
+
+
+def test_a_board_file_is_a_board_by_its_path(tmp_path: Path) -> None:
+    path = write(tmp_path, 'label = "bench"')
+    with boards.open_board(str(path)) as board:
+        assert board.label == "bench"
+
+
+MISTAKES = [
+    ("label = ", "not valid TOML: Invalid value (at "),
+    ("label = 5", ": label must be a string, not 5"),
+    ("lable = 'x'", ": unknown key lable; known are device, label"),
+    ("device = 5", ": devices are written as [[device]] tables"),
+    ("[[device]]\nline = 17", ": device 1: unknown type None; known are bme280, button, "),
+    ("[[device]]\ntype = 'buton'", ": device 1: unknown type 'buton'; known are bme280, button, "),
+    ("[[device]]\ntype = 'led'\nline = 1\n[[device]]\ntype = 'button'", ": device 2 (button): missing key line"),
+    ("[[device]]\ntype = 'led'\nlines = 1", ": device 1 (led): unknown key lines; known are active_low, line"),
+    ("[[device]]\ntype = 'led'\nline = '27'", ": device 1 (led): line must be a whole number, not '27'"),
+    ("[[device]]\ntype = 'led'\nline = true", ": device 1 (led): line must be a whole number, not True"),
+    ("[[device]]\ntype = 'led'\nline = 2.0", ": device 1 (led): line must be a whole number, not 2.0"),
+    ("[[device]]\ntype = 'led'\nline = 1\nactive_low = 0", "(led): active_low must be true or false, not 0"),
+    ("[[device]]\ntype = 'wire'\nlines = 22", "(wire): lines must be a list, each a whole number, not 22"),
+    (
+        "[[device]]\ntype = 'wire'\nlines = [22, 'x']",
+        "(wire): lines must be a list, each a whole number, not [22, 'x']",
+    ),
+    ("[[device]]\ntype = 'wire'\nlines = [22]", "(wire): a wire joins two or more different lines, not [22]"),
+    ("[[device]]\ntype = 'button'\nline = 1\npress_every = 'x'", "(button): press_every must be a number, not 'x'"),
+    ("[[device]]\ntype = 'button'\nline = 1\nhistory = []", "(button): unknown key history"),
+    ("[[device]]\ntype = 'led'\nline = 99", "the LED on line 99: line 99 is not on the board; lines are 0 to 53"),
+    (
+        "[[device]]\ntype = 'led'\nline = 5\n[[device]]\ntype = 'button'\nline = 5",
+        "the button on line 5: line 5 is used already, by the LED on line 5",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES)
+def test_a_mistake_is_named_where_it_stands_and_leaves_nothing(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(WiringError) as caught:
+        SimBoard(path)
+    assert message in str(caught.value)
+    if message.startswith(":"):
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"label = '\xff'"])
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "board.toml"
+    path.write_bytes(text)
+    with pytest.raises(WiringError, match=f"board file {path}: not valid TOML"):
+        SimBoard(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WiringError, match=f"board file {tmp_path}/none.toml: No such file or directory"):
+        SimBoard(tmp_path / "none.toml")
+    with pytest.raises(WiringError, match="Is a directory"):
+        SimBoard(tmp_path)
+
+
+def test_the_mistake_of_a_mapping_is_named_too() -> None:
+    wrong: Any = {"device": [{"type": "led"}]}
+    with pytest.raises(WiringError, match=r"^wiring: device 1 \(led\): missing key line$"):
+        SimBoard(wrong)
+
+
+def test_a_failing_part_leaves_no_thread_and_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(WiringError):
+        SimBoard({"device": [{"type": "button", "line": 17, "press_every": 1.0}, {"type": "led", "line": 17}]})
+    assert list(tmp_path.iterdir()) == []
+
+
+# The board itself.
+
+
+def test_ports_and_buses_that_are_not_there_are_answered_with_those_that_are() -> None:
+    with SimBoard() as board:
+        with pytest.raises(
+            HardwareError, match="/dev/ttyUSB0: no such port on the simulated board; its ports are: none"
+        ):
+            board.serial_port("/dev/ttyUSB0")
+        with pytest.raises(HardwareError, match="/dev/i2c-7: no such bus on the simulated board; its buses are: 1"):
+            board.open_bus(7)
+        board.add_port("/dev/ttyAMA0")
+        with pytest.raises(WiringError, match="port /dev/ttyAMA0 is used already"):
+            board.add_port("/dev/ttyAMA0")
+        assert os.path.exists(board.serial_port("/dev/ttyAMA0"))
+
+
+def test_closing_a_board_twice_is_harmless() -> None:
+    board = SimBoard()
+    board.close()
+    board.close()
