@@ -33,6 +33,9 @@ SLICE = 50e-6
 """Seconds of work between two looks at descriptors and timers. An edge waits half of it on average; a look costs about
 a hundredth of it."""
 
+SHORT_QUEUE = 4
+"""So many callbacks that were ready before a look go before what it found, as all of them do in asyncio."""
+
 LOOK_AGAIN = 20e-6
 """A wait shorter than this (seconds) costs more than it saves: look again instead."""
 
@@ -243,7 +246,7 @@ class Core:
         ready, events, bands = self._ready, self._events, self._bands
         now = self._now
         ahead = batch = 0
-        events_next = True
+        first = 0  # ordinary callbacks that go before the next event
         handle: Any
         while True:
             time = self._look()  # 2. Once a slice. 3. Never early, 4. precise, 9. idle is idle: see there
@@ -251,27 +254,26 @@ class Core:
                 ready.append(bands.pop_idle(time))  # 5. IDLE: nothing else is ready
             if not ahead:
                 ahead, batch = len(events), len(ready)
-                # A due timer lets one callback that was ready before it go first: in asyncio all would, and a task
-                # would be astonished if a short timeout cancelled it before its first step.
-                if events and type(events[0]) is not Watcher:
-                    events_next = False
+                # Programs rely on asyncio's order where little is ready: a short timeout must not cancel a task before
+                # its first step. So a short queue goes first, and a long one takes turns.
+                first = batch if batch <= SHORT_QUEUE else max(first, 0)
             debug = self._debug
             until = time + self._slice
             while True:
                 if bands.waiting and (handle := bands.pick(time, bool(ready or events))) is not None:
                     if type(handle) is Watcher:  # 1. Order, 5. no starvation, 6. deadlines: see Bands
                         handle._scheduled = False
-                elif events and (events_next or batch <= 0):
+                elif events and (first <= 0 or batch <= 0):
                     handle = events.popleft()
                     handle._scheduled = False
-                    events_next = False
+                    first = 1
                     ahead -= 1
                     if not ahead:
                         ahead, batch = len(events), len(ready)
                 elif ready:
                     handle = ready.popleft()
-                    events_next = True
                     batch -= 1
+                    first -= 1
                 else:
                     break
                 if debug:

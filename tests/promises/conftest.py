@@ -37,7 +37,6 @@ class Stage(hwloop.EventLoop):
         selector = Watchful(self.trace)
         selector.waited = self._waited
         super().__init__(selector)
-        self._pipes: list[int] = []
 
     def time(self) -> float:
         return self.clock
@@ -58,17 +57,13 @@ class Stage(hwloop.EventLoop):
 
         return callback
 
-    def edge(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """A descriptor watched by `callback`, once per call of what is returned."""
-        reader, writer = os.pipe()
-        self._pipes += [reader, writer]
-
-        def on_readable() -> None:
-            os.read(reader, 1)
-            callback()
-
-        self.add_reader(reader, on_readable)
-        return lambda: os.write(writer, b"!") and None
+    def edge(
+        self, callback: Callable[[], object], priority: hwloop.Priority = hwloop.Priority.NORMAL
+    ) -> Callable[[], None]:
+        """A source read by `callback`, once per call of what is returned."""
+        source = Edge(callback, priority)
+        self.register(source)
+        return source.happen
 
     def play(self, microseconds: float = 0.0) -> list[str]:
         """Run until nothing is left to do now, or for so long; returns the trace without the looks."""
@@ -79,13 +74,28 @@ class Stage(hwloop.EventLoop):
         self.run_forever()
         return [name for name in self.trace if name != "look"]
 
+
+class Edge:
+    """A pipe that is readable once for each time that the edge happens."""
+
+    def __init__(self, callback: Callable[[], object], priority: hwloop.Priority) -> None:
+        self.reader, self.writer = os.pipe()
+        self.callback = callback
+        self.priority = priority
+
+    def fileno(self) -> int:
+        return self.reader
+
+    def happen(self) -> None:
+        os.write(self.writer, b"!")
+
+    def on_readable(self) -> None:
+        os.read(self.reader, 1)
+        self.callback()
+
     def close(self) -> None:
-        for fd in self._pipes[::2]:
-            self.remove_reader(fd)
-        for fd in self._pipes:
-            os.close(fd)
-        self._pipes.clear()
-        super().close()
+        os.close(self.reader)
+        os.close(self.writer)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from hwloop import Priority
-from hwloop.core import SLICE
+from hwloop.core import SHORT_QUEUE, SLICE
 
 
 def test_the_loop_looks_after_every_callback_that_fills_a_slice(stage):
@@ -29,11 +29,28 @@ def test_an_edge_waits_for_one_callback_however_many_are_ready(stage):
     assert stage.play().index("edge") == 8
 
 
-def test_a_timer_waits_for_two_callbacks_however_many_are_ready(stage):
+def test_a_timer_waits_for_one_callback_however_many_are_ready(stage):
     stage.call_later(0.00075, stage.work("timer"))
     for _ in range(500):
         stage.call_soon(stage.work("busy", took=100))
-    assert stage.play().index("timer") == 9
+    assert stage.play().index("timer") == 8
+
+
+def test_a_few_callbacks_that_were_ready_before_go_first_as_in_asyncio(stage):
+    edge = stage.edge(stage.work("edge"))
+    stage.call_at(1.00001, stage.work("timer"))
+    edge()
+    stage.call_soon(stage.work("first", took=100, then=lambda: stage.call_soon(stage.work("later"))))
+    for _ in range(SHORT_QUEUE - 1):
+        stage.call_soon(stage.work("ready"))
+    assert stage.play() == ["first", *["ready"] * (SHORT_QUEUE - 1), "edge", "later", "timer"]
+
+
+def test_an_urgent_source_does_not_wait_for_them(stage):
+    edge = stage.edge(stage.work("edge"), Priority.INTERRUPT)
+    stage.call_soon(stage.work("first", took=100, then=edge))
+    stage.call_soon(stage.work("second"))
+    assert stage.play() == ["first", "edge", "second"]
 
 
 def test_a_chain_that_reschedules_itself_does_not_keep_the_loop_from_looking(stage):
