@@ -122,6 +122,9 @@ class Bme280(RegisterDevice):
         temperature_swing, humidity_swing, pressure_swing: how far each of them goes up and down, as a sine ...
         period: ... of so many seconds.
         stretch: seconds for which it holds the clock in each transfer.
+
+    Attributes:
+        measurements: how many have been shown in its registers so far.
     """
 
     bus: int = 1
@@ -134,6 +137,7 @@ class Bme280(RegisterDevice):
     pressure_swing: float = 0.0
     period: float = 60.0
     stretch: float = 0.0
+    measurements: int = dataclasses.field(default=0, init=False)
     _timeline: Timeline | None = dataclasses.field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -256,6 +260,7 @@ class Bme280(RegisterDevice):
 
     def _measure(self, time_ns: int) -> None:
         """Put the raw values for the air at `time_ns` into the data registers."""
+        self.measurements += 1
         temperature, humidity, pressure = self.conditions(time_ns)
         t, p, h = self._oversampling()
         raw_t = self._rounded(_solve(celsius, temperature, 1 << 20), t)

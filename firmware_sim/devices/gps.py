@@ -63,9 +63,14 @@ class Gps:
     def receive(self, data: bytes) -> None:
         """Settings sent to the receiver are ignored."""
 
+    def stop(self) -> None:
+        """Say no more. What is on the wire still arrives."""
+        with self._timeline.lock:
+            self._next_burst.cancel()
+
     def _schedule(self) -> None:
         self._when_ns += round(self.interval * 1e9)
-        self._timeline.at(self._when_ns, self._send_burst)
+        self._next_burst = self._timeline.at(self._when_ns, self._send_burst)
 
     def _send_burst(self) -> None:
         burst = self._bursts[self._next]

@@ -53,6 +53,7 @@ class Button:
             raise ValueError(f"press_every must be longer than hold and bounce together, not {self.press_every}")
         self._random = random.Random(self.seed)
         self._bounces: list[Event] = []
+        self._next_press: Event | None = None
 
     def attach(self, board: SimBoard) -> None:
         board.use_line(self.line, f"the button on line {self.line}")
@@ -78,13 +79,19 @@ class Button:
             self.press()
             self._timeline.after(self.hold, self.release)
 
+    def stop(self) -> None:
+        """Press it by itself no more. A press under way ends as it would."""
+        with self._timeline.lock:
+            if self._next_press is not None:
+                self._next_press.cancel()
+
     def _plan_press(self, every: float) -> None:
         def press() -> None:
             self.click()
             self._plan_press(every)
 
         self._next_ns += round(every * 1e9)
-        self._timeline.at(self._next_ns, press)
+        self._next_press = self._timeline.at(self._next_ns, press)
 
     def _move(self, pressed: bool) -> None:
         with self._timeline.lock:
