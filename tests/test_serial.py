@@ -51,6 +51,23 @@ class Recorder:
             self._port.send(data)
 
 
+class Prompts(serial.Lines):
+    """Lines, and what comes without a line end once the line has been silent for a millisecond."""
+
+    last_ns = 0
+
+    def feed(self, data: bytes, now_ns: int) -> list[Frame]:
+        self.last_ns = now_ns
+        return super().feed(data, now_ns)
+
+    @property
+    def deadline_ns(self) -> int | None:
+        return self.last_ns + 1_000_000 if self._buffer else None
+
+    def flush(self, now_ns: int) -> list[Frame]:
+        return super().feed(b"\n", now_ns) if self.deadline_ns and now_ns >= self.deadline_ns else []
+
+
 @pytest.fixture
 def board() -> Iterator[SimBoard]:
     with SimBoard() as board, using(board):
@@ -66,6 +83,17 @@ def port(board: SimBoard) -> Port:
 def paths() -> Iterator[None]:
     with Paths() as board, using(board):
         yield
+
+
+@pytest.fixture
+def run(run: Run) -> Run:
+    """As everywhere, but a coroutine that hangs fails."""
+
+    async def bounded(main: Coroutine[Any, Any, None]) -> None:
+        async with asyncio.timeout(20):
+            await main
+
+    return lambda main: run(bounded(main))
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -265,6 +293,24 @@ class TestFraming:
 
         run(main())
 
+    def test_bytes_that_came_while_others_kept_the_loop_busy_belong_to_the_frame(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.IdleGap(0.005)) as source:
+
+                def busy() -> None:
+                    port.send(b"frame")
+                    assert select.select([source], [], [], 5)[0]
+
+                port.send(b"one ")
+                assert select.select([source], [], [], 5)[0]
+                source.on_readable()
+                assert source._gap is not None
+                asyncio.get_running_loop().call_at(source._gap.when() - 0.0001, busy)
+                time.sleep(0.01)  # both are due in the same turn, the busy one first
+                assert [frame.data for frame in await take(source, 1)] == [b"one frame"]
+
+        run(main())
+
     def test_a_paused_port_does_not_cut_a_frame_in_two(self, run: Run, port: Port) -> None:
         async def main() -> None:
             async with serial.open(NAME, framing=serial.IdleGap(0.002), queue_size=1) as source:
@@ -275,6 +321,19 @@ class TestFraming:
                 await asyncio.sleep(0.005)
                 assert source.statistics().queued == 2
                 assert [frame.data for frame in await take(source, 3)] == [b"1", b"2", b"paused"]
+
+        run(main())
+
+    def test_a_framer_of_ones_own_may_wait_for_silence_while_the_port_is_paused(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            framing = Prompts()
+            async with serial.open(NAME, framing=framing, queue_size=1) as source:
+                port.send(b"one\ntwo\nlogin: ")
+                await until(lambda: source.statistics().received == 2)
+                port.send(b"root")
+                await asyncio.sleep(0.005)  # paused: nothing is read, and nothing ends
+                assert source.statistics().received == 2
+                assert [frame.data for frame in await take(source, 3)] == [b"one", b"two", b"login: root"]
 
         run(main())
 
@@ -325,6 +384,8 @@ class TestWriting:
                     assert not draining.done()
                 await draining
                 await source.flush()
+                # Nothing waits any more, so nothing watches for room: that would spin.
+                assert not asyncio.get_running_loop().remove_writer(source.fileno())
 
         run(main())
 
@@ -358,6 +419,38 @@ class TestWriting:
             await asyncio.sleep(0.005)
             assert source.unsent > 0
             assert len(device.heard) + source.unsent <= 300_000
+
+        run(main())
+
+    def test_closing_counts_what_the_kernel_had_not_sent(
+        self, run: Run, port: Port, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(serial_device.SerialDevice, "out_waiting", lambda self: 7)
+
+        async def main() -> None:
+            source = serial.open(NAME).open()
+            source.close()
+            assert source.unsent == 7
+
+        run(main())
+
+    def test_a_flush_that_outlasts_the_port_says_so(
+        self, run: Run, port: Port, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(serial_device.SerialDevice, "out_waiting", lambda self: 50)
+
+        async def main() -> None:
+            reports()
+            source = serial.open(NAME, 9600, reopen=Backoff(initial=0.001)).open()
+            flushing = asyncio.create_task(source.flush())
+            await asyncio.sleep(0)
+            port.unplug()
+            await until(lambda: source.fileno() == -1)
+            port.replug()
+            await until(lambda: source.statistics().reopened)
+            with pytest.raises(HardwareError, match="the port was away"):
+                await flushing
+            source.close()
 
         run(main())
 
@@ -617,6 +710,22 @@ class TestOpening:
                     serial_device._check_baudrate(NAME, source.fileno(), 115200)
             async with serial.open(NAME, 250_000) as source:  # a rate with no constant of its own (DMX)
                 serial_device._check_baudrate(NAME, source.fileno(), 250_000)
+
+        run(main())
+
+    def test_a_port_that_refuses_its_settings_is_closed_at_once(
+        self, run: Run, port: Port, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(serial_device, "_BAUD_TOLERANCE", -1)  # so that no rate will do
+
+        async def main() -> None:
+            try:
+                serial.open(NAME).open()
+            except HardwareError:
+                monkeypatch.undo()
+                serial.open(NAME).open().close()  # not busy, though the error still holds on to pyserial's object
+            else:
+                pytest.fail("the port was opened")
 
         run(main())
 

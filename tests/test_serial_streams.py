@@ -75,6 +75,17 @@ def port(board: SimBoard) -> Port:
     return board.add_port(NAME)
 
 
+@pytest.fixture
+def run(run: Run) -> Run:
+    """As everywhere, but a coroutine that hangs fails."""
+
+    async def bounded(main: Coroutine[Any, Any, None]) -> None:
+        async with asyncio.timeout(20):
+            await main
+
+    return lambda main: run(bounded(main))
+
+
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
         while not condition():
@@ -218,6 +229,7 @@ class TestTransport:
             transport.abort()
             await asyncio.sleep(0)
             assert protocol.calls == ["made", "pause", "resume", "lost"]
+            assert protocol.data == b""  # a closing transport reads no more
 
         run(main())
 
@@ -261,6 +273,22 @@ class TestTransport:
             transport.close()
             await protocol.lost
             assert loop.time() - before >= 10 * 10 / 9600
+
+        run(main())
+
+    def test_aborting_ends_that_wait_too(self, run: Run, port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = []
+        monkeypatch.setattr(serial_device.SerialDevice, "out_waiting", lambda self: asked.append(self) or 1)
+
+        async def main() -> None:
+            transport, protocol = await connect(baudrate=115200)
+            transport.close()
+            await until(lambda: asked)
+            transport.abort()
+            await protocol.lost
+            asked.clear()
+            await asyncio.sleep(0.002)
+            assert not asked  # the port is closed, and its descriptor may be another's
 
         run(main())
 
