@@ -268,6 +268,7 @@ class TestFraming:
                 port.send(b"reply")
                 [second] = await take(source, 1)
                 assert (first.data, second.data) == (b"request", b"reply")
+                assert source.statistics().wakeups == 2
 
         run(main())
 

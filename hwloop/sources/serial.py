@@ -184,7 +184,9 @@ class SerialPort(Source[Frame]):
     def receive(self) -> Iterable[Frame]:
         assert self._device is not None
         data = self._device.read()
-        frames = self.framing.feed(data, self._now_ns()) if data else []
+        if not data:
+            return []
+        frames = self.framing.feed(data, self._now_ns())
         self._note_framing()
         self._watch_gap()
         return frames
@@ -237,13 +239,14 @@ class SerialPort(Source[Frame]):
 
     def _on_gap(self) -> None:
         self._gap = None
-        if not self._reading:
-            return  # bytes may be waiting in the kernel; reading again starts the watch again
-        # The loop may be late: what came meanwhile belongs to the frame, and puts its end off.
-        self.on_readable()
-        for frame in self.framing.flush(self._now_ns()) if self._reading else ():
+        assert self._device is not None
+        if not self._reading or self._device.in_waiting():
+            # The loop is late, or the port paused: what waits in the kernel belongs to the frame. Once it is read, or
+            # reading goes on, the watch begins anew.
+            return
+        for frame in self.framing.flush(self._now_ns()):
             self.deliver(frame)
-        if self._fd >= 0:
+        if self._device is not None:
             self._note_framing()
             self._watch_gap()
 

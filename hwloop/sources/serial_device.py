@@ -114,14 +114,13 @@ class SerialDevice:
         except OSError as error:
             raise self._gone("writing", error) from error
 
+    def in_waiting(self) -> int:
+        """Bytes that can be read now; 0 if the port is gone."""
+        return self._count(termios.FIONREAD)
+
     def out_waiting(self) -> int:
         """Bytes that the kernel has taken and not sent yet; 0 where it does not say, or the port is gone."""
-        waiting = array.array("i", [0])
-        try:
-            fcntl.ioctl(self._fd, termios.TIOCOUTQ, waiting)
-        except OSError:
-            return 0
-        return waiting[0]
+        return self._count(termios.TIOCOUTQ)
 
     def close(self) -> int:
         """Close the port, and return how many bytes the kernel had not sent and has dropped."""
@@ -131,6 +130,14 @@ class SerialDevice:
             termios.tcflush(self._fd, termios.TCOFLUSH)
         self.serial.close()
         return unsent
+
+    def _count(self, request: int) -> int:
+        count = array.array("i", [0])
+        try:
+            fcntl.ioctl(self._fd, request, count)
+        except OSError:
+            return 0
+        return count[0]
 
     def _hung_up(self) -> bool:
         poll = select.poll()
