@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-clients check conformance bench format clean
+.PHONY: help demo test test-clients check conformance bench lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -46,6 +46,11 @@ conformance:  ## CPython's own asyncio tests on our loop (INTERPRETERS="python3 
 
 bench: $(VENV)/installed  ## timers and edges against asyncio, interleaved (about two minutes)
 	$(BIN)/python benchmarks/latency.py
+
+lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,clients,check]'
+	build/lock/bin/pip freeze --exclude hwloop > .ci/constraints.txt
 
 format: $(VENV)/installed-check  ## format and fix what can be fixed
 	$(BIN)/ruff format .
