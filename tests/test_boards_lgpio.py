@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_a_long_backlog_comes_in_several_reads(setup: Setup) -> None:
     sizes = []
     while edges := stream.read():
         sizes.append(len(edges))
-    assert sizes == [1024, 1024, 952]
+    assert sizes == [256] * 11 + [184]
 
 
 def test_reports_of_others_are_passed_over(setup: Setup) -> None:
@@ -296,6 +297,56 @@ def test_without_both_edges_undebounced_nothing_can_be_told_by_reading(setup: Se
     assert (stream.recheck(), stream.recheck()) == ([], [])
 
 
+class StartsThread(Lgpio):
+    """An lgpio that, like the real one, starts a thread when it opens a chip."""
+
+    thread: threading.Thread
+    end: threading.Event
+
+    def gpiochip_open(self, gpiochip: int) -> int:
+        self.end = threading.Event()
+        self.thread = threading.Thread(target=self.end.wait)
+        self.thread.start()
+        return super().gpiochip_open(gpiochip)
+
+    def close(self) -> None:
+        super().close()
+        self.end.set()
+        self.thread.join()
+
+
+def test_the_first_claim_waits_until_lgpios_thread_sleeps(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    lgpio = StartsThread(setup.chip)
+    board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
+    looked: list[tuple[str, str | None]] = []
+
+    def is_running(thread: str) -> bool:
+        looked.append((thread, setup.chip.line(17).consumer))
+        return len(looked) < 3
+
+    monkeypatch.setattr(board_lgpio, "_is_running", is_running)
+    options: Any = {"edges": "both", "bias": "down", "active_low": False, "debounce": 0, "consumer": "x"}
+    streams = [board.open_edges([line], **options) for line in (17, 18)]
+    assert looked == [(str(lgpio.thread.native_id), None)] * 3
+    for stream in streams:
+        stream.close()
+    board.close()
+    lgpio.close()
+
+
+def test_a_thread_that_sleeps_is_told_from_one_that_runs() -> None:
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    deadline = time.monotonic() + 5
+    while board_lgpio._is_running(str(thread.native_id)) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert not board_lgpio._is_running(str(thread.native_id))
+    assert board_lgpio._is_running(str(threading.get_native_id()))
+    end.set()
+    thread.join()
+
+
 # Closing.
 
 
@@ -306,6 +357,13 @@ def test_closing_frees_the_lines_and_is_harmless_when_repeated(setup: Setup) -> 
     assert stream.fileno() == -1
     assert setup.nothing_claimed()
     setup.watch(17, 18)
+
+
+def test_a_stream_can_be_closed_after_lgpio(setup: Setup) -> None:
+    stream = setup.watch(17)
+    setup.lgpio.close()
+    stream.close()
+    assert stream.fileno() == -1
 
 
 def test_a_stream_survives_the_closing_of_its_board(setup: Setup) -> None:
@@ -405,6 +463,19 @@ def test_one_process_watches_sixty_lines_at_most(setup: Setup) -> None:
     setup.watch(*range(50, 60))
     first.close()
     setup.watch(*range(50))
+
+
+def test_lines_watched_through_a_chip_that_was_closed_do_not_count(setup: Setup) -> None:
+    stream = setup.watch(*range(60))
+    setup.board.close()
+    setup.board = LgpioChip(setup.lgpio, number=0, workdir=setup.lgpio.directory)
+    setup.watch(*range(60))
+    stream.close()
+    refused(
+        setup,
+        "lines 60: lgpio can watch 60 lines in one process, and 60 are watched already; close some first",
+        60,
+    )
 
 
 def test_a_directory_that_is_gone_is_named(setup: Setup) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -176,6 +177,17 @@ def test_closing_twice_is_harmless_and_wakes_who_waits(parts: Parts, run: Run) -
             await level
         assert watch.closed
         assert parts.free(12)
+
+    run(main())
+
+
+def test_a_closed_watch_is_let_go_at_once(parts: Parts, run: Run) -> None:
+    async def main() -> None:
+        watch = gpio.watch(12).open()
+        left = weakref.ref(watch)
+        watch.close()
+        del watch
+        assert left() is None
 
     run(main())
 

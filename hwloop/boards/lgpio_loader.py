@@ -94,7 +94,7 @@ def _work_directory(module: ModuleType) -> str:
         raise HardwareError(
             "lgpio", f"its own notifications have stopped: {error}", "don't stop lgpio's thread, or restart the program"
         ) from error
-    return os.path.dirname(fifo.removesuffix(" (deleted)"))
+    return os.path.dirname(fifo)
 
 
 def _runtime_directory() -> str | None:
