@@ -19,6 +19,7 @@ from firmware_sim.pins import Chip
 from firmware_sim.timeline import Timeline
 from hwloop.board import Edge, EdgeStream
 from hwloop.boards import lgpio as board_lgpio
+from hwloop.boards import lgpio_edges
 from hwloop.boards.lgpio import LgpioChip
 from hwloop.errors import HardwareError
 
@@ -234,7 +235,7 @@ def test_as_much_of_the_fifo_as_is_allowed_will_do(setup: Setup, monkeypatch: py
 def test_a_fifo_that_fills_up_is_said_once(
     setup: Setup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(board_lgpio, "_PIPE_SIZE", 1 << 16)
+    monkeypatch.setattr(lgpio_edges, "_PIPE_SIZE", 1 << 16)
     stream = setup.watch(17)
     for _ in range(2):
         setup.drive(17, *[1, 0] * 3000)

@@ -226,7 +226,7 @@ def test_an_edge_lost_at_the_end_is_told_once_the_line_is_quiet(parts: Parts, ru
 def test_after_a_flood_that_overflows_the_fifo_the_level_known_is_the_true_one(
     parts: Parts, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hwloop.boards.lgpio._PIPE_SIZE", 1 << 16)
+    monkeypatch.setattr("hwloop.boards.lgpio_edges._PIPE_SIZE", 1 << 16)
 
     async def main() -> None:
         async with gpio.watch(12, queue_size=10_000) as watch:

@@ -517,3 +517,33 @@ def test_names_numbers_texts_and_parameters_are_those_of_the_real_module() -> No
     concerned = {name for name in real["parameters"] if name.startswith(("gpio", "group", "tx", "notify", "callback"))}
     assert concerned <= functions.keys()
     assert {str(code): text for code, text in TEXTS.items()}.items() <= real["texts"].items()
+
+
+GPIOZERO = """
+import sys, threading
+from firmware_sim import SimBoard
+board = SimBoard({"device": [{"type": "button", "line": 17, "bounce": 0.002}, {"type": "led", "line": 27}]})
+sys.modules["lgpio"] = board.lgpio
+from gpiozero import LED, Button
+from gpiozero.pins.lgpio import LGPIOFactory
+LGPIOFactory._get_revision = lambda self: 0xA02082  # a Raspberry Pi 3
+factory = LGPIOFactory(chip=0)
+push, led = board.devices
+with Button(17, bounce_time=0.005, pin_factory=factory) as button, LED(27, pin_factory=factory) as lamp:
+    pressed, released = threading.Event(), threading.Event()
+    button.when_pressed, button.when_released = pressed.set, released.set
+    push.click()
+    assert pressed.wait(5) and released.wait(5)
+    assert not led.lit
+    lamp.on()
+    assert led.lit
+factory.close()
+board.close()
+print("heard and lit")
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gpiozero") is None, reason="gpiozero is not installed")
+def test_gpiozeros_own_lgpio_factory_runs_on_it_unchanged() -> None:
+    done = subprocess.run([sys.executable, "-c", GPIOZERO], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("heard and lit\n", "")
