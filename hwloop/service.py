@@ -1,0 +1,131 @@
+"""What a service tells systemd: that it is ready, what it is doing, that it is alive, and that it is stopping.
+
+systemd kills and restarts a service whose watchdog is not fed in time. That is only worth something if what feeds it
+is the loop that does the work: a thread that pings would outlive a loop that hangs. So the watchdog here is a timer of
+the loop, as ordinary as any, and comes round only while ordinary work does.
+
+Without NOTIFY_SOCKET in the environment, which systemd sets for services of `Type=notify`, nothing here does anything.
+A socket that has gone never fails the program: what could not be said is counted, and reported the first time.
+
+The protocol is that of sd_notify(3) and sd_watchdog_enabled(3): one datagram of lines `NAME=value` on a Unix socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+
+logger = logging.getLogger("hwloop.service")
+
+FEEDS_PER_TIMEOUT = 3
+"""systemd asks for a feed in half of the timeout. A third leaves time for the loop to be late."""
+
+_undelivered = 0
+
+
+def notify(state: str) -> bool:
+    """Tell systemd `state`: "READY=1", "RELOADING=1", "EXTEND_TIMEOUT_USEC=5000000", or several lines of such.
+
+    Returns whether it was handed over: False where no service manager listens, and where it could not be reached.
+    Never blocks and never raises for what the system does: a message that systemd has no room for is lost and counted.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
+            # A name that begins with @ is in the abstract namespace, unix(7), where it begins with a zero byte.
+            channel.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    except OSError as error:
+        _count_undelivered(address, state, error)
+        return False
+    return True
+
+
+def status(text: str) -> bool:
+    """Show one line of `text` in `systemctl status`."""
+    return notify("STATUS=" + " ".join(text.splitlines()))
+
+
+def undelivered() -> int:
+    """How many messages systemd was not there to take."""
+    return _undelivered
+
+
+def watchdog_timeout() -> float:
+    """Seconds within which systemd wants a sign of life from this process; 0 if it wants none.
+
+    WATCHDOG_USEC holds it. WATCHDOG_PID names the process that is meant, so that a child which inherits the
+    environment does not feed for its parent.
+    """
+    if not os.environ.get("NOTIFY_SOCKET") or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    microseconds = os.environ.get("WATCHDOG_USEC", "0")
+    if not microseconds.isdecimal():
+        logger.warning("WATCHDOG_USEC=%r is no number of microseconds; the watchdog is not fed", microseconds)
+        return 0.0
+    return int(microseconds) / 1e6
+
+
+class Watchdog:
+    """Feeds systemd's watchdog from the running loop, from `start()` to `stop()`.
+
+    Attributes:
+        interval: seconds between two feeds; 0 if systemd wants none.
+    """
+
+    def __init__(self) -> None:
+        self.interval = watchdog_timeout() / FEEDS_PER_TIMEOUT
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Feed it now and every `interval` from now on. Harmless where systemd wants none."""
+        if self.interval:
+            self._feed()
+
+    def stop(self) -> None:
+        """Feed it no more. Harmless when repeated."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _feed(self) -> None:
+        notify("WATCHDOG=1")
+        # A context of its own: the urgency of whoever called start() would keep it going while ordinary work starves.
+        self._timer = self._loop.call_later(self.interval, self._feed, context=contextvars.Context())
+
+
+@contextlib.asynccontextmanager
+async def supervised() -> AsyncIterator[None]:
+    """READY=1 on the way in, the watchdog fed within, STOPPING=1 on the way out, whichever way that is.
+
+        async with service.supervised():
+            await work()
+
+    What must be in place before the service counts as started belongs before the block. A program that takes its
+    time to end says `notify("STOPPING=1")` itself as soon as it is asked to.
+    """
+    watchdog = Watchdog()
+    notify("READY=1")
+    watchdog.start()
+    try:
+        yield
+    finally:
+        notify("STOPPING=1")
+        watchdog.stop()
+
+
+def _count_undelivered(address: str, state: str, error: OSError) -> None:
+    global _undelivered
+    _undelivered += 1
+    if _undelivered == 1:
+        said = state.splitlines()[0]
+        logger.warning(
+            "NOTIFY_SOCKET=%s: could not send %s: %s (reported once)", address, said, error.strerror or error
+        )
