@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
+import gc
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ import smbus2
 
 from firmware_sim import SimBoard, i2c_dev
 from firmware_sim.bus import Bus, RegisterDevice
-from hwloop import HardwareError, Priority
+from hwloop import HardwareError, Priority, create_task
 from hwloop import board as boards
 from hwloop.sources import i2c
 from hwloop.sources.base import Backoff
@@ -433,7 +434,8 @@ def test_a_timeout_can_be_set_for_each_run_and_turned_off(run: Run, board: SimBo
 def test_an_answer_that_came_while_the_loop_was_held_up_is_not_too_late(run: Run, chip: Chip) -> None:
     async def main() -> None:
         async with i2c.open(1, timeout=0.01) as bus:
-            task = asyncio.create_task(bus.device(ADDRESS).read_register(1))
+            # A task so urgent that its timer goes before the bus's answers, where the loop knows priorities.
+            task = create_task(bus.device(ADDRESS).read_register(1), priority=Priority.INTERRUPT)
             await asyncio.sleep(0)
             time.sleep(0.012)
             while not chip.asked or (bus._thread and bus._thread.under_way):
@@ -481,12 +483,9 @@ def test_the_answer_to_a_job_cancelled_under_way_is_discarded(run: Run, wire: Bu
 
 
 def test_after_five_failures_in_a_row_the_bus_is_reopened(run: Run, chip: Chip) -> None:
-    seen: list[int] = []
-
     async def main() -> None:
-        async with i2c.open(1, reopen=Backoff(0.01, 1, 0.01)) as bus:
+        async with i2c.open(1, reopen=Backoff(1e-9, 1, 1e-9)) as bus:
             absent, device = bus.device(ABSENT), bus.device(ADDRESS)
-            bus_ids = functools.partial(bus.run, lambda smbus: seen.append(id(smbus)))
             for _ in range(4):
                 with pytest.raises(HardwareError):
                     await absent.read_register(0)
@@ -495,8 +494,26 @@ def test_after_five_failures_in_a_row_the_bus_is_reopened(run: Run, chip: Chip) 
                 with pytest.raises(HardwareError):
                     await absent.read_register(0)
             assert bus.statistics().reopened == 0
-            await bus_ids()
+            for _ in range(5):
+                with pytest.raises(HardwareError):
+                    await absent.read_register(0)
             assert bus.statistics().reopened == 1
+            await device.read_register(0)
+            assert bus.statistics().reopened == 2
+
+    run(main())
+
+
+def test_a_drivers_own_errors_do_not_reopen_the_bus(run: Run, board: SimBoard) -> None:
+    def fail(smbus: smbus2.SMBus) -> None:
+        raise ValueError("the measurement makes no sense")
+
+    async def main() -> None:
+        async with i2c.open(1) as bus:
+            for _ in range(6):
+                with pytest.raises(ValueError, match="makes no sense"):
+                    await bus.run(fail)
+            assert bus.statistics().reopened == 0
 
     run(main())
 
@@ -576,7 +593,10 @@ def test_the_end_of_the_block_waits_for_the_transfer_under_way(run: Run, chip: C
             under_way = asyncio.create_task(bus.device(ADDRESS).read_register(1))
             queued = asyncio.create_task(bus.device(ADDRESS).read_register(2))
             await until(lambda: bus._thread and bus._thread.under_way)
+            late = asyncio.create_task(bus.device(ADDRESS).read_register(3))  # begins when the block has ended
         assert bus_threads() == []
+        with pytest.raises(RuntimeError, match="i2c:1 is closed"):
+            await late
         assert await under_way == 1
         with pytest.raises(HardwareError, match="address 0x40: the bus was closed before there was an answer"):
             await queued
@@ -608,7 +628,7 @@ def test_leaving_the_block_of_a_hung_bus_takes_no_longer_than_its_timeout(run: R
     wire.adapter_timeout = 30
 
     async def main() -> None:
-        async with i2c.open(1, timeout=0.02) as bus:
+        async with asyncio.timeout(10), i2c.open(1, timeout=0.02) as bus:
             wire.hang()
             with pytest.raises(BusTimeoutError):
                 await bus.device(ADDRESS).read_register(1)
@@ -637,6 +657,23 @@ def test_a_cancelled_block_still_closes_its_bus(run: Run, wire: Bus, chip: Chip)
         wire.release()
         for thread in threads:
             thread.join()
+
+    run(main())
+
+
+def test_nothing_is_kept_of_a_job_that_is_done(run: Run, board: SimBoard) -> None:
+    class Driver:
+        def sample(self, smbus: smbus2.SMBus) -> None:
+            raise ValueError("with a traceback")
+
+    async def main() -> None:
+        async with i2c.open(1, timeout=60) as bus:
+            driver = Driver()
+            kept = weakref.ref(driver)
+            with pytest.raises(ValueError, match="with a traceback"):
+                await bus.run(driver.sample)
+            del driver
+            await until(lambda: gc.collect() >= 0 and kept() is None)
 
     run(main())
 

@@ -299,6 +299,7 @@ def test_edges_during_a_reading_make_one_more_of_the_last_and_the_others_count_a
             ready.deliver(edge(500))
             await asyncio.sleep(0.005)
             assert gate.begun == 3
+            assert ready.statistics().queued == 1  # for others again
 
     run(main())
 
@@ -312,17 +313,23 @@ def test_edges_while_the_poll_is_paused_are_read_once_there_is_room(run: Run, bo
             gpio.watch(READY) as ready,
             bus.poll(gate.read, trigger=ready, queue_size=1, when_full="pause") as poll,
         ):
+            while poll.statistics().received < 1:
+                await asyncio.sleep(0)
+            gate.open.clear()
+            ready.deliver(edge(100))
             while gate.begun < 2:
-                ready.deliver(edge(100))
-                await asyncio.sleep(0.001)
-            await asyncio.sleep(0.002)
-            for number in (200, 300):
-                ready.deliver(edge(number))
-            await asyncio.sleep(0.002)
+                await asyncio.sleep(0)
+            ready.deliver(edge(200))
+            gate.open.set()
+            while poll.statistics().received < 2:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.005)
+            ready.deliver(edge(300))
+            await asyncio.sleep(0.005)
             assert gate.begun == 2
             readings = await take(poll, 3)
-            assert readings[2].timestamp_ns == 300
-            assert readings[2].lost == 1
+            assert [reading.timestamp_ns for reading in readings[1:]] == [100, 300]
+            assert [reading.lost for reading in readings] == [0, 0, 1]
 
     run(main())
 
@@ -335,15 +342,51 @@ def test_the_reading_under_way_is_cancelled_when_the_poll_ends(run: Run, board: 
         gate = Gate()
         async with i2c.open(1) as bus:
             async with bus.poll(gate.read, every=10) as poll:
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
                 while not gate.under_way:
-                    await asyncio.sleep(0.001)
+                    await asyncio.sleep(0)
+            while gate.under_way:
+                await asyncio.sleep(0)
             await asyncio.sleep(0)
-            assert gate.under_way == 0
+            assert poll.statistics().lost == 0
             assert [reading async for reading in poll] == []
             poll.close()
             assert gate.begun == 1
+
+    run(main())
+
+
+def test_a_reading_that_outlives_its_poll_is_neither_delivered_nor_reported(run: Run, board: SimBoard) -> None:
+    begun, ended = [], []
+
+    async def stubborn() -> int:
+        begun.append(1)
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            ended.append("a value")
+        return 1
+
+    async def furious() -> int:
+        begun.append(2)
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            ended.append("an error")
+        raise ValueError("cancelled, of all things")
+
+    async def main() -> None:
+        contexts = reported()
+        async with i2c.open(1) as bus:
+            for number, read in ((1, stubborn), (2, furious)):
+                async with bus.poll(read, every=10) as poll:
+                    while len(begun) < number:
+                        await asyncio.sleep(0)
+                while len(ended) < number:
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                assert poll.statistics().received == poll.statistics().errors == poll.statistics().lost == 0
+        assert ended == ["a value", "an error"]
+        assert contexts == []
 
     run(main())
 

@@ -305,6 +305,10 @@ def test_other_descriptors_reach_the_real_kernel_while_a_bus_is_open(smbus: smbu
     assert waiting[0] == 3
     with pytest.raises(FileNotFoundError):
         smbus2.SMBus("/dev/no-such-bus")
+    other = smbus2.SMBus()
+    other.fd = os.open(os.devnull, os.O_RDWR)
+    other.close()
+    assert vars(smbus2_module)["ioctl"] == ioctl
 
 
 def test_smbus2_is_as_it_was_once_the_last_bus_is_closed(bus: Bus) -> None:
