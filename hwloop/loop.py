@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import os
 import select
@@ -330,7 +331,7 @@ def run(main: Coroutine[Any, Any, T], *, board: boards.Board | str | None = None
     decides, or else what the machine has. A board opened here is closed at the end.
     """
     if not asyncio.iscoroutine(main):
-        hint = f"; call it: hwloop.run({main.__name__}())" if asyncio.iscoroutinefunction(main) else ""
+        hint = f"; call it: hwloop.run({main.__name__}())" if inspect.iscoroutinefunction(main) else ""
         raise ValueError(f"a coroutine was expected, got {main!r}{hint}")
     try:
         asyncio.get_running_loop()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ class Source(ABC, Generic[E]):
         """
         if not callable(callback):
             raise TypeError(f"{self.name}: a callback must be callable, not {callback!r}")
-        if asyncio.iscoroutinefunction(callback):
+        if inspect.iscoroutinefunction(callback):
             raise TypeError(f"{self.name}: a callback must be a plain function; for coroutines use 'async for'")
         self._callbacks.append(callback)
 
