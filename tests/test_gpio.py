@@ -31,7 +31,7 @@ class Parts:
         for device in (self.button, self.led):
             device.attach(self.board)
 
-    def drive(self, line: int, *levels: int) -> None:
+    def drive(self, line: int, *levels: int | None) -> None:
         for level in levels:
             self.board.chip.line(line).drive(level)
 
@@ -507,7 +507,10 @@ def test_an_open_drain_output_shares_its_line(parts: Parts, run: Run) -> None:
             assert output.value == 1
             parts.drive(12, 0)
             assert output.value == 0
-            output.set(0)
+            parts.drive(12, None)
+            for level in (0, 1):
+                output.toggle()
+                assert output.value == level
         assert parts.board.chip.short_circuits == 0
 
     run(main())

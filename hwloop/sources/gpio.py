@@ -99,7 +99,7 @@ class Watch(Source[Edge]):
 
     @property
     def value(self) -> int:
-        """The line's logical level now. For a watch of several lines see `level`."""
+        """The line's logical level now, not debounced. For a watch of several lines see `level`."""
         return self.level(self._only_line("value"))
 
     def level(self, line: LineName) -> int:
@@ -111,7 +111,7 @@ class Watch(Source[Edge]):
         return self._stream.level(line)
 
     async def wait_for(self, value: Level, timeout: float | None = None) -> None:
-        """Wait until the line is at a logical level; at once if it is there.
+        """Wait until the line is at a logical level: at once if it is there, else for the edge to it.
 
         `timeout` in seconds. Edges that come meanwhile are not queued unless the watch is iterated over as well.
         Raises TimeoutError, the `HardwareError` with which the source failed, or RuntimeError if it is closed.
@@ -246,7 +246,7 @@ class Output:
         self.line = line
         self.name = name or f"gpio:{line}"
         self.safe = safe
-        self._initial = initial
+        self._level = initial
         self._drive: Drive = drive
         self._active_low = active_low
         self._device: OutputLine | None = None
@@ -257,7 +257,7 @@ class Output:
         if self._device is not None or self._closed:
             raise RuntimeError(f"{self.name} is {'closed; make a new one' if self._closed else 'open already'}")
         self._device = boards.current().open_output(
-            self.line, initial=self._initial, drive=self._drive, active_low=self._active_low, consumer=self.name
+            self.line, initial=self._level, drive=self._drive, active_low=self._active_low, consumer=self.name
         )
         _open_outputs.append(self)
         return self
@@ -279,11 +279,11 @@ class Output:
         """Drive the line to a logical level."""
         _check_level("a level", value)
         self._opened().set(value)
+        self._level = value
 
     def toggle(self) -> None:
-        """Drive the line to the other level."""
-        device = self._opened()
-        device.set(1 - device.get())
+        """Drive the line to the other level than it was last set to."""
+        self.set(0 if self._level else 1)
 
     @property
     def value(self) -> int:
