@@ -127,15 +127,14 @@ class EventLoop(Core, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the c
 
     def _discard(self, source: Pollable) -> None:
         """Let go of a source and close it if it can be; a failure to close is reported."""
-        if source in self._sources:
-            self.unregister(source)
         close = getattr(source, "close", None)
-        if close is None:
-            return
-        try:
-            close()
-        except Exception as error:
-            self.call_exception_handler({"message": f"closing {source!r} failed", "exception": error})
+        if close is not None:
+            try:
+                close()
+            except Exception as error:
+                self.call_exception_handler({"message": f"closing {source!r} failed", "exception": error})
+        if source in self._sources:  # a source of ours has unregistered itself
+            self.unregister(source)
 
     # Urgency.
 

@@ -324,7 +324,7 @@ def test_a_source_that_cannot_be_opened_leaves_nothing_registered():
     hwloop.run(main())
 
 
-def test_closing_after_the_loop_was_closed_is_harmless(run):
+def test_closing_after_the_loop_was_closed_is_harmless(run, caplog):
     kept = []
 
     async def main():
@@ -333,6 +333,7 @@ def test_closing_after_the_loop_was_closed_is_harmless(run):
     run(main())
     kept[0].close()
     assert kept[0].closed
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

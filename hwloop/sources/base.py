@@ -337,18 +337,23 @@ class Source(ABC, Generic[E]):
         if self._loop.is_closed():
             return
         unregister = getattr(self._loop, "unregister", None)
-        if unregister is not None:
-            unregister(self)
-        else:
+        if unregister is None:
             self._loop.remove_reader(self._fd)
+            return
+        try:
+            unregister(self)
+        except KeyError:
+            pass  # the loop is being closed and has let go of it already
 
     def _drop_device(self) -> None:
         if self._fd >= 0:
             try:
                 self._stop_reading()
-                self.disconnect()
             finally:
-                self._fd = -1
+                try:
+                    self.disconnect()
+                finally:
+                    self._fd = -1
 
     def _schedule_reopen(self, attempt: int) -> None:
         assert self._loop is not None
