@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from firmware_sim.lgpio_api import Lgpio
 from firmware_sim.pins import Chip
@@ -168,6 +171,45 @@ def test_two_equal_levels_mean_a_lost_edge(setup: Setup) -> None:
     levels = [0, 1, 0, 0, 1, 1]  # the first is known to be lost too: the line was low when it was claimed
     setup.inject(stream, b"".join(REPORT.pack(now_ns + 1, 0, 17, level, 0, 0) for level in levels))
     assert told(stream.read()) == [(0, 1), (1, 0), (0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+@contextlib.contextmanager
+def one_line_watched() -> Iterator[tuple[Setup, EdgeStream]]:
+    setup = Setup()
+    try:
+        yield setup, setup.watch(17)
+    finally:
+        setup.close()
+
+
+@given(st.lists(st.integers(1, 40), max_size=40))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_however_the_records_are_cut_the_edges_are_the_same(sizes: list[int]) -> None:
+    with one_line_watched() as (setup, stream):
+        now_ns = time.monotonic_ns()
+        data = b"".join(REPORT.pack(now_ns + place, 0, 17, 1 - place % 2, 0, 0) for place in range(40))
+        seen = []
+        for size in [*sizes, len(data)]:
+            piece, data = data[:size], data[size:]
+            if piece:
+                setup.inject(stream, piece)
+            seen += [(edge.value, edge.lost, edge.timestamp_ns - now_ns) for edge in stream.read()]
+        assert seen == [(1 - place % 2, 0, place) for place in range(40)]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_what_is_counted_as_lost_is_never_too_much_and_short_by_pairs_only(kept: list[bool]) -> None:
+    with one_line_watched() as (setup, stream):
+        now_ns = time.monotonic_ns()
+        reports = [REPORT.pack(now_ns + place, 0, 17, 1 - place % 2, 0, 0) for place in range(len(kept))]
+        last = max((place for place, keep in enumerate(kept) if keep), default=-1)
+        setup.inject(stream, b"".join(report for report, keep in zip(reports, kept, strict=True) if keep))
+        edges = stream.read()
+        unseen = last + 1 - len(edges) - sum(edge.lost for edge in edges)
+        assert len(edges) == sum(kept)
+        assert unseen >= 0
+        assert unseen % 2 == 0
 
 
 def test_under_one_kind_of_edge_equal_levels_mean_nothing(setup: Setup) -> None:
