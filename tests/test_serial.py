@@ -325,16 +325,18 @@ class TestFraming:
 
         run(main())
 
-    def test_a_framer_of_ones_own_may_wait_for_silence_while_the_port_is_paused(self, run: Run, port: Port) -> None:
+    @pytest.mark.parametrize("more", [b"", b"root"])
+    def test_a_framer_of_ones_own_may_wait_for_silence_while_the_port_is_paused(
+        self, run: Run, port: Port, more: bytes
+    ) -> None:
         async def main() -> None:
-            framing = Prompts()
-            async with serial.open(NAME, framing=framing, queue_size=1) as source:
+            async with serial.open(NAME, framing=Prompts(), queue_size=1) as source:
                 port.send(b"one\ntwo\nlogin: ")
                 await until(lambda: source.statistics().received == 2)
-                port.send(b"root")
+                port.send(more)
                 await asyncio.sleep(0.005)  # paused: nothing is read, and nothing ends
                 assert source.statistics().received == 2
-                assert [frame.data for frame in await take(source, 3)] == [b"one", b"two", b"login: root"]
+                assert [frame.data for frame in await take(source, 3)] == [b"one", b"two", b"login: " + more]
 
         run(main())
 

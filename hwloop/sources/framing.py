@@ -131,7 +131,7 @@ class Delimited(Framer):
             start = search = end + len(delimiter)
         del buffer[:start]
         excess = len(buffer) - (len(delimiter) - 1)
-        if excess > self._max_length or (self._overlong and excess > 0):
+        if excess > self._max_length:
             self._overlong += excess
             del buffer[:excess]
         return frames
