@@ -146,7 +146,8 @@ def open_board(name: str = "") -> Board:
             raise HardwareError(
                 "/dev/gpiochip*",
                 "no GPIO chip on this machine",
-                "on a desktop use the simulated board: HWLOOP_BOARD=sim, board='sim' or --board sim",
+                "on a desktop use the simulated board (HWLOOP_BOARD=sim, board='sim' or --board sim), or for its "
+                "serial ports and I2C buses alone the board linux",
             )
         name = "linux"
     board: Board

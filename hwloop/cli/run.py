@@ -1,0 +1,157 @@
+"""Run the main coroutine of a Python file on the loop.
+
+    hwloop run weather_station.py
+    hwloop run weather_station.py:main --board board.toml -- --verbose
+
+The file is loaded as `import` would load it: its module is named after the file, so what stands under
+`if __name__ == "__main__":` does not run. Then `main()`, or the coroutine function named after a colon, runs as
+`hwloop.run` would run it. In sys.argv the program finds its path and what follows `--`.
+
+SIGINT (Ctrl-C), SIGTERM and SIGHUP cancel it, and it can clean up; a second one forces the end. Outputs then go to
+their safe level. The exit status is that of `asyncio.run` in a script: 0, 1 for an exception, what sys.exit() says, or
+death by the signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Coroutine
+from types import ModuleType
+from typing import Any
+
+from hwloop.cli import Failure, UsageError, causes, process
+from hwloop.errors import HardwareError
+
+BOARD_HELP = "auto, linux, sim, or a board file (.toml) for the simulated one; default: HWLOOP_BOARD, or auto"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--debug] [-- ARGS ...]"
+    parser.add_argument(
+        "program", metavar="PROGRAM.py[:MAIN]", help="the file, and the coroutine function in it (main)"
+    )
+    parser.add_argument("--board", metavar="BOARD", help=BOARD_HELP)
+    parser.set_defaults(rest=[])
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    path, name = _split(arguments.program)
+    with process.hosted(chosen_board(arguments.board)) as host:
+        sys.argv = [path, *arguments.rest]
+        if not sys.flags.safe_path:
+            sys.path[0] = os.path.dirname(os.path.abspath(path))
+        try:
+            main = _find_main(load_program(path), name, path)
+            host.run(main, debug=arguments.debug)
+        except SystemExit as exit:
+            return _status(exit)
+        except (UsageError, Failure):
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            parts = causes(error)
+            if not all(isinstance(part, HardwareError) for part in parts):
+                _show(error, path)
+                return 1
+            for part in parts:
+                _note_where(part, path)
+            raise
+    return 0
+
+
+def chosen_board(option: str | None) -> str | None:
+    """The board for `process.hosted`. One that is named is opened at once, so that a mistake in it shows at once."""
+    named = os.environ.get("HWLOOP_BOARD")
+    return option or (named if named != "auto" else None) or None
+
+
+def load_program(path: str) -> ModuleType:
+    """The module that a Python file makes, in `sys.modules` under the file's name.
+
+    Its code is not cached: a service may not be allowed to write beside it. Raises `UsageError` for a file that can't
+    be read, `Failure` for one that is not Python, and what the program raises.
+    """
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: there is no such program; give the path of a Python file") from error
+    except OSError as error:
+        raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}; give the path of a Python file") from error
+    try:
+        code = compile(source, path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        shown = "".join(traceback.format_exception_only(error)).rstrip()
+        raise Failure(f"{path} is not a valid Python program:\n{shown}") from error
+    stem = os.path.splitext(os.path.basename(path))[0]
+    # A program called signal.py must not take the place of Python's own module.
+    module = ModuleType(stem if stem.isidentifier() and stem not in sys.modules else "__hwloop_program__")
+    module.__file__ = path
+    sys.modules[module.__name__] = module
+    exec(code, module.__dict__)
+    return module
+
+
+def _split(program: str) -> tuple[str, str]:
+    """PROGRAM.py:MAIN as the path and the name of the coroutine function."""
+    path, colon, name = program.rpartition(":")
+    if colon and name.isidentifier() and not os.path.exists(program):
+        return path, name
+    return program, "main"
+
+
+def _find_main(module: ModuleType, name: str, path: str) -> Callable[[], Coroutine[Any, Any, object]]:
+    main = getattr(module, name, None)
+    if not inspect.iscoroutinefunction(main):
+        if main is None:
+            problem = f"there is no {name!r} in it"
+        else:
+            problem = f"{name!r} in it is not async" + (f"; write 'async def {name}():'" if callable(main) else "")
+        runnable = [
+            each
+            for each, value in vars(module).items()
+            if inspect.iscoroutinefunction(value) and value.__module__ == module.__name__ and not _missing(value)
+        ]
+        others = f"what can be run is {', '.join(runnable)}: {path}:{runnable[0]}" if runnable else ""
+        hint = others or f"a program needs an 'async def {name}():'"
+        raise UsageError(f"{path}: {problem}; {hint}")
+    if missing := _missing(main):
+        raise UsageError(f"{path}: {name!r} needs arguments ({missing}), and is called with none; give them defaults")
+    return main
+
+
+def _missing(function: Callable[..., object]) -> str:
+    """The parameters that a call without arguments leaves without a value."""
+    return ", ".join(
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    )
+
+
+def _status(exit: SystemExit) -> int:
+    """What Python makes of the argument of sys.exit()."""
+    if exit.code is None or isinstance(exit.code, int):
+        return exit.code or 0
+    print(exit.code, file=sys.stderr)
+    return 1
+
+
+def _note_where(failure: BaseException, path: str) -> None:
+    """Add the place in the program where a failure came from."""
+    places = [frame for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == path]
+    if places:
+        failure.add_note(f"in {path}, line {places[-1].lineno}, in {places[-1].name}")
+
+
+def _show(error: BaseException, path: str) -> None:
+    """Print the traceback of the program's own exception, from where the program begins."""
+    start = error.__traceback__
+    while start is not None and start.tb_frame.f_code.co_filename != path:
+        start = start.tb_next
+    traceback.print_exception(error.with_traceback(start or error.__traceback__))
