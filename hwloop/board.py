@@ -146,8 +146,8 @@ def open_board(name: str = "") -> Board:
             raise HardwareError(
                 "/dev/gpiochip*",
                 "no GPIO chip on this machine",
-                "on a desktop use the simulated board (HWLOOP_BOARD=sim, board='sim' or --board sim), or for its "
-                "serial ports and I2C buses alone the board linux",
+                "on a desktop use the simulated board: HWLOOP_BOARD=sim, board='sim' or --board sim; "
+                "for this machine's serial ports and I2C buses alone, say linux in place of sim",
             )
         name = "linux"
     board: Board
