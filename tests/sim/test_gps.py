@@ -50,6 +50,7 @@ def test_the_walk_moves_as_fast_and_where_it_says() -> None:
         elif fields[0] == "$GPGGA":  # says the same as RMC
             assert fields[1] == fixes[-1][0]
             assert (degrees(fields[2], fields[3]), degrees(fields[4], fields[5])) == fixes[-1][1]
+    assert fixes[0][1] == pytest.approx((48.1173 + 30 / 111_195, 11.5167), abs=1e-6)
     for (_, here, speed, course), (_, there, _, _) in pairwise(fixes):
         north = (there[0] - here[0]) * 111_195
         east = (there[1] - here[1]) * 111_195 * math.cos(math.radians(here[0]))

@@ -47,6 +47,7 @@ def test_the_crc_is_that_of_the_specification() -> None:
         ("01 03 0002 0001", "01 03 02 0190"),
         ("01 06 0001 FFCE", "01 06 0001 FFCE"),
         ("01 10 0001 0002 04 0064 00C8", "01 10 0001 0002"),
+        ("01 06 0002 0190", "01 06 0002 0190"),
         ("01 05 0000 FF00", "01 85 01"),  # a function it does not have
         ("01 04 0002 0001", "01 84 02"),
         ("01 03 0002 0002", "01 83 02"),
@@ -139,6 +140,27 @@ class TestOnTheWire:
                 assert (slave.ignored, slave.answered) == (3, 1)
 
         run(main())
+
+    def test_a_request_in_pieces_is_one_request(self, run: Run, board: SimBoard) -> None:
+        async def main() -> None:
+            [slave] = board.devices
+            assert isinstance(slave, ModbusTemperature)
+            async with self.line() as line:
+                request = frame("01 04 0000 0001")
+                with board.timeline.lock:
+                    slave.receive(request[:3])
+                    slave.receive(request[3:])
+                assert (await anext(line)).data == frame("01 04 02 00D7")
+                assert (slave.answered, slave.ignored) == (1, 0)
+
+        run(main())
+
+    def test_endless_noise_is_not_kept(self, board: SimBoard) -> None:
+        [slave] = board.devices
+        assert isinstance(slave, ModbusTemperature)
+        with board.timeline.lock:
+            slave.receive(bytes(10_000))
+            assert len(slave._request) <= 257
 
     def test_two_requests_without_silence_between_them_are_one_bad_frame(self, run: Run, board: SimBoard) -> None:
         async def main() -> None:

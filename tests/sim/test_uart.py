@@ -207,6 +207,15 @@ def test_unplugged_it_has_no_path_and_what_the_device_says_is_lost(clock: Clock,
     assert caught.value.errno == errno.ENOENT
 
 
+def test_plugged_in_again_the_wire_is_free(clock: Clock, wire: Port) -> None:
+    wire.send(bytes(1000), 9600)
+    wire.unplug()
+    wire.replug()
+    wire.send(bytes(8), 9600)
+    clock.advance_to(8 * CHARACTER + 1)
+    assert (wire.bytes_out, wire.dropped) == (8, 1000)
+
+
 def test_plugged_in_again_it_works_under_its_new_path(port: Port) -> None:
     peer = Recorder()
     port.attach(peer)
