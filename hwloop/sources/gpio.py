@@ -156,9 +156,13 @@ class Watch(Source[Edge]):
             debounce=self._debounce,
             consumer=self.name,
         )
-        for waiter, value in self._level_waiters.items():
-            if not waiter.done() and self._stream.level(self.lines[0]) == value:
-                waiter.set_result(None)
+        try:
+            for waiter, value in self._level_waiters.items():
+                if not waiter.done() and self._stream.level(self.lines[0]) == value:
+                    waiter.set_result(None)
+        except BaseException:
+            self.disconnect()
+            raise
         self._await_quiet()
         return self._stream.fileno()
 
