@@ -17,7 +17,7 @@ import smbus2
 
 from firmware_sim import SimBoard, i2c_dev
 from firmware_sim.bus import Bus, RegisterDevice
-from hwloop import HardwareError, Priority, create_task
+from hwloop import HardwareError, Priority, create_task, new_event_loop
 from hwloop import board as boards
 from hwloop.sources import i2c
 from hwloop.sources.base import Backoff
@@ -659,6 +659,19 @@ def test_a_cancelled_block_still_closes_its_bus(run: Run, wire: Bus, chip: Chip)
             thread.join()
 
     run(main())
+
+
+def test_a_bus_left_open_is_closed_with_its_loop(chip: Chip, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> i2c.Bus:
+        bus = i2c.open(1).open()
+        await bus.device(ADDRESS).read_register(1)
+        return bus
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        bus = runner.run(main())
+    assert bus.closed
+    assert bus_threads() == []
+    assert caplog.records == []
 
 
 def test_nothing_is_kept_of_a_job_that_is_done(run: Run, board: SimBoard) -> None:

@@ -23,13 +23,14 @@ import operator
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple
 
 from hwloop.board import Edge, current
 from hwloop.errors import HardwareError
 from hwloop.scheduling import Priority
 from hwloop.sources.base import Backoff, Source, WhenFull
 from hwloop.sources.bus_thread import BusThread, Job
+from hwloop.sources.i2c_device import Device
 from hwloop.sources.poll import Poll, Reading
 from hwloop.stats import SourceStatistics
 
@@ -40,12 +41,8 @@ __all__ = ["Bus", "BusTimeoutError", "Device", "Poll", "Reading", "Transaction",
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-ByteOrder = Literal["little", "big"]
 
 FIRST_ADDRESS, LAST_ADDRESS = 0x03, 0x77
-_SMBUS_BLOCK = 32
-_MESSAGE_MAX = 8192
-_MESSAGES_MAX = 42
 
 
 class BusTimeoutError(HardwareError, TimeoutError):
@@ -125,7 +122,25 @@ class Bus(Source[Transaction]):
         Nothing else is on the bus meanwhile. `timeout` in seconds, counted from now (None: the bus's own; math.inf:
         none). What the function raises is raised here; the kernel's I2C errors become `HardwareError`.
         """
-        return await self._perform(getattr(function, "__qualname__", repr(function)), function, *args, timeout=timeout)
+        return await self.perform(getattr(function, "__qualname__", repr(function)), function, *args, timeout=timeout)
+
+    async def perform(
+        self, what: str, function: Callable[[SMBus, *Ts], T], *args: *Ts, timeout: float | None = None
+    ) -> T:
+        """`run()` with a name for the job, which stands for it in errors and in the log."""
+        timeout = self.timeout if timeout is None else _checked_timeout(timeout)
+        thread = self._usable()
+        assert self._loop is not None
+        future: asyncio.Future[T] = self._loop.create_future()
+        job = Job(what, function, args, future)
+        thread.submit(job)
+        timer = self._loop.call_later(timeout, self._expire, job, timeout) if timeout < math.inf else None
+        try:
+            return await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            thread.withdraw(job)
 
     def poll(
         self,
@@ -163,7 +178,7 @@ class Bus(Source[Transaction]):
         """The addresses that answer, found as i2cdetect does: asked in turn, each with the message that harms least."""
         found = []
         for address in range(0x08, LAST_ADDRESS + 1):
-            if await self._perform(f"address {address:#04x}", _probe, address):
+            if await self.perform(f"address {address:#04x}", _probe, address):
                 found.append(address)
         return found
 
@@ -227,24 +242,6 @@ class Bus(Source[Transaction]):
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(f"{self.name} was opened on another event loop")
         return self._thread
-
-    async def _perform(
-        self, what: str, function: Callable[[SMBus, *Ts], T], *args: *Ts, timeout: float | None = None
-    ) -> T:
-        """Have the thread do a job; `what` stands for it in errors and in the log."""
-        timeout = self.timeout if timeout is None else _checked_timeout(timeout)
-        thread = self._usable()
-        assert self._loop is not None
-        future: asyncio.Future[T] = self._loop.create_future()
-        job = Job(what, function, args, future)
-        thread.submit(job)
-        timer = self._loop.call_later(timeout, self._expire, job, timeout) if timeout < math.inf else None
-        try:
-            return await future
-        finally:
-            if timer is not None:
-                timer.cancel()
-            thread.withdraw(job)
 
     def _settle(self, job: Job) -> None:
         """Hand the answer to who waits for it."""
@@ -311,87 +308,6 @@ class Bus(Source[Transaction]):
         return explained
 
 
-class Device:
-    """One device on a bus; made by `Bus.device`. Every operation is one job on the bus's thread.
-
-    All raise `HardwareError` when the device does not answer, `BusTimeoutError` when there was no answer in time,
-    ValueError for a register, value or length that can't be.
-    """
-
-    def __init__(self, bus: Bus, address: int) -> None:
-        self.bus = bus
-        self.address = address
-
-    def __repr__(self) -> str:
-        return f"<I2C device {self.address:#04x} on {self.bus.name}>"
-
-    async def read_register(self, register: int) -> int:
-        """One byte from a register."""
-        _check_byte("a register", register)
-        return await self._perform(lambda smbus: smbus.read_byte_data(self.address, register))
-
-    async def write_register(self, register: int, value: int) -> None:
-        """One byte to a register."""
-        _check_byte("a register", register)
-        _check_byte("a register's value", value)
-        await self._perform(lambda smbus: smbus.write_byte_data(self.address, register, value))
-
-    async def read_block(self, register: int, length: int) -> bytes:
-        """`length` bytes (1 to 8192) from `register` on, in one transfer."""
-        _check_byte("a register", register)
-        _check_length(length)
-        if length > _SMBUS_BLOCK:
-            return (await self.transfer(bytes([register]), length))[0]
-        return bytes(
-            await self._perform(lambda smbus: smbus.read_i2c_block_data(self.address, register, length)),
-        )
-
-    async def write_block(self, register: int, data: bytes) -> None:
-        """Bytes to `register` and those after it, in one transfer."""
-        _check_byte("a register", register)
-        _check_length(len(data) + 1)
-        if len(data) > _SMBUS_BLOCK:
-            await self.transfer(bytes([register]) + data)
-        else:
-            await self._perform(lambda smbus: smbus.write_i2c_block_data(self.address, register, list(data)))
-
-    async def read_word(self, register: int, byteorder: ByteOrder = "little", *, signed: bool = False) -> int:
-        """Two bytes as a number. SMBus puts the low byte first; many sensors, the high one."""
-        return int.from_bytes(await self.read_block(register, 2), byteorder, signed=signed)
-
-    async def write_word(
-        self, register: int, value: int, byteorder: ByteOrder = "little", *, signed: bool = False
-    ) -> None:
-        """A number as two bytes. OverflowError if it does not fit."""
-        await self.write_block(register, value.to_bytes(2, byteorder, signed=signed))
-
-    async def write(self, data: bytes) -> None:
-        """Bytes as they are, without a register."""
-        await self.transfer(data)
-
-    async def read(self, count: int) -> bytes:
-        """`count` bytes (1 to 8192), without a register."""
-        return (await self.transfer(count))[0]
-
-    async def transfer(self, *messages: bytes | int) -> list[bytes]:
-        """Several messages as one transfer, a repeated start between them (I2C_RDWR; 42 messages at most).
-
-        Bytes are written; a number asks for so many bytes to be read. Returns what was read, one entry for each number.
-
-            high, = await chip.transfer(b"\x02", 1)
-
-        The adapter of the Pi 0 to 4 takes one read, and that only as the last message.
-        """
-        if not 0 < len(messages) <= _MESSAGES_MAX:
-            raise ValueError(f"a transfer has 1 to {_MESSAGES_MAX} messages, not {len(messages)}")
-        for message in messages:
-            _check_length(message if isinstance(message, int) else len(message))
-        return await self._perform(_combined, self.address, messages)
-
-    async def _perform(self, function: Callable[[SMBus, *Ts], T], *args: *Ts) -> T:
-        return await self.bus._perform(f"address {self.address:#04x}", function, *args)
-
-
 def open(
     bus: int,
     *,
@@ -430,28 +346,6 @@ def _checked_timeout(timeout: float) -> float:
     if not timeout > 0:
         raise ValueError(f"a timeout is a number of seconds, more than 0, not {timeout!r}")
     return timeout
-
-
-def _check_byte(what: str, value: int) -> None:
-    if not 0 <= operator.index(value) <= 0xFF:
-        raise ValueError(f"{what} is 0 to 255, not {value!r}")
-
-
-def _check_length(length: int) -> None:
-    if not 1 <= length <= _MESSAGE_MAX:
-        raise ValueError(f"a message has 1 to {_MESSAGE_MAX} bytes, not {length}")
-
-
-def _combined(smbus: SMBus, address: int, messages: tuple[bytes | int, ...]) -> list[bytes]:
-    """On the bus's thread."""
-    from smbus2 import i2c_msg
-
-    raw = [
-        i2c_msg.read(address, message) if isinstance(message, int) else i2c_msg.write(address, message)
-        for message in messages
-    ]
-    smbus.i2c_rdwr(*raw)
-    return [bytes(answer) for answer, message in zip(raw, messages, strict=True) if isinstance(message, int)]
 
 
 def _probe(smbus: SMBus, address: int) -> bool:
