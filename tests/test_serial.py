@@ -340,6 +340,37 @@ class TestFraming:
 
         run(main())
 
+    def test_a_faulty_framer_ends_the_source_and_leaves_the_port_free(self, run: Run, port: Port) -> None:
+        class Faulty(serial.Raw):
+            def __init__(self, fault: str) -> None:
+                super().__init__()
+                self.fault = fault
+
+            def fail(self, where: str) -> None:
+                if where == self.fault:
+                    raise ValueError("spoilt")
+
+            def set_character_time(self, seconds: float) -> None:
+                self.fail("open")
+
+            def feed(self, data: bytes, now_ns: int) -> list[Frame]:
+                self.fail("feed")
+                return super().feed(data, now_ns)
+
+            def reset(self) -> None:
+                self.fail("close")
+
+        async def main() -> None:
+            for fault in ("open", "feed", "close"):
+                with pytest.raises(ValueError, match="spoilt"):  # noqa: PT012
+                    async with serial.open(NAME, framing=Faulty(fault)) as source:
+                        if fault == "feed":
+                            port.send(b"x")
+                            await take(source, 1)
+                serial.open(NAME).open().close()  # not busy
+
+        run(main())
+
 
 class TestWriting:
     def test_what_is_written_arrives_in_order(self, run: Run, port: Port) -> None:

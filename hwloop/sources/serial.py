@@ -115,7 +115,7 @@ class SerialPort(Source[Frame]):
         self._unsent = 0
         self._writers: collections.deque[asyncio.Future[None]] = collections.deque()
         self._gap: asyncio.TimerHandle | None = None
-        self._lost_in_framing = 0
+        self._lost_in_framing = self.framing.lost
 
     # Writing.
 
@@ -178,7 +178,11 @@ class SerialPort(Source[Frame]):
         device = open_device(self.port, self._options, low_latency=self._low_latency)
         self._device = device
         self._output = Output(loop, device, self._wake_writers, self.fail)
-        self.framing.set_character_time(device.character_time)
+        try:
+            self.framing.set_character_time(device.character_time)
+        except BaseException:
+            self.disconnect()
+            raise
         return device.fileno()
 
     def receive(self) -> Iterable[Frame]:
@@ -199,13 +203,13 @@ class SerialPort(Source[Frame]):
         if self._gap is not None:
             self._gap.cancel()
             self._gap = None
-        self.framing.reset()
-        self._note_framing()
         self._unsent += output.close()
         try:
             self._unsent += device.close()
         finally:
             self._wake_writers()
+            self.framing.reset()
+            self._note_framing()
 
     def with_lost(self, event: Frame, lost: int) -> Frame:
         return event._replace(lost=event.lost + lost)
