@@ -279,8 +279,13 @@ class Core:
                 if debug:
                     self._run_handle(handle)
                 elif not handle._cancelled:
-                    try:  # `_run_handle`, in line
-                        handle._context.run(handle._callback, *handle._args)
+                    try:  # `_run_handle`, in line; unpacking few arguments or none costs more than the call
+                        if not (args := handle._args):
+                            handle._context.run(handle._callback)
+                        elif len(args) == 1:
+                            handle._context.run(handle._callback, args[0])
+                        else:
+                            handle._context.run(handle._callback, *args)
                     except (SystemExit, KeyboardInterrupt):
                         raise
                     except BaseException as error:
@@ -293,7 +298,7 @@ class Core:
                         batch = len(ready)
                 if time >= until:  # 2.
                     break
-            handle = None  # or it would live on, with all it refers to, through the next wait
+            handle = args = None  # or they would live on, with all they refer to, through the next wait
             if self._stopping:
                 self._finish_batch(batch)
                 return
