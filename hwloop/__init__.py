@@ -15,12 +15,15 @@ from hwloop.scheduling import Priority, create_task, scheduled
 from hwloop.timers import Tick, every
 
 if TYPE_CHECKING:
+    from hwloop.limits import RateLimiter, ThrottleStatistics, throttle
     from hwloop.sources import gpio, i2c, serial
 
 __all__ = [
     "EventLoop",
     "HardwareError",
     "Priority",
+    "RateLimiter",
+    "ThrottleStatistics",
     "Tick",
     "create_task",
     "every",
@@ -30,14 +33,17 @@ __all__ = [
     "run",
     "scheduled",
     "serial",
+    "throttle",
 ]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """What is loaded when first asked for: the sources, and the policy, which new Pythons no longer have."""
+    """What is loaded when first asked for: sources, limits, and the policy, which new Pythons no longer have."""
     if name in ("gpio", "i2c", "serial"):
         return importlib.import_module(f"hwloop.sources.{name}")
+    if name in ("RateLimiter", "ThrottleStatistics", "throttle"):
+        return getattr(importlib.import_module("hwloop.limits"), name)
     if name == "EventLoopPolicy":
         return _loop.EventLoopPolicy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

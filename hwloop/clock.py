@@ -3,13 +3,19 @@
 epoll counts its timeout in milliseconds, and the kernel adds its timer slack (50 µs) to any wait of an ordinary
 thread. A timerfd has neither: it is armed with an absolute time of CLOCK_MONOTONIC, the clock of `loop.time()` and of
 the kernel's edge timestamps, and becomes readable in the same epoll set as the hardware (timerfd_create(2)).
+
+A simulated board and the threads that serve a bus ask a `Clock` what time it is and sleep by it. This one is real;
+`hwloop.virtual` has one that jumps.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import ctypes
@@ -17,6 +23,76 @@ if TYPE_CHECKING:
 monotonic = time.monotonic
 """Seconds, CLOCK_MONOTONIC: the loop's time."""
 
+
+def to_ns(time: float) -> int:
+    """Seconds in nanoseconds."""
+    return round(time * 1e9)
+
+
+def from_ns(time_ns: int) -> float:
+    """Nanoseconds in seconds: a time that `to_ns` does not put before `time_ns`.
+
+    A float of seconds holds single nanoseconds for the first hundred days only. Later, a timer set for the nearest
+    float might find that its time has not come yet, and on a clock that stands still wait for ever.
+    """
+    time = time_ns / 1e9
+    return time if to_ns(time) >= time_ns else math.nextafter(time, math.inf)
+
+
+class Agenda(Protocol):
+    """Things with a time that a clock may drive: a simulated board's timeline."""
+
+    def next_ns(self) -> int | None:
+        """When the next thing happens: nanoseconds of the clock; None if nothing is due ever."""
+
+    def run_due(self) -> None:
+        """Do all that is due by now, in order."""
+
+    def run_readable(self) -> bool:
+        """Take what a program has written to simulated devices; whether there was anything."""
+
+
+class Clock:
+    """CLOCK_MONOTONIC and real threads. A board has one, and its parts and threads use no other time."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds."""
+        return time.monotonic_ns()
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread."""
+        time.sleep(seconds)
+
+    def condition(self) -> threading.Condition:
+        """A condition to wait on, by this clock where `wait` has a timeout."""
+        return threading.Condition(threading.Lock())
+
+    def start(self, main: Callable[[], object], name: str) -> threading.Thread:
+        """Start a daemon thread."""
+        thread = threading.Thread(target=main, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def join(self, thread: threading.Thread) -> None:
+        """Wait for a thread that is about to end."""
+        thread.join()
+
+    def attach(self, agenda: Agenda) -> bool:
+        """Whether this clock drives the agenda from now on. A real one leaves that to a thread of the agenda's own."""
+        return False
+
+    def detach(self, agenda: Agenda) -> None:
+        """Drive it no more. Harmless if it is not driven."""
+
+    def claim(self, fd: int) -> None:
+        """Only what this clock drives makes `fd`, or another descriptor of the same FIFO or terminal, readable."""
+
+    def disclaim(self, fd: int) -> None:
+        """Take that back, before `fd` is closed. Harmless if it was not claimed."""
+
+
+REAL = Clock()
+"""The clock of real boards, and of a simulated one unless told otherwise."""
 
 _os: Any = os  # os.timerfd_* came with Python 3.13; before that, the C library is called
 

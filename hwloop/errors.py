@@ -1,4 +1,4 @@
-"""What hardware says when it fails: one exception type that names what was tried, what is wrong and what to do."""
+"""What is said when something fails: what was tried, what is wrong and what to do; and what a number may be."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ class HardwareError(OSError):
         self.reason = reason
         self.hint = hint
         self.errno = errno
+
+
+def check_range(what: str, value: float, least: float, most: float) -> float:
+    """`value`, if it is a number from `least` to `most`. Else ValueError (NaN too) or TypeError, with `what` in it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} must be a number, not {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{what} must be from {least:g} to {most:g}, not {value!r}")
+    return value

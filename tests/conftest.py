@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import selectors
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -28,6 +29,50 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], 
             return runner.run(main)
 
     return run
+
+
+class LeapingClock(selectors.SelectSelector):
+    """A clock that stands still while anything runs, and leaps to the next timer when nothing does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        found = super().select(0)
+        if not found:
+            assert timeout is not None, "nothing will ever wake this loop"
+            self.time += timeout
+        return found
+
+
+class LeapingAsyncio(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self.clock = LeapingClock()
+        super().__init__(self.clock)
+
+    def time(self) -> float:
+        return self.clock.time
+
+
+class LeapingHwloop(hwloop.EventLoop):
+    def __init__(self) -> None:
+        self.clock = LeapingClock()
+        super().__init__(self.clock)
+
+    def time(self) -> float:
+        return self.clock.time
+
+
+@pytest.fixture(params=[LeapingAsyncio, LeapingHwloop], ids=["asyncio", "hwloop"])
+def leap(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """As `run`, on a `LeapingClock` that begins at 1000 s: what takes an hour takes no time, and the same each time."""
+
+    def leap(main: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            return runner.run(main)
+
+    return leap
 
 
 @pytest.fixture(autouse=True)
