@@ -174,6 +174,8 @@ class _Parser(argparse.ArgumentParser):
     """argparse, but errors are raised."""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized") and self.get_default("rest") is not None:
+            message += "; what is for the program follows '--'"
         raise UsageError(message)
 
 

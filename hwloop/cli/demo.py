@@ -46,6 +46,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 CALLBACKS, EACH = 200, 50e-6
 """The load: so many callbacks, busy for so many seconds each."""
+TURN = 50e-6
+"""Seconds after which a thread of the simulated board gets its turn."""
 PERIOD = 0.001
 """Seconds between the control loop's ticks."""
 SHOWN = 3
@@ -59,8 +61,8 @@ BURST = 0.02
 COLOURS: dict[str, Colour] = {
     "door": "yellow", "climate": "green", "position": "blue", "control": "cyan", "load": "magenta",
 }  # fmt: skip
-# What one step of the converter is, with one sample of each (datasheet 3.4): °C, %RH, hPa; and half as much to round.
-RESOLUTION = (0.0075, 0.012, 0.04)
+RESOLUTION = (0.005, 0.008, 0.027)
+"""One step of the sensor's converter at one sample each (datasheet 1.2 to 1.4 and 3.4): °C, %RH, hPa."""
 PHASES = ("before", "under load")
 
 
@@ -104,10 +106,11 @@ def _quick_turns() -> Iterator[None]:
     """Give the simulated board its turns.
 
     Its threads stand for hardware, which does not wait for our interpreter. But a thread that wants the interpreter
-    from one that computes without a pause waits for the switch interval, by default 5 ms: a tenth of that will do.
+    from one that computes without a pause waits for the switch interval, by default 5 ms. Make it shorter than the
+    slice between two of the loop's looks, each of which lets go of the interpreter for a moment too short to be of use.
     """
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(interval / 10)
+    sys.setswitchinterval(TURN)
     try:
         yield
     finally:
@@ -131,14 +134,16 @@ class Account(NamedTuple):
     part: str
     unit: str
     came_in: int
-    """What the board sent, by its own count; of readings and ticks, what was due."""
+    """What the board sent, by its own count; of readings and ticks, all that were due."""
     delivered: int
     lost: int
-    """What is known to be lost; of readings and ticks, those for which there was no time."""
+    """What the program knows to be lost."""
+    skipped: int
+    """Readings and ticks that were due and not begun, for want of time."""
 
     @property
     def balanced(self) -> bool:
-        return self.came_in == self.delivered + self.lost
+        return self.came_in == self.delivered + self.lost + self.skipped
 
 
 class Demo:
@@ -212,7 +217,9 @@ class Demo:
         give_up = time.monotonic() + PATIENCE
         while True:
             self._accounts = self._take_accounts()
-            if all(account.balanced for account in self._accounts) or time.monotonic() >= give_up:
+            # A reading that is under way must not pass for one that was lost.
+            under_way = self._sensor.measurements > self._counts["climate"][0]
+            if (all(account.balanced for account in self._accounts) and not under_way) or time.monotonic() >= give_up:
                 return
             await asyncio.sleep(0.005)
 
@@ -264,14 +271,22 @@ class Demo:
             histograms[when_ns >= self._load_began_ns].record(value_ns)
 
     def _take_accounts(self) -> list[Account]:
-        ticks_due = 0 if self._first_due is None else round((self._last_due - self._first_due) / PERIOD) + 1
-        came_in = {
-            "door": ("edges", self._line.reports + self._line.reports_lost),
-            "climate": ("readings", self._sensor.measurements + self._counts["climate"][1]),
-            "position": ("sentences", self._gps.sentences_sent),
-            "control": ("ticks", ticks_due),
-        }
-        return [Account(part, *came_in[part], *counts) for part, counts in self._counts.items()]
+        edges, edges_lost = self._counts["door"]
+        edges_in = self._line.reports + self._line.reports_lost
+        readings, readings_lost = self._counts["climate"]
+        measured = self._sensor.measurements
+        # A poll counts as lost what it did not begin, too; of those the sensor knows nothing.
+        discarded = min(max(measured - readings, 0), readings_lost)
+        unasked = readings_lost - discarded
+        sentences, sentences_lost = self._counts["position"]
+        ticks, ticks_missed = self._counts["control"]
+        due = 0 if self._first_due is None else round((self._last_due - self._first_due) / PERIOD) + 1
+        return [
+            Account("door", "edges", edges_in, edges, edges_lost, 0),
+            Account("climate", "readings", measured + unasked, readings, discarded, unasked),
+            Account("position", "sentences", self._gps.sentences_sent, sentences, sentences_lost, 0),
+            Account("control", "ticks", due, ticks, 0, ticks_missed),
+        ]
 
     # What is told of it.
 
@@ -303,8 +318,8 @@ class Demo:
     def print_result(self, terminal: Terminal) -> None:
         """The tables, and whether all is well."""
         terminal.line()
-        rows = [(each.part, each.unit, *map(str, (each.came_in, each.delivered, each.lost))) for each in self._accounts]
-        terminal.table([("part", "events", "in", "delivered", "lost"), *rows], left=2)
+        rows = [(part, unit, *map(str, numbers)) for part, unit, *numbers in self._accounts]
+        terminal.table([("part", "events", "in", "delivered", "lost", "skipped"), *rows], left=2)
         terminal.line()
         figures = [
             (
@@ -339,9 +354,10 @@ class Demo:
     def differences(self) -> list[str]:
         """What went in and did not come out, or not as it was."""
         found = [
-            f"{part}: {came_in} {unit} went in, {delivered} came out and {lost} are counted as lost"
-            for part, unit, came_in, delivered, lost in self._accounts
-            if came_in != delivered + lost
+            f"{each.part}: {each.came_in} {each.unit} went in, {each.delivered} came out, "
+            f"{each.lost} are counted as lost and {each.skipped} as skipped"
+            for each in self._accounts
+            if not each.balanced
         ]
         if self._complete:
             found += [f"{each.part}: no {each.unit} at all" for each in self._accounts if not each.delivered]

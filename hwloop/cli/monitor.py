@@ -141,7 +141,7 @@ class Port(Spec):
         super().__init__(name)
         port, _, baudrate = rest.partition(",")
         if not port:
-            raise ValueError("which port?")
+            raise ValueError("a port has a name")
         if baudrate and not (baudrate.isdecimal() and int(baudrate)):
             raise ValueError(f"a baud rate is a whole number, not {baudrate!r}")
         self.port = serial.open(port, int(baudrate or 9600), framing=LinesAndRests(), name=name, reopen=Backoff())

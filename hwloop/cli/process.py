@@ -35,6 +35,7 @@ class Process:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._received = 0
         self._forced = False
+        self._closing = False
 
     def run(
         self,
@@ -58,6 +59,16 @@ class Process:
             if not self._forced:  # else closing would wait for the very tasks that don't end
                 runner.close()
 
+    def close(self) -> None:
+        """Close the outputs that the program left open, which sets them to their safe level."""
+        self._closing = True
+        gpio = sys.modules.get("hwloop.sources.gpio")
+        for output in gpio.outputs() if gpio is not None else ():
+            try:
+                output.close()
+            except Exception as error:
+                print(f"hwloop: {output.name} could not be left at its safe level: {error}", file=sys.stderr)
+
     async def _supervise(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         watchdog = service.Watchdog()
@@ -76,7 +87,9 @@ class Process:
         self._task.cancel()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """The first signal cancels the task that runs; any other breaks off whatever is under way."""
+        """The first signal cancels the task that runs; any other breaks off what is under way, but for the clean-up."""
+        if self._closing:
+            return
         if self._task is not None and not self._received and not self._task.done():
             assert self._loop is not None
             self._received = number
@@ -106,7 +119,7 @@ def hosted(board: Board | str | None) -> Iterator[Process]:
             stack.enter_context(boards.using(board))
         except ValueError as error:
             raise UsageError(str(error)) from error
-        stack.callback(_end_outputs)
+        stack.callback(process.close)
         yield process
 
 
@@ -127,15 +140,3 @@ def _handling_signals(process: Process) -> Iterator[None]:
 def _say_ready(watchdog: service.Watchdog) -> None:
     service.notify("READY=1")
     watchdog.start()
-
-
-def _end_outputs() -> None:
-    """Close the outputs that the program left open, which sets them to their safe level."""
-    gpio = sys.modules.get("hwloop.sources.gpio")
-    if gpio is None:
-        return
-    for output in gpio.outputs():
-        try:
-            output.close()
-        except Exception as error:
-            print(f"hwloop: {output.name} could not be left at its safe level: {error}", file=sys.stderr)

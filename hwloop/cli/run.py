@@ -44,7 +44,7 @@ def execute(arguments: argparse.Namespace) -> int:
     with process.hosted(chosen_board(arguments.board)) as host:
         sys.argv = [path, *arguments.rest]
         if not sys.flags.safe_path:
-            sys.path[0] = os.path.dirname(os.path.abspath(path))
+            sys.path[0] = os.path.dirname(os.path.realpath(path))
         try:
             main = _find_main(load_program(path), name, path)
             host.run(main, debug=arguments.debug)

@@ -1,0 +1,219 @@
+"""`hwloop demo`: what went in comes out, and where it does not, the demo says so. And the terminal it writes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hwloop.cli import demo, main
+from hwloop.cli.run import load_program
+from hwloop.cli.term import Terminal
+
+ROOT = Path(__file__).parents[1]
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def the_example_is_loaded_anew() -> Iterator[None]:
+    yield
+    sys.modules.pop("weather_station", None)
+
+
+def test_what_goes_in_comes_out(capsys: Captured) -> None:
+    interval = sys.getswitchinterval()
+    assert main(["demo", "--seconds", "2"]) == 0
+    assert sys.getswitchinterval() == interval
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.endswith("\nWhat went in came out.\n")
+    assert "\033" not in said.out
+    events, accounts, figures, _ = said.out.split("\n\n")
+    assert {line.split()[1] for line in events.splitlines()} == {
+        "board", "door", "climate", "position", "control", "load",
+    }  # fmt: skip
+    assert all(re.match(r" {2}\d\.\d{3}  [a-z]+ +\S", line) for line in events.splitlines())
+    rows = [line.split() for line in accounts.splitlines()]
+    assert rows[0] == ["part", "events", "in", "delivered", "lost", "skipped"]
+    assert [row[:2] for row in rows[1:]] == [
+        ["door", "edges"], ["climate", "readings"], ["position", "sentences"], ["control", "ticks"],
+    ]  # fmt: skip
+    for _, _, came_in, delivered, lost, skipped in rows[1:]:
+        assert int(came_in) == int(delivered) + int(lost) + int(skipped) > 0
+    assert figures.splitlines()[0].split() == ["p50", "p99", "max"]
+    assert len(re.findall(r"\d ms\b", figures)) == 12
+
+
+def test_the_stock_loop_plays_it_too(capsys: Captured) -> None:
+    assert main(["demo", "--seconds", "2", "--loop", "asyncio", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["loop"] == "asyncio"
+    assert result["differences"] == []
+    assert [account["part"] for account in result["accounts"]] == ["door", "climate", "position", "control"]
+    assert result["latency"].keys() == {"edge to handler", "tick lateness"}
+    for phases in result["latency"].values():
+        assert phases.keys() == {"before", "under load"}
+        assert all(0 < phase["p50"] <= phase["p99"] <= phase["max"] for phase in phases.values())
+
+
+def test_what_does_not_come_out_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """A station that swallows an edge and a sentence, and whose thermometer is wrong."""
+
+    def load_faulty(path: str) -> Any:
+        station: Any = load_program(path)
+
+        async def faulty(report: Any) -> None:
+            swallowed = set()
+
+            def bend(part: str, event: Any) -> None:
+                if part in ("door", "position") and part not in swallowed:
+                    swallowed.add(part)
+                    return
+                if part == "climate":
+                    event = event._replace(value=event.value._replace(temperature=event.value.temperature + 0.1))
+                report(part, event)
+
+            await station.main(bend)
+
+        return SimpleNamespace(main=faulty, load=station.load)
+
+    monkeypatch.setattr(demo, "load_program", load_faulty)
+    monkeypatch.setattr(demo, "PATIENCE", 0.1)
+    assert main(["demo", "--seconds", "2"]) == 1
+    told = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    door = re.fullmatch(r"door: (\d+) edges went in, (\d+) came out, 0 are counted as lost and 0 as skipped", told[0])
+    assert door
+    assert int(door[1]) == int(door[2]) + 1
+    assert re.fullmatch(r"position: (\d+) sentences went in, \d+ came out, 0 are counted .*", told[1])
+    assert re.fullmatch(r"climate: 2[\d.]+ was read where the air had 2[\d.]+", told[2])
+    assert re.fullmatch(r"... and \d+ more of the kind", told[5])
+    assert len(told) == 6
+
+
+def test_a_station_that_is_silent_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def load_silent(path: str) -> Any:
+        station: Any = load_program(path)
+        return SimpleNamespace(main=lambda report: station.main(lambda part, event: None), load=station.load)
+
+    monkeypatch.setattr(demo, "load_program", load_silent)
+    monkeypatch.setattr(demo, "PATIENCE", 0.1)
+    monkeypatch.setattr(demo, "SHORTEST", 0.1)
+    assert main(["demo", "--seconds", "0.1", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)["differences"]
+    assert [f"{part}: no {what} at all" in told for part, what in (("door", "edges"), ("control", "ticks"))] == [
+        True
+    ] * 2
+
+
+def test_a_station_that_fails_ends_it_at_once(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def load_failing(path: str) -> Any:
+        station: Any = load_program(path)
+
+        async def failing(report: Any) -> None:
+            raise demo.hwloop.HardwareError("/dev/i2c-1", "on fire")
+
+        return SimpleNamespace(main=failing, load=station.load)
+
+    monkeypatch.setattr(demo, "load_program", load_failing)
+    assert main(["demo", "--seconds", "60"]) == 1
+    assert capsys.readouterr().err == "hwloop demo: /dev/i2c-1: on fire\n"
+
+
+def test_interrupted_it_ends_with_the_table_so_far(capsys: Captured) -> None:
+    threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
+    assert main(["demo", "--seconds", "60"]) == 130
+    said = capsys.readouterr()
+    _, accounts, figures, verdict = said.out.split("\n\n")
+    assert re.search(r"^door +edges +[1-9]", accounts, re.MULTILINE)
+    assert re.search(r"under load +- +- +-$", figures, re.MULTILINE)
+    assert verdict == "What went in came out.\n"
+    assert said.err == ""
+
+
+def test_nobody_reading_any_more_ends_it_quietly() -> None:
+    command = [sys.executable, "-m", "hwloop", "demo"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline()
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(20) == 128 + signal.SIGPIPE
+
+
+def test_the_examples_are_found_where_they_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert demo.examples_directory() == ROOT / "examples"
+    installed = tmp_path / "site-packages" / "hwloop" / "examples"
+    monkeypatch.setattr(demo, "__file__", str(installed.parent / "cli" / "demo.py"))
+    with pytest.raises(demo.Failure, match="the examples are not installed"):
+        demo.examples_directory()
+    installed.mkdir(parents=True)
+    (installed / "weather_station.py").touch()
+    assert demo.examples_directory() == installed
+
+
+def test_every_package_is_named_for_the_wheel() -> None:
+    named = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"])
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in ("hwloop", "firmware_sim")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert named == there | {"hwloop.examples"}
+
+
+# The terminal.
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "environment", "coloured"),
+    [
+        (Screen(), {"TERM": "xterm"}, True),
+        (Screen(), {"TERM": "xterm", "NO_COLOR": ""}, True),
+        (Screen(), {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        (Screen(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {"TERM": "xterm"}, False),
+    ],
+)
+def test_colour_is_for_terminals_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, environment: dict[str, str], coloured: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Terminal(stream).paint("red", "red") == ("\033[31mred\033[0m" if coloured else "red")
+
+
+def test_lines_are_cut_to_the_terminal_and_left_whole_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "24")
+    screen, file = Screen(), io.StringIO()
+    for stream in (screen, file):
+        Terminal(stream).line(("0123456789", "green"), "0123456789", ("0123456789", "blue"))
+    assert screen.getvalue() == "\033[32m0123456789\033[0m0123456789\033[34m0123\033[0m\n"
+    assert file.getvalue() == "0123456789" * 3 + "\n"
+
+
+def test_a_table_has_its_columns_under_their_heads() -> None:
+    file = io.StringIO()
+    Terminal(file).table([("what", "in", "out"), ("a", "1", "1"), ("bb", "1000", "7")], left=1)
+    assert file.getvalue().splitlines() == ["what    in  out", "a        1    1", "bb    1000    7"]

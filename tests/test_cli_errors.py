@@ -1,0 +1,329 @@
+"""What bad input gets: a message that helps, the right status, no traceback, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hwloop.cli import COMMANDS, main
+from hwloop.sources import gpio
+
+ROOT = Path(__file__).parents[1]
+Call = Callable[..., tuple[int, str]]
+
+GOOD = "async def main(): pass\n"
+
+
+@pytest.fixture
+def hwloop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """`hwloop("run", path)` gives the status and what was printed to stderr. FIFOs and claims must be gone after it."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(sys, "argv", sys.argv[:])
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr("hwloop.board.has_gpiochip", lambda: False)
+    monkeypatch.delenv("HWLOOP_BOARD", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str]:
+        status = main(arguments)
+        assert list(temporary.iterdir()) == []
+        assert gpio.outputs() == []
+        return status, capsys.readouterr().err
+
+    yield call
+    sys.modules.pop("program", None)
+
+
+def write(name: str, text: str) -> str:
+    Path(name).write_text(textwrap.dedent(text), encoding="utf-8")
+    return name
+
+
+# The command.
+
+
+def test_without_a_command_the_help_is_shown(hwloop: Call) -> None:
+    status, said = hwloop()
+    assert status == 2
+    assert all(f"  {command} " in said for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fly"], "hwloop: there is no command 'fly'; there are run, demo, monitor"),
+        (["--fly"], "hwloop: unrecognized arguments: --fly"),
+        (["run"], "hwloop run: the following arguments are required: PROGRAM.py[:MAIN]"),
+        (["run", "x.py", "--fly"], "hwloop run: unrecognized arguments: --fly; what is for the program follows '--'"),
+        (["demo", "--", "x"], "hwloop demo: nothing is expected after '--', but there is 'x'"),
+        (["demo", "--loop", "fast"], "hwloop demo: argument --loop: invalid choice: 'fast'"),
+        (["demo", "--seconds", "1"], "hwloop demo: --seconds must be 2 or more, not 1"),
+        (["demo", "--seconds", "nan"], "hwloop demo: --seconds must be 2 or more, not nan"),
+    ],
+)
+def test_a_wrong_call_says_what_would_be_right(hwloop: Call, arguments: list[str], message: str) -> None:
+    status, said = hwloop(*arguments)
+    assert status == 2
+    assert said.startswith(message)
+    name = message.partition(":")[0]
+    assert said.endswith(f"\nsee '{name} --help'\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main([command, "--help"])
+    assert exit.value.code == 0
+    assert f"usage: hwloop {command} " in capsys.readouterr().out
+
+
+def test_a_fault_of_our_own_is_told_without_a_traceback_but_for_debug(
+    hwloop: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: str) -> None:
+        raise AttributeError("no such thing")
+
+    monkeypatch.setattr("hwloop.cli.demo.load_program", broken)
+    status, said = hwloop("demo")
+    assert status == 1
+    assert said == (
+        "hwloop demo: unexpected AttributeError: no such thing; please report it, with what --debug shows\n"
+    )
+    for arguments in (["--debug", "demo"], ["demo", "--debug"]):
+        status, said = hwloop(*arguments)
+        assert status == 1
+        assert said.startswith("Traceback")
+
+
+def test_a_fault_among_failures_of_hardware_is_told_apart(hwloop: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwloop import HardwareError
+
+    def broken(path: str) -> None:
+        raise ExceptionGroup("both", [HardwareError("pump", "dry"), ExceptionGroup("", [KeyError("valve")])])
+
+    monkeypatch.setattr("hwloop.cli.demo.load_program", broken)
+    _, said = hwloop("demo")
+    assert said.startswith("hwloop demo: pump: dry\nhwloop demo: unexpected KeyError: 'valve';")
+
+
+def test_it_is_a_command_and_a_module() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "hwloop", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert shown.stdout.startswith("hwloop ")
+
+
+# Programs.
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.py", "missing.py: there is no such program; give the path of a Python file"),
+        (".", ".: is a directory; give the path of a Python file"),
+    ],
+)
+def test_a_program_that_is_not_there(hwloop: Call, name: str, message: str) -> None:
+    assert hwloop("run", name) == (2, f"hwloop run: {message}\nsee 'hwloop run --help'\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"import asyncio\nasync def main(:\n", "line 2"),
+        (b"# hwloop\nAn event loop for hardware\n", "SyntaxError: invalid syntax"),
+        (b"\x7fELF\x02\x01\x01\0\0\0\xff", "Error: "),
+        (b"name = '\xe9'\n", "SyntaxError: (unicode error)"),
+    ],
+)
+def test_a_program_that_is_not_python(hwloop: Call, source: bytes, message: str) -> None:
+    Path("program.py").write_bytes(source)
+    status, said = hwloop("run", "program.py")
+    assert status == 1
+    assert said.startswith("hwloop run: program.py is not a valid Python program:\n")
+    assert message in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "message"),
+    [
+        ("x = 1", "", "there is no 'main' in it; a program needs an 'async def main():'"),
+        ("async def go(): pass", "", "there is no 'main' in it; what can be run is go: program.py:go"),
+        ("async def go(): pass\nasync def stop(x): pass", ":run", "there is no 'run' in it; what can be run is go: "),
+        ("from asyncio import sleep", "", "there is no 'main' in it; a program needs an 'async def main():'"),
+        ("def main(): pass", "", "'main' in it is not async; write 'async def main():'; a program needs "),
+        ("main = 7", "", "'main' in it is not async; a program needs an 'async def main():'"),
+        ("async def main(a, b=1, *, c): pass", "", "'main' needs arguments (a, c), and is called with none; give them"),
+    ],
+)
+def test_a_program_without_a_main_to_run(hwloop: Call, source: str, name: str, message: str) -> None:
+    write("program.py", source)
+    status, said = hwloop("run", f"program.py{name}")
+    assert status == 2
+    assert said.startswith(f"hwloop run: program.py: {message}")
+
+
+def test_a_second_run_inside_a_running_loop(hwloop: Call) -> None:
+    write("program.py", GOOD)
+
+    async def within() -> tuple[int, str]:
+        return hwloop("run", "program.py")
+
+    status, said = asyncio.run(within())
+    assert status == 1
+    assert said.startswith("hwloop run: an event loop runs in this thread already")
+
+
+def test_a_program_that_starts_a_loop_inside_the_loop(hwloop: Call) -> None:
+    write("program.py", "import hwloop\nasync def main(): hwloop.run(main())")
+    status, said = hwloop("run", "program.py")
+    assert status == 1
+    assert said.endswith("RuntimeError: hwloop.run() cannot be called from a running event loop; use 'await' there\n")
+
+
+# Boards.
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "board file board.toml: No such file or directory"),
+        ('label = "a', "board file board.toml: not valid TOML: "),
+        ('colour = "red"', "board.toml: unknown key colour; known are device, label"),
+        ('[[device]]\ntype = "laser"', "board.toml: device 1: unknown type 'laser'; known are bme280, button, "),
+        ('[[device]]\ntype = "led"\nline = 4\nshade = 1', "board.toml: device 1 (led): unknown key shade; known are "),
+        ('[[device]]\ntype = "led"\nline = "4"', "board.toml: device 1 (led): line must be a whole number, not '4'"),
+        (
+            '[[device]]\ntype = "led"\nline = 4\n[[device]]\ntype = "button"\nline = 4',
+            "the button on line 4: line 4 is used already, by the LED on line 4",
+        ),
+        ('[[device]]\ntype = "gps"\nport = "gps"\nlog = "missing.nmea"', "gps log missing.nmea: No such file"),
+    ],
+)
+def test_a_board_that_can_not_be_built(hwloop: Call, text: str | None, message: str) -> None:
+    write("program.py", GOOD)
+    if text is not None:
+        write("board.toml", text)
+    for command in (["run", "program.py"], ["monitor", "gpio:17"]):
+        status, said = hwloop(*command, "--board", "board.toml")
+        assert status == 2
+        assert said.startswith(f"hwloop {command[0]}: {message}")
+
+
+def test_a_board_that_nobody_knows(hwloop: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("program.py", GOOD)
+    message = "hwloop run: unknown board 'bench': use auto, linux, sim, or the path of a board file ending in .toml\n"
+    status, said = hwloop("run", "program.py", "--board", "bench")
+    assert (status, said.startswith(message)) == (2, True)
+    monkeypatch.setenv("HWLOOP_BOARD", "bench")
+    status, said = hwloop("run", "program.py")
+    assert (status, said.startswith(message)) == (2, True)
+
+
+# Hardware: the failure is the program's, its reason is not.
+
+
+@pytest.mark.parametrize(
+    ("body", "board", "message"),
+    [
+        ("async with gpio.watch(17): pass", "", "/dev/gpiochip*: no GPIO chip on this machine; on a desktop use "),
+        ("async with gpio.watch(99): pass", "sim", "line 99: no such line on /dev/gpiochip0; its lines are 0 to 53"),
+        ("async with gpio.output('LAMP'): pass", "sim", "line 'LAMP': no line of that name on /dev/gpiochip0; see "),
+        ("async with gpio.watch(4), gpio.output(4): pass", "sim", "line 4: in use by this program already, as gpio:4"),
+        ("async with serial.open('/dev/ttyX'): pass", "sim", "/dev/ttyX: no such port on the simulated board; its "),
+        ("async with serial.open('/dev/no-tty'): pass", "linux", "/dev/no-tty: no such port; "),
+        ("async with i2c.open(9): pass", "sim", "/dev/i2c-9: no such bus on the simulated board; its buses are: 1"),
+        ("async with i2c.open(99): pass", "linux", "/dev/i2c-99: no such bus; "),
+        (
+            "async with i2c.open(1) as bus: await bus.device(0x20).read(1)",
+            "sim",
+            "I2C bus 1, address 0x20: no answer (Remote I/O error); check wiring and address; ",
+        ),
+    ],
+)
+def test_hardware_that_is_not_there(hwloop: Call, body: str, board: str, message: str) -> None:
+    write("program.py", f"from hwloop import gpio, i2c, serial\nasync def main():\n    {body}\n")
+    status, said = hwloop("run", "program.py", *(["--board", board] if board else []))
+    assert status == 1
+    assert said.startswith(f"hwloop run: {message}")
+    assert said.endswith("\nin program.py, line 3, in main\n")
+    assert "Traceback" not in said
+
+
+def test_debug_shows_where_hardware_failed(hwloop: Call) -> None:
+    write("program.py", "from hwloop import gpio\nasync def main():\n    gpio.watch(99).open()\n")
+    status, said = hwloop("run", "--debug", "program.py", "--board", "sim")
+    assert status == 1
+    assert said.startswith("Traceback (most recent call last):\n")
+    assert "\nhwloop run: line 99: no such line on /dev/gpiochip0; its lines are 0 to 53\n" in said
+
+
+def test_several_tasks_that_fail_for_one_reason_are_told_as_one(hwloop: Call) -> None:
+    write(
+        "program.py",
+        """
+        import asyncio
+        from hwloop import gpio, i2c
+        async def watch(): gpio.watch(17).open()
+        async def drive(): gpio.output(27).open()
+        async def main():
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(watch())
+                tasks.create_task(drive())
+        """,
+    )
+    status, said = hwloop("run", "program.py")
+    assert status == 1
+    assert said.count("no GPIO chip") == 1
+    assert said.endswith("\nin program.py, line 4, in watch\nin program.py, line 5, in drive\n")
+
+
+def test_a_failure_of_hardware_beside_a_fault_of_the_program_is_shown_as_pythons(hwloop: Call) -> None:
+    write(
+        "program.py",
+        """
+        from hwloop import HardwareError
+        async def main():
+            raise ExceptionGroup("both", [HardwareError("pump", "dry"), KeyError("valve")])
+        """,
+    )
+    status, said = hwloop("run", "program.py")
+    assert status == 1
+    assert "Exception Group Traceback" in said
+    assert "KeyError: 'valve'" in said
+
+
+def test_a_handler_that_raises_is_reported_and_the_rest_goes_on(hwloop: Call, caplog: pytest.LogCaptureFixture) -> None:
+    write(
+        "program.py",
+        """
+        from hwloop import gpio
+        async def main():
+            async with gpio.watch(22) as watch, gpio.output(23) as output:
+                watch.on_edge(lambda edge: 1 / 0)
+                output.set(1)
+                async for edge in watch:
+                    break
+                raise SystemExit(edge.value)
+        """,
+    )
+    write("board.toml", '[[device]]\ntype = "wire"\nlines = [22, 23]\n')
+    status, _ = hwloop("run", "program.py", "--board", "board.toml")
+    assert status == 1
+    assert "gpio:22: exception in callback" in caplog.text
+    assert "ZeroDivisionError" in caplog.text

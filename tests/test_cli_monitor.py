@@ -1,0 +1,262 @@
+"""`hwloop monitor`: what is printed, in which shape, and when it ends."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from firmware_sim import SimBoard
+from hwloop.cli import main, monitor, process
+from hwloop.cli.term import Terminal
+
+ROOT = Path(__file__).parents[1]
+BOARD = """
+[[device]]
+type = "button"
+line = 17
+press_every = 0.02
+hold = 0.01
+
+[[device]]
+type = "gps"
+port = "/dev/ttyAMA0"
+baudrate = 115200
+interval = 0.1
+
+[[device]]
+type = "bme280"
+"""
+Monitor = Callable[..., tuple[int, list[str]]]
+
+
+@pytest.fixture
+def wiring(tmp_path: Path) -> str:
+    path = tmp_path / "board.toml"
+    path.write_text(BOARD, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def watch(wiring: str, capsys: pytest.CaptureFixture[str]) -> Monitor:
+    """`watch("gpio:17")` gives the status and the lines of `hwloop monitor` on the board above."""
+
+    def watch(*arguments: str) -> tuple[int, list[str]]:
+        status = main(["monitor", "--board", wiring, *arguments])
+        said = capsys.readouterr()
+        assert said.err == ""
+        return status, said.out.splitlines()
+
+    return watch
+
+
+def test_edges_are_told_with_their_time_one_on_each_line(watch: Monitor) -> None:
+    status, lines = watch("gpio:17,up", "--num-events", "4")
+    assert status == 0
+    assert [re.sub(r"^\d\d:\d\d:\d\d\.\d{6}  ", "", line) for line in lines] == [
+        "gpio:17,up  falling    0",
+        "gpio:17,up  rising     1",
+    ] * 2
+
+
+def test_several_sources_are_followed_at_once(watch: Monitor) -> None:
+    _, lines = watch("gpio:GPIO17,up", "serial:/dev/ttyAMA0,115200", "i2c:1:0x76:0xD0@0.02", "--num-events", "40")
+    assert {line.split()[1] for line in lines} == {
+        "gpio:GPIO17,up",
+        "serial:/dev/ttyAMA0,115200",
+        "i2c:1:0x76:0xD0@0.02",
+    }
+
+
+def test_a_line_of_text_is_one_event(watch: Monitor) -> None:
+    _, lines = watch("serial:/dev/ttyAMA0", "--num-events", "2", "--format", "{event} {value}")
+    assert [re.sub(r",.*", "", line) for line in lines] == ["data $GPRMC", "data $GPVTG"]
+
+
+def test_a_device_is_read_or_asked_whether_it_is_there(watch: Monitor) -> None:
+    status, lines = watch(
+        "i2c:1:0x76:0xD0@0.005", "i2c:1:0x76@0.005", "i2c:1:0x20@0.005", "i2c:1:0x76:0x88,3@0.005",
+        "--num-events", "20", "--format", "{source} {event} {value}",
+    )  # fmt: skip
+    assert status == 0
+    assert lines.count("i2c:1:0x76@0.005 answers ") == 1
+    assert lines.count("i2c:1:0x20@0.005 no-answer no answer (Remote I/O error)") == 1
+    assert lines.count("i2c:1:0x76:0xD0@0.005 reading 60") > 2
+    assert lines.count("i2c:1:0x76:0x88,3@0.005 reading 70 6b 43") > 2
+
+
+def test_a_device_that_goes_and_comes_back_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    specs = [monitor.parse("i2c:1:0x76@0.002"), monitor.parse("i2c:1:0x76:0xD0@0.002")]
+    seen: list[str] = []
+
+    def show(event: monitor.Event) -> str:
+        seen.append(f"{event.source} {event.event}")
+        if seen.count("i2c:1:0x76@0.002 answers") == 1 and seen[-1].endswith("reading") and not away:
+            away.append(board.bus(1).detach(0x76))
+        if seen[-1] == "i2c:1:0x76@0.002 no-answer":
+            board.bus(1).attach(0x76, away[0])
+        return ""
+
+    away: list[object] = []
+    with SimBoard({"device": [{"type": "bme280"}]}) as board, process.hosted(board) as host:
+        host.run(monitor.Monitor(specs, show, 25, None).run)
+    presence = [line for line in seen if line.startswith("i2c:1:0x76@")]
+    assert [line.split()[1] for line in presence] == ["answers", "no-answer", "answers"]
+    assert "i2c:1:0x76:0xD0@0.002 no-answer" in seen
+
+
+def test_json_has_an_object_on_each_line(watch: Monitor) -> None:
+    _, lines = watch("gpio:17,up", "i2c:1:0x76:0xD0", "--json", "--num-events", "3")
+    events = [json.loads(line) for line in lines]
+    assert all(list(event) == ["time", "timestamp", "source", "event", "value", "lost"] for event in events)
+    by_source = {event["source"]: event for event in events}
+    assert by_source["i2c:1:0x76:0xD0"]["value"] == "60"
+    edge = by_source["gpio:17,up"]
+    assert edge["value"] in (0, 1)
+    assert edge["lost"] == 0
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(edge["time"])
+    assert abs(age) < datetime.timedelta(seconds=60)
+    assert 0 <= time.monotonic() - edge["timestamp"] < 60
+
+
+def test_a_template_decides_how_a_line_looks(watch: Monitor) -> None:
+    _, lines = watch("gpio:17,up", "--num-events", "2", "--format", "{{{time:%Y}}} {timestamp:.6f} {value:02d}{lost}")
+    assert [re.sub(r"\{20\d\d\} \d+\.\d{6}", "-", line) for line in lines] == ["- 000", "- 010"]
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{foo}", "there is no field 'foo'; the fields are time, timestamp, source, event, value, lost"),
+        ("{}", "there is no field ''; the fields are "),
+        ("{time.year}", "there is no field 'time.year'; the fields are "),
+        ("{value", "expected '}' before end of string; write '{{' for a brace; the fields are "),
+        ("{value:s}", "can't show an event of gpio:17: "),
+        ("{value:{width}}", "can't show an event of gpio:17: 'width'; the fields are "),
+    ],
+)
+def test_a_template_that_can_not_be_filled_is_refused(
+    template: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["monitor", "gpio:17", "--format", template]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"hwloop monitor: --format {template!r}")
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: SOURCE"),
+        (["gpio"], "'gpio' is no source; sources are given as gpio:17[,up], serial:/dev/ttyUSB0[,9600], i2c:1:0x76["),
+        (["spi:0"], "'spi:0' is no source; sources are given as gpio:17[,up]"),
+        (["gpio:"], "'gpio:': a line is a BCM number such as 17, or a name such as 'GPIO17', not ''; sources are "),
+        (["gpio:17,high"], "'gpio:17,high': a pull is up, down or none, not 'high'; sources are given as "),
+        (["serial:"], "'serial:': a port has a name; sources are given as "),
+        (["serial:/dev/ttyUSB0,fast"], "'serial:/dev/ttyUSB0,fast': a baud rate is a whole number, not 'fast'; "),
+        (["serial:/dev/ttyUSB0,0"], "'serial:/dev/ttyUSB0,0': a baud rate is a whole number, not '0'; "),
+        (["i2c:1"], "'i2c:1': an I2C device is BUS:ADDRESS, and perhaps a register; "),
+        (["i2c:1:2:3:4"], "'i2c:1:2:3:4': an I2C device is BUS:ADDRESS, and perhaps a register; "),
+        (["i2c:x:0x76"], "'i2c:x:0x76': a bus is a number such as 1 or 0x76, not 'x'; "),
+        (["i2c:1:0x78"], "'i2c:1:0x78': an address is 0x3 to 0x77, not 0x78; "),
+        (["i2c:1:0x76:256"], "'i2c:1:0x76:256': a register is 0x0 to 0xff, not 256; "),
+        (["i2c:1:0x76:0xF7,"], "'i2c:1:0x76:0xF7,': a length is a number such as 1 or 0x76, not ''; "),
+        (["i2c:1:0x76@"], "'i2c:1:0x76@': an interval is a number of seconds, more than 0, not ''; "),
+        (["i2c:1:0x76@-1"], "'i2c:1:0x76@-1': an interval is a number of seconds, more than 0, not '-1'; "),
+        (["gpio:17", "--num-events", "0"], "--num-events must be 1 or more, not 0"),
+        (["gpio:17", "--idle-timeout", "0"], "--idle-timeout is a number of seconds, more than 0, not 0"),
+        (["gpio:17", "--json", "--format", "{value}"], "argument --format: not allowed with argument --json"),
+    ],
+)
+def test_a_wrong_call_says_what_would_be_right(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["monitor", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"hwloop monitor: {message}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gpio:99"], "line 99: no such line on /dev/gpiochip0; its lines are 0 to 53"),
+        (["serial:/dev/ttyX"], "/dev/ttyX: no such port on the simulated board; its ports are: /dev/ttyAMA0"),
+        (["i2c:7:0x76"], "/dev/i2c-7: no such bus on the simulated board; its buses are: 1"),
+        (["gpio:17", "gpio:GPIO17"], "line GPIO17: in use by this program already, as gpio:17; close that first"),
+    ],
+)
+def test_hardware_that_is_not_there_ends_it(
+    wiring: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["monitor", "--board", wiring, *arguments]) == 1
+    assert capsys.readouterr().err == f"hwloop monitor: {message}\n"
+
+
+def test_it_ends_when_nothing_happens_any_more(watch: Monitor) -> None:
+    before = time.monotonic()
+    assert watch("gpio:5", "--idle-timeout", "0.05") == (0, [])
+    assert time.monotonic() - before >= 0.05
+    # A reading every 20 ms keeps it going until the events are enough.
+    status, lines = watch("i2c:1:0x76:0xD0@0.02", "--idle-timeout", "0.5", "--num-events", "4")
+    assert (status, len(lines)) == (0, 4)
+
+
+def test_a_port_that_is_pulled_out_is_told_and_followed_again(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[monitor.Event] = []
+
+    def show(event: monitor.Event) -> str:
+        seen.append(event)
+        if len(seen) == 1:
+            board.ports["gps"].unplug()
+            board.ports["gps"].replug()
+        return ""
+
+    gps = {"type": "gps", "port": "gps", "baudrate": 921600, "interval": 0.05}
+    with SimBoard({"device": [gps]}) as board, process.hosted(board) as host:
+        host.run(monitor.Monitor([monitor.parse("serial:gps")], show, 10, None).run)
+    assert len(seen) == 10
+    said = capsys.readouterr().err
+    assert said.startswith("hwloop monitor: serial:gps failed; it is reopened as soon as that works: ")
+    assert said.count("\n") == 1
+
+
+def test_bytes_that_are_no_text_are_escaped_and_come_after_a_silence() -> None:
+    framing = monitor.LinesAndRests(0.01)
+    assert [frame.data for frame in framing.feed(b"one\r\ntwo\nthr", 0)] == [b"one", b"two"]
+    assert framing.flush(9_000_000) == []
+    assert [frame.data for frame in framing.flush(10_000_000)] == [b"thr"]
+    assert framing.deadline_ns is None
+    assert monitor.printable(b"ok \x1b[31m\\\xff\0") == r"ok \x1b[31m\x5c\xff\x00"
+
+
+def test_lost_events_are_told() -> None:
+    show = monitor.as_text(Terminal(sys.stdout), 7)
+    assert show(monitor.Event("gpio:17", "rising", 1, 0, 3)).endswith("gpio:17  rising     1  (3 lost before)")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_quietly(number: signal.Signals, wiring: str, capsys: pytest.CaptureFixture[str]) -> None:
+    threading.Timer(0.1, os.kill, [os.getpid(), number]).start()
+    assert main(["monitor", "--board", wiring, "gpio:5"]) == 128 + number
+    assert capsys.readouterr() == ("", "")
+
+
+def test_nobody_reading_any_more_ends_it_quietly(wiring: str) -> None:
+    command = [sys.executable, "-m", "hwloop", "monitor", "--board", wiring, "gpio:17,up"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline()
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(20) == 128 + signal.SIGPIPE

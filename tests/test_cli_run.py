@@ -1,0 +1,306 @@
+"""`hwloop run`: how a program is loaded, run, ended and answered for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware_sim import SimBoard
+from hwloop.cli import Ended, main, process
+from hwloop.sources import gpio
+
+ROOT = Path(__file__).parents[1]
+Program = Callable[[str], str]
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    """`program(source)` writes a program and gives its path. What loading one changes is put back."""
+    monkeypatch.setattr(sys, "argv", sys.argv[:])
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.delenv("HWLOOP_BOARD", raising=False)
+
+    def write(source: str) -> str:
+        path = tmp_path / "station.py"
+        path.write_text(textwrap.dedent(source), encoding="utf-8")
+        return str(path)
+
+    yield write
+    for name in ("station", "__hwloop_program__"):
+        sys.modules.pop(name, None)
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """`hwloop` with `arguments` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "hwloop", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+def test_main_runs_on_hwloops_loop_and_what_it_returns_is_no_status(program: Program, capsys: Any) -> None:
+    path = program("""
+        import asyncio
+        async def main():
+            print(type(asyncio.get_running_loop()).__module__)
+            return 5
+        """)
+    assert main(["run", path]) == 0
+    assert capsys.readouterr().out == "hwloop.loop\n"
+
+
+def test_the_program_is_a_module_of_its_own_name_with_its_own_arguments(program: Program, capsys: Any) -> None:
+    path = program("""
+        import sys
+        from pathlib import Path
+        async def main():
+            print(__name__, sys.modules[__name__].main is main, sys.argv[1:])
+            print(sys.argv[0] == __file__, sys.path[0] == str(Path(__file__).resolve().parent))
+        if __name__ == "__main__":
+            print("not this")
+        """)
+    assert main(["run", path, "--", "--flag", "--", "--debug"]) == 0
+    assert capsys.readouterr().out == "station True ['--flag', '--', '--debug']\nTrue True\n"
+
+
+def test_a_program_does_not_take_the_place_of_a_module_that_is_in_use(tmp_path: Path, program: Program) -> None:
+    before = sys.modules["signal"]
+    path = tmp_path / "signal.py"
+    path.write_text("async def main(): pass\n", encoding="utf-8")
+    assert main(["run", str(path)]) == 0
+    assert sys.modules["signal"] is before
+
+
+def test_another_coroutine_function_can_be_named(program: Program, capsys: Any) -> None:
+    path = program("async def other(speed=3): print('other', speed)")
+    assert main(["run", f"{path}:other"]) == 0
+    assert capsys.readouterr().out == "other 3\n"
+
+
+def test_the_board_is_the_one_that_is_named(program: Program, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = program("""
+        from hwloop import board
+        async def main(): print(board.current().label)
+        """)
+    wiring = Path(path).with_name("board.toml")
+    wiring.write_text('label = "bench"\n', encoding="utf-8")
+    assert main(["run", path, "--board", str(wiring)]) == 0
+    monkeypatch.setenv("HWLOOP_BOARD", str(wiring))
+    assert main(["run", path]) == 0
+    assert main(["run", path, "--board", "sim"]) == 0
+    assert capsys.readouterr().out == "bench\nbench\nsimulated board\n"
+
+
+def test_a_program_that_needs_no_hardware_needs_no_board(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwloop.board.has_gpiochip", lambda: False)
+    assert main(["run", program("async def main(): pass")]) == 0
+    monkeypatch.setenv("HWLOOP_BOARD", "auto")
+    assert main(["run", program("async def main(): pass")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("leaves", "status", "said"),
+    [
+        ("sys.exit()", 0, ""),
+        ("sys.exit(7)", 7, ""),
+        ("sys.exit('no water in the tank')", 1, "no water in the tank\n"),
+        ("raise KeyboardInterrupt", 130, ""),
+    ],
+)
+def test_the_status_is_what_python_makes_of_the_way_out(
+    program: Program, capsys: Any, leaves: str, status: int, said: str
+) -> None:
+    assert main(["run", program(f"import sys\nasync def main(): {leaves}")]) == status
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("raises", ["1 / 0", "asyncio.current_task().cancel(); await asyncio.sleep(1)"])
+def test_the_programs_own_exception_is_shown_from_the_program_on(program: Program, capsys: Any, raises: str) -> None:
+    path = program(f"""
+        import asyncio
+        async def main():
+            await deeper()
+        async def deeper():
+            {raises}
+        """)
+    assert main(["run", path]) == 1
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == "Traceback (most recent call last):"
+    assert shown[1] == f'  File "{path}", line 4, in main'
+    assert "Error" in shown[-1]
+
+
+def test_an_exception_while_the_program_is_loaded_is_shown_too(program: Program, capsys: Any) -> None:
+    path = program("import no_such_module")
+    assert main(["run", path]) == 1
+    assert capsys.readouterr().err.splitlines()[1] == f'  File "{path}", line 1, in <module>'
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_program_in_order(program: Program, capsys: Any, number: signal.Signals) -> None:
+    path = program(f"""
+        import asyncio, signal
+        async def main():
+            asyncio.get_running_loop().call_later(0.01, signal.raise_signal, {number})
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.01)
+                print("cleaned up")
+        """)
+    before = signal.getsignal(number)
+    assert main(["run", path]) == 128 + number
+    assert capsys.readouterr().out == "cleaned up\n"
+    assert signal.getsignal(number) is before
+
+
+def test_a_program_that_ends_well_in_spite_of_a_signal_has_ended_well(program: Program) -> None:
+    path = program("""
+        import asyncio, signal
+        async def main():
+            asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                pass
+        """)
+    assert main(["run", path]) == 0
+
+
+def test_a_signal_that_our_parent_ignores_stays_ignored(program: Program) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert main(["run", program("import signal\nasync def main(): signal.raise_signal(signal.SIGHUP)")]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("ending", ["return", "error", "signal"])
+def test_outputs_left_open_end_at_their_safe_level(ending: str) -> None:
+    async def program() -> None:
+        gpio.output(5, initial=1, safe=0).open()
+        gpio.output(6, initial=0, safe=1, active_low=True).open()
+        gpio.output(7, initial=1).open()
+        if ending == "error":
+            raise RuntimeError("broken")
+        if ending == "signal":
+            raise Ended(signal.SIGTERM)
+
+    with SimBoard() as board:
+        try:
+            with process.hosted(board) as host:
+                host.run(program)
+        except (RuntimeError, Ended):
+            pass
+        assert [board.chip.line(number).level for number in (5, 6, 7)] == [0, 0, 1]
+        assert [board.chip.line(number).consumer for number in (5, 6, 7)] == [None, None, None]
+    assert gpio.outputs() == []
+
+
+def test_an_output_that_can_not_be_made_safe_does_not_keep_the_others_from_it(capsys: Any) -> None:
+    class Stuck(gpio.Output):
+        def close(self) -> None:
+            if self.value:
+                super().set(0)
+                raise OSError("stuck")
+            super().close()
+
+    async def program() -> None:
+        stuck.open()
+        gpio.output(6, initial=1, safe=0).open()
+
+    stuck = Stuck(5, initial=1, name="pump")
+    with SimBoard() as board:
+        with process.hosted(board) as host:
+            host.run(program)
+        assert board.chip.line(6).level == 0
+        stuck.close()
+    assert capsys.readouterr().err == "hwloop: pump could not be left at its safe level: stuck\n"
+
+
+def test_a_process_ended_by_a_signal_dies_of_it_after_all_else_is_done(program: Program) -> None:
+    path = program("""
+        import asyncio, atexit
+        async def main():
+            atexit.register(print, "exit handler")
+            print("running", flush=True)
+            await asyncio.sleep(60)
+        """)
+    with start("run", path) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "running\n"
+        child.terminate()
+        out, err = child.communicate(timeout=20)
+    assert (child.returncode, out, err) == (-signal.SIGTERM, "exit handler\n", "")
+
+
+@pytest.mark.parametrize(
+    "refuses",
+    [
+        "while True:\n        pass",
+        "while True:\n        try: await asyncio.sleep(1)\n        except asyncio.CancelledError: pass",
+        "await asyncio.to_thread(threading.Event().wait)",
+    ],
+    ids=["a busy loop", "a task that will not be cancelled", "a thread"],
+)
+def test_a_second_signal_ends_what_would_not_end(program: Program, refuses: str) -> None:
+    path = program("import asyncio, threading\nasync def main():\n    print('running', flush=True)\n    " + refuses)
+    # The second signal must not come before the first one was taken.
+    with start("run", path) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "running\n"
+        while child.poll() is None:
+            child.terminate()
+            time.sleep(0.1)
+        assert child.returncode == -signal.SIGTERM
+
+
+def test_systemd_hears_that_the_program_is_ready_and_alive_and_stops(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        monkeypatch.setenv("WATCHDOG_USEC", "60000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        path = program("import asyncio\nasync def main(): await asyncio.sleep(0.05)")
+        assert main(["run", path]) == 0
+        heard = [systemd.recv(100).decode()]
+        while heard[-1] != "STOPPING=1":
+            heard.append(systemd.recv(100).decode())
+        assert heard[0] == "READY=1"
+        assert len(heard) >= 4
+        assert set(heard[1:-1]) == {"WATCHDOG=1"}
+        # A program that fails at once was never ready.
+        assert main(["run", program("async def main(): raise SystemExit(3)")]) == 3
+        assert systemd.recv(100) == b"STOPPING=1"
+        # One that is told to end says so before it cleans up.
+        path = program("""
+            import asyncio, signal
+            from hwloop import service
+            async def main():
+                asyncio.get_running_loop().call_later(0.01, signal.raise_signal, signal.SIGTERM)
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    service.status("cleaning up")
+            """)
+        monkeypatch.delenv("WATCHDOG_USEC")
+        assert main(["run", path]) == 143
+        heard = [systemd.recv(100).decode() for _ in range(4)]
+    assert heard == ["READY=1", "STOPPING=1", "STATUS=cleaning up", "STOPPING=1"]
