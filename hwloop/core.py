@@ -47,6 +47,9 @@ INFINITY = float("inf")
 IN, OUT = 1, 4  # EPOLLIN, EPOLLOUT; selectors without epoll are translated to these
 _PURGE_AFTER = 64
 
+ThreadSafeHandle: Any = getattr(asyncio.events, "_ThreadSafeHandle", None)
+"""From Python 3.14 on: a handle that another thread may cancel, and which then waits while its callback runs."""
+
 
 class Handle(asyncio.Handle):
     """A scheduled callback: asyncio's own, made with less ado. In debug mode the loop makes asyncio's instead."""
@@ -171,8 +174,13 @@ class Core:
         if self._guarded:
             handle = self._make_checked_handle("call_soon_threadsafe", callback, args, context)
         else:
-            handle = Handle(callback, args, self, copy_context() if context is None else context)
-        self._inbox.append(handle)
+            make = Handle if ThreadSafeHandle is None else ThreadSafeHandle
+            handle = make(callback, args, self, copy_context() if context is None else context)
+        if ThreadSafeHandle is None:
+            self._inbox.append(handle)
+        else:
+            # Only its own _run takes its lock. It enters the handle's context, which can't be entered twice: a copy.
+            self._inbox.append(Handle(handle._run, (), self, handle._context.copy()))
         # The loop says that it sleeps before it looks into the inbox, so one of the two sees the other.
         if self._sleeping:
             self._write_to_self()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hwloop import board as boards
 from hwloop import clock
-from hwloop.core import Core, Handle, TimerHandle, Watcher
+from hwloop.core import Core, Handle, ThreadSafeHandle, TimerHandle, Watcher
 from hwloop.scheduling import URGENCY, Priority, as_priority
 
 T = TypeVar("T")
@@ -185,9 +185,10 @@ class EventLoop(Core, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the c
             if method != "call_soon_threadsafe":
                 self._check_thread()
             self._check_callback(callback, method)
-        handle: Any = asyncio.Handle(callback, args, self, context)
+        threadsafe = method == "call_soon_threadsafe" and ThreadSafeHandle is not None
+        handle: Any = (ThreadSafeHandle if threadsafe else asyncio.Handle)(callback, args, self, context)
         if handle._source_traceback:
-            del handle._source_traceback[-2:]
+            del handle._source_traceback[-3 if threadsafe else -2 :]
         return handle  # type: ignore[no-any-return]
 
     def _call_soon_checked(
@@ -261,7 +262,10 @@ class EventLoop(Core, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the c
                 self._callback_failed(handle, error)
             took = self.time() - start
             if took >= self.slow_callback_duration:
-                _base.logger.warning("Executing %s took %.3f seconds", _base._format_handle(handle), took)
+                # A thread-safe handle stands behind the one that was queued, see call_soon_threadsafe.
+                behind = getattr(handle._callback, "__self__", None)
+                shown = _base._format_handle(behind if isinstance(behind, asyncio.Handle) else handle)
+                _base.logger.warning("Executing %s took %.3f seconds", shown, took)
         finally:
             self._current_handle = handle = None
 

@@ -257,10 +257,13 @@ class TestDebugMode:
             loop = asyncio.get_running_loop()
             loop.slow_callback_duration = 0
             loop.call_soon(print, "")
+            loop.call_soon_threadsafe(sorted, "")
             await asyncio.sleep(0)
 
         hwloop.run(main(), debug=True)
-        assert any("Executing <Handle print" in record.getMessage() for record in caplog.records)
+        messages = [record.getMessage() for record in caplog.records]
+        assert any("Executing <Handle print" in message for message in messages)
+        assert any("Handle sorted" in message for message in messages)
 
     def test_handles_know_where_they_were_made(self):
         loop = hwloop.new_event_loop()
