@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,8 +130,23 @@ def test_a_station_that_fails_ends_it_at_once(monkeypatch: pytest.MonkeyPatch, c
     assert capsys.readouterr().err == "hwloop demo: /dev/i2c-1: on fire\n"
 
 
-def test_interrupted_it_ends_with_the_table_so_far(capsys: Captured) -> None:
-    threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
+def test_interrupted_it_ends_with_the_table_so_far(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def load_interrupted(path: str) -> Any:
+        station: Any = load_program(path)
+
+        async def interrupted(report: Any) -> None:
+            interrupts = iter([signal.SIGINT])
+
+            def interrupt(part: str, event: Any) -> None:
+                report(part, event)
+                if part == "door" and (number := next(interrupts, None)):
+                    os.kill(os.getpid(), number)
+
+            await station.main(interrupt)
+
+        return SimpleNamespace(main=interrupted, load=station.load)
+
+    monkeypatch.setattr(demo, "load_program", load_interrupted)
     assert main(["demo", "--seconds", "60"]) == 130
     said = capsys.readouterr()
     _, accounts, figures, verdict = said.out.split("\n\n")

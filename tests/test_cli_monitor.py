@@ -63,14 +63,17 @@ def watch(wiring: str, capsys: pytest.CaptureFixture[str]) -> Monitor:
 def test_edges_are_told_with_their_time_one_on_each_line(watch: Monitor) -> None:
     status, lines = watch("gpio:17,up", "--num-events", "4")
     assert status == 0
-    assert [re.sub(r"^\d\d:\d\d:\d\d\.\d{6}  ", "", line) for line in lines] == [
+    # The button may be up or down when the watch begins.
+    assert sorted(re.sub(r"^\d\d:\d\d:\d\d\.\d{6}  ", "", line) for line in lines) == [
+        "gpio:17,up  falling    0",
         "gpio:17,up  falling    0",
         "gpio:17,up  rising     1",
-    ] * 2
+        "gpio:17,up  rising     1",
+    ]
 
 
 def test_several_sources_are_followed_at_once(watch: Monitor) -> None:
-    _, lines = watch("gpio:GPIO17,up", "serial:/dev/ttyAMA0,115200", "i2c:1:0x76:0xD0@0.02", "--num-events", "40")
+    _, lines = watch("gpio:GPIO17,up", "serial:/dev/ttyAMA0,115200", "i2c:1:0x76:0xD0@0.02", "--num-events", "60")
     assert {line.split()[1] for line in lines} == {
         "gpio:GPIO17,up",
         "serial:/dev/ttyAMA0,115200",
@@ -131,7 +134,7 @@ def test_json_has_an_object_on_each_line(watch: Monitor) -> None:
 
 def test_a_template_decides_how_a_line_looks(watch: Monitor) -> None:
     _, lines = watch("gpio:17,up", "--num-events", "2", "--format", "{{{time:%Y}}} {timestamp:.6f} {value:02d}{lost}")
-    assert [re.sub(r"\{20\d\d\} \d+\.\d{6}", "-", line) for line in lines] == ["- 000", "- 010"]
+    assert {re.sub(r"\{20\d\d\} \d+\.\d{6}", "-", line) for line in lines} == {"- 000", "- 010"}
 
 
 @pytest.mark.parametrize(
