@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hwloop import loop as _loop
 from hwloop.errors import HardwareError
 from hwloop.loop import EventLoop, new_event_loop, run
-from hwloop.scheduling import Priority, create_task, scheduled
+from hwloop.scheduling import Priority, create_task, reschedule, scheduled
 from hwloop.timers import Tick, every
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "gpio",
     "i2c",
     "new_event_loop",
+    "reschedule",
     "run",
     "scheduled",
     "serial",

@@ -28,6 +28,7 @@ from hwloop.scheduling import NORMAL, URGENCY, Priority, Urgency
 
 if TYPE_CHECKING:
     from hwloop.loop import Pollable
+    from hwloop.overrides import Override
 
 SLICE = 50e-6
 """Seconds of work between two looks at descriptors and timers. An edge waits half of it on average; a look costs about
@@ -134,6 +135,7 @@ class Core:
         def _make_checked_handle(self, method: str, callback: Any, args: Any, context: Any) -> Any: ...
         def _callback_failed(self, handle: Any, error: BaseException) -> None: ...
         def _run_timed(self, handle: Any) -> None: ...
+        def _override(self, handle: Any, urgency: Urgency) -> Urgency: ...
         def _deadline_missed(self, handle: asyncio.Handle, lateness: float) -> None: ...
 
     def _init_core(self) -> None:
@@ -141,6 +143,7 @@ class Core:
         self._guarded = False  # closed, or in debug mode: take the slow path
         self._heeding = False  # somebody has asked for urgency: look the context variable up
         self._events: collections.deque[Any] = collections.deque()  # found by the looks: watchers, due timers
+        self._overrides: dict[asyncio.Task[Any], Override] = {}  # tasks whose urgency others changed or lend to
         self._bands = Bands(self._deadline_missed)
         self._inbox: collections.deque[Any] = collections.deque()  # from other threads
         self._new_timers: list[Any] = []  # not in the heap yet: one cancelled in the same turn never gets there
@@ -211,8 +214,11 @@ class Core:
             self._bands.push(urgency.priority, self._now() + urgency.deadline, handle)
 
     def _urgency(self, handle: Any) -> Urgency:
+        if not self._heeding:
+            return NORMAL
         context: Context = handle._context
-        return context.get(URGENCY, NORMAL) if self._heeding else NORMAL
+        urgency = context.get(URGENCY, NORMAL)
+        return self._override(handle, urgency) if self._overrides else urgency
 
     def _take_inbox(self) -> None:
         """Queue what other threads sent, in the order they sent it."""

@@ -84,6 +84,16 @@ class Bands:
         self.waiting += 1  # _pop counts it as one that competed
         return self._pop(self.idle, now)
 
+    def take(self, wanted: Callable[[Any], bool], instead: Any) -> list[Any]:
+        """Take out the handles that are wanted, as they came, and leave `instead` in their places. O(n)."""
+        taken = []
+        for heap in self._heaps:
+            for place, (deadline, sequence, handle, asked) in enumerate(heap):
+                if wanted(handle):
+                    taken.append((sequence, handle))
+                    heap[place] = (deadline, sequence, instead, asked)
+        return [handle for _, handle in sorted(taken, key=lambda pair: pair[0])]
+
     def clear(self) -> None:
         for heap in self._heaps:
             heap.clear()

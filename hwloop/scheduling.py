@@ -53,6 +53,13 @@ def as_priority(value: Priority | int) -> Priority:
         raise ValueError(f"unknown priority {value!r}; use one of {known}") from None
 
 
+def as_deadline(value: float) -> float:
+    """`value` as seconds from readiness. Raises ValueError unless it is above 0."""
+    if not value > 0:
+        raise ValueError(f"a deadline is in seconds from readiness, more than 0, not {value!r}")
+    return value
+
+
 def create_task(
     coro: Coroutine[Any, Any, T],
     *,
@@ -73,25 +80,44 @@ def create_task(
 
 @contextlib.contextmanager
 def scheduled(*, priority: Priority | None = None, deadline: float | None = None) -> Iterator[None]:
-    """Run the rest of this block of this task with another priority or deadline (seconds, as for `create_task`)."""
+    """Run the rest of this block of this task with another priority or deadline (seconds, as for `create_task`).
+
+    If the task is rescheduled meanwhile, that stays in force, in the block and after it.
+    """
     token = _enter(asyncio.get_running_loop(), priority, deadline)
+    within = URGENCY.get()
     try:
         yield
     finally:
-        URGENCY.reset(token)
+        if URGENCY.get() is within:
+            URGENCY.reset(token)
+
+
+def reschedule(task: asyncio.Task[Any], *, priority: Priority | None = None, deadline: float | None = None) -> None:
+    """Change the urgency of a task on the running loop from now on, wherever it is: running, ready or waiting.
+
+    See `EventLoop.reschedule`. On another loop than hwloop's only the arguments are checked.
+    """
+    loop = asyncio.get_running_loop()
+    change = getattr(loop, "reschedule", None)
+    if change is not None:
+        change(task, priority=priority, deadline=deadline)
+        return
+    if priority is not None:
+        as_priority(priority)
+    if deadline is not None:
+        as_deadline(deadline)
 
 
 def _enter(
     loop: asyncio.AbstractEventLoop, priority: Priority | None, deadline: float | None
 ) -> contextvars.Token[Urgency]:
     """Set the urgency of the current context, and have the loop look at it from now on."""
-    urgency = URGENCY.get()
+    urgency = URGENCY.get()._replace()  # another object than what an outer block has set
     if priority is not None:
         urgency = urgency._replace(priority=as_priority(priority))
     if deadline is not None:
-        if not deadline > 0:
-            raise ValueError(f"a deadline is in seconds from readiness, more than 0, not {deadline!r}")
-        urgency = urgency._replace(deadline=deadline)
+        urgency = urgency._replace(deadline=as_deadline(deadline))
     heed = getattr(loop, "heed_urgency", None)
     if heed is not None:
         heed()

@@ -1,0 +1,158 @@
+"""Urgency that comes from outside a task: changed by another one, or lent by one that waits for it.
+
+A task's own urgency is a value in its context, and the C task of Python 3.11 shows its context to nobody. But each
+handle that steps or wakes a task carries it. So a change waits here until the loop next meets such a handle, and is
+then written into the context, where what the task spawns later inherits it as from any other. What is lent stays here
+and is never inherited: it ends when the lender gets what it waits for.
+
+Both reach what keeps the task from running, as far as the loop can see it: its next step, the timer or the job whose
+end it waits for, and a task that it awaits directly. A handle that is queued already is moved. Promised: a loop on
+which nobody changes or lends anything pays one test of an empty dict for each handle of which it asks the urgency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextvars
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hwloop.scheduling import URGENCY, Priority, Urgency, as_deadline, as_priority
+
+if TYPE_CHECKING:
+    from hwloop.ready import Bands
+
+
+class Change(NamedTuple):
+    """A change of urgency; None leaves that part as it is."""
+
+    priority: Priority | None
+    deadline: float | None
+
+    def applied(self, urgency: Urgency) -> Urgency:
+        """A new `Urgency`, always another object: `scheduled` knows by this that its own is no longer in force."""
+        return Urgency(
+            urgency.priority if self.priority is None else self.priority,
+            urgency.deadline if self.deadline is None else self.deadline,
+        )
+
+
+@dataclass(slots=True)
+class Override:
+    """What is in force for one task."""
+
+    change: Change | None = None
+    lent: Urgency | None = None
+
+    def applied(self, urgency: Urgency) -> Urgency:
+        """What counts instead of `urgency`: the changed or the lent, whichever is more urgent."""
+        if self.change is not None:
+            urgency = self.change.applied(urgency)
+        return urgency if self.lent is None else min(urgency, self.lent)
+
+
+class Overriding:
+    """A mixin of `hwloop.EventLoop`: its cold half where urgency is concerned."""
+
+    _overrides: dict[asyncio.Task[Any], Override]
+    _ready: collections.deque[Any]
+    _bands: Bands
+
+    if TYPE_CHECKING:
+
+        def heed_urgency(self) -> None: ...
+        def _add_ready(self, handle: Any) -> None: ...
+
+    def reschedule(
+        self, task: asyncio.Task[Any], *, priority: Priority | None = None, deadline: float | None = None
+    ) -> None:
+        """Change the urgency of a task from now on, wherever it is: running, ready or waiting.
+
+        What is None stays as it is; `deadline` is in seconds, `math.inf` for none. What the task spawns from now on
+        inherits the new urgency, what it has spawned keeps the old. Within a `scheduled` block of that task, it ends
+        the block's effect. Raises ValueError for an unknown priority or a deadline that is not above 0.
+        """
+        change = Change(
+            None if priority is None else as_priority(priority), None if deadline is None else as_deadline(deadline)
+        )
+        if task.done() or change == (None, None):
+            return
+        self.heed_urgency()
+        if asyncio.current_task() is task:
+            URGENCY.set(change.applied(URGENCY.get()))
+            return
+        override = self._overrides.setdefault(task, Override())
+        if override.change is not None:  # by which the task has not been met yet
+            change = Change(
+                override.change.priority if change.priority is None else change.priority,
+                override.change.deadline if change.deadline is None else change.deadline,
+            )
+        override.change = change
+        self._requeue(task)
+
+    def lend_urgency(self, task: asyncio.Task[Any], urgency: Urgency | None) -> None:
+        """Have `task` run at least as urgently as `urgency` until told otherwise; None takes back what was lent."""
+        override = self._overrides.setdefault(task, Override())
+        if urgency != override.lent:
+            self.heed_urgency()
+            override.lent = urgency
+            self._requeue(task)
+        self._forget_if_spent(task, override)
+
+    def _override(self, handle: Any, urgency: Urgency) -> Urgency:
+        """The urgency of a handle that has just become ready; a change to the task that it steps is written down."""
+        for task in _served(handle):
+            override = self._overrides.get(task)
+            if override is None:
+                continue
+            applied = override.applied(urgency)
+            if override.change is not None and _steps(handle, task):
+                try:
+                    handle._context.run(URGENCY.set, override.change.applied(urgency))
+                except RuntimeError:
+                    pass  # a context that is entered just now, because tasks share it; the next handle will do
+                else:
+                    override.change = None
+                    self._forget_if_spent(task, override)
+            return applied
+        return urgency
+
+    def _forget_if_spent(self, task: asyncio.Task[Any], override: Override) -> None:
+        if override == Override():
+            self._overrides.pop(task, None)
+
+    def _requeue(self, task: asyncio.Task[Any]) -> None:
+        """Move what is queued for a task to where it belongs now. What it leaves in the queues is skipped there."""
+        nothing = asyncio.Handle(print, (), self, contextvars.Context())  # type: ignore[arg-type]
+        nothing.cancel()
+        moved = self._bands.take(lambda handle: task in _served(handle), nothing)
+        for place, handle in enumerate(self._ready):
+            if task in _served(handle):
+                self._ready[place] = nothing
+                moved.append(handle)
+        for handle in moved:
+            self._add_ready(handle)
+
+
+def _served(handle: Any) -> Iterator[asyncio.Task[Any]]:
+    """The tasks that a handle steps, wakes, or brings nearer to waking."""
+    if handle._cancelled:
+        return
+    for what in (getattr(handle._callback, "__self__", None), *handle._args[:1]):
+        if isinstance(what, asyncio.Task):
+            yield what
+        if isinstance(what, asyncio.Future):
+            for callback, _ in what._callbacks or ():
+                waiter = getattr(callback, "__self__", None)
+                if isinstance(waiter, asyncio.Task):
+                    yield waiter
+
+
+def _steps(handle: Any, task: asyncio.Task[Any]) -> bool:
+    """Whether a handle runs the task itself, and so in its context; `call_later(1, task.cancel)` does not."""
+    callback = handle._callback
+    return getattr(callback, "__self__", None) is task and not hasattr(
+        asyncio.Task, getattr(callback, "__name__", None) or ""
+    )
