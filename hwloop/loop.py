@@ -14,6 +14,9 @@ import logging
 import os
 import select
 import selectors
+import signal
+import socket
+import threading
 from asyncio import base_events, format_helpers
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -21,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from hwloop import board as boards
 from hwloop import clock
 from hwloop.core import Core, Handle, ThreadSafeHandle, TimerHandle, Watcher
-from hwloop.overrides import Overriding
 from hwloop.scheduling import URGENCY, Priority, as_priority
 
 T = TypeVar("T")
@@ -39,7 +41,7 @@ class Pollable(Protocol):
         """Called whenever the descriptor is readable."""
 
 
-class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core returns Any, for speed
+class EventLoop(Core, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core's calls return Any, for speed
     """An asyncio event loop that looks at the hardware often and knows what is urgent.
 
     `selector` is as for `asyncio.SelectorEventLoop`. With the default or any `selectors.EpollSelector`, timers are as
@@ -47,6 +49,8 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
     """
 
     if TYPE_CHECKING:  # asyncio's own, which its stubs leave out
+
+        _csock: socket.socket
 
         def _check_closed(self) -> None: ...
         def _check_thread(self) -> None: ...
@@ -77,6 +81,22 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
         """Seconds of CLOCK_MONOTONIC, the clock of the kernel's edge timestamps."""
         return clock.monotonic()
 
+    def run_forever(self) -> None:
+        """Run until `stop()`. In the main thread any signal wakes the loop, so that its Python handler runs at once.
+
+        (Else one that comes just as the loop falls asleep would wait for the next event: the handler runs between
+        bytecodes, and the system call that was about to begin has nothing to be interrupted.)
+        """
+        if threading.current_thread() is not threading.main_thread():
+            super().run_forever()
+            return
+        self._check_closed()
+        before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        try:
+            super().run_forever()
+        finally:
+            signal.set_wakeup_fd(before)
+
     def close(self) -> None:
         """Close the loop, the sources still registered first."""
         if self.is_closed() or self.is_running():
@@ -88,7 +108,6 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
         self._guarded = True
         self._events.clear()
         self._bands.clear()
-        self._overrides.clear()
         self._timers.clear()
         self._new_timers.clear()
         self._inbox.clear()

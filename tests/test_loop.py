@@ -134,6 +134,16 @@ def test_signals_reach_a_sleeping_loop():
     hwloop.run(main())
 
 
+def test_while_it_runs_every_signal_writes_to_what_wakes_the_loop():
+    async def main():
+        fd = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(fd)
+        return fd == asyncio.get_running_loop()._csock.fileno()
+
+    assert hwloop.run(main())
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 def test_ctrl_c_cancels_main_and_comes_out_as_keyboard_interrupt():
     cleaned = []
 
