@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from hwloop import board as boards
 from hwloop import clock
 from hwloop.core import Core, Handle, ThreadSafeHandle, TimerHandle, Watcher
+from hwloop.overrides import Overriding
 from hwloop.scheduling import URGENCY, Priority, as_priority
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class Pollable(Protocol):
         """Called whenever the descriptor is readable."""
 
 
-class EventLoop(Core, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core's calls return Any, for speed
+class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core returns Any, for speed
     """An asyncio event loop that looks at the hardware often and knows what is urgent.
 
     `selector` is as for `asyncio.SelectorEventLoop`. With the default or any `selectors.EpollSelector`, timers are as
@@ -108,6 +109,7 @@ class EventLoop(Core, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the c
         self._guarded = True
         self._events.clear()
         self._bands.clear()
+        self._overrides.clear()
         self._timers.clear()
         self._new_timers.clear()
         self._inbox.clear()
