@@ -19,6 +19,7 @@ from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
 from hwloop.board import Bias, Board, Drive, EdgeKind, EdgeStream, LineName, OutputLine
 from hwloop.boards.lgpio import LgpioChip
+from hwloop.clock import REAL, Clock
 from hwloop.errors import HardwareError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class SimBoard(Board):
 
     Parameters:
         wiring: a board file's path, a mapping of the same shape, or None for bare pins, no port and an empty bus 1.
+        clock: its time; `hwloop.VirtualClock()` for virtual time.
 
     Attributes:
         timeline: its time, its thread and its lock.
@@ -41,7 +43,9 @@ class SimBoard(Board):
         devices: what is on it, in the order of the board file.
     """
 
-    def __init__(self, wiring: str | os.PathLike[str] | Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self, wiring: str | os.PathLike[str] | Mapping[str, object] | None = None, *, clock: Clock = REAL
+    ) -> None:
         if wiring is None:
             checked = wirings.parse({})
         elif isinstance(wiring, Mapping):
@@ -50,7 +54,8 @@ class SimBoard(Board):
             checked = wirings.load(wiring)
         self.label = checked.label
         self.directory = checked.directory
-        self.timeline = Timeline()
+        self.clock = clock
+        self.timeline = Timeline(clock)
         self.chip = Chip(self.timeline, label="simulated-gpio", lines=HEADER_LINES)
         self.lgpio = Lgpio(self.chip)
         self._lines = LgpioChip(self.lgpio, number=0, workdir=self.lgpio.directory, time_ns=self.timeline.now_ns)
@@ -68,9 +73,9 @@ class SimBoard(Board):
             raise
 
     @classmethod
-    def default(cls) -> SimBoard:
+    def default(cls, *, clock: Clock = REAL) -> SimBoard:
         """The board that the name "sim" stands for: one of each simulated device (default_board.toml)."""
-        return cls(Path(__file__).with_name("default_board.toml"))
+        return cls(Path(__file__).with_name("default_board.toml"), clock=clock)
 
     # For devices, when they attach.
 

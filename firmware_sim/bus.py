@@ -9,8 +9,6 @@ gives up.
 from __future__ import annotations
 
 import errno
-import threading
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -112,10 +110,8 @@ class Bus:
         self.nack_errno = nack_errno
         self.transfers = self.bytes = self.nacks = self.timeouts = 0
         self._devices: dict[int, I2cDevice] = {}
-        self._wire = threading.Lock()
-        self._free = threading.Event()
-        self._free.set()
-        self._closed = False
+        self._wire = timeline.clock.condition()
+        self._busy = self._hung = self._closed = False
 
     def attach(self, address: int, device: I2cDevice) -> None:
         """Put a device on the bus. Raises `WiringError` for an address that is reserved or taken."""
@@ -135,11 +131,13 @@ class Bus:
 
     def hang(self) -> None:
         """Hold the data line low: transfers block until `release()`, or fail after the adapter's timeout."""
-        self._free.clear()
+        self._hung = True
 
     def release(self) -> None:
         """End `hang()`; transfers that still wait go on."""
-        self._free.set()
+        with self._wire:
+            self._hung = False
+            self._wire.notify_all()
 
     def open(self) -> smbus2.SMBus:
         """smbus2's own `SMBus`, opened on this bus. Raises `HardwareError` if smbus2 is not installed."""
@@ -157,7 +155,7 @@ class Bus:
     def close(self) -> None:
         """The bus goes away: transfers fail with ENODEV from now on. Descriptors stay with those who opened them."""
         self._closed = True
-        self._free.set()
+        self.release()
 
     def transfer(self, messages: Sequence[Message]) -> list[bytes]:
         """Clock messages over the wire with repeated starts; the bytes that were read, one entry for each read.
@@ -165,52 +163,67 @@ class Bus:
         Blocks for as long as the wire would take. Raises OSError: `nack_errno`, ETIMEDOUT or ENODEV.
         """
         with self._wire:
-            self.transfers += 1
-            if not self._free.wait(self.adapter_timeout):
-                self.timeouts += 1
-                raise os_error(errno.ETIMEDOUT)
-            if self._closed:
-                raise os_error(errno.ENODEV)
-            busy_until = time.monotonic()
-            answers = []
-            for index, message in enumerate(messages):
-                device = self._devices.get(message.address)
-                if device is not None and index == 0 and device.stretch > 0:
-                    busy_until += self._stretch(device.stretch)
-                try:
-                    if device is None:
-                        raise Nack
-                    if message.reads is None:
-                        # A write takes effect at its end, a reading is taken at its beginning.
-                        busy_until = self._hold(busy_until, 1 + len(message.data))
-                        with self.timeline.lock:
-                            device.write(message.data)
-                    else:
-                        with self.timeline.lock:
-                            answer = _read(device, message.reads)
-                        answers.append(answer)
-                        busy_until = self._hold(busy_until, 1 + len(answer))
-                except Nack:
-                    self.nacks += 1
-                    if device is None:
-                        self._hold(busy_until, 1)
-                    raise os_error(self.nack_errno) from None
-            return answers
+            self._wire.wait_for(lambda: not self._busy)
+            self._busy = True
+        try:
+            return self._clocked(messages)
+        finally:
+            with self._wire:
+                self._busy = False
+                self._wire.notify_all()
 
-    def _stretch(self, seconds: float) -> float:
-        """Keep the clock low. The adapter loses patience as it does with a hung bus."""
-        if seconds >= self.adapter_timeout:
-            time.sleep(self.adapter_timeout)
+    def _clocked(self, messages: Sequence[Message]) -> list[bytes]:
+        """A transfer, once the wire is ours."""
+        self.transfers += 1
+        with self._wire:
+            free = self._wire.wait_for(lambda: not self._hung, self.adapter_timeout)
+        if not free:
             self.timeouts += 1
             raise os_error(errno.ETIMEDOUT)
-        time.sleep(seconds)
-        return seconds
+        if self._closed:
+            raise os_error(errno.ENODEV)
+        busy_until = self.timeline.now_ns()
+        answers = []
+        for index, message in enumerate(messages):
+            device = self._devices.get(message.address)
+            if device is not None and index == 0 and device.stretch > 0:
+                busy_until += self._stretch(device.stretch)
+            try:
+                if device is None:
+                    raise Nack
+                if message.reads is None:
+                    # A write takes effect at its end, a reading is taken at its beginning.
+                    busy_until = self._hold(busy_until, 1 + len(message.data))
+                    with self.timeline.lock:
+                        device.write(message.data)
+                else:
+                    with self.timeline.lock:
+                        answer = _read(device, message.reads)
+                    answers.append(answer)
+                    busy_until = self._hold(busy_until, 1 + len(answer))
+            except Nack:
+                self.nacks += 1
+                if device is None:
+                    self._hold(busy_until, 1)
+                raise os_error(self.nack_errno) from None
+        return answers
 
-    def _hold(self, busy_until: float, count: int) -> float:
-        """Wait until `count` more bytes, each with its acknowledge bit, are through; when that is (CLOCK_MONOTONIC)."""
+    def _stretch(self, seconds: float) -> int:
+        """Keep the clock low; for how many nanoseconds. The adapter loses patience as it does with a hung bus."""
+        if seconds >= self.adapter_timeout:
+            self.timeline.clock.sleep(self.adapter_timeout)
+            self.timeouts += 1
+            raise os_error(errno.ETIMEDOUT)
+        self.timeline.clock.sleep(seconds)
+        return round(seconds * 1e9)
+
+    def _hold(self, busy_until: int, count: int) -> int:
+        """Wait until `count` more bytes, each with its acknowledge bit, are through; when that is (ns)."""
         self.bytes += count
-        busy_until += count * 9 / self.clock
-        time.sleep(max(0.0, busy_until - time.monotonic()))
+        busy_until += round(count * 9e9 / self.clock)
+        left = busy_until - self.timeline.now_ns()
+        if left > 0:
+            self.timeline.clock.sleep(left / 1e9)
         return busy_until
 
 

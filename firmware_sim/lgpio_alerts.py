@@ -16,6 +16,7 @@ from collections.abc import Callable
 from firmware_sim.lgpio_constants import Constants as lg
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Event, Timeline
+from hwloop.clock import Clock
 
 REPORT = struct.Struct("QBBBBI")  # timestamp ns, chip number, line, level, flags (0), padding
 
@@ -23,12 +24,14 @@ REPORT = struct.Struct("QBBBBI")  # timestamp ns, chip number, line, level, flag
 class Notifications:
     """One notification handle: a FIFO that lgpio holds open for reading and writing, so that it never breaks."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, clock: Clock) -> None:
         self.paused = False
+        self._clock = clock
         if os.path.lexists(path):
             os.unlink(path)
         os.mkfifo(path, 0o664)
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        clock.claim(self._fd)
 
     def write(self, report: bytes) -> bool:
         """Write one report. False if the FIFO was full and it is lost."""
@@ -39,6 +42,7 @@ class Notifications:
         return True
 
     def close(self) -> None:
+        self._clock.disclaim(self._fd)
         os.close(self._fd)
 
 

@@ -149,7 +149,7 @@ class Lgpio(Lines):
     def notify_open(self) -> int:
         handle = self._new_handle(None)
         try:
-            self._handles[handle] = Notifications(self._fifo(handle))
+            self._handles[handle] = Notifications(self._fifo(handle), self._chip.timeline.clock)
         except OSError:
             del self._handles[handle]
             raise Refused(lg.BAD_PATHNAME) from None
@@ -259,7 +259,7 @@ class Lgpio(Lines):
 
     def _own_thread(self) -> CallbackThread:
         if self._thread is None:
-            self._handles[0] = Notifications(self._fifo(0))
+            self._handles[0] = Notifications(self._fifo(0), self._chip.timeline.clock)
             self._thread = CallbackThread(self._fifo(0))
         return self._thread
 

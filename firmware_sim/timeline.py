@@ -4,6 +4,8 @@ Real hardware goes on while the program computes, so the board must not depend o
 bounce, a GPS talks and a slave answers from a thread of their own. `Timeline` is that thread, and the board's one
 lock: whatever touches the state of lines, ports or devices holds `lock`, be it the firmware thread, the program
 driving a pin, or an I2C worker thread. Nothing starts until the first thing is scheduled.
+
+On a virtual clock there is no thread: the clock drives the timeline, so that each thing happens exactly at its time.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import selectors
 import threading
 import time
 from collections.abc import Callable
+
+from hwloop.clock import REAL, Clock
 
 logger = logging.getLogger("firmware_sim")
 
@@ -34,11 +38,12 @@ class Event:
 
 
 class Timeline:
-    """Actions in order of their time (nanoseconds, CLOCK_MONOTONIC), equal times first come first served."""
+    """Actions in order of their time (nanoseconds of `clock`), equal times first come first served."""
 
-    def __init__(self, time_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self, clock: Clock = REAL) -> None:
         self.lock = threading.RLock()
-        self.now_ns = time_ns
+        self.clock = clock
+        self.now_ns = clock.now_ns
         self._heap: list[tuple[int, int, Event]] = []
         self._sequence = itertools.count()
         self._readers: dict[int, Callable[[], object]] = {}
@@ -46,6 +51,7 @@ class Timeline:
         self._wake_fd = -1
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._driven = clock.attach(self)
 
     def at(self, when_ns: int, action: Callable[[], object]) -> Event:
         """Run `action()` at `when_ns`, with the lock held."""
@@ -81,6 +87,19 @@ class Timeline:
                 heapq.heappop(self._heap)
             return self._heap[0][0] if self._heap else None
 
+    def run_readable(self) -> bool:
+        """On a clock that drives this timeline: run the actions of readable descriptors; whether there were any."""
+        with self.lock:
+            if not self._readers:
+                return False
+            assert self._selector is not None
+            ready = self._selector.select(0)
+            for key, _ in ready:
+                action = self._readers.get(key.fd)
+                if action is not None:
+                    self._run(action)
+            return bool(ready)
+
     def run_due(self) -> None:
         """Run all that is due by now, in order."""
         with self.lock:
@@ -97,6 +116,7 @@ class Timeline:
             thread = self._thread
             if thread is not None:
                 os.eventfd_write(self._wake_fd, 1)
+        self.clock.detach(self)
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         with self.lock:
@@ -104,14 +124,20 @@ class Timeline:
             if self._selector is not None:
                 self._selector.close()
                 self._selector = None
-                os.close(self._wake_fd)
+                if thread is not None:
+                    os.close(self._wake_fd)
             self._readers.clear()
 
     def _wake(self) -> None:
         """Have the thread look again; start it if it is not there. The lock is held."""
         if self._stopping:
             return
-        if self._thread is None:
+        if self._driven:
+            if self._selector is None:
+                # poll, not epoll: it asks each terminal, which moves on what its other side has written (tty(4) hands
+                # bytes over in a kernel thread, and epoll would not know of them before that has run).
+                self._selector = selectors.PollSelector()
+        elif self._thread is None:
             self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._selector = selectors.DefaultSelector()
             self._selector.register(self._wake_fd, selectors.EVENT_READ)

@@ -131,6 +131,7 @@ class Port:
     def _plug_in(self) -> None:
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
+        self._timeline.clock.claim(self._slave)
         os.set_blocking(self._master, False)
         if self._peer is not None:
             self._timeline.add_reader(self._master, self._on_written)
@@ -145,6 +146,7 @@ class Port:
         self.dropped += sum(len(chunk) for _, chunk, _ in self._wire)
         self._wire.clear()
         self._wire_free_ns = 0
+        self._timeline.clock.disclaim(self._slave)
         # Closing the master hangs the terminal up, as a USB adapter's driver does when it is pulled out.
         os.close(self._master)
         os.close(self._slave)

@@ -16,15 +16,20 @@ from hwloop.timers import Tick, every
 
 if TYPE_CHECKING:
     from hwloop.limits import RateLimiter, ThrottleStatistics, throttle
+    from hwloop.simloop import SimLoop
     from hwloop.sources import gpio, i2c, serial
+    from hwloop.virtual import DeadlockError, VirtualClock
 
 __all__ = [
+    "DeadlockError",
     "EventLoop",
     "HardwareError",
     "Priority",
     "RateLimiter",
+    "SimLoop",
     "ThrottleStatistics",
     "Tick",
+    "VirtualClock",
     "create_task",
     "every",
     "gpio",
@@ -40,11 +45,15 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """What is loaded when first asked for: sources, limits, and the policy, which new Pythons no longer have."""
+    """What is loaded when first asked for: sources, limits, virtual time, and the policy, which new Pythons lack."""
     if name in ("gpio", "i2c", "serial"):
         return importlib.import_module(f"hwloop.sources.{name}")
     if name in ("RateLimiter", "ThrottleStatistics", "throttle"):
         return getattr(importlib.import_module("hwloop.limits"), name)
+    if name == "SimLoop":
+        return importlib.import_module("hwloop.simloop").SimLoop
+    if name in ("DeadlockError", "VirtualClock"):
+        return getattr(importlib.import_module("hwloop.virtual"), name)
     if name == "EventLoopPolicy":
         return _loop.EventLoopPolicy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

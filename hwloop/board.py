@@ -10,6 +10,7 @@ Neither board is imported until a source asks for one: importing hwloop touches 
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import contextvars
@@ -19,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
+from hwloop.clock import REAL, Clock
 from hwloop.errors import HardwareError
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ class Board(ABC):
 
     label: str
     """What board this is, for people: "Raspberry Pi 5 Model B Rev 1.0", "simulated board"."""
+    clock: Clock = REAL
+    """The time of its edges and bus threads."""
 
     @abstractmethod
     def open_edges(
@@ -134,13 +138,19 @@ class Board(ABC):
         self.close()
 
 
-def open_board(name: str = "") -> Board:
+def open_board(name: str = "", *, clock: Clock = REAL) -> Board:
     """The board called `name`: "auto", "linux", "sim", or the path of a board file (TOML) for the simulated one.
 
     An empty name takes HWLOOP_BOARD from the environment, or else "auto": the real board where a GPIO chip is
     present. Raises `HardwareError` when there is none, `ValueError` when the name means nothing.
+
+    With a virtual `clock` only a simulated board makes sense: "auto" is "sim" then, and "linux" a `ValueError`.
     """
     name = name or os.environ.get("HWLOOP_BOARD", "") or "auto"
+    if clock is not REAL:
+        if name == "linux":
+            raise ValueError("real hardware knows real time only; in virtual time use board='sim' or a board file")
+        name = "sim" if name == "auto" else name
     if name == "auto":
         if not has_gpiochip():
             raise HardwareError(
@@ -155,10 +165,10 @@ def open_board(name: str = "") -> Board:
         board = _board_class("hwloop.boards.linux", "LinuxBoard")()
         return board
     if name == "sim":
-        board = _board_class("firmware_sim.board", "SimBoard").default()
+        board = _board_class("firmware_sim.board", "SimBoard").default(clock=clock)
         return board
     if name.endswith(".toml") or os.sep in name:
-        board = _board_class("firmware_sim.board", "SimBoard")(name)
+        board = _board_class("firmware_sim.board", "SimBoard")(name, clock=clock)
         return board
     raise ValueError(f"unknown board {name!r}: use auto, linux, sim, or the path of a board file ending in .toml")
 
@@ -172,23 +182,35 @@ def has_gpiochip() -> bool:
 
 
 def current() -> Board:
-    """The board in use here: that of the innermost `using()`, else one opened as `open_board()` says and kept."""
+    """The board in use here: that of the innermost `using()`, else one opened as `open_board()` says and kept.
+
+    Raises `HardwareError` where it lives in another time than the running loop.
+    """
     holder = _current.get()
     if holder.board is None:
-        holder.board = open_board()
+        holder.board = open_board(clock=holder.clock)
         if holder is _process:
             atexit.register(holder.board.close)
+    clock = getattr(asyncio._get_running_loop(), "clock", REAL)
+    if isinstance(clock, Clock) and clock is not holder.board.clock:
+        raise HardwareError(
+            holder.board.label,
+            "the board and the loop have different clocks",
+            "hwloop.run(main(), clock='virtual', board=...) opens a board on the loop's clock, as does "
+            "hwloop.board.using('sim', clock=loop.clock)",
+        )
     return holder.board
 
 
 @contextlib.contextmanager
-def using(board: Board | str | None) -> Iterator[None]:
+def using(board: Board | str | None, *, clock: Clock = REAL) -> Iterator[None]:
     """Use a board for this block and the tasks it starts.
 
     A `Board` given stays the caller's to close. One named by a string (see `open_board`) is opened now, and with None
-    the board that `open_board()` finds is opened when something first asks for it; both are closed at the end.
+    the board that `open_board()` finds is opened when something first asks for it; both are on `clock`, and closed at
+    the end.
     """
-    holder = _Holder(open_board(board) if isinstance(board, str) else board)
+    holder = _Holder(open_board(board, clock=clock) if isinstance(board, str) else board, clock)
     token = _current.set(holder)
     try:
         yield
@@ -201,8 +223,9 @@ def using(board: Board | str | None) -> Iterator[None]:
 class _Holder:
     """A board in use, or the place for one that nobody has asked for yet."""
 
-    def __init__(self, board: Board | None = None) -> None:
+    def __init__(self, board: Board | None = None, clock: Clock = REAL) -> None:
         self.board = board
+        self.clock = clock
 
 
 _process = _Holder()

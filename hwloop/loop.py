@@ -19,13 +19,16 @@ import socket
 import threading
 from asyncio import base_events, format_helpers
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from hwloop import board as boards
-from hwloop import clock
+from hwloop import clock as clocks
 from hwloop.core import Core, Handle, ThreadSafeHandle, TimerHandle, Watcher
 from hwloop.overrides import Overriding
 from hwloop.scheduling import URGENCY, Priority, as_priority
+
+if TYPE_CHECKING:
+    from hwloop.virtual import VirtualClock
 
 T = TypeVar("T")
 _base: Any = base_events
@@ -50,7 +53,6 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
     """
 
     if TYPE_CHECKING:  # asyncio's own, which its stubs leave out
-
         _csock: socket.socket
 
         def _check_closed(self) -> None: ...
@@ -70,7 +72,7 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
     def _use_alarm(self) -> None:
         """Wait in the selector's own epoll set, together with an alarm; leave it be where the system has none."""
         try:
-            alarm = clock.Alarm()
+            alarm = clocks.Alarm()
         except (OSError, ImportError):
             return
         # A second descriptor of the same epoll set: the selector owns and closes the first.
@@ -78,9 +80,15 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
         self._epoll.register(alarm.fileno(), select.EPOLLIN | select.EPOLLET)
         self._alarm = alarm
 
+    def _drop_alarm(self) -> None:
+        if self._epoll is not None and self._alarm is not None:
+            self._epoll.close()
+            self._alarm.close()
+            self._epoll = self._alarm = None
+
     def time(self) -> float:
         """Seconds of CLOCK_MONOTONIC, the clock of the kernel's edge timestamps."""
-        return clock.monotonic()
+        return clocks.monotonic()
 
     def run_forever(self) -> None:
         """Run until `stop()`. In the main thread any signal wakes the loop, so that its Python handler runs at once.
@@ -88,6 +96,9 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
         (Else one that comes just as the loop falls asleep would wait for the next event: the handler runs between
         bytecodes, and the system call that was about to begin has nothing to be interrupted.)
         """
+        if self._alarm is not None and type(self).time is not EventLoop.time:
+            self._drop_alarm()  # made a subclass since, as looptime does
+            self._now = self.time
         if threading.current_thread() is not threading.main_thread():
             super().run_forever()
             return
@@ -114,10 +125,7 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
         self._new_timers.clear()
         self._inbox.clear()
         self._watchers.clear()
-        if self._epoll is not None and self._alarm is not None:
-            self._epoll.close()
-            self._alarm.close()
-            self._epoll = self._alarm = None
+        self._drop_alarm()
 
     def set_debug(self, enabled: bool) -> None:
         super().set_debug(enabled)
@@ -350,11 +358,22 @@ def new_event_loop() -> EventLoop:
     return EventLoop()
 
 
-def run(main: Coroutine[Any, Any, T], *, board: boards.Board | str | None = None, debug: bool | None = None) -> T:
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    board: boards.Board | str | None = None,
+    debug: bool | None = None,
+    clock: Literal["real", "virtual"] | VirtualClock = "real",
+    seed: int | Literal["random"] | None = None,
+) -> T:
     """Run a coroutine on a new hwloop loop and return its result, as `asyncio.run` does.
 
     `board` is the board its sources use: a `Board`, "linux", "sim" or a board file; without it HWLOOP_BOARD
     decides, or else what the machine has. A board opened here is closed at the end.
+
+    With `clock="virtual"` time jumps from event to event, and `seed` chooses among the orders that asyncio leaves open
+    (see `SimLoop`). The board is a simulated one on the same clock; one made beforehand needs a `VirtualClock` of its
+    own, given here too.
     """
     if not asyncio.iscoroutine(main):
         hint = f"; call it: hwloop.run({main.__name__}())" if inspect.iscoroutinefunction(main) else ""
@@ -367,7 +386,13 @@ def run(main: Coroutine[Any, Any, T], *, board: boards.Board | str | None = None
         main.close()
         raise RuntimeError("hwloop.run() cannot be called from a running event loop; use 'await' there")
     try:
-        with boards.using(board), asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+        factory: Callable[[], EventLoop] = new_event_loop
+        time = clocks.REAL
+        if clock != "real" or seed is not None:
+            from hwloop.simloop import virtual_loop
+
+            factory, time = virtual_loop(clock, seed, board)
+        with boards.using(board, clock=time), asyncio.Runner(debug=debug, loop_factory=factory) as runner:
             return runner.run(main)
     finally:
         main.close()  # if it never began: nothing where it has run

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CORE = ("clock", "scheduling", "ready", "overrides", "sync", "timers", "limits", "stats", "core", "errors")
+CORE = ("clock", "virtual", "scheduling", "ready", "overrides", "sync", "timers", "limits", "stats", "core", "errors")
 HARDWARE = ("lgpio", "gpiod", "gpiozero", "serial", "smbus2")
 
 

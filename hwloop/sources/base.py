@@ -267,6 +267,11 @@ class Source(ABC, Generic[E]):
             self._report(f"{self.name} failed and is closed", error)
         self._wake_all()
 
+    def _now_ns(self) -> int:
+        """The loop's time: nanoseconds, on a real board CLOCK_MONOTONIC."""
+        assert self._loop is not None
+        return round(self._loop.time() * 1e9)
+
     def _take(self) -> E:
         event = self._queue.popleft()
         self._delivered += 1

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import collections
 import os
-import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hwloop.clock import Clock
 from hwloop.errors import HardwareError
 from hwloop.sources.base import Backoff
 
@@ -31,7 +30,7 @@ FAILURES_BEFORE_REOPEN = 5
 
 
 class Job:
-    """A function to call with the `SMBus`, and what became of it. Times are nanoseconds, CLOCK_MONOTONIC."""
+    """A function to call with the `SMBus`, and what became of it. Times are nanoseconds of the board's clock."""
 
     __slots__ = ("args", "began_ns", "ended_ns", "error", "function", "future", "result", "what")
 
@@ -56,31 +55,35 @@ class BusThread:
             thread to reopen.
         name: the thread's name.
         backoff: how long to wait between one reopening and the next while all jobs fail.
+        clock: the board's.
     """
 
-    def __init__(self, open_bus: Callable[[], SMBus], name: str, backoff: Backoff) -> None:
+    def __init__(self, open_bus: Callable[[], SMBus], name: str, backoff: Backoff, clock: Clock) -> None:
         self.reopened = 0
         self.ended = False
         self._open_bus = open_bus
         self._backoff = backoff
+        self._clock = clock
+        self._name = name
         self._failures = 0
         self._attempt = 0
-        self._not_before = 0.0
+        self._not_before_ns = 0
         self._why_closed: OSError | None = None
         self._waiting: collections.deque[Job] = collections.deque()
         self._finished: list[Job] = []
         self._under_way: Job | None = None
         self.stopping = False
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = clock.condition()
         self._smbus: SMBus | None = open_bus()
         self._fd = -1
         try:
             self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-            self._thread.start()
+            clock.claim(self._fd)
+            self._thread = clock.start(self._main, name)
         except BaseException:
             self._smbus.close()
             if self._fd >= 0:
+                clock.disclaim(self._fd)
                 os.close(self._fd)
             raise
 
@@ -136,15 +139,16 @@ class BusThread:
             fd, self._fd = self._fd, -1
             busy = self._under_way is not None
         if fd >= 0:
+            self._clock.disclaim(fd)
             os.close(fd)
         if not busy:
-            self._thread.join()
+            self._clock.join(self._thread)
 
     # The thread.
 
     def _main(self) -> None:
         while (job := self._next()) is not None:
-            job.began_ns = time.monotonic_ns()
+            job.began_ns = self._clock.now_ns()
             try:
                 job.result = job.function(self._ready_bus(), *job.args)
             except BaseException as error:
@@ -153,7 +157,7 @@ class BusThread:
                     self._failures += 1
             else:
                 self._failures = self._attempt = 0
-            job.ended_ns = time.monotonic_ns()
+            job.ended_ns = self._clock.now_ns()
             with self._changed:
                 self._under_way = None
                 self._finished.append(job)
@@ -182,16 +186,16 @@ class BusThread:
     def _ready_bus(self) -> SMBus:
         """The open bus, reopened first if it has failed too often. Raises OSError."""
         if self._smbus is None or self._failures >= FAILURES_BEFORE_REOPEN:
-            now = time.monotonic()
-            if now >= self._not_before:
-                self._not_before = now + self._backoff.pause(self._attempt)
+            now_ns = self._clock.now_ns()
+            if now_ns >= self._not_before_ns:
+                self._not_before_ns = now_ns + round(self._backoff.pause(self._attempt) * 1e9)
                 self._attempt += 1
                 self._reopen()
             elif self._smbus is None:
                 raise HardwareError(
-                    self._thread.name,
+                    self._name,
                     f"it could not be reopened: {self._why_closed}",
-                    f"next attempt in {self._not_before - now:.1f} s",
+                    f"next attempt in {(self._not_before_ns - now_ns) / 1e9:.1f} s",
                     errno=self._why_closed.errno if self._why_closed else None,
                 )
         assert self._smbus is not None

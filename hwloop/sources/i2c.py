@@ -50,7 +50,7 @@ class BusTimeoutError(HardwareError, TimeoutError):
 
 
 class Transaction(NamedTuple):
-    """One job that the bus has done: what `async for` over a bus, and its callbacks, get. Times: CLOCK_MONOTONIC."""
+    """One job that the bus has done: what `async for` over a bus, and its callbacks, get. Times: the board's clock."""
 
     what: str
     began_ns: int
@@ -204,7 +204,7 @@ class Bus(Source[Transaction]):
     def connect(self) -> int:
         board = current()
         number = self.number
-        self._thread = BusThread(lambda: board.open_bus(number), f"I2C bus {number}", self._backoff)
+        self._thread = BusThread(lambda: board.open_bus(number), f"I2C bus {number}", self._backoff, board.clock)
         return self._thread.fileno()
 
     def receive(self) -> Iterable[Transaction]:

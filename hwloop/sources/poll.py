@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, NamedTuple, Self, TypeVar
 
@@ -91,7 +90,7 @@ class Poll(Source[Reading[T]]):
         self._start = asyncio.get_running_loop().time()
         if self._trigger is not None:
             self._trigger.add_callback(self._on_trigger)
-            self._asked_ns = time.monotonic_ns()
+            self._asked_ns = self._now_ns()
         return fd
 
     def receive(self) -> Iterable[Reading[T]]:
@@ -143,7 +142,7 @@ class Poll(Source[Reading[T]]):
         self._due = now_due + 1
         self._arm()
         if self._task is None:
-            self._begin(time.monotonic_ns())
+            self._begin(self._now_ns())
         else:
             self._miss(1)
 
@@ -182,7 +181,7 @@ class Poll(Source[Reading[T]]):
             return
         self._in_outage = False
         self._lost_since -= lost
-        self.deliver(Reading(value, timestamp_ns, time.monotonic_ns(), lost))
+        self.deliver(Reading(value, timestamp_ns, self._now_ns(), lost))
 
     def _count_failure(self, error: Exception) -> None:
         self._errors += 1

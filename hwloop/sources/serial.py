@@ -220,10 +220,6 @@ class SerialPort(Source[Frame]):
         super()._start_reading()
         self._watch_gap()
 
-    def _now_ns(self) -> int:
-        assert self._loop is not None
-        return round(self._loop.time() * 1e9)
-
     def _note_framing(self) -> None:
         """Count what the framer skipped, and report an exception of its check."""
         framing = self.framing

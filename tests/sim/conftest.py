@@ -14,7 +14,8 @@ class HandTimeline(Timeline):
 
     def __init__(self) -> None:
         self.time_ns = 0
-        super().__init__(lambda: self.time_ns)
+        super().__init__()
+        self.now_ns = lambda: self.time_ns
 
     def _wake(self) -> None:
         pass  # no thread: a test advances it

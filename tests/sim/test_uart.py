@@ -27,7 +27,8 @@ class Clock:
 
     def __init__(self) -> None:
         self.now_ns = 0
-        self.timeline = Timeline(lambda: self.now_ns)
+        self.timeline = Timeline()
+        self.timeline.now_ns = lambda: self.now_ns
 
     def advance_to(self, when_ns: float) -> None:
         with self.timeline.lock:

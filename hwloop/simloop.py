@@ -1,0 +1,398 @@
+"""The loop in virtual time: `hwloop.SimLoop`, or `hwloop.run(main(), clock="virtual")`.
+
+A program that waits for an hour should be tested in a millisecond, and one that fails once in two hundred runs should
+fail again when asked to. So here time stands still while anything can run and jumps when nothing can; a program that
+nothing could ever wake is told so; and orders that asyncio leaves open follow a seed. Promised:
+
+- time passes only when nothing is ready, nothing that is watched is readable, and no thread job is under way;
+- what is due on a simulated board comes before what is due in the program, and happens exactly at its time;
+- the same program, board and seed give the same trace, as long as nothing outside of them takes part.
+
+What is readable is asked of poll(2), not epoll: what one side of a pseudo-terminal writes is handed to the other by a
+thread of the kernel, which poll hurries along and epoll waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import random
+import selectors
+import shlex
+import socket
+import stat
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, Unpack
+from weakref import WeakKeyDictionary, WeakSet
+
+from hwloop.board import Board
+from hwloop.clock import to_ns
+from hwloop.loop import EventLoop
+from hwloop.ready import Bands
+from hwloop.scheduling import Priority
+from hwloop.virtual import DeadlockError, VirtualClock
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+LOOK_EVERY = 16
+"""Callbacks from one look at descriptors to the next while work is ready: time, which bounds it else, stands still."""
+
+BUSY_CALLBACKS = 10_000
+BUSY_SECONDS = 0.02
+"""A program that is never at rest would stop the clock. After so many callbacks, time passes as if each took 2 µs."""
+
+_LIBRARIES = (os.path.dirname(asyncio.__file__), os.path.dirname(__file__))
+_OVERTAKING = 8
+"""Places by which a seed may move a task's step among urgent ones."""
+
+
+class SimLoop(EventLoop):
+    """An event loop on a virtual clock.
+
+    Parameters:
+        seed: which of the orders that asyncio leaves open: those of tasks that are ready together, and of descriptors
+            that are readable together. "random" takes another one each time; None (and no HWLOOP_SEED in the
+            environment) keeps first come, first served. A failure tells the seed and how to run it again.
+        clock: shared with the simulated board that the program uses; by default a new one.
+
+    Attributes:
+        clock: its virtual clock.
+        seed: the seed in use, or None.
+    """
+
+    if TYPE_CHECKING:  # asyncio's own, which its stubs leave out
+        _default_executor: Executor | None
+        _ssock: socket.socket
+        _signal_handlers: dict[int, asyncio.Handle]
+
+    _closed = True  # until it is made, so that one whose making is refused has nothing to close
+
+    def __init__(self, seed: int | Literal["random"] | None = None, *, clock: VirtualClock | None = None) -> None:
+        if clock is not None and not isinstance(clock, VirtualClock):
+            raise TypeError(f"clock must be a hwloop.VirtualClock, not {clock!r}")
+        self.seed, self._given = _chosen_seed(seed)
+        self.clock = clock or VirtualClock()
+        if self.clock.closed:
+            raise ValueError("this clock has ended with its loop; make a new one for each loop")
+        self._threads_before = set(threading.enumerate())
+        self._random = None if self.seed is None else random.Random(self.seed)
+        self._jobs: set[asyncio.Future[Any]] = set()
+        self._executors: WeakSet[Executor] = WeakSet()
+        self._holds = 0
+        self._looks = 0
+        self._taking_inbox = False
+        self._task_numbers: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+        self._tasks_made = 0
+        self._ordered = 0  # so many at the head of the ready queue are in the seed's order, up to and with ...
+        self._last_ordered: Any = None
+        super().__init__(selectors.PollSelector())
+        self._slice = 0.0  # look after each callback; what a look costs is saved in `_wait`
+        if self._random is not None:
+            self._bands = _SeededBands(self._deadline_missed, self._random)
+
+    def time(self) -> float:
+        """Seconds of the virtual clock."""
+        return self.clock.seconds
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Time stands still in this block: for what only the real world ends, as a subprocess or another machine."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+
+    # What asyncio's own loop does, with time in mind.
+
+    def run_forever(self) -> None:
+        self.clock.driver = threading.get_ident()
+        self._ordered = 0
+        super().run_forever()
+
+    def run_until_complete(self, future: Any) -> Any:
+        try:
+            return super().run_until_complete(future)
+        except Exception as error:
+            if self.seed is not None and not any("seed" in note for note in getattr(error, "__notes__", ())):
+                error.add_note(self._how_to_repeat())
+            raise
+
+    def close(self) -> None:
+        if not (self.is_running() or self.is_closed()):
+            super().close()
+            self.clock.close()
+            self._last_ordered = None
+        else:
+            super().close()
+
+    def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        task = super().create_task(coro, **kwargs)
+        if self._random is not None and isinstance(task, asyncio.Task):
+            self._tasks_made += 1
+            self._task_numbers[task] = self._tasks_made
+        return task
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        """As in asyncio, while time stands still. Jobs of the default executor run one after the other."""
+        if executor is None and self._default_executor is None:
+            # One thread, so that jobs end in the order in which they came.
+            self.set_default_executor(ThreadPoolExecutor(max_workers=1, thread_name_prefix="asyncio"))
+        future = super().run_in_executor(executor, func, *args)
+        if executor is not None:
+            self._executors.add(executor)
+        self._jobs.add(future)
+        future.add_done_callback(self._jobs.discard)
+        return future
+
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        with self.hold():
+            await super().shutdown_default_executor(*args, **kwargs)
+
+    # How time passes.
+
+    def _look(self) -> float:
+        time = super()._look()
+        if self._random is not None:
+            self._order_by_seed(self._random)
+        return time
+
+    def _take_inbox(self) -> None:
+        """What other threads sent comes in when the loop is at rest, or else it would come at any moment."""
+        if self._taking_inbox:
+            super()._take_inbox()
+
+    def _wait(self, when: float | None) -> list[tuple[int, int]]:
+        if self._ready or self._events or self._bands.waiting or self._stopping:
+            found = self._pass_busily()
+        elif self._bands.idle:
+            found = self._wait_in_selector(0.0)
+        else:
+            self._looks = 0
+            found = self._rest(math.inf if when is None else when)
+        if self._random is not None and len(found) > 1:
+            self._random.shuffle(found)
+        return found
+
+    def _pass_busily(self) -> list[tuple[int, int]]:
+        """There is work: look now and then, and make sure that it can't hold up everything else for ever."""
+        self._looks += 1
+        if self._looks % LOOK_EVERY:
+            return []
+        if self._looks >= BUSY_CALLBACKS:
+            self._looks = 0
+            self._open_inbox(len(self._inbox))
+            if not self.clock.settle() and not self._held_up():
+                timer = self._timers[0][0] if self._timers else math.inf
+                self._jump(min(timer, self.time() + BUSY_SECONDS))
+        return self._wait_in_selector(0.0)
+
+    def _rest(self, timer: float) -> list[tuple[int, int]]:
+        """Nothing is ready: wait in the real world where that may bring something, else jump to what comes next."""
+        clock = self.clock
+        while True:
+            found = self._wait_in_selector(0.0)
+            if found:
+                return found
+            if self._inbox:
+                self._open_inbox(1)
+                return []
+            if clock.settle():
+                continue
+            if timer <= clock.seconds:
+                return []
+            if self._held_up():
+                # A turn that takes long tells nobody of its end: look again soon.
+                return self._wait_in_selector(self.time() + 0.01 if clock.busy else None)
+            if self._jump(timer):
+                clock.settle(written=False)
+            elif self._may_be_woken():
+                return self._wait_in_selector(None)
+            else:
+                raise DeadlockError(self._who_waits())
+
+    def _held_up(self) -> bool:
+        """Whether time stands still for a thread, or because the program says so."""
+        return bool(self._jobs or self._holds or self.clock.busy)
+
+    def _jump(self, timer: float) -> bool:
+        """Go on to a timer's time, or to what happens on the board or in a thread before. False if there is neither."""
+        next_ns = self.clock.next_ns()
+        if timer == math.inf:
+            if next_ns is not None:
+                self.clock.jump(next_ns)
+            return next_ns is not None
+        if next_ns is None or to_ns(timer) <= next_ns:
+            self.clock.jump(to_ns(timer), timer)
+        else:
+            self.clock.jump(next_ns)
+        return True
+
+    def _open_inbox(self, count: int) -> None:
+        """Take in so many of the calls that other threads sent."""
+        later = [self._inbox.pop() for _ in range(len(self._inbox) - count)]
+        self._taking_inbox = True
+        try:
+            self._take_inbox()
+        finally:
+            self._taking_inbox = False
+            self._inbox.extend(reversed(later))
+
+    # Deadlock: what could wake the loop, and who waits.
+
+    def _may_be_woken(self) -> bool:
+        """Whether something outside the virtual world may: a descriptor of the real one, a signal, a thread."""
+        watched = self._watchers.keys() - {self._ssock.fileno()}  # the self-pipe: only a thread or a signal writes it
+        claimed = self.clock.claimed
+        same = {_identity(fd) for fd in claimed} - {None}
+        if any(fd not in claimed and _identity(fd) not in same for fd in watched):
+            return True
+        if self._signal_handlers:
+            return True
+        here = threading.current_thread()
+        at_rest = {here, *(self._threads_before if here is threading.main_thread() else ())}
+        for executor in (self._default_executor, *self._executors):
+            at_rest.update(getattr(executor, "_threads", ()))
+        return any(thread not in at_rest and thread.ident not in self.clock.members for thread in threading.enumerate())
+
+    def _who_waits(self) -> str:
+        tasks = sorted(asyncio.all_tasks(self), key=lambda task: task.get_name())
+        lines = [f"  {task.get_name()} waits {_where(task)}" for task in tasks]
+        return "\n".join(
+            [
+                f"nothing can ever wake this program (virtual time {self.time():.6f} s)",
+                *(lines or ["  no task is left"]),
+            ]
+        )
+
+    # Orders that asyncio leaves open.
+
+    def _order_by_seed(self, seeded: random.Random) -> None:
+        """Shuffle the steps of tasks that are ready together among their places in the queue, once for each batch.
+
+        Plain callbacks keep their places: asyncio promises their order, and its transports rely on it.
+        """
+        ready: deque[Any] = self._ready
+        left = self._ordered
+        if left > len(ready) or (left and ready[left - 1] is not self._last_ordered):
+            left -= 1  # one has run since
+            if left > 0 and (left > len(ready) or ready[left - 1] is not self._last_ordered):
+                left = 0
+        if left <= 0 and ready:
+            left = len(ready)
+            if left > 1:
+                places = [place for place, handle in enumerate(ready) if _task_of(handle) is not None]
+                if len(places) > 1:
+                    # First by age: they may have come in the order of a set, which differs from run to run.
+                    numbers = self._task_numbers
+                    steps = sorted((ready[place] for place in places), key=lambda step: numbers.get(_task_of(step), 0))
+                    seeded.shuffle(steps)
+                    for place, step in zip(places, steps, strict=True):
+                        ready[place] = step
+            self._last_ordered = ready[-1]
+        self._ordered = max(left, 0)
+        if not self._ordered:
+            self._last_ordered = None
+
+    def _how_to_repeat(self) -> str:
+        """For a failure: the seed, and what runs it again."""
+        if self._given:
+            return f"in virtual time with seed={self.seed}; the same seed runs it again"
+        test, _, _ = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")
+        command = ["python", "-m", "pytest", test] if test else ["python", *sys.orig_argv[1:]]
+        return f"in virtual time with seed {self.seed}; to run it again: HWLOOP_SEED={self.seed} {shlex.join(command)}"
+
+
+def virtual_loop(
+    clock: object, seed: int | Literal["random"] | None, board: Board | str | None
+) -> tuple[Callable[[], SimLoop], VirtualClock]:
+    """For `hwloop.run`: what makes its loop, and the clock of loop and board. ValueError if they don't go together."""
+    if clock == "real":
+        raise ValueError("a seed needs clock='virtual': in real time orders can't be repeated")
+    time = VirtualClock() if clock == "virtual" else clock
+    if not isinstance(time, VirtualClock):
+        raise ValueError(f"clock must be 'real', 'virtual' or a hwloop.VirtualClock, not {clock!r}")
+    if isinstance(board, Board) and board.clock is not time:
+        raise ValueError(
+            f"{board.label} is not on the clock of this run: with clock = hwloop.VirtualClock() make it as "
+            "SimBoard(..., clock=clock) and call run(..., clock=clock)"
+        )
+    return lambda: SimLoop(seed, clock=time), time
+
+
+class _SeededBands(Bands):
+    """Bands in which steps of tasks with equal priority and deadline may overtake one another, a few places."""
+
+    __slots__ = ("_pushed", "_random")
+
+    def __init__(self, missed: Callable[[Any, float], None], seeded: random.Random) -> None:
+        super().__init__(missed)
+        self._random = seeded
+        count = self._sequence
+        self._pushed: Any = None
+        self._sequence = iter(lambda: next(count) + self._jitter(), None)  # type: ignore[assignment]
+
+    def push(self, priority: Priority, deadline: float, handle: Any) -> None:
+        self._pushed = handle
+        super().push(priority, deadline, handle)
+        self._pushed = None
+
+    def _jitter(self) -> float:
+        return self._random.random() * _OVERTAKING if _task_of(self._pushed) is not None else 0.0
+
+
+def _chosen_seed(seed: int | Literal["random"] | None) -> tuple[int | None, bool]:
+    """The seed, and whether the program gave it itself."""
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        return seed, True
+    if seed not in (None, "random"):
+        raise TypeError(f"a seed is a whole number, 'random' or None, not {seed!r}")
+    text = os.environ.get("HWLOOP_SEED", "")
+    if text:
+        try:
+            return int(text), False
+        except ValueError:
+            raise ValueError(f"HWLOOP_SEED must be a whole number, not {text!r}") from None
+    return (int.from_bytes(os.urandom(4)), False) if seed else (None, False)
+
+
+def _task_of(handle: Any) -> Any:
+    """The task whose next step a handle is; None for other callbacks."""
+    owner = getattr(getattr(handle, "_callback", None), "__self__", None)
+    return owner if isinstance(owner, asyncio.Task) else None
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    """What tells that two descriptors are of one FIFO or terminal. Others have none."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode) else None
+
+
+def _where(task: asyncio.Task[Any]) -> str:
+    """Where a task waits: the innermost line that it has come to, and who called that if it is asyncio's or ours."""
+    frames = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(awaited, f"{kind}_frame")), None)
+        if kind is None:
+            break
+        if (frame := getattr(awaited, f"{kind}_frame")) is not None:
+            frames.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+        awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+    if not frames:
+        return f"somewhere in {task.get_coro()!r}"
+    ours = [place for place, frame in enumerate(frames) if not frame[0].startswith(_LIBRARIES)]
+    shown = frames[ours[-1] if ours else 0 :]
+    return "at " + ", called from ".join(f"{file}:{line} in {name}" for file, line, name in reversed(shown))

@@ -1,0 +1,296 @@
+"""Virtual time: a clock that stands still while anything happens, and then jumps to the next thing that will.
+
+The loop drives it (`hwloop.simloop`); a simulated board and the threads that serve its buses live in it. Such a thread
+blocks until the wire is done, so it can't be part of the loop. Here it takes *turns*: it runs only while the loop has
+nothing to do, one thread at a time, until it sleeps on the clock, waits on one of its conditions, or ends. So two
+threads never race, and what happens in which order does not depend on the machine.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from hwloop.clock import Agenda, Clock
+
+T = TypeVar("T")
+
+START_NS = 1_000_000_000
+"""The time at which a virtual clock begins. Not 0, which some programs take for "never"."""
+
+PATIENCE = 1.0
+"""Real seconds for which the loop waits for a thread's turn to end before it goes on without (time still stands)."""
+
+
+class DeadlockError(RuntimeError):
+    """In virtual time: nothing is ready or planned, and nothing that is watched could ever wake the program."""
+
+
+class _Sleeper:
+    """A thread that waits for its turn: at a time, once it is woken, or whichever comes first."""
+
+    __slots__ = ("go", "member", "when_ns", "woken")
+
+    def __init__(self, when_ns: int | None = None, *, member: bool = False, woken: bool = False) -> None:
+        self.when_ns = when_ns
+        self.member = member
+        self.woken = woken
+        self.go = threading.Lock()
+        self.go.acquire()
+
+
+class VirtualClock(Clock):
+    """Nanoseconds that pass only when the loop says so. One for each loop: `SimLoop(clock=)`, `SimBoard(clock=)`.
+
+    Threads started by `start()` take turns. Another thread may sleep on the clock too, but is not waited for: it goes
+    on beside the loop.
+    """
+
+    def __init__(self) -> None:
+        self.driver = threading.get_ident()
+        """The loop's thread. Where it sleeps itself, board and threads go on, and the loop's callbacks do not."""
+        self.closed = False
+        self.seconds = START_NS / 1e9
+        """The time as a float, for `loop.time()`."""
+        self._now_ns = START_NS
+        self._agendas: list[Agenda] = []
+        self._claimed: set[int] = set()
+        self._guard = threading.Lock()
+        self._sleeping: list[_Sleeper] = []
+        self._woken: collections.deque[_Sleeper] = collections.deque()
+        self._members: set[int] = set()
+        self._turn_over = threading.Lock()
+        self._turn_over.acquire()
+        self._turn_taken = False
+
+    # What boards and threads use.
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+    def sleep(self, seconds: float) -> None:
+        if not seconds > 0:
+            if seconds < 0 or seconds != seconds:
+                raise ValueError(f"a sleep is 0 seconds or more, not {seconds!r}")
+            return
+        when_ns = self._now_ns + round(seconds * 1e9)
+        if threading.get_ident() == self.driver:
+            self._block_loop(when_ns, lambda: False)
+        else:
+            self._park(_Sleeper(when_ns))
+
+    def condition(self) -> threading.Condition:
+        return _Condition(self)
+
+    def start(self, main: Callable[[], object], name: str) -> threading.Thread:
+        sleeper = _Sleeper(member=True, woken=True)
+
+        def run() -> None:
+            self._members.add(threading.get_ident())
+            sleeper.go.acquire()
+            try:
+                main()
+            finally:
+                self._members.discard(threading.get_ident())
+                self._end_turn()
+
+        thread = super().start(run, name)
+        self._woken.append(sleeper)
+        if self.closed:
+            sleeper.go.release()
+        return thread
+
+    def join(self, thread: threading.Thread) -> None:
+        while thread.is_alive() and self._give_turn():
+            pass
+        thread.join()
+
+    def attach(self, agenda: Agenda) -> bool:
+        self._agendas.append(agenda)
+        return True
+
+    def detach(self, agenda: Agenda) -> None:
+        if agenda in self._agendas:
+            self._agendas.remove(agenda)
+
+    def claim(self, fd: int) -> None:
+        self._claimed.add(fd)
+
+    def disclaim(self, fd: int) -> None:
+        self._claimed.discard(fd)
+
+    # What the loop uses.
+
+    @property
+    def claimed(self) -> frozenset[int]:
+        """Descriptors that only this clock's doing makes readable."""
+        return frozenset(self._claimed)
+
+    @property
+    def members(self) -> frozenset[int]:
+        """The identifiers of the threads that take turns."""
+        return frozenset(self._members)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread's turn goes on: it has outlasted the loop's patience."""
+        return self._turn_taken
+
+    def next_ns(self) -> int | None:
+        """When the next thing happens on a board or in a thread; None if nothing is due ever."""
+        times = [when for agenda in self._agendas if (when := agenda.next_ns()) is not None]
+        if self._sleeping:
+            with self._guard:
+                times += [sleeper.when_ns for sleeper in self._sleeping if sleeper.when_ns is not None]
+        return min(times, default=None)
+
+    def jump(self, when_ns: int, seconds: float = 0.0) -> None:
+        """Go on to a time; never back. `seconds` is that of the timer that is due then, which may be no whole number of
+        nanoseconds and must not come early."""
+        self._now_ns = max(self._now_ns, when_ns)
+        self.seconds = max(self.seconds, self._now_ns / 1e9, seconds)
+
+    def settle(self, *, written: bool = True) -> bool:
+        """Let happen what is due now: first on the boards, then one thread's turn. Whether there was anything.
+
+        `written` says whether the program may have written to a simulated device since the last time.
+        """
+        happened = False
+        for agenda in self._agendas:
+            if written and agenda.run_readable():
+                happened = True
+            when_ns = agenda.next_ns()
+            if when_ns is not None and when_ns <= self._now_ns:
+                agenda.run_due()
+                happened = True
+        return happened or self._give_turn()
+
+    def close(self) -> None:
+        """The loop is closed: no more time passes. Sleeping threads go on at once, to find their end."""
+        with self._guard:
+            self.closed = True
+            leaving = [*self._woken, *(sleeper for sleeper in self._sleeping if sleeper.when_ns is not None)]
+            self._woken.clear()
+            self._sleeping = [sleeper for sleeper in self._sleeping if sleeper.when_ns is None]
+        for sleeper in leaving:
+            sleeper.go.release()
+
+    # Turns.
+
+    def _give_turn(self) -> bool:
+        """Let the thread whose turn it is run until it waits again. False if there is none, or it takes too long."""
+        patience = 0.0
+        if not self._turn_taken:
+            sleeper = self._whose_turn()
+            if sleeper is None:
+                return False
+            self._turn_taken = sleeper.member
+            sleeper.go.release()
+            if not sleeper.member:
+                return True
+            patience = PATIENCE
+        self._turn_taken = not self._turn_over.acquire(timeout=patience)
+        return not self._turn_taken
+
+    def _whose_turn(self) -> _Sleeper | None:
+        """The one woken first, else the one whose time has come first."""
+        if not (self._woken or self._sleeping):
+            return None
+        with self._guard:
+            if self._woken:
+                return self._woken.popleft()
+            due = [it for it in self._sleeping if it.when_ns is not None and it.when_ns <= self._now_ns]
+            if not due:
+                return None
+            first = min(due, key=lambda sleeper: sleeper.when_ns or 0)
+            self._sleeping.remove(first)
+            return first
+
+    def _end_turn(self) -> None:
+        if not self.closed:
+            self._turn_over.release()
+
+    def _park(self, sleeper: _Sleeper) -> None:
+        """Wait for the next turn: on the thread."""
+        with self._guard:
+            if self.closed and (sleeper.woken or sleeper.when_ns is not None):
+                return
+            sleeper.member = threading.get_ident() in self._members
+            if sleeper.woken:
+                self._woken.append(sleeper)
+            else:
+                self._sleeping.append(sleeper)
+        if sleeper.member:
+            self._end_turn()
+        sleeper.go.acquire()
+
+    def _wake(self, sleeper: _Sleeper) -> None:
+        """Someone has notified the condition that a thread waits on."""
+        with self._guard:
+            sleeper.woken = True
+            if sleeper in self._sleeping:
+                self._sleeping.remove(sleeper)
+                if self.closed:
+                    sleeper.go.release()
+                else:
+                    self._woken.append(sleeper)
+
+    def _block_loop(self, until_ns: int | None, done: Callable[[], bool]) -> None:
+        """The loop's own thread blocks: let board and threads go on until then."""
+        while not done() and not self.closed:
+            if self.settle() or self.busy:
+                continue
+            if until_ns is not None and until_ns <= self._now_ns:
+                return
+            times = [when for when in (until_ns, self.next_ns()) if when is not None]
+            if not times:
+                raise DeadlockError("the loop's own thread waits for what nothing can ever bring about")
+            self.jump(min(times))
+
+
+class _Condition(threading.Condition):
+    """A condition on which waiting ends a thread's turn. After the clock's end it is an ordinary one."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(threading.Lock())
+        self._clock = clock
+        self._sleepers: list[_Sleeper] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        clock = self._clock
+        if clock.closed:
+            return super().wait(timeout)
+        sleeper = _Sleeper(None if timeout is None else clock.now_ns() + round(timeout * 1e9))
+        self._sleepers.append(sleeper)
+        self.release()
+        try:
+            if threading.get_ident() == clock.driver:
+                clock._block_loop(sleeper.when_ns, lambda: sleeper.woken)
+            else:
+                clock._park(sleeper)
+        finally:
+            self.acquire()
+            if sleeper in self._sleepers:
+                self._sleepers.remove(sleeper)
+        return sleeper.woken
+
+    def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
+        clock = self._clock
+        until_ns = None if timeout is None else clock.now_ns() + round(timeout * 1e9)
+        while not (result := predicate()):
+            left = None if until_ns is None else (until_ns - clock.now_ns()) / 1e9
+            if left is not None and (left <= 0 or clock.closed):
+                break
+            self.wait(left)
+        return result
+
+    def notify(self, n: int = 1) -> None:
+        super().notify(n)
+        leaving, self._sleepers = self._sleepers[:n], self._sleepers[n:]
+        for sleeper in leaving:
+            self._clock._wake(sleeper)
+
+    def notify_all(self) -> None:
+        self.notify(len(self._sleepers) + len(self._waiters))  # type: ignore[attr-defined]
