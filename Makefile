@@ -36,10 +36,11 @@ test: $(VENV)/installed-test  ## run every test
 test-clients: $(VENV)/installed-clients  ## run aiohttp, anyio, uvicorn and others on the loop (installs them)
 	$(BIN)/python -m pytest tests/clients
 
-check: $(VENV)/installed-check  ## formatting, lint, strict types
+check: $(VENV)/installed-check  ## formatting, lint, strict types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 conformance:  ## CPython's own asyncio tests on our loop (INTERPRETERS="python3 ..." for these only)
 	$(PYTHON) tests/conformance/run.py $(addprefix --python ,$(INTERPRETERS))
