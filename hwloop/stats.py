@@ -88,3 +88,7 @@ class SourceStatistics:
     """Times the source came back after a failure."""
     queued: int
     """Events waiting in the queue now."""
+    limited: int
+    """Times that its rate limit took the source off the loop."""
+    limited_seconds: float
+    """How long it was off for that, in all."""

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from hwloop.sources.base import Backoff, Source, WhenFull
+from hwloop.sources.rate_limit import RateLimit
 
-__all__ = ["Backoff", "Source", "WhenFull"]
+__all__ = ["Backoff", "RateLimit", "Source", "WhenFull"]

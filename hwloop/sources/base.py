@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, Self, TypeVar
 
 from hwloop.scheduling import Priority, as_priority
+from hwloop.sources.rate_limit import Moderator, RateLimit
 from hwloop.stats import SourceStatistics
 
 E = TypeVar("E")
@@ -62,6 +63,8 @@ class Source(ABC, Generic[E]):
             stop reading until there is room, so that the kernel's own buffer or the sender waits. With "pause" the
             queue may exceed its size by what one read brings.
         reopen: how to come back after the device fails; None closes the source for good.
+        rate_limit: the most reads a second; over it the source is off the loop now and then, and the kernel's buffer
+            collects. A read takes all that is there, so this bounds wakeups, not events. A `RateLimit` for the burst.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Source(ABC, Generic[E]):
         queue_size: int = 1024,
         when_full: WhenFull = "drop-oldest",
         reopen: Backoff | None = None,
+        rate_limit: RateLimit | float | None = None,
     ) -> None:
         if queue_size < 1:
             raise ValueError(f"{name}: queue_size must be at least 1, not {queue_size!r}")
@@ -83,6 +87,9 @@ class Source(ABC, Generic[E]):
         self._queue_size = queue_size
         self._when_full = when_full
         self._reopen = reopen
+        self._limit: Moderator | None = None
+        if rate_limit is not None:
+            self._limit = Moderator(rate_limit, name, self._stop_reading, self._resume_reading)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fd = -1
         self._reading = False
@@ -179,6 +186,8 @@ class Source(ABC, Generic[E]):
             errors=self._errors,
             reopened=self._reopened,
             queued=len(self._queue),
+            limited=self._limit.times if self._limit is not None else 0,
+            limited_seconds=self._limit.seconds if self._limit is not None else 0.0,
         )
 
     async def __aenter__(self) -> Self:
@@ -211,6 +220,8 @@ class Source(ABC, Generic[E]):
     def on_readable(self) -> None:
         """The descriptor is readable: called by the loop."""
         self._wakeups += 1
+        if not self._within_limit():
+            return
         try:
             for event in self.receive():
                 self.deliver(event)
@@ -278,8 +289,8 @@ class Source(ABC, Generic[E]):
         if self._unreported_drops and self._when_full == "drop-oldest":
             event = self.with_lost(event, self._unreported_drops)
             self._unreported_drops = 0
-        if not self._reading and self._fd >= 0 and len(self._queue) <= self._queue_size // 2:
-            self._start_reading()
+        if not self._reading and len(self._queue) <= self._queue_size // 2:
+            self._resume_reading()
         return event
 
     async def _wait(self) -> None:
@@ -350,7 +361,23 @@ class Source(ABC, Generic[E]):
         except KeyError:
             pass  # the loop is being closed and has let go of it already
 
+    def _within_limit(self) -> bool:
+        """Whether the device may be read once more now; if not, reading stops until the rate limit allows it."""
+        if self._limit is None:
+            return True
+        assert self._loop is not None
+        return self._limit.admit(self._loop)
+
+    def _resume_reading(self) -> None:
+        """Read again, unless there is another reason not to."""
+        limited = self._limit is not None and self._limit.off
+        full = self._when_full == "pause" and len(self._queue) >= self._queue_size
+        if self._fd >= 0 and not limited and not full:
+            self._start_reading()
+
     def _drop_device(self) -> None:
+        if self._limit is not None:
+            self._limit.end()
         if self._fd >= 0:
             try:
                 self._stop_reading()

@@ -23,6 +23,7 @@ from hwloop import board as boards
 from hwloop.board import Board, Drive, Edge, EdgeKind, EdgeStream, LineName, OutputLine
 from hwloop.scheduling import Priority
 from hwloop.sources.base import Backoff, Source, WhenFull
+from hwloop.sources.rate_limit import RateLimit
 
 __all__ = ["Edge", "Output", "Watch", "make_safe", "output", "outputs", "watch"]
 
@@ -45,7 +46,7 @@ class Watch(Source[Edge]):
         active_low: whether the line is active (1) when it is electrically low.
         debounce: seconds for which a level must be stable to be reported; 0 reports every edge. The edge's time is
             that of the last change plus this.
-        queue_size, when_full, priority, name, reopen: see `Source`.
+        queue_size, when_full, priority, name, reopen, rate_limit: see `Source`.
 
     Opening raises `HardwareError` where a line does not exist, is in use, or may not be used.
     """
@@ -62,6 +63,7 @@ class Watch(Source[Edge]):
         priority: Priority = Priority.INTERRUPT,
         name: str | None = None,
         reopen: Backoff | None = None,
+        rate_limit: RateLimit | float | None = None,
     ) -> None:
         if not lines:
             raise ValueError("gpio.watch needs a line: a BCM number such as 17, or a name such as 'GPIO17'")
@@ -83,6 +85,7 @@ class Watch(Source[Edge]):
             queue_size=queue_size,
             when_full=when_full,
             reopen=reopen,
+            rate_limit=rate_limit,
         )
         self.lines = lines
         self._edges: EdgeKind = edges

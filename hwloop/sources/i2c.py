@@ -32,6 +32,7 @@ from hwloop.sources.base import Backoff, Source, WhenFull
 from hwloop.sources.bus_thread import BusThread, Job
 from hwloop.sources.i2c_device import Device
 from hwloop.sources.poll import Poll, Reading
+from hwloop.sources.rate_limit import RateLimit
 from hwloop.stats import SourceStatistics
 
 if TYPE_CHECKING:
@@ -152,11 +153,13 @@ class Bus(Source[Transaction]):
         priority: Priority = Priority.NORMAL,
         queue_size: int = 1024,
         when_full: WhenFull = "drop-oldest",
+        rate_limit: RateLimit | float | None = None,
     ) -> Poll[T]:
         """A source of readings: `read()` is called and awaited every so many seconds, or on each edge of `trigger`.
 
         `read` runs on the loop and may await any number of transfers; for a blocking driver give
-        `lambda: bus.run(driver.sample)`. The poll ends with the bus.
+        `lambda: bus.run(driver.sample)`. `rate_limit` is the most readings a second, for a trigger that may chatter.
+        The poll ends with the bus.
 
             async with bus.poll(lambda: chip.read_block(0xF7, 8), every=0.1) as readings:
                 async for reading in readings: ...
@@ -170,6 +173,7 @@ class Bus(Source[Transaction]):
             priority=priority,
             queue_size=queue_size,
             when_full=when_full,
+            rate_limit=rate_limit,
         )
         self._polls.add(poll)
         return poll

@@ -17,6 +17,7 @@ from typing import Generic, NamedTuple, Self, TypeVar
 from hwloop.board import Edge
 from hwloop.scheduling import Priority, scheduled
 from hwloop.sources.base import Source, WhenFull
+from hwloop.sources.rate_limit import RateLimit
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -42,6 +43,7 @@ class Poll(Source[Reading[T]]):
         read: called on the loop for each reading; returns an awaitable of the value.
         every: seconds from one reading to the next.
         trigger: read on each edge of this source instead.
+        rate_limit: the most readings a second. Edges of the trigger that come meanwhile count as one.
 
     The first reading is made at once. With a trigger too: a data-ready line that was active before anybody looked
     stays so until the device is read, and would never give an edge.
@@ -58,8 +60,11 @@ class Poll(Source[Reading[T]]):
         priority: Priority = Priority.NORMAL,
         queue_size: int = 1024,
         when_full: WhenFull = "drop-oldest",
+        rate_limit: RateLimit | float | None = None,
     ) -> None:
-        super().__init__(name=name, priority=priority, queue_size=queue_size, when_full=when_full)
+        super().__init__(
+            name=name, priority=priority, queue_size=queue_size, when_full=when_full, rate_limit=rate_limit
+        )
         if not callable(read):
             raise TypeError(f"{name}: read must be a function that returns an awaitable, not {read!r}")
         if (every is None) == (trigger is None):
@@ -141,7 +146,7 @@ class Poll(Source[Reading[T]]):
         self._miss(now_due - self._due)
         self._due = now_due + 1
         self._arm()
-        if self._task is None:
+        if self._task is None and self._within_limit():
             self._begin(self._now_ns())
         else:
             self._miss(1)
@@ -155,8 +160,8 @@ class Poll(Source[Reading[T]]):
             self._begin_asked()
 
     def _begin_asked(self) -> None:
-        asked_ns, self._asked_ns = self._asked_ns, None
-        if asked_ns is not None:
+        if self._asked_ns is not None and self._within_limit():
+            asked_ns, self._asked_ns = self._asked_ns, None
             self._context.run(self._begin, asked_ns)
 
     def _miss(self, count: int) -> None:

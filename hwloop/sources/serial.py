@@ -25,6 +25,7 @@ from hwloop.errors import HardwareError
 from hwloop.scheduling import Priority
 from hwloop.sources.base import Backoff, Source, WhenFull
 from hwloop.sources.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw, nmea_checksum
+from hwloop.sources.rate_limit import RateLimit
 from hwloop.sources.serial_device import Output, Parity, SerialDevice, SerialOptions, open_device
 from hwloop.sources.serial_streams import (
     SerialTransport,
@@ -69,7 +70,7 @@ class SerialPort(Source[Frame]):
         exclusive: lock the port, so that a second program that locks it too is refused.
         low_latency: ask the driver not to collect bytes before it hands them over (FTDI: 1 ms in place of 16).
             A driver that has no such mode is left as it is.
-        queue_size, when_full, priority, name, reopen: as for every `Source`.
+        queue_size, when_full, priority, name, reopen, rate_limit: as for every `Source`.
 
     `open()` and `async with` raise `ValueError` for settings that make no sense and `HardwareError` when the port is
     missing, busy, not ours to open, no serial port, or refuses the settings. Opening is quick, but a call of the
@@ -94,9 +95,15 @@ class SerialPort(Source[Frame]):
         priority: Priority = Priority.NORMAL,
         name: str | None = None,
         reopen: Backoff | None = None,
+        rate_limit: RateLimit | float | None = None,
     ) -> None:
         super().__init__(
-            name=name or port, priority=priority, queue_size=queue_size, when_full=when_full, reopen=reopen
+            name=name or port,
+            priority=priority,
+            queue_size=queue_size,
+            when_full=when_full,
+            reopen=reopen,
+            rate_limit=rate_limit,
         )
         self.port = port
         self.framing = framing or Raw()
