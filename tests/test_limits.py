@@ -166,13 +166,16 @@ def test_all_waiters_cancelled_leave_no_timer_and_all_tokens(leap):
     async def main():
         limiter = hwloop.RateLimiter(rate=1, burst=2)
         assert limiter.try_acquire(2)
+        assert repr(limiter) == "<RateLimiter 1/s burst 2 waiting 0>"
         tasks = [asyncio.create_task(limiter.acquire()) for _ in range(3)]
         await asyncio.sleep(0.5)
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        assert repr(limiter) == "<RateLimiter 1/s burst 2 waiting 2>"
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert limiter._timer is None
-        assert repr(limiter) == "<RateLimiter 1/s burst 2 waiting 0>"
         await asyncio.sleep(1.5)
         return limiter.try_acquire(2)
 

@@ -175,6 +175,7 @@ def test_room_in_the_queue_does_not_bring_a_limited_source_back(leap):
             assert [await anext(pipe), await anext(pipe)] == [1, 2]
             await asyncio.sleep(0.05)
             assert len(pipe.reads) == 1
+            assert pipe.statistics().limited == 1
             return await anext(pipe), round(pipe.reads[1], 6)
 
     assert leap(main()) == (3, 0.1)
