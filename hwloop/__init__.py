@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from hwloop.limits import RateLimiter, ThrottleStatistics, throttle
     from hwloop.simloop import SimLoop
     from hwloop.sources import gpio, i2c, serial
+    from hwloop.sync import Event, Lock, Queue
     from hwloop.virtual import DeadlockError, VirtualClock
 
 __all__ = [
     "DeadlockError",
+    "Event",
     "EventLoop",
     "HardwareError",
+    "Lock",
     "Priority",
+    "Queue",
     "RateLimiter",
     "SimLoop",
     "ThrottleStatistics",
@@ -54,6 +58,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("hwloop.simloop").SimLoop
     if name in ("DeadlockError", "VirtualClock"):
         return getattr(importlib.import_module("hwloop.virtual"), name)
+    if name in ("Event", "Lock", "Queue"):
+        return getattr(importlib.import_module("hwloop.sync"), name)
     if name == "EventLoopPolicy":
         return _loop.EventLoopPolicy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

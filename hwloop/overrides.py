@@ -15,11 +15,11 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hwloop.scheduling import URGENCY, Priority, Urgency, as_deadline, as_priority
+from hwloop.scheduling import NORMAL, URGENCY, Priority, Urgency, as_deadline, as_priority
 
 if TYPE_CHECKING:
     from hwloop.ready import Bands
@@ -39,18 +39,19 @@ class Change(NamedTuple):
         )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Override:
     """What is in force for one task."""
 
     change: Change | None = None
-    lent: Urgency | None = None
+    lent: dict[object, Urgency] = field(default_factory=dict)  # by lender
+    watcher: Callable[[], object] | None = None
 
     def applied(self, urgency: Urgency) -> Urgency:
         """What counts instead of `urgency`: the changed or the lent, whichever is more urgent."""
         if self.change is not None:
             urgency = self.change.applied(urgency)
-        return urgency if self.lent is None else min(urgency, self.lent)
+        return min(urgency, *self.lent.values()) if self.lent else urgency
 
 
 class Overriding:
@@ -64,6 +65,7 @@ class Overriding:
 
         def heed_urgency(self) -> None: ...
         def _add_ready(self, handle: Any) -> None: ...
+        def _urgency(self, handle: Any) -> Urgency: ...
 
     def reschedule(
         self, task: asyncio.Task[Any], *, priority: Priority | None = None, deadline: float | None = None
@@ -90,16 +92,34 @@ class Overriding:
                 override.change.deadline if change.deadline is None else change.deadline,
             )
         override.change = change
-        self._requeue(task)
+        self._changed(task, override)
 
-    def lend_urgency(self, task: asyncio.Task[Any], urgency: Urgency | None) -> None:
-        """Have `task` run at least as urgently as `urgency` until told otherwise; None takes back what was lent."""
-        override = self._overrides.setdefault(task, Override())
-        if urgency != override.lent:
-            self.heed_urgency()
-            override.lent = urgency
-            self._requeue(task)
+    def lend_urgency(self, lender: object, task: asyncio.Task[Any], urgency: Urgency | None) -> None:
+        """Have `task` run at least as urgently as `urgency` until `lender` says otherwise; None takes it back."""
+        override = self._overrides.get(task)
+        if (None if override is None else override.lent.get(lender)) == urgency:
+            return
+        if override is None:
+            override = self._overrides[task] = Override()
+        if urgency is None:
+            del override.lent[lender]
+        else:
+            if urgency != NORMAL:
+                self.heed_urgency()
+            override.lent[lender] = urgency
+        self._changed(task, override)
         self._forget_if_spent(task, override)
+
+    def watch_urgency(self, task: asyncio.Task[Any], watcher: Callable[[], object] | None) -> None:
+        """Call `watcher` whenever somebody else changes the urgency of `task`, which waits; None ends that."""
+        override = self._overrides.setdefault(task, Override())
+        override.watcher = watcher
+        self._forget_if_spent(task, override)
+
+    def urgency_in_force(self, task: asyncio.Task[Any], own: Urgency) -> Urgency:
+        """What counts for a task that waits, whose own urgency is, or was when it began to wait, `own`."""
+        override = self._overrides.get(task)
+        return own if override is None else override.applied(own)
 
     def _override(self, handle: Any, urgency: Urgency) -> Urgency:
         """The urgency of a handle that has just become ready; a change to the task that it steps is written down."""
@@ -120,16 +140,26 @@ class Overriding:
         return urgency
 
     def _forget_if_spent(self, task: asyncio.Task[Any], override: Override) -> None:
-        if override == Override():
+        if not (override.change or override.lent or override.watcher):
             self._overrides.pop(task, None)
+
+    def _changed(self, task: asyncio.Task[Any], override: Override) -> None:
+        if asyncio.current_task() is not task:
+            self._requeue(task)
+        if override.watcher is not None:
+            override.watcher()
 
     def _requeue(self, task: asyncio.Task[Any]) -> None:
         """Move what is queued for a task to where it belongs now. What it leaves in the queues is skipped there."""
+
+        def misplaced(handle: Any, queued: Urgency) -> bool:
+            return task in _served(handle) and self._urgency(handle) != queued
+
         nothing = asyncio.Handle(print, (), self, contextvars.Context())  # type: ignore[arg-type]
         nothing.cancel()
-        moved = self._bands.take(lambda handle: task in _served(handle), nothing)
+        moved = self._bands.take(misplaced, nothing)
         for place, handle in enumerate(self._ready):
-            if task in _served(handle):
+            if misplaced(handle, NORMAL):
                 self._ready[place] = nothing
                 moved.append(handle)
         for handle in moved:

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
-from hwloop.scheduling import Priority
+from hwloop.scheduling import Priority, Urgency
 
 AGEING = 8
 """How often a waiting rank is passed over before it goes next. With the turns of other ranks that have waited as long,
@@ -84,12 +84,17 @@ class Bands:
         self.waiting += 1  # _pop counts it as one that competed
         return self._pop(self.idle, now)
 
-    def take(self, wanted: Callable[[Any], bool], instead: Any) -> list[Any]:
-        """Take out the handles that are wanted, as they came, and leave `instead` in their places. O(n)."""
+    def take(self, wanted: Callable[[Any, Urgency], bool], instead: Any) -> list[Any]:
+        """Take out the handles that are wanted, as they came, and leave `instead` in their places. O(n).
+
+        `wanted` is given a handle and the urgency with which it is queued: its priority, and a deadline that is
+        infinite or, as the seconds that were asked for are not kept, not a number.
+        """
         taken = []
-        for heap in self._heaps:
+        for priority, rank in _RANK.items():
+            heap = self._heaps[rank]
             for place, (deadline, sequence, handle, asked) in enumerate(heap):
-                if wanted(handle):
+                if wanted(handle, Urgency(priority, asked if asked == math.inf else math.nan)):
                     taken.append((sequence, handle))
                     heap[place] = (deadline, sequence, instead, asked)
         return [handle for _, handle in sorted(taken, key=lambda pair: pair[0])]
