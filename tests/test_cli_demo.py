@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import io
 import json
 import os
@@ -17,9 +18,12 @@ from typing import Any
 
 import pytest
 
+from firmware_sim.devices.gps import Gps, sentence
+from firmware_sim.devices.pin_parts import Button
 from hwloop.cli import demo, main
 from hwloop.cli.run import load_program
 from hwloop.cli.term import Terminal
+from hwloop.errors import HardwareError
 
 ROOT = Path(__file__).parents[1]
 Captured = pytest.CaptureFixture[str]
@@ -31,9 +35,13 @@ def the_example_is_loaded_anew() -> Iterator[None]:
     sys.modules.pop("weather_station", None)
 
 
-def test_what_goes_in_comes_out(capsys: Captured) -> None:
+def test_what_goes_in_comes_out(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    stopped = []
+    for kind in (Button, Gps):
+        monkeypatch.setattr(kind, "stop", lambda self, stop=kind.stop: (stopped.append(type(self)), stop(self)))
     interval = sys.getswitchinterval()
     assert main(["demo", "--seconds", "2"]) == 0
+    assert stopped == [Button, Gps]
     assert sys.getswitchinterval() == interval
     said = capsys.readouterr()
     assert said.err == ""
@@ -68,20 +76,22 @@ def test_the_stock_loop_plays_it_too(capsys: Captured) -> None:
 
 
 def test_what_does_not_come_out_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    """A station that swallows an edge and a sentence, and whose thermometer is wrong."""
+    """A station that swallows an edge, whose thermometer is wrong thrice, and that makes up what the receiver said."""
 
     def load_faulty(path: str) -> Any:
         station: Any = load_program(path)
 
         async def faulty(report: Any) -> None:
-            swallowed = set()
+            counts = collections.Counter()
 
             def bend(part: str, event: Any) -> None:
-                if part in ("door", "position") and part not in swallowed:
-                    swallowed.add(part)
+                counts[part] += 1
+                if part == "door" and counts[part] == 1:
                     return
-                if part == "climate":
+                if part == "climate" and counts[part] <= 3:
                     event = event._replace(value=event.value._replace(temperature=event.value.temperature + 0.1))
+                if part == "position":
+                    event = event._replace(data=sentence("GPTXT,01,01,02,made up").strip())
                 report(part, event)
 
             await station.main(bend)
@@ -89,14 +99,15 @@ def test_what_does_not_come_out_is_told(monkeypatch: pytest.MonkeyPatch, capsys:
         return SimpleNamespace(main=faulty, load=station.load)
 
     monkeypatch.setattr(demo, "load_program", load_faulty)
-    monkeypatch.setattr(demo, "PATIENCE", 0.1)
+    monkeypatch.setattr(demo, "PATIENCE", 0.7)
+    monkeypatch.setattr(demo, "SHOWN", 4)
     assert main(["demo", "--seconds", "2"]) == 1
     told = capsys.readouterr().out.split("\n\n")[-1].splitlines()
     door = re.fullmatch(r"door: (\d+) edges went in, (\d+) came out, 0 are counted as lost and 0 as skipped", told[0])
     assert door
     assert int(door[1]) == int(door[2]) + 1
-    assert re.fullmatch(r"position: (\d+) sentences went in, \d+ came out, 0 are counted .*", told[1])
-    assert re.fullmatch(r"climate: 2[\d.]+ was read where the air had 2[\d.]+", told[2])
+    assert all(re.fullmatch(r"climate: 2[\d.]+ was read where the air had 2[\d.]+", line) for line in told[1:4])
+    assert re.fullmatch(r"position: b'\$GPTXT,.+' was read where b'\$GPRMC,.+' was sent", told[4])
     assert re.fullmatch(r"... and \d+ more of the kind", told[5])
     assert len(told) == 6
 
@@ -121,13 +132,19 @@ def test_a_station_that_fails_ends_it_at_once(monkeypatch: pytest.MonkeyPatch, c
         station: Any = load_program(path)
 
         async def failing(report: Any) -> None:
-            raise demo.hwloop.HardwareError("/dev/i2c-1", "on fire")
+            def fail(part: str, event: Any) -> None:
+                report(part, event)
+                if part == "door":
+                    raise HardwareError("gpio:17", "on fire")
+
+            await station.main(fail)
 
         return SimpleNamespace(main=failing, load=station.load)
 
     monkeypatch.setattr(demo, "load_program", load_failing)
+    monkeypatch.setattr(demo, "PATIENCE", 60)
     assert main(["demo", "--seconds", "60"]) == 1
-    assert capsys.readouterr().err == "hwloop demo: /dev/i2c-1: on fire\n"
+    assert capsys.readouterr().err == "hwloop demo: gpio:17: on fire\n"
 
 
 def test_interrupted_it_ends_with_the_table_so_far(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

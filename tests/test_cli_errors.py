@@ -165,7 +165,7 @@ def test_a_program_that_is_not_python(hwloop: Call, source: bytes, message: str)
         ("x = 1", "", "there is no 'main' in it; a program needs an 'async def main():'"),
         ("async def go(): pass", "", "there is no 'main' in it; what can be run is go: program.py:go"),
         ("async def go(): pass\nasync def stop(x): pass", ":run", "there is no 'run' in it; what can be run is go: "),
-        ("from asyncio import sleep", "", "there is no 'main' in it; a program needs an 'async def main():'"),
+        ("from asyncio import open_connection", "", "there is no 'main' in it; a program needs an 'async def main():'"),
         ("def main(): pass", "", "'main' in it is not async; write 'async def main():'; a program needs "),
         ("main = 7", "", "'main' in it is not async; a program needs an 'async def main():'"),
         ("async def main(a, b=1, *, c): pass", "", "'main' needs arguments (a, c), and is called with none; give them"),

@@ -183,7 +183,13 @@ def test_a_program_that_ends_well_in_spite_of_a_signal_has_ended_well(program: P
 def test_a_signal_that_our_parent_ignores_stays_ignored(program: Program) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert main(["run", program("import signal\nasync def main(): signal.raise_signal(signal.SIGHUP)")]) == 0
+        path = program("""
+            import asyncio, signal
+            async def main():
+                signal.raise_signal(signal.SIGHUP)
+                await asyncio.sleep(0.01)
+            """)
+        assert main(["run", path]) == 0
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -231,7 +237,10 @@ def test_an_output_that_can_not_be_made_safe_does_not_keep_the_others_from_it(ca
     assert capsys.readouterr().err == "hwloop: pump could not be left at its safe level: stuck\n"
 
 
-def test_a_process_ended_by_a_signal_dies_of_it_after_all_else_is_done(program: Program) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_ended_by_a_signal_dies_of_it_after_all_else_is_done(
+    program: Program, number: signal.Signals
+) -> None:
     path = program("""
         import asyncio, atexit
         async def main():
@@ -242,9 +251,9 @@ def test_a_process_ended_by_a_signal_dies_of_it_after_all_else_is_done(program: 
     with start("run", path) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "running\n"
-        child.terminate()
+        child.send_signal(number)
         out, err = child.communicate(timeout=20)
-    assert (child.returncode, out, err) == (-signal.SIGTERM, "exit handler\n", "")
+    assert (child.returncode, out, err) == (-number, "exit handler\n", "")
 
 
 @pytest.mark.parametrize(
@@ -258,14 +267,15 @@ def test_a_process_ended_by_a_signal_dies_of_it_after_all_else_is_done(program: 
 )
 def test_a_second_signal_ends_what_would_not_end(program: Program, refuses: str) -> None:
     path = program("import asyncio, threading\nasync def main():\n    print('running', flush=True)\n    " + refuses)
-    # The second signal must not come before the first one was taken.
     with start("run", path) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "running\n"
-        while child.poll() is None:
-            child.terminate()
-            time.sleep(0.1)
-        assert child.returncode == -signal.SIGTERM
+        child.terminate()
+        # The second signal must not come before the first one was taken.
+        time.sleep(0.2)
+        assert child.poll() is None
+        child.terminate()
+        assert child.wait(20) == -signal.SIGTERM
 
 
 def test_systemd_hears_that_the_program_is_ready_and_alive_and_stops(
