@@ -142,7 +142,6 @@ def test_a_station_that_fails_ends_it_at_once(monkeypatch: pytest.MonkeyPatch, c
         return SimpleNamespace(main=failing, load=station.load)
 
     monkeypatch.setattr(demo, "load_program", load_failing)
-    monkeypatch.setattr(demo, "PATIENCE", 60)
     assert main(["demo", "--seconds", "60"]) == 1
     assert capsys.readouterr().err == "hwloop demo: gpio:17: on fire\n"
 

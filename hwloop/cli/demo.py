@@ -205,8 +205,7 @@ class Demo:
                     load.cancel()
                 self._complete = True
             finally:
-                if not station.done():
-                    await self._drain()
+                await self._drain()
                 teller.cancel()
                 station.cancel()
 
