@@ -191,6 +191,7 @@ class SimLoop(EventLoop):
         if self._looks >= BUSY_CALLBACKS:
             self._looks = 0
             self._open_inbox(len(self._inbox))
+            self.clock.written = True
             if not self.clock.settle() and not self._held_up():
                 timer = self._timers[0][0] if self._timers else math.inf
                 self._jump(min(timer, self.time() + BUSY_SECONDS))
@@ -199,14 +200,14 @@ class SimLoop(EventLoop):
     def _rest(self, timer: float) -> list[tuple[int, int]]:
         """Nothing is ready: wait in the real world where that may bring something, else jump to what comes next."""
         clock = self.clock
+        clock.written = True
         while True:
-            found = self._wait_in_selector(0.0)
-            if found:
-                return found
+            if self._selector.select(0):
+                return self._wait_in_selector(0.0)
             if self._inbox:
                 self._open_inbox(1)
                 return []
-            if clock.settle():
+            if clock.settle(self._at_rest_until_after):
                 continue
             if timer <= clock.seconds:
                 return []
@@ -214,11 +215,19 @@ class SimLoop(EventLoop):
                 # A turn that takes long tells nobody of its end: look again soon.
                 return self._wait_in_selector(self.time() + 0.01 if clock.busy else None)
             if self._jump(timer):
-                clock.settle(written=False)
+                clock.settle(self._at_rest_until_after)
             elif self._may_be_woken():
                 return self._wait_in_selector(None)
             else:
                 raise DeadlockError(self._who_waits())
+
+    def _at_rest_until_after(self, when_ns: int) -> bool:
+        """Asked from a thread whose turn it is while the loop rests: whether nothing would wake the loop before."""
+        if self._inbox or self._jobs or self._holds:
+            return False
+        if self._timers and self._timers[0][0] <= (when_ns + 1) / 1e9:
+            return False
+        return not self._selector.select(0)
 
     def _held_up(self) -> bool:
         """Whether time stands still for a thread, or because the program says so."""

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from firmware_sim.board import SimBoard
 
 
+HISTORY = 10_000
+"""Changes of an LED that are kept at least."""
+
+
 @dataclass
 class Button:
     """A push button between a line and ground, or with `active_low` false between the line and 3.3 V.
@@ -122,7 +126,8 @@ class Led:
     """An LED that lights while its line is high, or with `active_low` while it is low.
 
     Attributes:
-        history: (time in ns, CLOCK_MONOTONIC; lit or not), oldest first: the state it began with, then each change.
+        history: (time in ns, the board's clock; lit or not), oldest first: the state it began with, then each change;
+            of a long run only the last ten thousand and more.
     """
 
     line: int
@@ -143,6 +148,8 @@ class Led:
 
     def _note(self, level: int, when_ns: int) -> None:
         self.history.append((when_ns, bool(level) != self.active_low))
+        if len(self.history) > 2 * HISTORY:
+            del self.history[:-HISTORY]
 
 
 @dataclass

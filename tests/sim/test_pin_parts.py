@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from firmware_sim import SimBoard, WiringError
-from firmware_sim.devices.pin_parts import Button, Led, Wire
+from firmware_sim.devices.pin_parts import HISTORY, Button, Led, Wire
 from firmware_sim.pins import Chip
 
 
@@ -137,6 +137,15 @@ def test_a_button_presses_itself_on_schedule(bench: Bench) -> None:
 def test_a_button_that_can_not_be_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Button(17, **options)
+
+
+def test_an_led_that_blinks_for_days_keeps_the_latest_changes(bench: Bench) -> None:
+    led = bench.attach(Led(27))
+    line = bench.chip.line(27)
+    for change in range(3 * HISTORY):
+        line.drive((change + 1) % 2)
+    assert HISTORY <= len(led.history) <= 2 * HISTORY
+    assert [lit for _, lit in led.history[-3:]] == [False, True, False]
 
 
 @pytest.mark.parametrize(("active_low", "lit"), [(False, [False, True, False]), (True, [True, False, True])])
