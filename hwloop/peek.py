@@ -1,10 +1,10 @@
 """A look at an epoll set that keeps Python's global lock, so that a busy loop does not starve other threads.
 
-`select.epoll.poll(0)` lets go of the global lock and takes it back at once. To a thread that waits for the lock this is
-worse than nothing: it is woken, finds the lock taken again, and begins its wait of one switch interval (5 ms) anew. With
-a look every 0.05 ms it hardly ever gets a turn: gaps of 0.3 s were measured, against 15 ms on asyncio's loop. A look
-that keeps the lock leaves turns to the interpreter, which gives them when the interval is over. It costs 0.8 µs instead
-of 0.4, so it is for programs that have other threads.
+`select.epoll.poll(0)` lets go of the global lock and takes it back at once. To a thread that waits for the lock this
+is worse than nothing: it is woken, finds the lock taken again, and begins its wait of one switch interval (5 ms) anew.
+With a look every 0.05 ms it hardly ever gets a turn: gaps of 0.3 s were measured, against 15 ms on asyncio's loop. A
+look that keeps the lock leaves turns to the interpreter, which gives them when the interval is over. It costs 0.8 µs
+instead of 0.4, so it is for programs that have other threads.
 """
 
 from __future__ import annotations
