@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hwloop import loop as _loop
 from hwloop.errors import HardwareError
 from hwloop.loop import EventLoop, new_event_loop, run
-from hwloop.scheduling import Priority, create_task, reschedule, scheduled
+from hwloop.scheduling import Priority, checkpoint, create_task, reschedule, scheduled, sliced
 from hwloop.timers import Tick, every
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "ThrottleStatistics",
     "Tick",
     "VirtualClock",
+    "checkpoint",
     "create_task",
     "every",
     "gpio",
@@ -43,6 +44,7 @@ __all__ = [
     "run",
     "scheduled",
     "serial",
+    "sliced",
     "throttle",
 ]
 __version__ = "0.1.0"

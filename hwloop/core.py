@@ -102,7 +102,7 @@ class TimerHandle(asyncio.TimerHandle):
 class Watcher(asyncio.Handle):
     """The callback of one direction of a descriptor. `_scheduled` is true from the look that found it until it runs."""
 
-    __slots__ = ("_priority", "_scheduled", "_source")
+    __slots__ = ("_deadline", "_priority", "_scheduled", "_source")
 
     def __init__(
         self,
@@ -111,8 +111,10 @@ class Watcher(asyncio.Handle):
         loop: Any,
         priority: Priority,
         source: Pollable | None = None,
+        deadline: float | None = None,
     ) -> None:
         super().__init__(callback, args, loop, None)
+        self._deadline = deadline  # seconds from the look that finds it ready
         self._priority = priority
         self._source = source
         self._scheduled = False
@@ -138,6 +140,7 @@ class Core:
         def _run_timed(self, handle: Any) -> None: ...
         def _override(self, handle: Any, urgency: Urgency) -> Urgency: ...
         def _deadline_missed(self, handle: asyncio.Handle, lateness: float) -> None: ...
+        def _overran(self, handle: asyncio.Handle, took: float) -> None: ...
 
     def _init_core(self) -> None:
         """Declare all hot state. Called before the base class's init, which adds the first reader."""
@@ -158,6 +161,8 @@ class Core:
         self._sleeping = False
         self._now = clock.monotonic
         self._slice = SLICE
+        self._turn = 0.0  # when the current turn's look was done
+        self._slow = INFINITY  # report callbacks that overrun their slice by so many seconds
         self._peek: Callable[[], list[tuple[int, int]]] | None = None  # a look for programs with threads
 
     # What fills the queues.
@@ -274,6 +279,7 @@ class Core:
                 # its first step. So a short queue goes first, and a long one takes turns.
                 first = batch if batch <= SHORT_QUEUE else max(first, 0)
             debug = self._debug
+            self._turn = time
             until = time + self._slice
             while True:
                 if bands.waiting and (handle := bands.pick(time, bool(ready or events))) is not None:
@@ -314,6 +320,8 @@ class Core:
                         batch = len(ready)
                 if time >= until:  # 2.
                     break
+            if time - until >= self._slow:
+                self._overran(handle, time - until)  # the last one: any that overruns its slice ends it
             handle = args = None  # or they would live on, with all they refer to, through the next wait
             if self._stopping:
                 self._finish_batch(batch)
@@ -363,7 +371,10 @@ class Core:
     def _add_event(self, watcher: Watcher, priority: Priority) -> None:
         """Queue the callback of a ready descriptor; the kernel tells of it at every look until it has run."""
         watcher._scheduled = True
-        if priority is Priority.NORMAL:
+        deadline = watcher._deadline
+        if deadline is not None:
+            self._bands.push(priority, self._now() + deadline, watcher)
+        elif priority is Priority.NORMAL:
             self._events.append(watcher)
         else:
             self._bands.push(priority, INFINITY, watcher)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import logging
 import os
 import select
 import selectors
@@ -25,18 +24,19 @@ from hwloop import board as boards
 from hwloop import clock as clocks
 from hwloop.core import Core, Handle, ThreadSafeHandle, TimerHandle, Watcher
 from hwloop.overrides import Overriding
-from hwloop.scheduling import URGENCY, Priority, as_priority
+from hwloop.reporting import Reporting
+from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority
 
 if TYPE_CHECKING:
     from hwloop.virtual import VirtualClock
 
 T = TypeVar("T")
 _base: Any = base_events
-logger = logging.getLogger("hwloop")
 
 
 class Pollable(Protocol):
-    """What `EventLoop.register` takes. Optional: `priority` (a `Priority`) and `close()`, called if it fails."""
+    """What `EventLoop.register` takes. Optional: `priority` (a `Priority`), `deadline` (seconds from readiness) and
+    `close()`, called if it fails."""
 
     def fileno(self) -> int:
         """The descriptor to watch."""
@@ -45,7 +45,7 @@ class Pollable(Protocol):
         """Called whenever the descriptor is readable."""
 
 
-class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core returns Any, for speed
+class EventLoop(Core, Overriding, Reporting, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core returns Any
     """An asyncio event loop that looks at the hardware often and knows what is urgent.
 
     `selector` is as for `asyncio.SelectorEventLoop`. With the default or any `selectors.EpollSelector`, timers are as
@@ -62,7 +62,7 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         self._init_core()
         self._sources: dict[Pollable, int] = {}
-        self._late: set[str] = set()
+        self._init_reporting()
         super().__init__(selector)
         if type(self).time is not EventLoop.time:
             self._now = self.time  # a subclass with a clock of its own, which no kernel alarm follows
@@ -114,6 +114,7 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
         if self.is_closed() or self.is_running():
             super().close()  # which does nothing, or refuses
             return
+        self._stop_sampling()
         for source in self.sources():
             self._discard(source)
         super().close()
@@ -145,7 +146,11 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
         if self._watchers.get(fd, (None, None))[0] is not None:
             raise ValueError(f"descriptor {fd} of {source!r} is watched already")
         priority = as_priority(getattr(source, "priority", Priority.NORMAL))
-        self._set_watcher(fd, selectors.EVENT_READ, Watcher(source.on_readable, (), self, priority, source))
+        deadline = getattr(source, "deadline", None)
+        if deadline is not None:
+            as_deadline(deadline)
+        watcher = Watcher(source.on_readable, (), self, priority, source, deadline)
+        self._set_watcher(fd, selectors.EVENT_READ, watcher)
         self._sources[source] = fd
 
     def unregister(self, source: Pollable) -> None:
@@ -196,15 +201,6 @@ class EventLoop(Core, Overriding, asyncio.SelectorEventLoop):  # type: ignore[mi
     def heed_urgency(self) -> None:
         """Look at the context's urgency from now on. A program that never asks for any is spared the look-up."""
         self._heeding = True
-
-    def _deadline_missed(self, handle: asyncio.Handle, lateness: float) -> None:
-        """A callback ran `lateness` seconds after its deadline: say so the first time that it happens to it."""
-        callback: Any = handle._callback  # type: ignore[attr-defined]
-        task = getattr(callback, "__self__", None)
-        name = task.get_name() if isinstance(task, asyncio.Task) else getattr(callback, "__qualname__", repr(callback))
-        if name not in self._late:
-            self._late.add(name)
-            logger.warning("%s ran %.3f ms after its deadline (reported once)", name, lateness * 1e3)
 
     # Checked paths: debug mode, odd arguments, closed loops. The traceback that debug mode keeps ends with the user.
 

@@ -16,7 +16,6 @@ import asyncio
 import collections
 import contextvars
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwloop.scheduling import NORMAL, URGENCY, Priority, Urgency, as_deadline, as_priority
@@ -39,13 +38,15 @@ class Change(NamedTuple):
         )
 
 
-@dataclass(slots=True, eq=False)
 class Override:
     """What is in force for one task."""
 
-    change: Change | None = None
-    lent: dict[object, Urgency] = field(default_factory=dict)  # by lender
-    watcher: Callable[[], object] | None = None
+    __slots__ = ("change", "lent", "watcher")
+
+    def __init__(self) -> None:
+        self.change: Change | None = None
+        self.lent: dict[object, Urgency] = {}  # by lender
+        self.watcher: Callable[[], object] | None = None
 
     def applied(self, urgency: Urgency) -> Urgency:
         """What counts instead of `urgency`: the changed or the lent, whichever is more urgent."""

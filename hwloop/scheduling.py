@@ -12,8 +12,8 @@ import contextlib
 import contextvars
 import enum
 import math
-from collections.abc import Coroutine, Iterator
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Coroutine, Iterable, Iterator
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -122,3 +122,47 @@ def _enter(
     if heed is not None:
         heed()
     return URGENCY.set(urgency)
+
+
+async def checkpoint() -> None:
+    """Let others run if it is time to; otherwise return at once. For the inner loops of long computations.
+
+    It is time when the slice (0.05 ms) that began with the loop's last look at the hardware is used up, by this task
+    and those before it in the turn: with checkpoints often enough, nothing waits much longer than that. On another loop
+    than hwloop's, others run each time.
+    """
+    used_up = getattr(asyncio.get_running_loop(), "slice_used_up", None)
+    if used_up is None or used_up():
+        await asyncio.sleep(0)
+
+
+class sliced(Generic[T]):
+    """`async for item in sliced(items)`: the items, letting others run whenever `budget` seconds are used up.
+
+    What is counted is the time since this task last let others run, in the iteration or in the loop's body. Raises
+    ValueError unless the budget is above 0.
+    """
+
+    def __init__(self, items: Iterable[T], budget: float = 0.001) -> None:
+        if not budget > 0:
+            raise ValueError(f"a budget is in seconds, more than 0, not {budget!r}")
+        self._items = iter(items)
+        self._budget = budget
+        self._began = math.inf
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        # If a turn has begun since, the body of the loop has waited for something.
+        turn_began = getattr(loop, "turn_began", None)
+        self._began = min(now, self._began) if turn_began is None else max(min(now, self._began), turn_began())
+        if now - self._began >= self._budget:
+            await asyncio.sleep(0)
+            self._began = loop.time()
+        try:
+            return next(self._items)
+        except StopIteration:
+            raise StopAsyncIteration from None

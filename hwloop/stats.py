@@ -6,6 +6,8 @@ fixed size however long it runs; recording a value is one `bit_length`, a shift 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _SUB_BITS = 3
@@ -92,3 +94,62 @@ class SourceStatistics:
     """Times that its rate limit took the source off the loop."""
     limited_seconds: float
     """How long it was off for that, in all."""
+
+
+@dataclass(frozen=True)
+class Occurrences:
+    """How often something took too long, and by how much."""
+
+    count: int
+    total: float
+    """Seconds, all of them together."""
+    worst: float
+    """Seconds, the longest one."""
+
+
+@dataclass(frozen=True)
+class LoopStatistics:
+    """A loop as it is now, and what it has counted since it was made."""
+
+    ready: int
+    """Callbacks that wait for their turn."""
+    timers: int
+    """Timers that are set."""
+    descriptors: int
+    """Descriptors that are watched."""
+    sources: tuple[SourceStatistics, ...]
+    """Of each registered source that keeps them."""
+    deadline_misses: Mapping[str, Occurrences]
+    """By name of the task, source or callback: how long after its deadline it ran."""
+    overruns: Mapping[str, Occurrences]
+    """By name of the task or callback: how long it ran, where `watch_slices` asks for it."""
+
+
+@dataclass(frozen=True)
+class DeadlineMiss:
+    """What a deadline handler is told."""
+
+    name: str
+    lateness: float
+    """Seconds from the deadline until the callback ran."""
+    count: int
+    """Misses under this name so far."""
+    task: asyncio.Task[object] | None
+    """The task, if it was one's step."""
+    source: object
+    """The source that had become readable, or None."""
+
+
+@dataclass(frozen=True)
+class Overrun:
+    """What an overrun handler is told."""
+
+    name: str
+    took: float
+    """Seconds for which it let nobody else run, right to within a slice."""
+    count: int
+    """Overruns under this name so far."""
+    where: str
+    """File, line and function: while it ran if that was sampled, else where it went to wait; empty if not known."""
+    task: asyncio.Task[object] | None
+    """The task, if it was one's step."""

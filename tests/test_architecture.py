@@ -10,7 +10,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CORE = ("clock", "virtual", "scheduling", "ready", "overrides", "sync", "timers", "limits", "stats", "core", "errors")
+CORE = (
+    "clock",
+    "virtual",
+    "scheduling",
+    "ready",
+    "overrides",
+    "sync",
+    "reporting",
+    "sampling",
+    "timers",
+    "limits",
+    "stats",
+    "core",
+    "errors",
+    "peek",
+)
 HARDWARE = ("lgpio", "gpiod", "gpiozero", "serial", "smbus2")
 
 

@@ -65,7 +65,13 @@ class Source(ABC, Generic[E]):
         reopen: how to come back after the device fails; None closes the source for good.
         rate_limit: the most reads a second; over it the source is off the loop now and then, and the kernel's buffer
             collects. A read takes all that is there, so this bounds wakeups, not events. A `RateLimit` for the burst.
+
+    Attributes:
+        deadline: seconds within which the handler should run once a look has found the descriptor readable; None for
+            no deadline. Set it before the source is opened. Misses are counted by the loop.
     """
+
+    deadline: float | None = None
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Promise 1 where tasks wait for each other: a HIGH task that waits for a LOW one is not kept waiting by ordinary work."""
+"""Promise 1 where tasks wait for each other: ordinary work does not keep a HIGH task waiting for a LOW one."""
 
 from __future__ import annotations
 

@@ -1,0 +1,68 @@
+"""Where a callback is while it runs, seen from another thread.
+
+Nothing within the loop's thread can tell: it is busy with that very callback. So, where asked for, a thread wakes at a
+steady pace and looks whether the loop is still in the turn that it saw the last time; if so, it notes the line. A
+callback that lasts two periods or more is always seen. Sampling needs the interpreter lock, which a busy thread
+gives up every 5 ms (sys.setswitchinterval) and most blocking calls at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+_CALLERS = 2
+
+
+class Sampler:
+    """A thread that looks at a loop every `period` seconds until `stop()`."""
+
+    def __init__(self, loop: Any, period: float) -> None:
+        self._loop = loop
+        self._period = period
+        self._seen: tuple[float, str] = (0.0, "")
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hwloop-sampler", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and wait for that."""
+        self._stopping.set()
+        self._thread.join()
+
+    def found(self) -> str:
+        """Where the callback was that ends the loop's current turn; empty if it was not seen."""
+        turn, where = self._seen
+        return where if turn == self._loop.turn_began() else ""
+
+    def _run(self) -> None:
+        last = 0.0
+        while not self._stopping.wait(self._period):
+            turn = self._loop.turn_began()
+            if turn == last and not self._loop._sleeping:
+                frame = sys._current_frames().get(self._loop._thread_id)
+                if frame is not None and not _is_the_loop(frame):
+                    self._seen = (turn, f"at {places(frame)}")
+                del frame  # or it would keep the callback's variables alive
+            last = turn
+
+
+def _is_the_loop(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__") in ("hwloop.core", "hwloop.loop")
+
+
+def place(frame: FrameType) -> str:
+    """File, line and function of a frame."""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+
+
+def places(frame: FrameType) -> str:
+    """The same with its nearest callers."""
+    found = [place(frame)]
+    caller = frame.f_back
+    while caller is not None and len(found) <= _CALLERS and not _is_the_loop(caller):
+        found.append(place(caller))
+        caller = caller.f_back
+    return ", called from ".join(found)

@@ -1,0 +1,179 @@
+"""Promise 2 where a task cooperates: checkpoints let go in time, and what does not let go is found and named."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+
+import pytest
+
+import hwloop
+from hwloop.core import SLICE
+
+
+def ran(stage):
+    return [name for name in stage.trace if name != "look"]
+
+
+async def compute(stage, name, steps, took):
+    """So many steps, each of which takes so many slices, with a checkpoint after each."""
+    for _ in range(steps):
+        stage.trace.append(name)
+        stage.clock += took * SLICE
+        await hwloop.checkpoint()
+
+
+def test_a_checkpoint_lets_go_once_the_slice_is_used_up_and_not_before(stage):
+    async def main():
+        await asyncio.gather(compute(stage, "a", 8, 0.3), compute(stage, "b", 8, 0.3))
+
+    stage.run_until_complete(main())
+    assert ran(stage) == [*["a"] * 4, *["b"] * 4] * 2
+
+
+def test_between_two_looks_lies_one_slice_and_the_step_that_overran_it(stage):
+    async def main():
+        await compute(stage, "a", 12, 0.3)
+
+    stage.run_until_complete(main())
+    looks = "".join("|" if name == "look" else name for name in stage.trace)
+    assert "aaaa|aaaa|aaaa" in looks
+
+
+def test_a_step_that_begins_late_in_a_slice_lets_go_at_its_end(stage):
+    async def main():
+        stage.call_soon(stage.work("callback", took=SLICE * 0.5e6))
+        computing = asyncio.create_task(compute(stage, "a", 4, 0.3))
+        plain = asyncio.create_task(compute(stage, "b", 1, 0))
+        await asyncio.gather(computing, plain)
+
+    stage.run_until_complete(main())
+    assert ran(stage) == ["callback", "a", "a", "b", "a", "a"]
+
+
+def test_on_other_loops_a_checkpoint_lets_go_each_time():
+    async def main():
+        trace = []
+
+        async def worker(name):
+            for _ in range(2):
+                trace.append(name)
+                await hwloop.checkpoint()
+
+        await asyncio.gather(worker("a"), worker("b"))
+        return trace
+
+    loop = asyncio.SelectorEventLoop()
+    try:
+        assert loop.run_until_complete(main()) == ["a", "b", "a", "b"]
+    finally:
+        loop.close()
+
+
+def test_sliced_lets_go_whenever_the_budget_is_used_up(stage):
+    async def worker(name):
+        async for number in hwloop.sliced(range(6), budget=0.001):
+            stage.trace.append(f"{name}{number}")
+            stage.clock += 0.0004
+
+    async def main():
+        await asyncio.gather(worker("a"), worker("b"))
+
+    stage.run_until_complete(main())
+    assert ran(stage) == ["a0", "a1", "a2", "b0", "b1", "b2", "a3", "a4", "a5", "b3", "b4", "b5"]
+
+
+def test_a_body_that_waits_has_its_whole_budget_again(stage):
+    async def worker():
+        async for number in hwloop.sliced(range(3), budget=0.001):
+            stage.trace.append(f"item {number}")
+            stage.clock += 0.0006
+            if number == 0:
+                await asyncio.sleep(0)
+
+    async def main():
+        task = asyncio.create_task(worker())
+        while not task.done():
+            stage.trace.append("turn")
+            await asyncio.sleep(0)
+
+    stage.run_until_complete(main())
+    assert ran(stage) == ["turn", "item 0", "turn", "item 1", "item 2", "turn"]
+
+
+def test_sliced_gives_all_items_in_order_on_every_loop(run):
+    async def main():
+        return [item async for item in hwloop.sliced("abcdef", budget=1e-9)]
+
+    assert run(main()) == list("abcdef")
+
+
+@pytest.mark.parametrize("budget", [0, -1, math.nan])
+def test_a_budget_that_is_none_is_refused(budget):
+    with pytest.raises(ValueError, match="budget"):
+        hwloop.sliced([], budget=budget)
+
+
+def test_what_overruns_the_limit_is_counted_and_reported_once_with_where_it_waits_now(stage, caplog):
+    async def stubborn():
+        for _ in range(2):
+            stage.clock += 0.06
+            await asyncio.sleep(0)
+
+    stage.watch_slices(0.05)
+    with caplog.at_level(logging.WARNING, "hwloop"):
+        stage.run_until_complete(stubborn())
+    (record,) = caplog.records
+    assert "stubborn let nothing else run for 59.9 ms, now waiting at" in record.getMessage()
+    assert "in sleep (reported once)" in record.getMessage()
+    (overruns,) = stage.statistics().overruns.values()
+    assert overruns.count == 2
+    assert overruns.worst == pytest.approx(0.06, abs=2 * SLICE)
+
+
+def test_a_callback_is_named_and_what_stays_below_the_limit_is_not(stage):
+    told = []
+    stage.watch_slices(0.05, handler=lambda loop, overrun: told.append(overrun))
+    stage.call_soon(stage.work("long", took=80_000))
+    stage.call_soon(stage.work("short", took=40_000))
+    stage.play()
+    (overrun,) = told
+    assert (overrun.name, overrun.count, overrun.task, overrun.where) == ("Stage.work.<locals>.callback", 1, None, "")
+
+
+def test_nothing_is_reported_unless_asked_for(stage, caplog):
+    stage.call_soon(stage.work("long", took=80_000))
+    stage.play()
+    stage.watch_slices(0.05)
+    stage.watch_slices(None)
+    stage.call_soon(stage.work("long", took=80_000))
+    stage.play()
+    assert not caplog.records
+    assert not stage.statistics().overruns
+
+
+@pytest.mark.parametrize("limit", [0, -1, math.nan])
+def test_a_limit_that_is_none_is_refused(stage, limit):
+    with pytest.raises(ValueError, match="limit"):
+        stage.watch_slices(limit)
+
+
+def test_the_report_says_where_it_was_while_it_ran():
+    told = []
+
+    def blocking():
+        time.sleep(0.03)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.watch_slices(0.01, locate=True, handler=lambda loop, overrun: told.append(overrun))
+        await asyncio.sleep(0)
+        blocking()
+        await asyncio.sleep(0)
+
+    hwloop.run(main())
+    (overrun,) = [one for one in told if "blocking" in one.where]
+    assert "in test_the_report_says_where_it_was_while_it_ran.<locals>.blocking, called from" in overrun.where
+    assert "main" in overrun.where
