@@ -46,7 +46,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 CALLBACKS, EACH = 200, 50e-6
 """The load: so many callbacks, busy for so many seconds each."""
-TURN = 20e-6
+TURN = 500e-6
 """Seconds after which a thread of the simulated board gets its turn."""
 PERIOD = 0.001
 """Seconds between the control loop's ticks."""
@@ -106,8 +106,7 @@ def _quick_turns() -> Iterator[None]:
     """Give the simulated board its turns.
 
     Its threads stand for hardware, which does not wait for our interpreter. But a thread that wants the interpreter
-    from one that computes waits for the switch interval, by default 5 ms, and anew whenever the other lets go of it for
-    a moment too short to be of use, as each of the loop's looks does. So it has to be shorter than the loop's slice.
+    from one that computes waits for the switch interval, by default 5 ms.
     """
     interval = sys.getswitchinterval()
     sys.setswitchinterval(TURN)
