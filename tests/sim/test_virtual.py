@@ -94,6 +94,19 @@ def test_the_loop_goes_on_while_the_bus_is_busy() -> None:
     assert not any(ticks)
 
 
+def test_what_happens_during_a_transfer_happens_at_its_time() -> None:
+    async def main(board: SimBoard) -> list[float]:
+        async with gpio.watch(17, pull="up") as switch, i2c.open(1) as bus:
+            received: list[int] = []
+            switch.on_edge(lambda edge: received.append(edge.received_ns))
+            await asyncio.sleep(59.999)
+            await bus.device(0x76).read_block(0x88, 24)
+            assert asyncio.get_running_loop().time() > START / 1e9 + 60.001
+            return [since_start(when_ns) for when_ns in received]
+
+    assert play({"device": BUTTON["device"] + SENSOR["device"]}, main) == [60]
+
+
 def test_a_hung_bus_is_given_up_after_a_virtual_second() -> None:
     async def main(board: SimBoard) -> float:
         loop = asyncio.get_running_loop()
