@@ -99,18 +99,21 @@ def test_a_device_is_read_or_asked_whether_it_is_there(watch: Monitor) -> None:
 
 
 def test_a_device_that_goes_and_comes_back_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
-    specs = [monitor.parse("i2c:1:0x76@0.002"), monitor.parse("i2c:1:0x76:0xD0@0.002")]
+    texts = ("i2c:1:0x76@0.002", "i2c:1:0x76:0xD0@0.002")
+    specs = [monitor.parse(text) for text in texts]
     seen: list[str] = []
 
     def show(event: monitor.Event) -> str:
         seen.append(f"{event.source} {event.event}")
         if seen.count("i2c:1:0x76@0.002 answers") == 1 and seen[-1].endswith("reading") and not away:
             away.append(board.bus(1).detach(0x76))
-        if seen[-1] == "i2c:1:0x76@0.002 no-answer":
+        if away and not back and {f"{spec} no-answer" for spec in texts} <= set(seen):
+            back.append(True)
             board.bus(1).attach(0x76, away[0])
         return ""
 
     away: list[object] = []
+    back: list[bool] = []
     with SimBoard({"device": [{"type": "bme280"}]}) as board, process.hosted(board) as host:
         host.run(monitor.Monitor(specs, show, 25, None).run)
     presence = [line for line in seen if line.startswith("i2c:1:0x76@")]
