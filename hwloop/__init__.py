@@ -12,7 +12,7 @@ from hwloop import loop as _loop
 from hwloop.errors import HardwareError
 from hwloop.loop import EventLoop, new_event_loop, run
 from hwloop.scheduling import Priority, checkpoint, create_task, reschedule, scheduled, sliced
-from hwloop.timers import Tick, every
+from hwloop.timers import Periodic, Tick, every
 
 if TYPE_CHECKING:
     from hwloop.limits import RateLimiter, ThrottleStatistics, throttle
@@ -27,6 +27,7 @@ __all__ = [
     "EventLoop",
     "HardwareError",
     "Lock",
+    "Periodic",
     "Priority",
     "Queue",
     "RateLimiter",

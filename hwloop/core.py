@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from hwloop import clock
 from hwloop.ready import Bands
 from hwloop.scheduling import NORMAL, URGENCY, Priority, Urgency
+from hwloop.tolerance import Tolerant
 
 if TYPE_CHECKING:
     from hwloop.loop import Pollable
@@ -153,6 +154,7 @@ class Core:
         self._new_timers: list[Any] = []  # not in the heap yet: one cancelled in the same turn never gets there
         self._timers: list[tuple[float, int, Any]] = []  # heap by (when, order of arrival)
         self._timer_sequence = 0
+        self._tolerant = Tolerant()  # timers that may be late, until they are due
         self._timers_cancelled = 0
         self._watchers: dict[int, tuple[Watcher | None, Watcher | None]] = {}  # fd: (reader, writer)
         self._epoll: select.epoll | None = None  # with the alarm; without both, the selector waits
@@ -343,7 +345,8 @@ class Core:
         if self._ready or events or self._bands.waiting or self._bands.idle or self._stopping:
             found = self._wait(0.0)
         else:
-            found = self._wait(timers[0][0] if timers else None)
+            when = timers[0][0] if timers else None
+            found = self._wait(self._tolerant.wake_by(when) if self._tolerant.waiting else when)
         watchers = self._watchers
         for fd, mask in found:
             pair = watchers.get(fd)
@@ -357,6 +360,8 @@ class Core:
             if writer is not None and mask & ~IN and not writer._scheduled:
                 self._add_event(writer, writer._priority)
         time = self._now()
+        if self._tolerant.waiting:
+            self._tolerant.release(time, timers)
         while timers and timers[0][0] <= time:  # 3. Never early
             timer = heappop(timers)[2]
             timer._scheduled = False

@@ -26,6 +26,7 @@ from hwloop.core import Core, Handle, ThreadSafeHandle, TimerHandle, Watcher
 from hwloop.overrides import Overriding
 from hwloop.reporting import Reporting
 from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority
+from hwloop.timers import Timed
 
 if TYPE_CHECKING:
     from hwloop.virtual import VirtualClock
@@ -45,7 +46,7 @@ class Pollable(Protocol):
         """Called whenever the descriptor is readable."""
 
 
-class EventLoop(Core, Overriding, Reporting, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core returns Any
+class EventLoop(Core, Overriding, Reporting, Timed, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core's Any
     """An asyncio event loop that looks at the hardware often and knows what is urgent.
 
     `selector` is as for `asyncio.SelectorEventLoop`. With the default or any `selectors.EpollSelector`, timers are as
@@ -123,6 +124,7 @@ class EventLoop(Core, Overriding, Reporting, asyncio.SelectorEventLoop):  # type
         self._bands.clear()
         self._overrides.clear()
         self._timers.clear()
+        self._tolerant.clear()
         self._new_timers.clear()
         self._inbox.clear()
         self._watchers.clear()

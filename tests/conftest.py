@@ -75,6 +75,17 @@ def leap(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]],
     return leap
 
 
+@pytest.fixture
+def leap_hwloop() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """As `leap`, for what only hwloop's loop has."""
+
+    def leap(main: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=LeapingHwloop) as runner:
+            return runner.run(main)
+
+    return leap
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a descriptor open or a thread running."""

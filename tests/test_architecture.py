@@ -20,6 +20,7 @@ CORE = (
     "reporting",
     "sampling",
     "timers",
+    "tolerance",
     "limits",
     "stats",
     "core",
