@@ -250,7 +250,7 @@ def test_a_job_that_nobody_waits_for_any_more_is_waited_for_at_the_end() -> None
         began.wait()
         job.cancel()
 
-    play(main())  # Python 3.12 and later would warn after five minutes, virtual ones
+    play(main())  # Python 3.13 would warn after five minutes, virtual ones
 
 
 def test_waiting_for_a_subprocess_is_no_deadlock() -> None:
