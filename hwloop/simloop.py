@@ -87,6 +87,7 @@ class SimLoop(EventLoop):
         self._executors: WeakSet[Executor] = WeakSet()
         self._holds = 0
         self._looks = 0
+        self._resting_until = 0.0
         self._taking_inbox = False
         self._task_numbers: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._tasks_made = 0
@@ -193,14 +194,15 @@ class SimLoop(EventLoop):
             self._open_inbox(len(self._inbox))
             self.clock.written = True
             if not self.clock.settle() and not self._held_up():
-                timer = self._timers[0][0] if self._timers else math.inf
-                self._jump(min(timer, self.time() + BUSY_SECONDS))
+                timer = self._tolerant.wake_by(self._timers[0][0] if self._timers else None)
+                self._jump(min(math.inf if timer is None else timer, self.time() + BUSY_SECONDS))
         return self._wait_in_selector(0.0)
 
     def _rest(self, timer: float) -> list[tuple[int, int]]:
         """Nothing is ready: wait in the real world where that may bring something, else jump to what comes next."""
         clock = self.clock
         clock.written = True
+        self._resting_until = timer
         while True:
             if self._selector.select(0):
                 return self._wait_in_selector(0.0)
@@ -225,7 +227,7 @@ class SimLoop(EventLoop):
         """Asked from a thread whose turn it is while the loop rests: whether nothing would wake the loop before."""
         if self._inbox or self._jobs or self._holds:
             return False
-        if self._timers and self._timers[0][0] <= (when_ns + 1) / 1e9:
+        if self._resting_until <= (when_ns + 1) / 1e9:
             return False
         return not self._selector.select(0)
 

@@ -107,6 +107,19 @@ def test_what_happens_during_a_transfer_happens_at_its_time() -> None:
     assert play({"device": BUTTON["device"] + SENSOR["device"]}, main) == [60]
 
 
+def test_a_timer_with_a_tolerance_is_not_slept_through_by_a_bus_thread() -> None:
+    async def main(board: SimBoard) -> list[float]:
+        loop: Any = asyncio.get_running_loop()
+        ran: list[float] = []
+        async with i2c.open(1, timeout=float("inf")) as bus:
+            loop.call_tolerant(loop.time() + 0.0005, lambda: ran.append(loop.time()), tolerance=0.0005)
+            await bus.device(0x76).read_block(0x88, 24)
+        return ran
+
+    (ran,) = play(SENSOR, main)
+    assert START / 1e9 + 0.0005 <= ran <= START / 1e9 + 0.001
+
+
 def test_a_hung_bus_is_given_up_after_a_virtual_second() -> None:
     async def main(board: SimBoard) -> float:
         loop = asyncio.get_running_loop()
