@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import select
-import selectors
 import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -126,7 +125,6 @@ class Core:
 
     # The base class's, used here.
     _ready: collections.deque[Any]
-    _selector: selectors.BaseSelector
     _debug: bool
     _stopping: bool
 
@@ -142,6 +140,8 @@ class Core:
         def _override(self, handle: Any, urgency: Urgency) -> Urgency: ...
         def _deadline_missed(self, handle: asyncio.Handle, lateness: float) -> None: ...
         def _overran(self, handle: asyncio.Handle, took: float) -> None: ...
+        def _peek_beside_threads(self, epoll: select.epoll) -> list[tuple[int, int]]: ...
+        def _wait_in_selector(self, when: float | None) -> list[tuple[int, int]]: ...
 
     def _init_core(self) -> None:
         """Declare all hot state. Called before the base class's init, which adds the first reader."""
@@ -164,6 +164,7 @@ class Core:
         self._now = clock.monotonic
         self._slice = SLICE
         self._turn = 0.0  # when the current turn's look was done
+        self._measuring = False  # take the time of each callback
         self._slow = INFINITY  # report callbacks that overrun their slice by so many seconds
         self._peek: Callable[[], list[tuple[int, int]]] | None = None  # a look for programs with threads
 
@@ -280,7 +281,7 @@ class Core:
                 # Programs rely on asyncio's order where little is ready: a short timeout must not cancel a task before
                 # its first step. So a short queue goes first, and a long one takes turns.
                 first = batch if batch <= SHORT_QUEUE else max(first, 0)
-            debug = self._debug
+            debug = self._debug or self._measuring
             self._turn = time
             until = time + self._slice
             while True:
@@ -411,29 +412,6 @@ class Core:
         finally:
             self._sleeping = False
 
-    def _peek_beside_threads(self, epoll: select.epoll) -> list[tuple[int, int]]:
-        """Look at once, without the turn for other threads that would not be one: see hwloop.peek."""
-        if self._peek is None:
-            try:
-                from hwloop.peek import Peek
-            except (ImportError, AttributeError):
-                return epoll.poll(0, EVENTS_PER_LOOK)
-            self._peek = Peek(epoll.fileno(), EVENTS_PER_LOOK)
-        return self._peek()
-
-    def _wait_in_selector(self, when: float | None) -> list[tuple[int, int]]:
-        """The same through a selector that the user gave, or on a clock that the kernel's alarm does not know."""
-        timeout = when if when is None else max(0.0, min(when - self._now(), LONGEST_WAIT))
-        self._sleeping = True
-        try:
-            found = self._selector.select(0 if self._inbox else timeout)
-        finally:
-            self._sleeping = False
-        return [
-            (key.fd, (IN if mask & selectors.EVENT_READ else 0) | (OUT if mask & selectors.EVENT_WRITE else 0))
-            for key, mask in found
-        ]
-
     def _finish_batch(self, batch: int) -> None:
         """`stop()` was called: run what was ready, and nothing that these callbacks add."""
         bands, events, ready = self._bands, self._events, self._ready
@@ -453,7 +431,7 @@ class Core:
         """Run one handle; its failure goes to the exception handler."""
         if handle._cancelled:
             return
-        if self._debug:
+        if self._debug or self._measuring:
             self._run_timed(handle)
             handle = None  # here and in `_run_timed`: a traceback that a task keeps would keep it, in a cycle
             return

@@ -30,6 +30,7 @@ from hwloop.timers import Timed
 
 if TYPE_CHECKING:
     from hwloop.virtual import VirtualClock
+from hwloop.waits import Waits
 
 T = TypeVar("T")
 _base: Any = base_events
@@ -46,7 +47,7 @@ class Pollable(Protocol):
         """Called whenever the descriptor is readable."""
 
 
-class EventLoop(Core, Overriding, Reporting, Timed, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core's Any
+class EventLoop(Core, Overriding, Reporting, Timed, Waits, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core's Any
     """An asyncio event loop that looks at the hardware often and knows what is urgent.
 
     `selector` is as for `asyncio.SelectorEventLoop`. With the default or any `selectors.EpollSelector`, timers are as
@@ -279,7 +280,7 @@ class EventLoop(Core, Overriding, Reporting, Timed, asyncio.SelectorEventLoop): 
             self._discard(source)
 
     def _run_timed(self, handle: Any) -> None:
-        """Debug mode: run a handle and warn if it takes long, as asyncio does."""
+        """Run a handle and see how long it takes. In debug mode, warn if that is long, as asyncio does."""
         self._current_handle = handle
         try:
             start = self.time()
@@ -290,7 +291,9 @@ class EventLoop(Core, Overriding, Reporting, Timed, asyncio.SelectorEventLoop): 
             except BaseException as error:
                 self._callback_failed(handle, error)
             took = self.time() - start
-            if took >= self.slow_callback_duration:
+            if self._measuring:
+                self._measured(handle, took)
+            if self._debug and took >= self.slow_callback_duration:
                 # A thread-safe handle stands behind the one that was queued, see call_soon_threadsafe.
                 behind = getattr(handle._callback, "__self__", None)
                 shown = _base._format_handle(behind if isinstance(behind, asyncio.Handle) else handle)

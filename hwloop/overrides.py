@@ -1,4 +1,4 @@
-"""Urgency that comes from outside a task: changed by another one, or lent by one that waits for it.
+"""Urgency that comes from outside a task: changed by another one, lent by one that waits, or lowered by the loop.
 
 A task's own urgency is a value in its context, and the C task of Python 3.11 shows its context to nobody. But each
 handle that steps or wakes a task carries it. So a change waits here until the loop next meets such a handle, and is
@@ -41,17 +41,20 @@ class Change(NamedTuple):
 class Override:
     """What is in force for one task."""
 
-    __slots__ = ("change", "lent", "watcher")
+    __slots__ = ("change", "demoted", "lent", "watcher")
 
     def __init__(self) -> None:
         self.change: Change | None = None
+        self.demoted = False
         self.lent: dict[object, Urgency] = {}  # by lender
         self.watcher: Callable[[], object] | None = None
 
     def applied(self, urgency: Urgency) -> Urgency:
-        """What counts instead of `urgency`: the changed or the lent, whichever is more urgent."""
+        """What counts instead of `urgency`: the changed, lowered if demoted, or the lent, if that is more urgent."""
         if self.change is not None:
             urgency = self.change.applied(urgency)
+        if self.demoted and urgency.priority < Priority.LOW:  # below LOW, nothing would bound its wait
+            urgency = urgency._replace(priority=Priority(urgency.priority + 1))
         return min(urgency, *self.lent.values()) if self.lent else urgency
 
 
@@ -122,14 +125,37 @@ class Overriding:
         override = self._overrides.get(task)
         return own if override is None else override.applied(own)
 
+    def _demote(self, task: asyncio.Task[Any]) -> None:
+        """Run a task one band lower until it rests: until it waits for something, rather than for its turn only."""
+        waiting: Any = task
+        if task.done() or waiting._fut_waiter is not None:
+            return
+        override = self._overrides.setdefault(task, Override())
+        if not override.demoted:
+            self.heed_urgency()
+            override.demoted = True
+            task.add_done_callback(self._promote, context=contextvars.Context())
+            self._requeue(task)
+
+    def _promote(self, task: asyncio.Task[Any]) -> None:
+        """End a demotion: the task has rested, or is done."""
+        override = self._overrides.get(task)
+        if override is not None and override.demoted:
+            override.demoted = False
+            task.remove_done_callback(self._promote)
+            self._forget_if_spent(task, override)
+
     def _override(self, handle: Any, urgency: Urgency) -> Urgency:
         """The urgency of a handle that has just become ready; a change to the task that it steps is written down."""
         for task in _served(handle):
             override = self._overrides.get(task)
             if override is None:
                 continue
+            stepping = _steps(handle, task)
+            if override.demoted and (handle._args or not stepping):
+                self._promote(task)  # something has woken it, or is about to
             applied = override.applied(urgency)
-            if override.change is not None and _steps(handle, task):
+            if override.change is not None and stepping:
                 try:
                     handle._context.run(URGENCY.set, override.change.applied(urgency))
                 except RuntimeError:
@@ -141,7 +167,7 @@ class Overriding:
         return urgency
 
     def _forget_if_spent(self, task: asyncio.Task[Any], override: Override) -> None:
-        if not (override.change or override.lent or override.watcher):
+        if not (override.change or override.lent or override.watcher or override.demoted):
             self._overrides.pop(task, None)
 
     def _changed(self, task: asyncio.Task[Any], override: Override) -> None:

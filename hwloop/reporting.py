@@ -41,6 +41,7 @@ class Reporting:
     _timers_cancelled: int
     _watchers: dict[int, Any]
     _slow: float
+    _measuring: bool
     _slice: float
     _turn: float
     _now: Callable[[], float]
@@ -49,13 +50,16 @@ class Reporting:
 
         def call_exception_handler(self, context: dict[str, Any]) -> None: ...
         def sources(self) -> list[Any]: ...
+        def _demote(self, task: asyncio.Task[Any]) -> None: ...
 
     def _init_reporting(self) -> None:
         self._deadline_misses: dict[str, Occurrences] = {}
         self._overruns: dict[str, Occurrences] = {}
         self._deadline_handler: Callable[[Any, DeadlineMiss], object] | None = None
         self._overrun_handler: Callable[[Any, Overrun], object] | None = None
+        self._demoting = False
         self._sampler: Sampler | None = None
+        self._task_times: dict[str, Occurrences] = {}
 
     def turn_began(self) -> float:
         """When the loop last looked at the hardware and began to run callbacks (loop time)."""
@@ -77,12 +81,16 @@ class Reporting:
         limit: float | None = 0.05,
         *,
         locate: bool = False,
+        demote: bool = False,
         handler: Callable[[Any, Overrun], object] | None = None,
     ) -> None:
         """Report callbacks and steps of tasks that let nobody else run for `limit` seconds or more; None ends it.
 
         They are counted in `statistics()`, and the first under each name is logged as a warning, or each one given to
         `handler(loop, overrun)` as soon as it is over. It costs one comparison a slice.
+
+        With `demote`, a task that did so runs one band lower, but not below LOW, until it rests: until it waits for
+        something other than its next turn.
 
         With `locate`, a thread looks every half limit what the loop is doing, so that the report says where it was
         while it ran. That costs a wakeup each time, also while the loop is idle. What keeps Python's interpreter lock
@@ -91,12 +99,23 @@ class Reporting:
         if limit is not None and not limit > 0:
             raise ValueError(f"a limit is in seconds, more than 0, not {limit!r}")
         self._overrun_handler = _as_handler(handler)
+        self._demoting = demote
         self._stop_sampling()
         self._slow = float("inf") if limit is None else limit
         if locate and limit is not None:
             from hwloop.sampling import Sampler
 
             self._sampler = Sampler(self, limit / 2)
+
+    def measure_tasks(self, on: bool = True) -> None:
+        """Count in `statistics().tasks` how long each task runs. It costs about a microsecond a callback."""
+        self._measuring = on
+
+    def _measured(self, handle: Any, took: float) -> None:
+        """A callback ran for `took` seconds, while `measure_tasks` is on."""
+        name, task = _who(handle)
+        if task is not None:
+            _count(self._task_times, name, took)
 
     def _stop_sampling(self) -> None:
         if self._sampler is not None:
@@ -116,6 +135,7 @@ class Reporting:
             sources=tuple(one for one in kept if isinstance(one, SourceStatistics)),
             deadline_misses=dict(self._deadline_misses),
             overruns=dict(self._overruns),
+            tasks=dict(self._task_times),
         )
 
     def _deadline_missed(self, handle: Any, lateness: float) -> None:
@@ -133,6 +153,8 @@ class Reporting:
     def _overran(self, handle: Any, took: float) -> None:
         """A callback has just let nobody else run for `took` seconds."""
         name, task = _who(handle)
+        if self._demoting and task is not None:
+            self._demote(task)
         count = _count(self._overruns, name, took)
         if self._overrun_handler is None and count > 1:
             return

@@ -98,7 +98,7 @@ class SourceStatistics:
 
 @dataclass(frozen=True)
 class Occurrences:
-    """How often something took too long, and by how much."""
+    """How often something happened, and how long it took, or how late it was."""
 
     count: int
     total: float
@@ -123,6 +123,8 @@ class LoopStatistics:
     """By name of the task, source or callback: how long after its deadline it ran."""
     overruns: Mapping[str, Occurrences]
     """By name of the task or callback: how long it ran, where `watch_slices` asks for it."""
+    tasks: Mapping[str, Occurrences]
+    """By name of the task: its steps and how long they ran, where `measure_tasks` asks for it."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ CORE = (
     "limits",
     "stats",
     "core",
+    "waits",
     "errors",
     "peek",
 )

@@ -10,7 +10,9 @@ import time
 import pytest
 
 import hwloop
+from hwloop import Priority
 from hwloop.core import SLICE
+from hwloop.ready import AGEING
 
 
 def ran(stage):
@@ -177,3 +179,92 @@ def test_the_report_says_where_it_was_while_it_ran():
     (overrun,) = [one for one in told if "blocking" in one.where]
     assert "in test_the_report_says_where_it_was_while_it_ran.<locals>.blocking, called from" in overrun.where
     assert "main" in overrun.where
+
+
+async def greedy(stage, name, count):
+    """Steps of 60 ms that wait for nothing but their next turn."""
+    for _ in range(count):
+        stage.trace.append(name)
+        stage.clock += 0.06
+        await asyncio.sleep(0)
+
+
+async def modest(stage, name, count):
+    for _ in range(count):
+        stage.trace.append(name)
+        await asyncio.sleep(0)
+
+
+def test_a_task_that_overran_its_slice_runs_a_band_lower_where_that_is_asked_for(stage):
+    async def main():
+        await asyncio.gather(greedy(stage, "greedy", 2), modest(stage, "modest", 30))
+
+    stage.watch_slices(0.05, demote=True, handler=lambda loop, overrun: None)
+    stage.run_until_complete(main())
+    trace = ran(stage)
+    assert trace[:AGEING].count("greedy") == 1
+    assert trace.count("greedy") == 2
+    assert not stage._overrides
+
+
+def test_its_demotion_ends_when_it_rests(stage):
+    async def rests():
+        await greedy(stage, "greedy", 1)
+        stage.trace.append("lower")
+        await asyncio.sleep(0.001)
+        await modest(stage, "rested", 2)
+
+    async def main():
+        task = asyncio.create_task(rests())
+        await modest(stage, "modest", 12)
+        assert "lower" in stage.trace
+        stage.clock += 0.002
+        await modest(stage, "again", 12)
+        await task
+
+    stage.watch_slices(0.05, demote=True, handler=lambda loop, overrun: None)
+    stage.run_until_complete(main())
+    trace = ran(stage)
+    assert trace.index("lower") >= AGEING
+    assert trace.index("lower") < trace.index("again")
+    assert trace[-8:].count("rested") == 0  # both came early, in turn with ordinary work
+    assert not stage._overrides
+
+
+def test_a_low_task_is_not_made_idle(stage):
+    async def main():
+        hwloop.reschedule(asyncio.current_task(), priority=Priority.LOW)
+        await greedy(stage, "greedy", 2)
+
+    plain = stage.create_task(modest(stage, "modest", 100))
+    stage.watch_slices(0.05, demote=True, handler=lambda loop, overrun: None)
+    stage.run_until_complete(main())
+    assert stage.trace.count("modest") < 100
+    plain.cancel()
+    stage.play()
+
+
+def test_the_time_of_each_task_is_taken_where_that_is_asked_for(stage):
+    async def main():
+        hwloop.reschedule(asyncio.current_task(), priority=Priority.HIGH)
+        await asyncio.gather(
+            asyncio.create_task(greedy(stage, "a", 2), name="pump"), asyncio.create_task(greedy(stage, "b", 1))
+        )
+
+    stage.run_until_complete(main())
+    assert stage.statistics().tasks == {}
+    stage.measure_tasks()
+    stage.call_soon(stage.work("no task", took=100))
+    stage.run_until_complete(main())
+    tasks = stage.statistics().tasks
+    assert (tasks["pump"].count, tasks["greedy"].count) == (3, 2)
+    assert tasks["pump"].total == pytest.approx(0.12)
+    assert tasks["pump"].worst == pytest.approx(0.06)
+    assert not any("work" in name for name in tasks)
+
+
+def test_taking_the_time_is_not_debug_mode(stage, caplog):
+    stage.measure_tasks()
+    stage.call_soon(stage.work("long", took=200_000))
+    stage.play()
+    assert not caplog.records

@@ -1,0 +1,49 @@
+"""The waits that are not the usual one: through a selector, and beside other threads.
+
+The usual one, an epoll set with an alarm in it, stands in the core. A selector that the user gave, or a clock that no
+kernel alarm follows, needs the selector's own wait, which is as precise as the selector. And where other threads are
+at work, a look that does not wait must not take their turn from them (see `hwloop.peek`).
+"""
+
+from __future__ import annotations
+
+import collections
+import select
+import selectors
+from collections.abc import Callable
+from typing import Any
+
+from hwloop.core import EVENTS_PER_LOOK, IN, LONGEST_WAIT, OUT
+
+
+class Waits:
+    """A mixin of `hwloop.EventLoop`: its cold half where waiting is concerned."""
+
+    _selector: selectors.BaseSelector
+    _inbox: collections.deque[Any]
+    _sleeping: bool
+    _now: Callable[[], float]
+    _peek: Callable[[], list[tuple[int, int]]] | None
+
+    def _peek_beside_threads(self, epoll: select.epoll) -> list[tuple[int, int]]:
+        """Look at once, without the turn for other threads that would not be one: see hwloop.peek."""
+        if self._peek is None:
+            try:
+                from hwloop.peek import Peek
+            except (ImportError, AttributeError):
+                return epoll.poll(0, EVENTS_PER_LOOK)
+            self._peek = Peek(epoll.fileno(), EVENTS_PER_LOOK)
+        return self._peek()
+
+    def _wait_in_selector(self, when: float | None) -> list[tuple[int, int]]:
+        """Wait through a selector that the user gave, or on a clock that the kernel's alarm does not know."""
+        timeout = when if when is None else max(0.0, min(when - self._now(), LONGEST_WAIT))
+        self._sleeping = True
+        try:
+            found = self._selector.select(0 if self._inbox else timeout)
+        finally:
+            self._sleeping = False
+        return [
+            (key.fd, (IN if mask & selectors.EVENT_READ else 0) | (OUT if mask & selectors.EVENT_WRITE else 0))
+            for key, mask in found
+        ]
