@@ -25,6 +25,12 @@ async def hold(stage, lock, name, count=3):
     stage.trace.append(f"{name} after")
 
 
+async def steps(stage, name, count):
+    for _ in range(count):
+        stage.trace.append(name)
+        await asyncio.sleep(0)
+
+
 async def hog(stage, end):
     while not end.is_set():
         stage.trace.append("hog")
@@ -150,13 +156,18 @@ def test_a_waiter_that_is_made_urgent_lends_that_too(stage):
 def test_a_waiter_that_gives_up_takes_its_loan_along(stage):
     lock = hwloop.Lock()
 
+    async def holder(end):
+        async with lock:
+            while not end.is_set():
+                stage.trace.append("low")
+                await asyncio.sleep(0)
+
     async def main():
         end = asyncio.Event()
-        low = hwloop.create_task(hold(stage, lock, "low", count=30), priority=Priority.LOW)
+        low = hwloop.create_task(holder(end), priority=Priority.LOW)
         while not lock.locked():
             await asyncio.sleep(0)
         high = hwloop.create_task(lock.acquire(), priority=Priority.HIGH)
-        hogs = asyncio.create_task(hog(stage, end))
         while not lock._waiters:
             await asyncio.sleep(0)
         high.cancel()
@@ -164,13 +175,47 @@ def test_a_waiter_that_gives_up_takes_its_loan_along(stage):
             await high
         assert not stage._overrides
         stage.trace.clear()
-        while not low.done():
-            await asyncio.sleep(0)
+        await steps(stage, "main", 20)
         end.set()
-        await hogs
+        await low
 
     stage.run_until_complete(main())
-    assert ran(stage)[:3] == ["hog"] * 3
+    assert ran(stage).count("low") <= 3
+
+
+def test_who_is_handed_the_lock_is_lent_to_in_turn(stage):
+    lock = hwloop.Lock()
+
+    async def main():
+        end = asyncio.Event()
+        await lock.acquire()
+        low = hwloop.create_task(hold(stage, lock, "low"), priority=Priority.LOW)
+        while not lock._waiters:
+            await asyncio.sleep(0)
+        lock.release()
+        while "low0" not in stage.trace:
+            await asyncio.sleep(0)
+        hogs = asyncio.create_task(hog(stage, end))
+        await asyncio.sleep(0)
+        stage.trace.clear()
+        await hwloop.create_task(hold(stage, lock, "high", count=1), priority=Priority.HIGH)
+        end.set()
+        await asyncio.gather(low, hogs)
+
+    stage.run_until_complete(main())
+    assert ran(stage)[:4] == ["low1", "low2", "low released", "high0"]
+
+
+def test_lending_no_more_than_the_holder_has_changes_no_order(stage):
+    lock = hwloop.Lock()
+
+    async def main():
+        tasks = [hold(stage, lock, "holder", count=3), steps(stage, "a", 3), steps(stage, "b", 3)]
+        waiter = hold(stage, lock, "waiter", count=1)
+        await asyncio.gather(*tasks[:2], waiter, tasks[2])
+
+    stage.run_until_complete(main())
+    assert ran(stage)[:8] == ["holder0", "a", "b", "holder1", "a", "b", "holder2", "a"]
 
 
 def test_tasks_that_wait_for_each_other_in_a_circle_end_no_differently_than_with_asyncio(stage):

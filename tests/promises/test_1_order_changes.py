@@ -190,20 +190,26 @@ def test_a_callback_that_only_cancels_the_task_keeps_its_own_urgency(stage):
     assert stage.run_until_complete(main()) == [(Priority.NORMAL, math.inf)] * 2
 
 
-def test_tasks_that_share_a_context_can_change_each_other(stage):
+def test_a_task_that_shares_its_context_with_who_changes_and_wakes_it_is_as_urgent_as_it_was_made(stage):
+    async def waiter(future):
+        await future
+        stage.trace.append("woken")
+
     async def main():
         context = contextvars.copy_context()
-        waiting = asyncio.create_task(asyncio.sleep(0.001), context=context)
+        future = stage.create_future()
+        waiting = asyncio.create_task(waiter(future), context=context)
 
         async def changer():
-            await asyncio.sleep(0)
             hwloop.reschedule(waiting, priority=Priority.HIGH)
-            stage.call_soon(print, context=context)
+            future.set_result(None)  # while the context that they share is entered
 
-        await asyncio.gather(waiting, asyncio.create_task(changer(), context=context))
-        return context.get(URGENCY).priority
+        await asyncio.sleep(0)
+        changing = asyncio.create_task(changer(), context=context)
+        await asyncio.gather(changing, asyncio.create_task(steps(stage, "plain", 1)), waiting)
 
-    assert stage.run_until_complete(main()) == Priority.HIGH
+    stage.run_until_complete(main())
+    assert ran(stage) == ["woken", "plain0"]
 
 
 def test_changing_a_task_that_has_ended_does_nothing(stage):

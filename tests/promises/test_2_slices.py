@@ -112,6 +112,30 @@ def test_sliced_gives_all_items_in_order_on_every_loop(run):
     assert run(main()) == list("abcdef")
 
 
+def test_on_other_loops_sliced_counts_from_when_it_let_go():
+    class Clocked(asyncio.SelectorEventLoop):
+        clock = 1.0
+
+        def time(self):
+            return self.clock
+
+    async def worker(name):
+        async for number in hwloop.sliced(range(4), budget=0.001):
+            trace.append(f"{name}{number}")
+            loop.clock += 0.0006
+
+    async def main():
+        await asyncio.gather(worker("a"), worker("b"))
+
+    trace = []
+    loop = Clocked()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert trace == ["a0", "a1", "b0", "b1", "a2", "a3", "b2", "b3"]
+
+
 @pytest.mark.parametrize("budget", [0, -1, math.nan])
 def test_a_budget_that_is_none_is_refused(budget):
     with pytest.raises(ValueError, match="budget"):
@@ -228,6 +252,14 @@ def test_its_demotion_ends_when_it_rests(stage):
     assert trace.index("lower") >= AGEING
     assert trace.index("lower") < trace.index("again")
     assert trace[-8:].count("rested") == 0  # both came early, in turn with ordinary work
+    assert not stage._overrides
+
+
+def test_a_demoted_task_that_ends_is_forgotten(stage):
+    stage.watch_slices(0.05, demote=True, handler=lambda loop, overrun: None)
+    task = stage.create_task(greedy(stage, "greedy", 2))
+    stage.play()
+    assert task.done()
     assert not stage._overrides
 
 
