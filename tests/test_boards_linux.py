@@ -187,7 +187,9 @@ def test_what_is_no_bus_is_told_and_closed(dev: Path) -> None:
 
 def test_a_missing_smbus2_is_named(dev: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "smbus2", None)
-    with pytest.raises(HardwareError, match="smbus2 is not installed; pip install smbus2"):
+    with pytest.raises(
+        HardwareError, match="smbus2 is not installed; pip install smbus2, or apt install python3-smbus2"
+    ):
         LinuxBoard().open_bus(1)
 
 

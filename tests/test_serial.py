@@ -703,16 +703,25 @@ class TestOpening:
         (tmp_path / "file").write_text("")
         self.refused(run, str(tmp_path / "file"), "not a serial port")
 
-    def test_no_permission(self, run: Run, port: Port) -> None:
-        os.chmod(port.path, 0)
+    @pytest.mark.parametrize(
+        ("mode", "words"),
+        [(0o060, ("add the user to group", "usermod -aG")), (0o600, ("group", "may not use it", "login console"))],
+        ids=["the group may", "only the owner may"],
+    )
+    def test_no_permission(self, run: Run, port: Port, mode: int, words: tuple[str, ...]) -> None:
         root = os.geteuid() == 0
+        if not root and mode == 0o600:
+            pytest.skip("the owner may open it")
+        os.chmod(port.path, mode)
         if root:
+            os.setegid(65534)
             os.seteuid(65534)
         try:
-            error = self.refused(run, NAME, "permission denied", "add the user to group", "usermod -aG")
+            error = self.refused(run, NAME, "permission denied", *words)
         finally:
             if root:
                 os.seteuid(0)
+                os.setegid(0)
         assert error.errno == errno.EACCES
 
     def test_a_busy_port(self, run: Run, port: Port) -> None:

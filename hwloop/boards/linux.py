@@ -85,7 +85,9 @@ class LinuxBoard(Board):
         try:
             from smbus2 import SMBus
         except ModuleNotFoundError as error:
-            raise HardwareError(path, "the package smbus2 is not installed", "pip install smbus2") from error
+            raise HardwareError(
+                path, "the package smbus2 is not installed", "pip install smbus2, or apt install python3-smbus2"
+            ) from error
         opened = SMBus()
         try:
             opened.open(path)

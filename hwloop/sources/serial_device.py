@@ -293,7 +293,7 @@ def _refused(port: str, path: str, baudrate: int, error: Exception) -> HardwareE
         reason, hint = "no such port", _known_ports()
     elif code in (errno.EACCES, errno.EPERM):
         reason = "permission denied"
-        hint = f"add the user to group {_group(path)} (sudo usermod -aG {_group(path)} USER) and log in again"
+        hint = _permission_hint(path)
     elif code in (errno.EAGAIN, errno.EBUSY):
         reason = "busy: another program holds it"
         hint = f"find it with 'fuser -v {path}'; on a Pi's own UART it may be the login console (raspi-config)"
@@ -321,9 +321,13 @@ def _known_ports() -> str:
     return f"there are: {', '.join(sorted(found))}" if found else "there is none here; is the adapter plugged in?"
 
 
-def _group(path: str) -> str:
-    """The group that may open the port: dialout on Debian and Raspberry Pi OS."""
+def _permission_hint(path: str) -> str:
+    """Who may open the port: mostly the group dialout, and only the owner where systemd has a console on it."""
     try:
-        return grp.getgrgid(os.stat(path).st_gid).gr_name
+        found = os.stat(path)
+        group = grp.getgrgid(found.st_gid).gr_name
     except (OSError, KeyError):
-        return "dialout"
+        return "add the user to the group of the port, often dialout, and log in again"
+    if found.st_mode & 0o060 != 0o060:
+        return f"group {group} may not use it; on a Pi's own UART it may be the login console's (raspi-config)"
+    return f"add the user to group {group} (sudo usermod -aG {group} USER) and log in again"
