@@ -197,6 +197,8 @@ def _who(handle: Any) -> tuple[str, asyncio.Task[Any] | None]:
     source = getattr(handle, "_source", None)
     if source is not None:
         return getattr(source, "name", None) or repr(source), None
+    if callback is None:
+        return "a callback that has cancelled itself", None
     task = getattr(callback, "__self__", None)
     if not isinstance(task, asyncio.Task):
         return getattr(callback, "__qualname__", None) or repr(callback), None

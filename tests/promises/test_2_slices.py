@@ -169,6 +169,13 @@ def test_a_callback_is_named_and_what_stays_below_the_limit_is_not(stage):
     assert (overrun.name, overrun.count, overrun.task, overrun.where) == ("Stage.work.<locals>.callback", 1, None, "")
 
 
+def test_a_callback_that_cancels_itself_is_reported_all_the_same(stage, caplog):
+    stage.watch_slices(0.05)
+    handle = stage.call_soon(stage.work("long", took=80_000, then=lambda: handle.cancel()))
+    stage.play()
+    assert caplog.records[0].getMessage().startswith("a callback that has cancelled itself let nothing else run")
+
+
 def test_nothing_is_reported_unless_asked_for(stage, caplog):
     stage.call_soon(stage.work("long", took=80_000))
     stage.play()
