@@ -65,8 +65,11 @@ class SimBoard(Board):
         self._closed = False
         self.devices: list[wirings.Device] = []
         try:
-            for device in checked.devices:
-                device.attach(self)
+            for number, device in enumerate(checked.devices, 1):
+                try:
+                    device.attach(self)
+                except wirings.WiringError as error:
+                    raise wirings.WiringError(f"{checked.where}: device {number}: {error}") from error
                 self.devices.append(device)
         except BaseException:
             self.close()

@@ -54,6 +54,8 @@ class Wiring:
     devices: tuple[Device, ...]
     directory: Path
     """What relative paths in the file are relative to."""
+    where: str
+    """The file's name, for messages."""
 
 
 def load(path: str | os.PathLike[str]) -> Wiring:
@@ -79,7 +81,7 @@ def parse(document: Mapping[str, object], where: str = "wiring", directory: Path
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise WiringError(f"{where}: devices are written as [[device]] tables")
     devices = tuple(_make(entry, f"{where}: device {number}") for number, entry in enumerate(entries, 1))
-    return Wiring(label, devices, directory or Path())
+    return Wiring(label, devices, directory or Path(), where)
 
 
 def _make(entry: dict[str, object], where: str) -> Device:

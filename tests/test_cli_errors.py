@@ -210,9 +210,12 @@ def test_a_program_that_starts_a_loop_inside_the_loop(hwloop: Call) -> None:
         ('[[device]]\ntype = "led"\nline = "4"', "board.toml: device 1 (led): line must be a whole number, not '4'"),
         (
             '[[device]]\ntype = "led"\nline = 4\n[[device]]\ntype = "button"\nline = 4',
-            "the button on line 4: line 4 is used already, by the LED on line 4",
+            "board.toml: device 2: the button on line 4: line 4 is used already, by the LED on line 4",
         ),
-        ('[[device]]\ntype = "gps"\nport = "gps"\nlog = "missing.nmea"', "gps log missing.nmea: No such file"),
+        (
+            '[[device]]\ntype = "gps"\nport = "gps"\nlog = "missing.nmea"',
+            "board.toml: device 1: gps log missing.nmea: ",
+        ),
     ],
 )
 def test_a_board_that_can_not_be_built(hwloop: Call, text: str | None, message: str) -> None:
