@@ -128,7 +128,7 @@ def test_arguments_that_cannot_be_are_refused_before_anything_is_sent(run: Run, 
             for address in (0x02, 0x78, -1):
                 with pytest.raises(ValueError, match="an I2C device has an address from 0x03 to 0x77, not"):
                     bus.device(address)
-            with pytest.raises(TypeError):
+            with pytest.raises(TypeError, match=r"an I2C address is a whole number, .* not '0x76'"):
                 bus.device("0x76")  # type: ignore[arg-type]
             device = bus.device(ADDRESS)
             for operation in (
@@ -153,6 +153,8 @@ def test_arguments_that_cannot_be_are_refused_before_anything_is_sent(run: Run, 
             i2c.open(1, timeout=-1)
         with pytest.raises(ValueError, match="number from 0"):
             i2c.open(-1)
+        with pytest.raises(TypeError, match=r"an I2C bus is a whole number, .* not '1'"):
+            i2c.open("1")  # type: ignore[arg-type]
         assert wire.transfers == 0
 
     run(main())

@@ -349,6 +349,11 @@ def test_bad_options_are_refused(options, message):
         Pipe(**options)
 
 
+def test_a_pause_where_a_backoff_is_meant_is_refused_at_once():
+    with pytest.raises(TypeError, match=r"reopen must be a Backoff or None, not 0\.5"):
+        Pipe(reopen=0.5)
+
+
 def test_a_backoff_grows_to_its_maximum_and_stays_there():
     backoff = Backoff(0.1, 2, 5)
     assert [backoff.pause(attempt) for attempt in (0, 1, 2, 10, 10**6)] == [0.1, 0.2, 0.4, 5, 5]

@@ -87,6 +87,8 @@ class Source(ABC, Generic[E]):
             raise ValueError(f"{name}: queue_size must be at least 1, not {queue_size!r}")
         if when_full not in _POLICIES:
             raise ValueError(f"{name}: when_full must be one of {', '.join(_POLICIES)}, not {when_full!r}")
+        if not (reopen is None or isinstance(reopen, Backoff)):
+            raise TypeError(f"{name}: reopen must be a Backoff or None, not {reopen!r}")
         self.name = name
         self.priority = as_priority(priority)
         self._queue: collections.deque[E] = collections.deque()

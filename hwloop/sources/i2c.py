@@ -99,7 +99,7 @@ class Bus(Source[Transaction]):
         backoff: Backoff,
     ) -> None:
         super().__init__(name=name, priority=priority, queue_size=queue_size, when_full=when_full)
-        if operator.index(number) < 0:
+        if _whole("an I2C bus", number) < 0:
             raise ValueError(f"an I2C bus has a number from 0, not {number}")
         self.number = number
         self.timeout = _checked_timeout(timeout)
@@ -113,7 +113,7 @@ class Bus(Source[Transaction]):
 
     def device(self, address: int) -> Device:
         """The device at a 7-bit address, 0x03 to 0x77 (ValueError). Nothing is sent yet."""
-        if not FIRST_ADDRESS <= operator.index(address) <= LAST_ADDRESS:
+        if not FIRST_ADDRESS <= _whole("an I2C address", address) <= LAST_ADDRESS:
             raise ValueError(f"an I2C device has an address from 0x03 to 0x77, not {address:#04x}")
         return Device(self, address)
 
@@ -344,6 +344,13 @@ def open(
         when_full=when_full,
         backoff=reopen or Backoff(),
     )
+
+
+def _whole(what: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, such as 1 or 0x76, not {value!r}") from None
 
 
 def _checked_timeout(timeout: float) -> float:
