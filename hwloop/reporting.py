@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hwloop.ready import Bands
     from hwloop.sampling import Sampler
     from hwloop.stats import DeadlineMiss, LoopStatistics, Occurrences, Overrun
+    from hwloop.tolerance import Tolerant
 
 MOST_NAMES = 1000
 """Names beyond this many are counted together, as "others"."""
@@ -39,6 +40,7 @@ class Reporting:
     _timers: list[tuple[float, int, Any]]
     _new_timers: list[Any]
     _timers_cancelled: int
+    _tolerant: Tolerant
     _watchers: dict[int, Any]
     _slow: float
     _measuring: bool
@@ -130,7 +132,7 @@ class Reporting:
         new = sum(not timer._cancelled for timer in self._new_timers)
         return LoopStatistics(
             ready=len(self._ready) + len(self._events) + self._bands.waiting + len(self._bands.idle),
-            timers=len(self._timers) - self._timers_cancelled + new,
+            timers=len(self._timers) - self._timers_cancelled + new + len(self._tolerant.waiting),
             descriptors=len(self._watchers),
             sources=tuple(one for one in kept if isinstance(one, SourceStatistics)),
             deadline_misses=dict(self._deadline_misses),

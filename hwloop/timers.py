@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
@@ -83,8 +82,7 @@ class Schedule:
     def _last_by(self, now_ns: int) -> int:
         """The last tick that is due by `now_ns`."""
         assert self._start_ns is not None
-        number = (now_ns - self._start_ns) * self._denominator // self._numerator
-        return number + 1 if self._due_ns(number + 1) <= now_ns else number
+        return (now_ns - self._start_ns) * self._denominator // self._numerator
 
 
 class every:
@@ -227,6 +225,7 @@ class Timed:
     """A mixin of `hwloop.EventLoop`: timers that asyncio does not have."""
 
     _debug: bool
+    _guarded: bool
     _tolerant: Tolerant
     _timer_sequence: int
 
@@ -250,13 +249,17 @@ class Timed:
         Timers within each other's tolerance share one wakeup. It runs at `when` or at the first look after it, if the
         loop is awake anyway; never before. Raises ValueError for a time or tolerance that is not finite or negative.
         """
-        check_range("when (loop time)", when, -math.inf, _LATEST)
-        _checked_tolerance(tolerance)
-        self._check(callback, "call_tolerant")
+        if self._guarded or not (0 <= tolerance <= 1e9 and -_LATEST <= when <= _LATEST):
+            check_range("when (loop time)", when, -_LATEST, _LATEST)
+            _checked_tolerance(tolerance)
+            self._check_closed()
+            if self._debug:
+                self._check_thread()
+                self._check_callback(callback, "call_tolerant")
         timer = TolerantHandle(when, callback, args, self, copy_context() if context is None else context)
         self._timer_sequence += 1
-        timer._number = self._timer_sequence
-        self._tolerant.add(when, when + tolerance, timer._number, timer)
+        timer._number = number = self._timer_sequence
+        self._tolerant.add(when, when + tolerance, number, timer)
         return timer
 
     def call_every(
@@ -278,7 +281,10 @@ class Timed:
         schedule = Schedule(period, phase, overrun)
         _checked_deadline(deadline)
         _checked_tolerance(tolerance)
-        self._check(callback, "call_every")
+        self._check_closed()
+        self._check_callback(callback, "call_every")
+        if self._debug:
+            self._check_thread()
         context = copy_context()
         if priority is not None or deadline is not None:
             urgency = URGENCY.get()
@@ -290,12 +296,6 @@ class Timed:
             self.heed_urgency()
         loop: Any = self
         return Periodic(loop, schedule, callback, args, context, deadline, tolerance)
-
-    def _check(self, callback: object, method: str) -> None:
-        self._check_closed()
-        self._check_callback(callback, method)
-        if self._debug:
-            self._check_thread()
 
 
 _PLAIN = contextlib.nullcontext()

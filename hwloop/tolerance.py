@@ -62,7 +62,8 @@ class Tolerant:
             if timer is not None:
                 timer._scheduled = True
                 heappush(timers, (when, number, timer))
-        self._sweep()
+        if len(self._by_latest) > _PURGE_AFTER:
+            self._sweep()
 
     def clear(self) -> None:
         self.waiting.clear()

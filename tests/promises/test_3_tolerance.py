@@ -103,6 +103,7 @@ def test_a_timer_with_a_tolerance_is_a_timer_handle_with_its_time(stage):
     assert isinstance(timer, asyncio.TimerHandle)
     assert timer.when() == stage.time() + 0.01
     assert not timer.cancelled()
+    assert stage.statistics().timers == 1
 
 
 def test_closing_the_loop_forgets_them():
