@@ -51,6 +51,17 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
+def test_closed_streams_are_no_failure_and_their_numbers_no_devices(program: Program) -> None:
+    path = program("""
+        import os
+        async def main():
+            print("nobody hears this", flush=True)
+            assert [os.readlink(f"/proc/self/fd/{number}") for number in range(3)] == [os.devnull] * 3
+        """)
+    command = ["sh", "-c", 'exec "$0" -m hwloop run "$1" <&- >&- 2>&-', sys.executable, path]
+    assert subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False).returncode == 0
+
+
 def test_main_runs_on_hwloops_loop_and_what_it_returns_is_no_status(program: Program, capsys: Any) -> None:
     path = program("""
         import asyncio

@@ -65,6 +65,10 @@ def script() -> NoReturn:
     A process that a signal ended dies of that signal, for so its parent knows: systemd counts a service stopped by
     SIGTERM as ended well, and a shell ends its script on Ctrl-C. Before that, all is done that an exit does.
     """
+    # Python has None for a stream that was closed (`>&-`), and the next device to be opened would get its number.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for as long as the process
     deadly: list[int] = []
 
     def die() -> None:
