@@ -203,11 +203,24 @@ def _who(handle: Any) -> tuple[str, asyncio.Task[Any] | None]:
         return "a callback that has cancelled itself", None
     task = getattr(callback, "__self__", None)
     if not isinstance(task, asyncio.Task):
+        task = _sleeper(handle)
+    if task is None:
         return getattr(callback, "__qualname__", None) or repr(callback), None
     name = task.get_name()
     if _NAME_BY_DEFAULT.fullmatch(name):
         name = getattr(task.get_coro(), "__qualname__", name)
     return name, task
+
+
+def _sleeper(handle: Any) -> asyncio.Task[Any] | None:
+    """The task that waits for the future that a callback is given: how `asyncio.sleep` ends."""
+    future = handle._args[0] if handle._args else None
+    if asyncio.isfuture(future):
+        for done, _ in getattr(future, "_callbacks", None) or ():
+            task = getattr(done, "__self__", None)
+            if isinstance(task, asyncio.Task):
+                return task
+    return None
 
 
 def _waits_at(task: asyncio.Task[Any] | None) -> str:

@@ -295,7 +295,7 @@ def _refused(port: str, path: str, baudrate: int, error: Exception) -> HardwareE
         reason = "permission denied"
         hint = _permission_hint(path)
     elif code in (errno.EAGAIN, errno.EBUSY):
-        reason = "busy: another program holds it"
+        reason = "busy: another program, or this one, holds it"
         hint = f"find it with 'fuser -v {path}'; on a Pi's own UART it may be the login console (raspi-config)"
     elif code in (errno.ENOTTY, errno.EISDIR):
         reason, hint = "not a serial port", _known_ports()

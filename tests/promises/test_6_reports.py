@@ -41,6 +41,20 @@ def test_tasks_without_a_name_are_counted_by_their_coroutine(stage):
     assert {name: one.count for name, one in stage.statistics().deadline_misses.items()} == {"control": 2}
 
 
+def test_a_task_whose_sleep_ends_late_is_counted_by_its_name(stage):
+    async def pump():
+        await asyncio.sleep(0.001)
+
+    async def main():
+        task = hwloop.create_task(pump(), name="pump", deadline=1e-4)
+        await asyncio.sleep(0)
+        stage.clock += 0.05
+        await task
+
+    stage.run_until_complete(main())
+    assert list(stage.statistics().deadline_misses) == ["pump"]
+
+
 def test_misses_of_a_source_are_counted_by_its_name(stage):
     edge = stage.edge(stage.work("edge"))
     (source,) = stage.sources()
