@@ -286,8 +286,7 @@ class Core:
             until = time + self._slice
             while True:
                 if bands.waiting and (handle := bands.pick(time, bool(ready or events))) is not None:
-                    if type(handle) is Watcher:  # 1. Order, 5. no starvation, 6. deadlines: see Bands
-                        handle._scheduled = False
+                    pass  # 1. Order, 5. no starvation, 6. deadlines: see Bands
                 elif events and (first <= 0 or batch <= 0):
                     handle = events.popleft()
                     handle._scheduled = False
@@ -415,17 +414,20 @@ class Core:
     def _finish_batch(self, batch: int) -> None:
         """`stop()` was called: run what was ready, and nothing that these callbacks add."""
         bands, events, ready = self._bands, self._events, self._ready
-        for _ in range(bands.waiting):
-            handle = bands.pick(self._now(), False)
-            if type(handle) is Watcher:
+        urgent, found = bands.waiting, len(events)
+        while True:
+            if urgent > 0 and bands.waiting and (handle := bands.pick(self._now(), found > 0 or batch > 0)) is not None:
+                urgent -= 1
+            elif found > 0:
+                handle = events.popleft()
                 handle._scheduled = False
+                found -= 1
+            elif batch > 0:
+                handle = ready.popleft()
+                batch -= 1
+            else:
+                return
             self._run_handle(handle)
-        for _ in range(len(events)):
-            handle = events.popleft()
-            handle._scheduled = False
-            self._run_handle(handle)
-        for _ in range(batch):
-            self._run_handle(ready.popleft())
 
     def _run_handle(self, handle: Any) -> None:
         """Run one handle; its failure goes to the exception handler."""

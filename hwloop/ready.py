@@ -69,10 +69,15 @@ class Bands:
         passed = self._passed
         chosen = -1
         for rank, heap in enumerate(self._heaps[:_IDLE]):
+            while heap and heap[0][2]._cancelled:  # it takes nobody's turn
+                heappop(heap)
+                self.waiting -= 1
             if not (heap or (rank == ORDINARY and ordinary)):
                 passed[rank] = 0
             elif chosen < 0 or passed[rank] >= AGEING:
                 chosen = rank
+        if chosen < 0:
+            return None
         for rank in range(chosen + 1, _IDLE):
             if self._heaps[rank] or (rank == ORDINARY and ordinary):
                 passed[rank] += 1
@@ -110,6 +115,8 @@ class Bands:
             heappush(heap, (math.inf, sequence, handle, deadline))
         _, _, handle, deadline = heappop(heap)
         self.waiting -= 1
+        if hasattr(handle, "_scheduled"):  # a descriptor's: a look may find it ready again
+            handle._scheduled = False
         if deadline < now and not handle.cancelled():
             self._missed(handle, now - deadline)
         return handle

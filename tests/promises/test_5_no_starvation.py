@@ -93,3 +93,29 @@ def test_idle_callbacks_run_one_at_a_time(stage):
     stage.call_soon_priority(Priority.IDLE, stage.work("idle 1", then=edge))
     stage.call_soon_priority(Priority.IDLE, stage.work("idle 2"))
     assert stage.play() == ["idle 1", "edge", "idle 2"]
+
+
+def test_a_source_of_idle_priority_is_called_as_often_as_it_is_readable(stage):
+    edge = stage.edge(stage.work("idle edge"), Priority.IDLE)
+    for _ in range(3):
+        edge()
+    assert stage.play(1000) == ["idle edge"] * 3
+
+
+def test_cancelled_callbacks_take_nobodys_turn(stage):
+    for _ in range(AGEING + 1):
+        stage.call_soon_priority(Priority.HIGH, stage.work("cancelled")).cancel()
+    stage.call_soon_priority(Priority.LOW, stage.work("low"))
+    stage.call_soon_priority(Priority.HIGH, stage.work("high"))
+    assert stage.play() == ["high", "low"]
+
+
+def test_stop_lets_what_is_ready_finish_in_its_order(stage):
+    stage.call_soon(
+        stage.work("first", took=500, then=lambda: (stage.stop(), stage.call_soon_priority(Priority.HIGH, high)))
+    )
+    high = stage.work("high")
+    stage.call_soon(stage.work("plain"))
+    stage.call_soon_priority(Priority.LOW, stage.work("low"))
+    stage.run_forever()
+    assert [name for name in stage.trace if name != "look"] == ["first", "high", "plain", "low"]
