@@ -147,7 +147,7 @@ def test_a_program_that_is_not_there(hwloop: Call, name: str, message: str) -> N
         (b"import asyncio\nasync def main(:\n", "line 2"),
         (b"# hwloop\nAn event loop for hardware\n", "SyntaxError: invalid syntax"),
         (b"\x7fELF\x02\x01\x01\0\0\0\xff", "Error: "),
-        (b"name = '\xe9'\n", "SyntaxError: (unicode error)"),
+        (b"name = '\xe9'\n", "SyntaxError: "),  # its wording has changed with Python 3.14
     ],
 )
 def test_a_program_that_is_not_python(hwloop: Call, source: bytes, message: str) -> None:
