@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes  # noqa: F401  # first: Debian's libffi then opens a file for good, which is no leak of a test
 import gc
 import os
 import selectors
