@@ -17,18 +17,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Literal, Self, get_args
+from typing import Literal
 
 from hwloop import board as boards
-from hwloop.board import Board, Drive, Edge, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.board import Board, Edge, EdgeKind, EdgeStream, LineName
 from hwloop.scheduling import Priority
 from hwloop.sources.base import Backoff, Source, WhenFull
+from hwloop.sources.gpio_checks import Level, check_bool, check_choice, check_line
+from hwloop.sources.gpio_output import Output, make_safe, outputs
 from hwloop.sources.rate_limit import RateLimit
 
 __all__ = ["Edge", "Output", "Watch", "make_safe", "output", "outputs", "watch"]
 
 Pull = Literal["up", "down", "none"]
-Level = Literal[0, 1]
 
 MAX_DEBOUNCE = 5.0
 """Seconds."""
@@ -68,13 +69,13 @@ class Watch(Source[Edge]):
         if not lines:
             raise ValueError("gpio.watch needs a line: a BCM number such as 17, or a name such as 'GPIO17'")
         for line in lines:
-            _check_line(line)
+            check_line(line)
         if len(set(lines)) < len(lines):
             raise ValueError(f"gpio.watch: the same line twice in {lines}")
-        _check_choice("edges", edges, EdgeKind)
+        check_choice("edges", edges, EdgeKind)
         if pull is not None:
-            _check_choice("pull", pull, Pull)
-        _check_bool("active_low", active_low)
+            check_choice("pull", pull, Pull)
+        check_bool("active_low", active_low)
         if isinstance(debounce, bool) or not isinstance(debounce, int | float):
             raise TypeError(f"debounce must be a number of seconds, not {debounce!r}")
         if not 0 <= debounce <= MAX_DEBOUNCE:
@@ -220,150 +221,5 @@ class Watch(Source[Edge]):
         return self.lines[0]
 
 
-class Output:
-    """A line that we drive. `hwloop.gpio.output` is this class.
-
-    Parameters:
-        line: BCM number or the kernel's name.
-        initial: the logical level to begin with.
-        safe: the level to leave it at when it is closed, however that comes about; None leaves it as it was set.
-        drive: "push-pull", "open-drain" (drives low only) or "open-source" (drives high only).
-        active_low: whether 1 is electrically low.
-        name: for messages.
-
-    Use it with `async with` or `with`, or call `open()` and `close()`. Opening raises `HardwareError`.
-    """
-
-    def __init__(
-        self,
-        line: LineName,
-        *,
-        initial: Level = 0,
-        safe: Level | None = None,
-        drive: Drive = "push-pull",
-        active_low: bool = False,
-        name: str | None = None,
-    ) -> None:
-        _check_line(line)
-        _check_level("initial", initial)
-        if safe is not None:
-            _check_level("safe", safe)
-        _check_choice("drive", drive, Drive)
-        _check_bool("active_low", active_low)
-        self.line = line
-        self.name = name or f"gpio:{line}"
-        self.safe = safe
-        self._level = initial
-        self._drive: Drive = drive
-        self._active_low = active_low
-        self._device: OutputLine | None = None
-        self._closed = False
-
-    def open(self) -> Self:
-        """Claim the line and drive it to its initial level."""
-        if self._device is not None or self._closed:
-            raise RuntimeError(f"{self.name} is {'closed; make a new one' if self._closed else 'open already'}")
-        self._device = boards.current().open_output(
-            self.line, initial=self._level, drive=self._drive, active_low=self._active_low, consumer=self.name
-        )
-        _open_outputs.append(self)
-        return self
-
-    def close(self) -> None:
-        """Set the safe level, if there is one, and give the line back. Harmless when repeated."""
-        self._closed = True
-        if self._device is None:
-            return
-        device, self._device = self._device, None
-        _open_outputs.remove(self)
-        try:
-            if self.safe is not None:
-                device.set(self.safe)
-        finally:
-            device.close()
-
-    def set(self, value: Level) -> None:
-        """Drive the line to a logical level."""
-        _check_level("a level", value)
-        self._opened().set(value)
-        self._level = value
-
-    def toggle(self) -> None:
-        """Drive the line to the other level than it was last set to."""
-        self.set(0 if self._level else 1)
-
-    @property
-    def value(self) -> int:
-        """The line's logical level now. Another part of the circuit may hold it elsewhere than it was set."""
-        return self._opened().get()
-
-    def _opened(self) -> OutputLine:
-        if self._device is None:
-            raise RuntimeError(f"{self.name} is not open; use 'async with', 'with' or open()")
-        return self._device
-
-    def __enter__(self) -> Self:
-        return self.open()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self.open()
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        state = "open" if self._device is not None else "closed" if self._closed else "new"
-        return f"<Output {self.name} {state}>"
-
-
 watch = Watch
 output = Output
-
-_open_outputs: list[Output] = []
-
-
-def outputs() -> list[Output]:
-    """The outputs that are open in this process, in the order in which they were opened."""
-    return list(_open_outputs)
-
-
-def make_safe() -> None:
-    """Set every open output that has a safe level to it; each is tried, whatever becomes of the others.
-
-    For the way out of a program, and for an emergency stop. Raises an ExceptionGroup of what failed.
-    """
-    failures = []
-    for each in outputs():
-        try:
-            if each.safe is not None:
-                each.set(each.safe)
-        except Exception as error:
-            failures.append(error)
-    if failures:
-        raise ExceptionGroup("outputs that could not be set to their safe level", failures)
-
-
-def _check_line(line: object) -> None:
-    if isinstance(line, bool) or not isinstance(line, int | str):
-        raise TypeError(f"a line is a BCM number such as 17, or a name such as 'GPIO17', not {line!r}")
-    if line == "" or (isinstance(line, int) and line < 0):
-        raise ValueError(f"a line is a BCM number such as 17, or a name such as 'GPIO17', not {line!r}")
-
-
-def _check_choice(what: str, value: object, choices: object) -> None:
-    known = get_args(choices)
-    if value not in known:
-        raise ValueError(f"{what} must be one of {', '.join(map(repr, known))}, not {value!r}")
-
-
-def _check_bool(what: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{what} must be True or False, not {value!r}")
-
-
-def _check_level(what: str, value: object) -> None:
-    if value not in (0, 1):
-        raise ValueError(f"{what} must be 0 or 1, not {value!r}")

@@ -1,0 +1,33 @@
+"""What the parts of `hwloop.gpio` ask of their arguments, and the words in which they refuse them.
+
+A wrong argument is told before any hardware is touched, and in the same words whichever of them it was given to.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Level = Literal[0, 1]
+
+
+def check_line(line: object) -> None:
+    if isinstance(line, bool) or not isinstance(line, int | str):
+        raise TypeError(f"a line is a BCM number such as 17, or a name such as 'GPIO17', not {line!r}")
+    if line == "" or (isinstance(line, int) and line < 0):
+        raise ValueError(f"a line is a BCM number such as 17, or a name such as 'GPIO17', not {line!r}")
+
+
+def check_choice(what: str, value: object, choices: object) -> None:
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(f"{what} must be one of {', '.join(map(repr, known))}, not {value!r}")
+
+
+def check_bool(what: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, not {value!r}")
+
+
+def check_level(what: str, value: object) -> None:
+    if value not in (0, 1):
+        raise ValueError(f"{what} must be 0 or 1, not {value!r}")
