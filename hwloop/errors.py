@@ -18,6 +18,21 @@ class HardwareError(OSError):
         self.errno = errno
 
 
+def permission_hint(path: str, otherwise: str) -> str:
+    """What to do where a device node may not be opened: join its group, or `otherwise` if the group may not either."""
+    import grp
+    import os
+
+    try:
+        found = os.stat(path)
+        group = grp.getgrgid(found.st_gid).gr_name
+    except (OSError, KeyError):
+        return f"add the user to the group of {path} and log in again"
+    if found.st_mode & 0o060 != 0o060:
+        return f"group {group} may not use it; {otherwise}"
+    return f"add the user to group {group} (sudo usermod -aG {group} USER) and log in again"
+
+
 def check_range(what: str, value: float, least: float, most: float) -> float:
     """`value`, if it is a number from `least` to `most`. Else ValueError (NaN too) or TypeError, with `what` in it."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import grp
 import os
 import struct
 import subprocess
@@ -23,6 +24,8 @@ from hwloop.boards.linux import ChipInfo, LinuxBoard, choose_chip, list_chips
 from hwloop.errors import HardwareError
 
 NOBODY = 65534
+ADVICE = [(0, "group {} may not use it; a udev rule"), (0o060, "add the user to group {} ")]
+"""For a device node's mode: whoever may not use it is told of the group that it has, not of one it might have."""
 
 
 @pytest.fixture
@@ -35,20 +38,22 @@ def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextlib.contextmanager
-def unprivileged(path: Path) -> Iterator[None]:
+def unprivileged(path: Path, mode: int) -> Iterator[None]:
     """Be a user who may not open `path`: as root, by taking another effective user for a while."""
-    path.chmod(0)
+    path.chmod(mode)
     if os.geteuid() != 0:
         yield
         return
     closed = [(parent, mode) for parent in path.parents if not (mode := parent.stat().st_mode) & 1]
     for parent, mode in closed:
         parent.chmod(mode | 0o055)
+    os.setegid(NOBODY)
     os.seteuid(NOBODY)
     try:
         yield
     finally:
         os.seteuid(0)
+        os.setegid(0)
         for parent, mode in closed:
             parent.chmod(mode)
 
@@ -123,14 +128,19 @@ def test_without_a_gpiochip_only_asking_for_a_line_fails(dev: Path, claim: Calla
     assert "lgpio" not in sys.modules
 
 
+def of_the_group(path: Path, advice: str) -> str:
+    return advice.format(grp.getgrgid(path.stat().st_gid).gr_name)
+
+
+@pytest.mark.parametrize(("mode", "advice"), ADVICE)
 @pytest.mark.parametrize("claim", claims())
-def test_no_permission_names_the_group(dev: Path, claim: Callable[[LinuxBoard], Any]) -> None:
+def test_no_permission_names_the_group(dev: Path, claim: Callable[[LinuxBoard], Any], mode: int, advice: str) -> None:
     chip = dev / "gpiochip0"
     chip.touch()
     with (
-        unprivileged(chip),
+        unprivileged(chip, mode),
         LinuxBoard() as board,
-        pytest.raises(HardwareError, match="gpiochip0: permission denied; add the user to group gpio") as caught,
+        pytest.raises(HardwareError, match="gpiochip0: permission denied; " + of_the_group(chip, advice)) as caught,
     ):
         claim(board)
     assert caught.value.errno == 13
@@ -168,12 +178,13 @@ def test_a_bus_that_is_not_there_says_how_to_enable_it(dev: Path) -> None:
         board.open_bus(1)
 
 
-def test_a_bus_without_permission_names_the_group(dev: Path) -> None:
+@pytest.mark.parametrize(("mode", "advice"), ADVICE)
+def test_a_bus_without_permission_names_the_group(dev: Path, mode: int, advice: str) -> None:
     bus = dev / "i2c-1"
     bus.touch()
     with (
-        unprivileged(bus),
-        pytest.raises(HardwareError, match="i2c-1: permission denied; add the user to group i2c") as caught,
+        unprivileged(bus, mode),
+        pytest.raises(HardwareError, match="i2c-1: permission denied; " + of_the_group(bus, advice)) as caught,
     ):
         LinuxBoard().open_bus(1)
     assert caught.value.errno == 13

@@ -266,3 +266,19 @@ def test_nobody_reading_any_more_ends_it_quietly(wiring: str) -> None:
         child.stdout.close()
         assert child.stderr.read() == b""
         assert child.wait(20) == 128 + signal.SIGPIPE
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_output_that_has_no_room_is_told_and_ends_it(wiring: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "hwloop", "monitor", "--board", wiring, "gpio:17,up"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            timeout=20,
+        )
+    assert ended.stderr == "hwloop monitor: standard output: no space left on device; what was to come is lost\n"
+    assert ended.returncode == 1

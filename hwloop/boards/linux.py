@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hwloop.board import Bias, Board, Drive, EdgeKind, EdgeStream, LineName, OutputLine
 from hwloop.boards.lgpio import LgpioChip
 from hwloop.boards.lgpio_loader import load_lgpio
-from hwloop.errors import HardwareError
+from hwloop.errors import HardwareError, permission_hint
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
@@ -99,7 +99,7 @@ class LinuxBoard(Board):
             ) from error
         except OSError as error:
             opened.close()
-            raise _refused(path, error, "i2c") from error
+            raise _refused(path, error) from error
         return opened
 
     def close(self) -> None:
@@ -166,14 +166,14 @@ def _chip_info(path: str, number: int) -> ChipInfo:
         finally:
             os.close(fd)
     except OSError as error:
-        raise _refused(path, error, "gpio") from error
+        raise _refused(path, error) from error
     _, label, lines = _CHIP_INFO.unpack(answer)
     return ChipInfo(path, number, label.rstrip(b"\0").decode(errors="replace"), lines)
 
 
-def _refused(path: str, error: OSError, group: str) -> HardwareError:
+def _refused(path: str, error: OSError) -> HardwareError:
     """What it means that a device node can't be opened."""
     hint = ""
     if error.errno in (errno.EACCES, errno.EPERM):
-        hint = f"add the user to group {group} (sudo usermod -aG {group} USER, then log in anew)"
+        hint = permission_hint(path, "a udev rule gives it to one, as Raspberry Pi OS has it (groups gpio and i2c)")
     return HardwareError(path, (error.strerror or str(error)).lower(), hint, errno=error.errno)

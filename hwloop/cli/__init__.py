@@ -17,7 +17,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import hwloop
 from hwloop.errors import HardwareError
@@ -95,6 +95,25 @@ def script() -> NoReturn:
     sys.exit(status)
 
 
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Write to standard output, or `stream`, at once. Raises `Failure` where there is no room for it, BrokenPipeError
+    where nobody reads it."""
+    try:
+        print(text, end="", file=stream, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up_output()
+        raise Failure(f"standard output: {str(error.strerror).lower()}; what was to come is lost") from error
+
+
+def _give_up_output() -> None:
+    """What is left in the buffer of standard output must not be tried again at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def causes(error: BaseException) -> list[BaseException]:
     """The exceptions that an exception group, at any depth, consists of; any other exception alone."""
     if not isinstance(error, BaseExceptionGroup):
@@ -129,7 +148,7 @@ def _execute(argv: list[str]) -> int:
         arguments.rest = rest
         debug = arguments.debug = arguments.debug or options.debug
         status: int = module.execute(arguments)
-        sys.stdout.flush()
+        say("")
         return status
     except Ended:
         raise
@@ -143,16 +162,15 @@ def _execute(argv: list[str]) -> int:
         return 1
     except Exception as error:
         parts = causes(error)
-        if all(isinstance(part, BrokenPipeError) for part in parts):
-            # Whoever read our output has enough. What is left in the buffer must not be tried again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if all(isinstance(part, BrokenPipeError) for part in parts):  # whoever read our output has enough
+            _give_up_output()
             return 128 + signal.SIGPIPE
         if debug:
             traceback.print_exc()
         # Several parts of a program may fail for the same reason: it is told once, with all the places.
         messages: dict[str, list[str]] = {}
         for part in parts:
-            if isinstance(part, HardwareError):
+            if isinstance(part, HardwareError | Failure):
                 text = str(part)
             else:
                 text = f"unexpected {type(part).__name__}: {part}; please report it, with what --debug shows"

@@ -30,7 +30,7 @@ from firmware_sim.devices.bme280 import Bme280
 from firmware_sim.devices.gps import Gps
 from firmware_sim.devices.pin_parts import Button
 from hwloop.board import Edge
-from hwloop.cli import Ended, Failure, UsageError, process
+from hwloop.cli import Ended, Failure, UsageError, process, say
 from hwloop.cli.run import load_program
 from hwloop.cli.term import Colour, Terminal
 from hwloop.sources.framing import Frame, nmea_checksum
@@ -93,7 +93,7 @@ def execute(arguments: argparse.Namespace) -> int:
                     raise
                 ended = signal
     if terminal is None:
-        print(json.dumps(demo.result() | {"loop": arguments.loop}))
+        say(json.dumps(demo.result() | {"loop": arguments.loop}) + "\n")
     else:
         demo.print_result(terminal)
     if ended is not None:

@@ -30,7 +30,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, get_args
 
-from hwloop.cli import UsageError, process
+from hwloop.cli import UsageError, process, say
 from hwloop.cli.run import BOARD_HELP, chosen_board
 from hwloop.cli.term import Colour, Terminal
 from hwloop.errors import HardwareError
@@ -257,7 +257,7 @@ class Monitor:
         def emit(event: str, value: int | str, timestamp_ns: int, lost: int) -> None:
             if self._done.done():
                 return
-            print(self._show(Event(spec.name, event, value, timestamp_ns, lost)), flush=True)
+            say(self._show(Event(spec.name, event, value, timestamp_ns, lost)) + "\n")
             self._await_idleness()
             if self._left is not None:
                 self._left -= 1

@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Literal, TextIO
 
+from hwloop.cli import say
+
 Colour = Literal["bold", "dim", "red", "green", "yellow", "blue", "magenta", "cyan"]
 _CODES: dict[Colour, int] = {
     "bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36,
@@ -45,7 +47,7 @@ class Terminal:
                 text = text[:left]
                 left -= len(text)
             shown.append(self.paint(text, colour) if colour else text)
-        print("".join(shown), file=self._stream, flush=True)
+        say("".join(shown) + "\n", self._stream)
 
     def table(self, rows: Sequence[Sequence[str]], *, left: int) -> None:
         """Print rows in columns, the first row as their heads; the first `left` columns are aligned to the left."""

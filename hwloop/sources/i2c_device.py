@@ -74,7 +74,10 @@ class Device:
     async def write_word(
         self, register: int, value: int, byteorder: ByteOrder = "little", *, signed: bool = False
     ) -> None:
-        """A number as two bytes. OverflowError if it does not fit."""
+        """A number as two bytes."""
+        low, high = (-0x8000, 0x7FFF) if signed else (0, 0xFFFF)
+        if not low <= operator.index(value) <= high:
+            raise ValueError(f"a word is {low} to {high}, not {value!r}")
         await self.write_block(register, value.to_bytes(2, byteorder, signed=signed))
 
     async def write(self, data: bytes) -> None:

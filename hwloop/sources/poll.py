@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, NamedTuple, Self, TypeVar
 
+from hwloop import clock
 from hwloop.board import Edge
 from hwloop.scheduling import Priority, scheduled
 from hwloop.sources.base import Source, WhenFull
 from hwloop.sources.rate_limit import RateLimit
+from hwloop.timers import Schedule
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -69,16 +70,13 @@ class Poll(Source[Reading[T]]):
             raise TypeError(f"{name}: read must be a function that returns an awaitable, not {read!r}")
         if (every is None) == (trigger is None):
             raise ValueError(f"{name}: give either every= (seconds) or trigger= (a source of edges)")
-        if every is not None and not 0 < every < math.inf:
-            raise ValueError(f"{name}: every must be a positive number of seconds, not {every!r}")
         self._device = through.fileno
         self._read = read
-        self._every = every
+        self._schedule = None if every is None else Schedule(every, None, "skip")
+        self._due_ns = 0
         self._trigger = trigger
         self._context = contextvars.Context()
         self._timer: asyncio.TimerHandle | None = None
-        self._start = 0.0
-        self._due = 0
         self._asked_ns: int | None = None
         self._task: asyncio.Task[None] | None = None
         self._lost_since = 0
@@ -92,10 +90,10 @@ class Poll(Source[Reading[T]]):
             raise RuntimeError(f"{self.name}: what it reads through is not open")
         with scheduled(priority=self.priority):
             self._context = contextvars.copy_context()
-        self._start = asyncio.get_running_loop().time()
+        self._due_ns = self._now_ns()
         if self._trigger is not None:
             self._trigger.add_callback(self._on_trigger)
-            self._asked_ns = self._now_ns()
+            self._asked_ns = self._due_ns
         return fd
 
     def receive(self) -> Iterable[Reading[T]]:
@@ -130,24 +128,22 @@ class Poll(Source[Reading[T]]):
             self._timer.cancel()
             self._timer = None
 
-    # The schedule. Reading number k is due at start + k * every, however late those before it were.
+    # The schedule: the first reading at once, and whole periods from it on, however late those before were.
 
     def _arm(self) -> None:
         assert self._loop is not None
-        assert self._every is not None
-        when = self._start + self._due * self._every
-        self._timer = self._loop.call_at(when, self._on_time, context=self._context)
+        self._timer = self._loop.call_at(clock.from_ns(self._due_ns), self._on_time, context=self._context)
 
     def _on_time(self) -> None:
-        assert self._loop is not None
-        assert self._every is not None
-        # asyncio may call a hair too early: the reading that is due is this one nevertheless.
-        now_due = max(self._due, math.floor((self._loop.time() - self._start) / self._every))
-        self._miss(now_due - self._due)
-        self._due = now_due + 1
+        assert self._schedule is not None
+        now_ns = self._now_ns()
+        self._due_ns, skipped = self._schedule.next(now_ns)
+        while self._due_ns <= now_ns:  # held up for so long that this reading is that one's
+            self._miss(skipped + 1)
+            self._due_ns, skipped = self._schedule.next(now_ns)
         self._arm()
         if self._task is None and self._within_limit():
-            self._begin(self._now_ns())
+            self._begin(now_ns)
         else:
             self._miss(1)
 

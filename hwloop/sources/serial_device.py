@@ -16,7 +16,6 @@ import asyncio
 import errno
 import fcntl
 import glob
-import grp
 import logging
 import os
 import select
@@ -26,7 +25,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from hwloop import board
-from hwloop.errors import HardwareError
+from hwloop.errors import HardwareError, permission_hint
 
 if TYPE_CHECKING:
     import serial
@@ -293,7 +292,7 @@ def _refused(port: str, path: str, baudrate: int, error: Exception) -> HardwareE
         reason, hint = "no such port", _known_ports()
     elif code in (errno.EACCES, errno.EPERM):
         reason = "permission denied"
-        hint = _permission_hint(path)
+        hint = permission_hint(path, "on a Pi's own UART it may be the login console's (raspi-config)")
     elif code in (errno.EAGAIN, errno.EBUSY):
         reason = "busy: another program, or this one, holds it"
         hint = f"find it with 'fuser -v {path}'; on a Pi's own UART it may be the login console (raspi-config)"
@@ -319,15 +318,3 @@ def _errno(error: BaseException | None) -> int | None:
 def _known_ports() -> str:
     found = [path for kind in ("serial/by-id/*", "ttyAMA*", "ttyUSB*", "ttyACM*") for path in glob.glob(f"/dev/{kind}")]
     return f"there are: {', '.join(sorted(found))}" if found else "there is none here; is the adapter plugged in?"
-
-
-def _permission_hint(path: str) -> str:
-    """Who may open the port: mostly the group dialout, and only the owner where systemd has a console on it."""
-    try:
-        found = os.stat(path)
-        group = grp.getgrgid(found.st_gid).gr_name
-    except (OSError, KeyError):
-        return "add the user to the group of the port, often dialout, and log in again"
-    if found.st_mode & 0o060 != 0o060:
-        return f"group {group} may not use it; on a Pi's own UART it may be the login console's (raspi-config)"
-    return f"add the user to group {group} (sudo usermod -aG {group} USER) and log in again"
