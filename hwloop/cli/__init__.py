@@ -25,6 +25,7 @@ from hwloop.errors import HardwareError
 COMMANDS = {
     "run": "run the main coroutine of a program on the loop",
     "demo": "run a weather station on the simulated board, and count what goes in and comes out",
+    "bench": "measure how late timers and edges are here, on hwloop and on other loops",
     "monitor": "print what GPIO lines, serial ports and I2C devices have to tell",
 }
 """The subcommands: each a module here with `add_arguments(parser)` and `execute(arguments)`, which returns a status."""
