@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-clients check conformance bench lock format clean
+.PHONY: help demo test test-clients test-kernel check conformance bench lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -35,6 +35,10 @@ test: $(VENV)/installed-test  ## run every test
 
 test-clients: $(VENV)/installed-clients  ## run aiohttp, anyio, uvicorn and others on the loop (installs them)
 	$(BIN)/python -m pytest tests/clients
+
+test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO, in an emulated machine (makes one: apt, root)
+	$(BIN)/python tests/kernel/guest/prepare.py
+	$(BIN)/python tests/kernel/guest/run.py -e PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 -- $(BIN)/python -m pytest tests/kernel
 
 check: $(VENV)/installed-check  ## formatting, lint, strict types, and who may import whom
 	$(BIN)/ruff format --check .
