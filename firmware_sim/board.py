@@ -46,6 +46,7 @@ class SimBoard(Board):
     def __init__(
         self, wiring: str | os.PathLike[str] | Mapping[str, object] | None = None, *, clock: Clock = REAL
     ) -> None:
+        super().__init__()
         if wiring is None:
             checked = wirings.parse({})
         elif isinstance(wiring, Mapping):
@@ -138,6 +139,7 @@ class SimBoard(Board):
         if self._closed:
             return
         self._closed = True
+        super().close()
         self.timeline.stop()
         self._lines.close()
         self.lgpio.close()

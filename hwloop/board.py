@@ -15,9 +15,10 @@ import atexit
 import contextlib
 import contextvars
 import importlib
+import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from hwloop.clock import REAL, Clock
@@ -25,6 +26,8 @@ from hwloop.errors import HardwareError
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
+
+logger = logging.getLogger("hwloop")
 
 EdgeKind = Literal["rising", "falling", "both"]
 Bias = Literal["as-is", "up", "down", "none"]
@@ -90,6 +93,17 @@ class OutputLine(ABC):
     def get(self) -> int:
         """The line's logical level now."""
 
+    def pwm(self, frequency: float, duty: float) -> None:
+        """Be at 1 for the part `duty` (0 to 1) of each cycle, `frequency` (Hz) times a second, until `set()`.
+
+        Raises `HardwareError` where nothing but the loop could do it.
+        """
+        raise HardwareError(
+            "PWM",
+            "there is none on this line: only lgpio has it",
+            "take the lgpio backend, or blink(on, off), which the loop does itself",
+        )
+
     @abstractmethod
     def close(self) -> None:
         """Give the line back; the level it keeps is the last one set where the chip allows. Repeatable."""
@@ -102,6 +116,10 @@ class Board(ABC):
     """What board this is, for people: "Raspberry Pi 5 Model B Rev 1.0", "simulated board"."""
     clock: Clock = REAL
     """The time of its edges and bus threads."""
+
+    def __init__(self) -> None:
+        self.before_closing: list[Callable[[], object]] = []
+        """Called when the board is closed, while its lines can still be driven."""
 
     @abstractmethod
     def open_edges(
@@ -129,7 +147,15 @@ class Board(ABC):
         """An smbus2 `SMBus` on I2C bus number `bus`."""
 
     def close(self) -> None:
-        """Release all that the board itself holds (not its streams and lines). Harmless when repeated."""
+        """Release all that the board itself holds (not its streams and lines). Harmless when repeated.
+
+        Does what is to be done before closing; a board of its own calls this first.
+        """
+        for callback in tuple(self.before_closing):
+            try:
+                callback()
+            except Exception:
+                logger.exception("%s: failed before closing: %r", self.label, callback)
 
     def __enter__(self) -> Self:
         return self

@@ -54,6 +54,7 @@ class LgpioModule(Protocol):
     def gpio_read(self, handle: int, gpio: int) -> int: ...
     def gpio_write(self, handle: int, gpio: int, level: int) -> int: ...
     def gpio_set_debounce_micros(self, handle: int, gpio: int, debounce_micros: int) -> int: ...
+    def tx_pwm(self, handle: int, gpio: int, pwm_frequency: float, pwm_duty_cycle: float) -> int: ...
     def notify_open(self) -> int: ...
     def notify_close(self, handle: int) -> int: ...
 
@@ -192,6 +193,14 @@ class LgpioChip:
         except self.lgpio.error as error:
             raise HardwareError(f"line {line}", f"can't be set (lgpio: {text_of(error)})") from error
 
+    def send_pwm(self, number: int, line: LineName, frequency: float, duty: float) -> None:
+        """Have lgpio's thread send pulses on a claimed output; with frequency 0 no more. Raises `HardwareError`."""
+        self._check_open(line)
+        try:
+            self.lgpio.tx_pwm(self.handle, number, frequency, 100 * duty)
+        except self.lgpio.error as error:
+            raise HardwareError(f"line {line}", f"can't send pulses (lgpio: {text_of(error)})") from error
+
     def _check_open(self, line: LineName) -> None:
         if self._closed:
             raise HardwareError(f"line {line}", "its board is closed", "keep the board open while lines are in use")
@@ -253,20 +262,32 @@ class _Output(OutputLine):
         self._chip = chip
         self._number = number
         self._line = line
+        self._pulses = False
         self._closed = False
 
     def set(self, value: int) -> None:
         self._check_open()
+        self._end_pulses()
         self._chip.write(self._number, self._line, value)
 
     def get(self) -> int:
         self._check_open()
         return self._chip.read(self._number, self._line)
 
+    def pwm(self, frequency: float, duty: float) -> None:
+        self._check_open()
+        self._chip.send_pwm(self._number, self._line, frequency, duty)
+        self._pulses = True
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True
             self._chip.free(self._number)
+
+    def _end_pulses(self) -> None:
+        if self._pulses:
+            self._chip.send_pwm(self._number, self._line, 0, 0)
+            self._pulses = False
 
     def _check_open(self) -> None:
         if self._closed:

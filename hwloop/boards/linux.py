@@ -48,6 +48,7 @@ class LinuxBoard(Board):
     """This computer."""
 
     def __init__(self) -> None:
+        super().__init__()
         try:
             self.label = Path(_MODEL).read_text(encoding="utf-8", errors="replace").rstrip("\0\n") or "Linux"
         except OSError:
@@ -103,6 +104,7 @@ class LinuxBoard(Board):
         return opened
 
     def close(self) -> None:
+        super().close()
         with self._lock:
             if self._chip is not None:
                 self._chip.close()

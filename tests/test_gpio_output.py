@@ -1,0 +1,363 @@
+"""What an output does by itself: pulses, blinking, PWM and schedules, in virtual time; and its end with its board."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+import hwloop
+from firmware_sim import SimBoard
+from firmware_sim.devices.pin_parts import Led
+from hwloop import HardwareError, gpio
+from hwloop import board as boards
+
+Main = Callable[["Stage"], Awaitable[Any]]
+
+
+class Stage:
+    """A board in virtual time with an LED on 27, and what the LED did: (seconds since the stage was set, lit)."""
+
+    def __init__(self) -> None:
+        self.clock = hwloop.VirtualClock()
+        self.board = SimBoard(clock=self.clock)
+        self.led = Led(27)
+        self.led.attach(self.board)
+        self.began_ns = self.clock.now_ns()
+
+    @property
+    def now(self) -> float:
+        return (self.clock.now_ns() - self.began_ns) / 1e9
+
+    @property
+    def trace(self) -> list[tuple[float, bool]]:
+        return [((when_ns - self.began_ns) / 1e9, lit) for when_ns, lit in self.led.history[1:]]
+
+    def stall(self, seconds: float) -> None:
+        """Block the loop."""
+        self.clock.sleep(seconds)
+
+
+def play(main: Main) -> Stage:
+    """The stage after `main(stage)` has run on it in virtual time."""
+    stage = Stage()
+
+    async def run() -> None:
+        await main(stage)
+
+    with stage.board:
+        hwloop.run(run(), board=stage.board, clock=stage.clock)
+        assert gpio.outputs() == []
+        assert stage.board.chip.line(27).consumer is None
+    return stage
+
+
+def test_a_pulse_drives_the_line_and_comes_back() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            assert await lamp.pulse(0.25) is True
+            assert stage.now == 0.25
+
+    assert play(main).trace == [(0.0, True), (0.25, False)]
+
+
+def test_a_pulse_may_be_to_the_low_side() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27, initial=1) as lamp:
+            await asyncio.sleep(1)
+            await lamp.pulse(0.5, value=0)
+            assert lamp.value == 1
+
+    assert play(main).trace == [(0.0, True), (1.0, False), (1.5, True)]
+
+
+def test_a_pulse_of_an_active_low_output_is_logical() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27, active_low=True) as lamp:
+            await asyncio.sleep(1)
+            await lamp.pulse(0.5)
+
+    assert play(main).trace == [(0.0, True), (1.0, False), (1.5, True)]
+
+
+def test_a_pulse_begun_anew_lasts_from_then_and_the_first_one_hears_of_it() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            first = lamp.pulse(0.5)
+            await asyncio.sleep(0.3)
+            second = lamp.pulse(0.5)
+            assert (await first, stage.now) == (False, 0.3)
+            assert (await second, stage.now) == (True, 0.8)
+
+    assert play(main).trace == [(0.0, True), (0.8, False)]
+
+
+def test_blinking_n_times_ends_after_the_last_pause() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            assert await lamp.blink(0.1, 0.4, n=3) is True
+            assert stage.now == 1.5
+
+    assert play(main).trace == [(0.0, True), (0.1, False), (0.5, True), (0.6, False), (1.0, True), (1.1, False)]
+
+
+def test_blinking_goes_on_until_the_line_is_set() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            blinking = lamp.blink(0.2, 0.3)
+            await asyncio.sleep(0.6)
+            lamp.set(1)
+            assert await blinking is False
+            await asyncio.sleep(5)
+
+    assert play(main).trace == [(0.0, True), (0.2, False), (0.5, True)]
+
+
+def test_blinking_does_not_drift() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            await lamp.blink(1 / 3, 2 / 3, n=500)
+
+    rises = [when for when, lit in play(main).trace if lit]
+    assert rises == [float(number) for number in range(500)]
+
+
+def test_blinking_goes_on_after_a_stall_where_it_would_be_without() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            blinking = lamp.blink(0.1, 0.1, n=5)
+            await asyncio.sleep(0.25)
+            stage.stall(0.32)  # until 0.57: it was lit all the while, and should now be dark
+            await blinking
+            assert stage.now == 1.0
+
+    assert play(main).trace == [
+        *[(0.0, True), (0.1, False), (0.2, True), (0.57, False)],
+        *[(0.6, True), (0.7, False), (0.8, True), (0.9, False)],
+    ]
+
+
+def test_a_stall_past_its_end_ends_blinking_dark() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            blinking = lamp.blink(0.1, 0.1, n=2)
+            await asyncio.sleep(0.05)
+            stage.stall(10)
+            assert await blinking is True
+            assert stage.now == 10.05
+
+    assert play(main).trace == [(0.0, True), (10.05, False)]
+
+
+def test_cancelling_who_waits_ends_a_pulse_at_once() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await lamp.pulse(10)
+            blinking = lamp.blink(1, 1)
+            await asyncio.sleep(0.5)
+            assert blinking.cancel()
+            assert not blinking.cancel()
+            await asyncio.sleep(5)
+
+    assert play(main).trace == [(0.0, True), (0.2, False), (0.2, True), (0.7, False)]
+
+
+def test_what_is_scheduled_happens_at_its_time_in_its_order() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            now = asyncio.get_running_loop().time()
+            for at, value in ((0.3, 0), (0.1, 1), (0.5, 1), (0.7, 0)):
+                lamp.schedule(at=now + at, value=value)
+            lamp.schedule(at=now + 0.6, value=0).cancel()
+            await asyncio.sleep(1)
+            lamp.schedule(at=now, value=1)  # past: at once
+            await asyncio.sleep(0.1)
+
+    assert play(main).trace == [(0.1, True), (0.3, False), (0.5, True), (0.7, False), (1.0, True)]
+
+
+def test_what_is_scheduled_ends_a_blink_and_setting_the_line_forgets_what_is_scheduled() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            now = asyncio.get_running_loop().time()
+            lamp.set(1)
+            blinking = lamp.blink(0.2, 0.2)
+            lamp.schedule(at=now + 0.5, value=1)
+            lamp.schedule(at=now + 0.9, value=0)
+            lamp.schedule(at=now + 2.0, value=1)
+            assert (await blinking, stage.now) == (False, 0.5)
+            await asyncio.sleep(1)
+            lamp.set(0)
+            await asyncio.sleep(5)
+
+    assert play(main).trace == [(0.0, True), (0.2, False), (0.4, True), (0.9, False)]
+
+
+def test_closing_ends_all_and_leaves_the_safe_level() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27, safe=0) as lamp:
+            blinking = lamp.blink(0.2, 0.2)
+            lamp.schedule(at=asyncio.get_running_loop().time() + 0.7, value=1)
+            await asyncio.sleep(0.5)
+        assert await blinking is False
+        await asyncio.sleep(5)
+
+    assert play(main).trace == [(0.0, True), (0.2, False), (0.4, True), (0.5, False)]
+
+
+def test_making_safe_ends_a_blink() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27, safe=0) as lamp:
+            lamp.blink(0.2, 0.2)
+            await asyncio.sleep(0.1)
+            gpio.make_safe()
+            await asyncio.sleep(5)
+
+    assert play(main).trace == [(0.0, True), (0.1, False)]
+
+
+def test_pwm_is_the_boards_own_and_ends_when_the_line_is_set() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            lamp.pwm(0.25, frequency=10)
+            await asyncio.sleep(1.99)
+            lamp.pwm(0.75, frequency=10)  # from the next cycle on
+            await asyncio.sleep(0.96)
+            lamp.set(0)
+            await asyncio.sleep(1)
+
+    trace = play(main).trace
+    lit = [round(end - start, 9) for (start, on), (end, _) in itertools.pairwise(trace) if on]
+    assert lit == [0.025] * 19 + [0.075] * 9 + [0.05]
+
+
+def test_pwm_ends_with_the_output() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27, safe=1) as lamp:
+            lamp.pwm(0.5)
+            await asyncio.sleep(0.1)
+        changes = len(stage.trace)
+        await asyncio.sleep(1)
+        assert (len(stage.trace), stage.led.lit) == (changes, True)
+
+    play(main)
+
+
+def test_a_board_without_pwm_says_so() -> None:
+    class Plain(boards.OutputLine):
+        def set(self, value: int) -> None: ...
+        def get(self) -> int:
+            return 0
+
+        def close(self) -> None: ...
+
+    with pytest.raises(HardwareError, match=r"PWM: there is none on this line.*; take the lgpio backend, or blink"):
+        Plain().pwm(100, 0.5)
+
+
+def test_a_line_that_can_not_be_driven_any_more_ends_a_blink_and_is_reported_once() -> None:
+    reports: list[dict[str, Any]] = []
+
+    async def main(stage: Stage) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+        with gpio.output(27, name="lamp") as lamp:
+            awaited = lamp.blink(0.2, 0.2)
+            device: Any = lamp._device
+            device.close()
+            with pytest.raises(HardwareError, match="line 27: this output is closed"):
+                await awaited
+            with pytest.raises(HardwareError, match="line 27: this output is closed"):
+                lamp.pulse(1)
+            with pytest.raises(HardwareError, match="line 27: this output is closed"):
+                lamp.pwm(0.5)
+            lamp.schedule(at=0, value=1)
+            await asyncio.sleep(1)
+        del awaited
+        gc.collect()
+
+    play(main)
+    assert [report["message"].partition(" ")[0] for report in reports] == ["lamp", "Exception"]
+    assert reports[0]["message"] == "lamp can't be driven; its pulses end here"
+    assert all(isinstance(report["exception"], HardwareError) for report in reports)
+
+
+def test_outputs_left_open_are_closed_with_their_board(caplog: Any) -> None:
+    async def main() -> None:
+        for line, safe in ((5, 0), (6, None), (7, 0)):
+            gpio.output(line, initial=1, safe=safe).open()
+        gpio.output(8, initial=1).open().close()
+        broken: Any = gpio.outputs()[0]._device
+        broken.close()
+
+    with SimBoard() as board:
+        hwloop.run(main(), board=board)
+        assert len(gpio.outputs()) == 3
+    assert gpio.outputs() == []
+    assert [board.chip.line(line).level for line in (5, 6, 7)] == [1, 1, 0]
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["simulated board"]
+    assert caplog.records[0].levelno == logging.ERROR
+
+
+def test_a_blink_whose_loop_is_gone_is_no_trouble_to_the_closing() -> None:
+    async def main() -> gpio.Output:
+        lamp = gpio.output(27, safe=0).open()
+        lamp.blink(0.1, 0.1)
+        return lamp
+
+    with SimBoard() as board:
+        lamp = hwloop.run(main(), board=board)
+        assert board.chip.line(27).level == 1
+        lamp.close()
+        assert board.chip.line(27).level == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda lamp: lamp.pulse(0), ValueError, "a pulse in seconds must be from 1e-06 to 1e"),
+        (lambda lamp: lamp.pulse(float("nan")), ValueError, "a pulse in seconds must be from"),
+        (lambda lamp: lamp.pulse("1"), TypeError, "a pulse in seconds must be a number, not '1'"),
+        (lambda lamp: lamp.pulse(1, 2), ValueError, "a level must be 0 or 1, not 2"),
+        (lambda lamp: lamp.blink(-1, 1), ValueError, "on in seconds must be"),
+        (lambda lamp: lamp.blink(1, float("inf")), ValueError, "off in seconds must be"),
+        (lambda lamp: lamp.blink(n=0), ValueError, "n must be at least 1, not 0"),
+        (lambda lamp: lamp.blink(n=2.5), TypeError, "n must be a whole number or None, not 2.5"),
+        (lambda lamp: lamp.pwm(50), ValueError, "duty must be from 0 to 1, not 50"),
+        (lambda lamp: lamp.pwm(0.5, 20_000), ValueError, "frequency in Hz must be from 0.1 to 10000, not 20000"),
+        (lambda lamp: lamp.schedule(at=None, value=1), TypeError, "at in seconds of loop time must be a number"),
+        (lambda lamp: lamp.schedule(at=5, value=None), ValueError, "a level must be 0 or 1, not None"),
+    ],
+)
+def test_wrong_arguments_are_told_and_disturb_nothing(
+    call: Callable[[Any], object], error: type[Exception], message: str
+) -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.output(27) as lamp:
+            pulse = lamp.pulse(1)
+            with pytest.raises(error, match=message):
+                call(lamp)
+            assert await pulse is True
+
+    play(main)
+
+
+def test_an_output_that_is_not_open_does_nothing_by_itself() -> None:
+    async def main() -> None:
+        lamp = gpio.output(27, name="lamp")
+        for call in (
+            lambda: lamp.pulse(1),
+            lambda: lamp.blink(),
+            lambda: lamp.pwm(0.5),
+            lambda: lamp.schedule(0, 1),
+        ):
+            with pytest.raises(RuntimeError, match="lamp is not open"):
+                call()
+
+    hwloop.run(main())
