@@ -13,22 +13,23 @@ docs/scheduling.md; tests/promises has a trace test for each.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import collections
 import select
-import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from hwloop import clock
+from hwloop.handles import Handle, ThreadSafeHandle, TimerHandle, Watcher
 from hwloop.ready import Bands
-from hwloop.scheduling import NORMAL, URGENCY, Priority, Urgency
+from hwloop.scheduling import NORMAL, URGENCY, Urgency
 from hwloop.tolerance import Tolerant
 
 if TYPE_CHECKING:
-    from hwloop.loop import Pollable
+    from hwloop.collecting import Collector
     from hwloop.overrides import Override
 
 SLICE = 50e-6
@@ -39,85 +40,18 @@ SHORT_QUEUE = 4
 """So many callbacks that were ready before a look go before what it found, as all of them do in asyncio."""
 
 LOOK_AGAIN = 20e-6
-"""A wait shorter than this (seconds) costs more than it saves: look again instead."""
+"""A wait shorter than this (seconds) costs more than it saves: look again instead. `set_spin` makes it longer."""
 
 EVENTS_PER_LOOK = 64
 """Descriptors taken per look; the kernel hands the rest out in turn (epoll_wait(2))."""
+
+WAITS_KEPT = 500
+"""So many latenesses are kept as they are before they go into the histogram, together, which costs a third."""
 
 LONGEST_WAIT = 24 * 3600.0
 INFINITY = float("inf")
 IN, OUT = 1, 4  # EPOLLIN, EPOLLOUT; selectors without epoll are translated to these
 _PURGE_AFTER = 64
-
-ThreadSafeHandle: Any = getattr(asyncio.events, "_ThreadSafeHandle", None)
-"""From Python 3.14 on: a handle that another thread may cancel, and which then waits while its callback runs."""
-
-
-class Handle(asyncio.Handle):
-    """A scheduled callback: asyncio's own, made with less ado. In debug mode the loop makes asyncio's instead."""
-
-    __slots__ = ()
-    # The class's values stand in for slots that only debug mode would fill.
-    _repr = None
-    _source_traceback = None
-
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], loop: Any, context: Context) -> None:
-        self._callback = callback
-        self._args = args
-        self._loop = loop
-        self._context = context
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        self._cancelled = True
-        self._callback = self._args = None  # type: ignore[assignment]
-
-
-class TimerHandle(asyncio.TimerHandle):
-    """A callback with a time. `_scheduled` is true while it is in the heap or waits among the due ones."""
-
-    __slots__ = ()
-    _repr = None
-    _source_traceback = None
-
-    def __init__(
-        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], loop: Any, context: Context
-    ) -> None:
-        self._when = when
-        self._callback = callback
-        self._args = args
-        self._loop = loop
-        self._context = context
-        self._cancelled = False
-        self._scheduled = False
-
-    def cancel(self) -> None:
-        if not self._cancelled:
-            if self._scheduled:
-                self._loop._timer_handle_cancelled(self)
-            self._cancelled = True
-            self._callback = self._args = None  # type: ignore[assignment]
-
-
-class Watcher(asyncio.Handle):
-    """The callback of one direction of a descriptor. `_scheduled` is true from the look that found it until it runs."""
-
-    __slots__ = ("_deadline", "_priority", "_scheduled", "_source")
-
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        loop: Any,
-        priority: Priority,
-        source: Pollable | None = None,
-        deadline: float | None = None,
-    ) -> None:
-        super().__init__(callback, args, loop, None)
-        self._deadline = deadline  # seconds from the look that finds it ready
-        self._priority = priority
-        self._source = source
-        self._scheduled = False
 
 
 class Core:
@@ -142,6 +76,7 @@ class Core:
         def _overran(self, handle: asyncio.Handle, took: float) -> None: ...
         def _peek_beside_threads(self, epoll: select.epoll) -> list[tuple[int, int]]: ...
         def _wait_in_selector(self, when: float | None) -> list[tuple[int, int]]: ...
+        def _file_waits(self) -> None: ...
 
     def _init_core(self) -> None:
         """Declare all hot state. Called before the base class's init, which adds the first reader."""
@@ -149,7 +84,7 @@ class Core:
         self._heeding = False  # somebody has asked for urgency: look the context variable up
         self._events: collections.deque[Any] = collections.deque()  # found by the looks: watchers, due timers
         self._overrides: dict[asyncio.Task[Any], Override] = {}  # tasks whose urgency others changed or lend to
-        self._bands = Bands(self._deadline_missed)
+        self._bands = Bands(self._deadline_missed, self._note_wait)
         self._inbox: collections.deque[Any] = collections.deque()  # from other threads
         self._new_timers: list[Any] = []  # not in the heap yet: one cancelled in the same turn never gets there
         self._timers: list[tuple[float, int, Any]] = []  # heap by (when, order of arrival)
@@ -166,7 +101,12 @@ class Core:
         self._turn = 0.0  # when the current turn's look was done
         self._measuring = False  # take the time of each callback
         self._slow = INFINITY  # report callbacks that overrun their slice by so many seconds
+        self._collector: Collector | None = None  # of garbage, where that is the loop's affair
+        self._spin = LOOK_AGAIN  # look again and again for so many seconds before a timer, instead of waiting
         self._peek: Callable[[], list[tuple[int, int]]] | None = None  # a look for programs with threads
+        # Seconds, not yet in the histograms: how late timers ran, and how long after the look descriptors were served.
+        self._lateness: list[float] = []
+        self._latency: list[float] = []
 
     # What fills the queues.
 
@@ -268,7 +208,7 @@ class Core:
         `stop()` lets the current one finish.
         """
         ready, events, bands = self._ready, self._events, self._bands
-        now = self._now
+        now, lateness, latency = self._now, self._lateness, self._latency
         ahead = batch = 0
         first = 0  # ordinary callbacks that go before the next event
         handle: Any
@@ -290,6 +230,8 @@ class Core:
                 elif events and (first <= 0 or batch <= 0):
                     handle = events.popleft()
                     handle._scheduled = False
+                    if not handle._cancelled:
+                        (latency if type(handle) is Watcher else lateness).append(time - handle._when)
                     first = 1
                     ahead -= 1
                     if not ahead:
@@ -343,10 +285,17 @@ class Core:
             heappop(timers)
             self._timers_cancelled -= 1
         if self._ready or events or self._bands.waiting or self._bands.idle or self._stopping:
+            if self._collector is not None:
+                self._collector.collect_if_pressing()
             found = self._wait(0.0)
         else:
             when = timers[0][0] if timers else None
-            found = self._wait(self._tolerant.wake_by(when) if self._tolerant.waiting else when)
+            if self._tolerant.waiting:
+                when = self._tolerant.wake_by(when)
+            if self._collector is not None and self._collector.collect_before(when):
+                when = 0.0  # a finalizer may have found something to do
+            found = self._wait(when)
+        time = self._now()
         watchers = self._watchers
         for fd, mask in found:
             pair = watchers.get(fd)
@@ -356,10 +305,19 @@ class Core:
             # As selectors has it: an error or a hang-up concerns both directions.
             reader, writer = pair
             if reader is not None and mask & ~OUT and not reader._scheduled:
-                self._add_event(reader, reader._priority)
+                reader._scheduled = True
+                reader._when = time
+                if reader._ordinary:
+                    events.append(reader)
+                else:
+                    self._push_event(reader)
             if writer is not None and mask & ~IN and not writer._scheduled:
-                self._add_event(writer, writer._priority)
-        time = self._now()
+                writer._scheduled = True
+                writer._when = time
+                if writer._ordinary:
+                    events.append(writer)
+                else:
+                    self._push_event(writer)
         if self._tolerant.waiting:
             self._tolerant.release(time, timers)
         while timers and timers[0][0] <= time:  # 3. Never early
@@ -371,18 +329,19 @@ class Core:
                 self._bands.push(urgency.priority, timer._when + urgency.deadline, timer)
             else:
                 events.append(timer)
+        if len(self._lateness) >= WAITS_KEPT or len(self._latency) >= WAITS_KEPT:
+            self._file_waits()
         return time
 
-    def _add_event(self, watcher: Watcher, priority: Priority) -> None:
-        """Queue the callback of a ready descriptor; the kernel tells of it at every look until it has run."""
-        watcher._scheduled = True
-        deadline = watcher._deadline
-        if deadline is not None:
-            self._bands.push(priority, self._now() + deadline, watcher)
-        elif priority is Priority.NORMAL:
-            self._events.append(watcher)
-        else:
-            self._bands.push(priority, INFINITY, watcher)
+    def _note_wait(self, handle: Any, time: float) -> None:
+        """A due timer or a ready descriptor leaves its band."""
+        if not handle._cancelled:
+            (self._latency if type(handle) is Watcher else self._lateness).append(time - handle._when)
+
+    def _push_event(self, watcher: Watcher) -> None:
+        """Queue the callback of a ready descriptor by its urgency."""
+        deadline = INFINITY if watcher._deadline is None else watcher._when + watcher._deadline
+        self._bands.push(watcher._priority, deadline, watcher)
 
     def _wait(self, when: float | None) -> list[tuple[int, int]]:
         """Wait for descriptors until `when` (loop time; None: for ever) and return them as (fd, epoll mask) pairs.
@@ -398,13 +357,14 @@ class Core:
                 self._alarm.clear()
         else:
             left = when - self._now()
-            if left <= LOOK_AGAIN:
-                if threading.active_count() > 1:
+            if left <= self._spin:
+                if _thread._count():  # beside this one
                     return self._peek_beside_threads(epoll)
                 return epoll.poll(0, EVENTS_PER_LOOK)
             if when != self._alarm_when:  # 4. As precise as the kernel: the alarm is in the epoll set
                 self._alarm_when = when
-                self._alarm.set(when if left < LONGEST_WAIT else self._now() + LONGEST_WAIT)
+                early = self._spin if self._spin > LOOK_AGAIN else 0.0
+                self._alarm.set(when - early if left < LONGEST_WAIT else self._now() + LONGEST_WAIT)
         self._sleeping = True
         try:
             return epoll.poll(0 if self._inbox else -1, EVENTS_PER_LOOK)

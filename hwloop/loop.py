@@ -16,13 +16,15 @@ import selectors
 import signal
 import socket
 import threading
-from asyncio import base_events, format_helpers
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from hwloop import board as boards
 from hwloop import clock as clocks
-from hwloop.core import Core, Handle, ThreadSafeHandle, TimerHandle, Watcher
+from hwloop.checked import Checked
+from hwloop.collecting import Collecting, Mode
+from hwloop.core import LOOK_AGAIN, Core
+from hwloop.handles import Handle, Watcher
 from hwloop.overrides import Overriding
 from hwloop.reporting import Reporting
 from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 from hwloop.waits import Waits
 
 T = TypeVar("T")
-_base: Any = base_events
 
 
 class Pollable(Protocol):
@@ -47,7 +48,7 @@ class Pollable(Protocol):
         """Called whenever the descriptor is readable."""
 
 
-class EventLoop(Core, Overriding, Reporting, Timed, Waits, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core's Any
+class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Waits, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core's Any
     """An asyncio event loop that looks at the hardware often and knows what is urgent.
 
     `selector` is as for `asyncio.SelectorEventLoop`. With the default or any `selectors.EpollSelector`, timers are as
@@ -101,15 +102,16 @@ class EventLoop(Core, Overriding, Reporting, Timed, Waits, asyncio.SelectorEvent
         if self._alarm is not None and type(self).time is not EventLoop.time:
             self._drop_alarm()  # made a subclass since, as looptime does
             self._now = self.time
-        if threading.current_thread() is not threading.main_thread():
-            super().run_forever()
-            return
+        in_main = threading.current_thread() is threading.main_thread()
         self._check_closed()
-        before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False) if in_main else -1
+        self._take_gc_over()
         try:
             super().run_forever()
         finally:
-            signal.set_wakeup_fd(before)
+            self._give_gc_back()
+            if in_main:
+                signal.set_wakeup_fd(before)
 
     def close(self) -> None:
         """Close the loop, the sources still registered first."""
@@ -134,6 +136,17 @@ class EventLoop(Core, Overriding, Reporting, Timed, Waits, asyncio.SelectorEvent
     def set_debug(self, enabled: bool) -> None:
         super().set_debug(enabled)
         self._guarded = bool(enabled) or self.is_closed()
+
+    def set_spin(self, seconds: float) -> None:
+        """Look again and again, without sleeping, for the last `seconds` before a timer: it runs within microseconds.
+
+        What a sleeping thread needs to wake (20 to 100 µs; more on a Pi that saves power) is a good choice. It costs so
+        much processor time a wakeup, at most; 0 ends it. It has no effect with a selector that is not epoll's. Raises
+        ValueError for more than 10 ms: other threads of the program do not run meanwhile.
+        """
+        if not 0 <= seconds <= 0.01:
+            raise ValueError(f"spin is in seconds, from 0 to 0.01, not {seconds!r}")
+        self._spin = max(seconds, LOOK_AGAIN)
 
     # Sources.
 
@@ -205,102 +218,6 @@ class EventLoop(Core, Overriding, Reporting, Timed, Waits, asyncio.SelectorEvent
         """Look at the context's urgency from now on. A program that never asks for any is spared the look-up."""
         self._heeding = True
 
-    # Checked paths: debug mode, odd arguments, closed loops. The traceback that debug mode keeps ends with the user.
-
-    def _make_checked_handle(
-        self, method: str, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
-    ) -> asyncio.Handle:
-        self._check_closed()
-        if self._debug:
-            if method != "call_soon_threadsafe":
-                self._check_thread()
-            self._check_callback(callback, method)
-        threadsafe = method == "call_soon_threadsafe" and ThreadSafeHandle is not None
-        handle: Any = (ThreadSafeHandle if threadsafe else asyncio.Handle)(callback, args, self, context)
-        if handle._source_traceback:
-            del handle._source_traceback[-3 if threadsafe else -2 :]
-        return handle  # type: ignore[no-any-return]
-
-    def _call_soon_checked(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
-    ) -> asyncio.Handle:
-        handle: Any = self._make_checked_handle("call_soon", callback, args, context)
-        if handle._source_traceback:
-            del handle._source_traceback[-1]
-        self._take_inbox()
-        self._add_ready(handle)
-        return handle  # type: ignore[no-any-return]
-
-    def _call_at_checked(
-        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
-    ) -> asyncio.TimerHandle:
-        if when is None:
-            raise TypeError("when cannot be None")
-        if when != when:
-            raise ValueError("a timer needs a time, not NaN")
-        self._check_closed()
-        if self._debug:
-            self._check_thread()
-            self._check_callback(callback, "call_at")
-            timer: Any = asyncio.TimerHandle(when, callback, args, self, context)
-            del timer._source_traceback[-2:]
-        else:
-            timer = TimerHandle(when, callback, args, self, contextvars.copy_context() if context is None else context)
-        self._new_timers.append(timer)
-        return timer  # type: ignore[no-any-return]
-
-    def _call_later_checked(
-        self, delay: float, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
-    ) -> asyncio.TimerHandle:
-        if delay is None:
-            raise TypeError("delay must not be None")
-        timer: Any = self._call_at_checked(self.time() + delay, callback, args, context)
-        if timer._source_traceback:
-            del timer._source_traceback[-1]
-        if delay <= 0:
-            # Due already: it takes its place among ordinary work, as if by call_soon.
-            self._new_timers.pop()
-            self._take_inbox()
-            self._add_ready(timer)
-        return timer  # type: ignore[no-any-return]
-
-    def _callback_failed(self, handle: Any, error: BaseException) -> None:
-        """Report what a callback raised; a source that raised is given up."""
-        source = handle._source if isinstance(handle, Watcher) else None
-        if source is not None:
-            report: dict[str, Any] = {"message": f"{source!r} failed and is closed", "source": source}
-        else:
-            what = format_helpers._format_callback_source(handle._callback, handle._args)
-            report = {"message": f"Exception in callback {what}"}
-        report.update(exception=error, handle=handle)
-        if handle._source_traceback:
-            report["source_traceback"] = handle._source_traceback
-        self.call_exception_handler(report)
-        if source is not None:
-            self._discard(source)
-
-    def _run_timed(self, handle: Any) -> None:
-        """Run a handle and see how long it takes. In debug mode, warn if that is long, as asyncio does."""
-        self._current_handle = handle
-        try:
-            start = self.time()
-            try:
-                handle._context.run(handle._callback, *handle._args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self._callback_failed(handle, error)
-            took = self.time() - start
-            if self._measuring:
-                self._measured(handle, took)
-            if self._debug and took >= self.slow_callback_duration:
-                # A thread-safe handle stands behind the one that was queued, see call_soon_threadsafe.
-                behind = getattr(handle._callback, "__self__", None)
-                shown = _base._format_handle(behind if isinstance(behind, asyncio.Handle) else handle)
-                _base.logger.warning("Executing %s took %.3f seconds", shown, took)
-        finally:
-            self._current_handle = handle = None
-
     # Descriptors. The selector stays the register that asyncio's own code asks; the dispatch loop has its own table.
 
     def _add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
@@ -366,6 +283,8 @@ def run(
     debug: bool | None = None,
     clock: Literal["real", "virtual"] | VirtualClock = "real",
     seed: int | Literal["random"] | None = None,
+    gc: Mode = "auto",
+    spin: float = 0.0,
 ) -> T:
     """Run a coroutine on a new hwloop loop and return its result, as `asyncio.run` does.
 
@@ -375,6 +294,8 @@ def run(
     With `clock="virtual"` time jumps from event to event, and `seed` chooses among the orders that asyncio leaves open
     (see `SimLoop`). The board is a simulated one on the same clock; one made beforehand needs a `VirtualClock` of its
     own, given here too.
+
+    `gc` and `spin` are for programs in which microseconds count: see `EventLoop.schedule_gc` and `EventLoop.set_spin`.
     """
     if not asyncio.iscoroutine(main):
         hint = f"; call it: hwloop.run({main.__name__}())" if inspect.iscoroutinefunction(main) else ""
@@ -394,6 +315,9 @@ def run(
 
             factory, time = virtual_loop(clock, seed, board)
         with boards.using(board, clock=time), asyncio.Runner(debug=debug, loop_factory=factory) as runner:
+            loop: Any = runner.get_loop()
+            loop.schedule_gc(gc)
+            loop.set_spin(spin)
             return runner.run(main)
     finally:
         main.close()  # if it never began: nothing where it has run

@@ -46,14 +46,18 @@ class Bands:
         idle: the heap of IDLE entries.
     """
 
-    __slots__ = ("_heaps", "_missed", "_passed", "_sequence", "idle", "waiting")
+    __slots__ = ("_found", "_heaps", "_missed", "_passed", "_sequence", "idle", "waiting")
 
-    def __init__(self, missed: Callable[[Any, float], None]) -> None:
-        """`missed(handle, seconds)` is told of each deadline that had passed when its handle ran."""
+    def __init__(self, missed: Callable[[Any, float], None], found: Callable[[Any, float], None]) -> None:
+        """`missed(handle, seconds)` is told of each deadline that had passed when its handle ran.
+
+        `found(handle, now)` is told of each that a look had found: a ready descriptor or a due timer.
+        """
         self._heaps: list[list[_Entry]] = [[] for _ in range(_IDLE + 1)]
         self._passed = [0] * _IDLE
         self._sequence = itertools.count()
         self._missed = missed
+        self._found = found
         self.waiting = 0
         self.idle = self._heaps[_IDLE]
 
@@ -117,6 +121,7 @@ class Bands:
         self.waiting -= 1
         if hasattr(handle, "_scheduled"):  # a descriptor's: a look may find it ready again
             handle._scheduled = False
+            self._found(handle, now)
         if deadline < now and not handle.cancelled():
             self._missed(handle, now - deadline)
         return handle

@@ -19,9 +19,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hwloop.collecting import Collector
     from hwloop.ready import Bands
     from hwloop.sampling import Sampler
-    from hwloop.stats import DeadlineMiss, LoopStatistics, Occurrences, Overrun
+    from hwloop.stats import DeadlineMiss, Histogram, LoopStatistics, Occurrences, Overrun
     from hwloop.tolerance import Tolerant
 
 MOST_NAMES = 1000
@@ -47,6 +48,9 @@ class Reporting:
     _slice: float
     _turn: float
     _now: Callable[[], float]
+    _lateness: list[float]
+    _latency: list[float]
+    _collector: Collector | None
 
     if TYPE_CHECKING:
 
@@ -62,6 +66,7 @@ class Reporting:
         self._demoting = False
         self._sampler: Sampler | None = None
         self._task_times: dict[str, Occurrences] = {}
+        self._histograms: tuple[Histogram, Histogram] | None = None  # of lateness and latency
 
     def turn_began(self) -> float:
         """When the loop last looked at the hardware and began to run callbacks (loop time)."""
@@ -129,6 +134,7 @@ class Reporting:
         from hwloop.stats import LoopStatistics, SourceStatistics
 
         kept = [source.statistics() for source in self.sources() if hasattr(source, "statistics")]
+        lateness, latency = self._file_waits()
         new = sum(not timer._cancelled for timer in self._new_timers)
         return LoopStatistics(
             ready=len(self._ready) + len(self._events) + self._bands.waiting + len(self._bands.idle),
@@ -138,7 +144,21 @@ class Reporting:
             deadline_misses=dict(self._deadline_misses),
             overruns=dict(self._overruns),
             tasks=dict(self._task_times),
+            lateness=lateness.summary(),
+            latency=latency.summary(),
+            gc=None if self._collector is None else self._collector.statistics(),
         )
+
+    def _file_waits(self) -> tuple[Histogram, Histogram]:
+        """Put what the core has noted since the last time into the histograms of lateness and latency."""
+        if self._histograms is None:
+            from hwloop.stats import Histogram
+
+            self._histograms = Histogram(), Histogram()
+        for histogram, noted in zip(self._histograms, (self._lateness, self._latency), strict=True):
+            histogram.record_all([int(seconds * 1e9) for seconds in noted])
+            noted.clear()
+        return self._histograms
 
     def _deadline_missed(self, handle: Any, lateness: float) -> None:
         """A callback runs `lateness` seconds after its deadline."""

@@ -96,7 +96,7 @@ class SimLoop(EventLoop):
         super().__init__(selectors.PollSelector())
         self._slice = 0.0  # look after each callback; what a look costs is saved in `_wait`
         if self._random is not None:
-            self._bands = _SeededBands(self._deadline_missed, self._random)
+            self._bands = _SeededBands(self._deadline_missed, self._note_wait, self._random)
 
     def time(self) -> float:
         """Seconds of the virtual clock."""
@@ -345,8 +345,10 @@ class _SeededBands(Bands):
 
     __slots__ = ("_pushed", "_random")
 
-    def __init__(self, missed: Callable[[Any, float], None], seeded: random.Random) -> None:
-        super().__init__(missed)
+    def __init__(
+        self, missed: Callable[[Any, float], None], found: Callable[[Any, float], None], seeded: random.Random
+    ) -> None:
+        super().__init__(missed, found)
         self._random = seeded
         count = self._sequence
         self._pushed: Any = None

@@ -17,8 +17,8 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 from hwloop import clock
-from hwloop.core import TimerHandle
 from hwloop.errors import check_range
+from hwloop.handles import TimerHandle
 from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority, scheduled
 
 if TYPE_CHECKING:

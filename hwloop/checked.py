@@ -1,0 +1,138 @@
+"""What the hot half of the loop leaves out: debug mode, odd arguments, closed loops, failed and measured callbacks.
+
+Every call here is one that asyncio checks and reports in its own way, to the word and to the line of the traceback. So
+the code follows asyncio's, and CPython's own tests hold it to that (tests/conformance).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from asyncio import base_events, format_helpers
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hwloop.handles import ThreadSafeHandle, TimerHandle, Watcher
+
+if TYPE_CHECKING:
+    from hwloop.loop import Pollable
+
+_base: Any = base_events
+
+
+class Checked:
+    """A mixin of `hwloop.EventLoop`: its slow paths. The traceback that debug mode keeps ends with the user."""
+
+    _debug: bool
+    _measuring: bool
+    _current_handle: Any
+    _new_timers: list[Any]
+    slow_callback_duration: float
+
+    if TYPE_CHECKING:
+
+        def time(self) -> float: ...
+        def call_exception_handler(self, context: dict[str, Any]) -> None: ...
+        def _check_closed(self) -> None: ...
+        def _check_thread(self) -> None: ...
+        def _check_callback(self, callback: object, method: str) -> None: ...
+        def _take_inbox(self) -> None: ...
+        def _add_ready(self, handle: Any) -> None: ...
+        def _measured(self, handle: Any, took: float) -> None: ...
+        def _discard(self, source: Pollable) -> None: ...
+
+    def _make_checked_handle(
+        self, method: str, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> asyncio.Handle:
+        self._check_closed()
+        if self._debug:
+            if method != "call_soon_threadsafe":
+                self._check_thread()
+            self._check_callback(callback, method)
+        threadsafe = method == "call_soon_threadsafe" and ThreadSafeHandle is not None
+        make: Any = ThreadSafeHandle if threadsafe else asyncio.Handle
+        handle: Any = make(callback, args, self, context)
+        if handle._source_traceback:
+            del handle._source_traceback[-3 if threadsafe else -2 :]
+        return handle  # type: ignore[no-any-return]
+
+    def _call_soon_checked(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> asyncio.Handle:
+        handle: Any = self._make_checked_handle("call_soon", callback, args, context)
+        if handle._source_traceback:
+            del handle._source_traceback[-1]
+        self._take_inbox()
+        self._add_ready(handle)
+        return handle  # type: ignore[no-any-return]
+
+    def _call_at_checked(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> asyncio.TimerHandle:
+        if when is None:
+            raise TypeError("when cannot be None")
+        if when != when:
+            raise ValueError("a timer needs a time, not NaN")
+        self._check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_at")
+            make: Any = asyncio.TimerHandle
+            timer: Any = make(when, callback, args, self, context)
+            del timer._source_traceback[-2:]
+        else:
+            timer = TimerHandle(when, callback, args, self, contextvars.copy_context() if context is None else context)
+        self._new_timers.append(timer)
+        return timer  # type: ignore[no-any-return]
+
+    def _call_later_checked(
+        self, delay: float, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> asyncio.TimerHandle:
+        if delay is None:
+            raise TypeError("delay must not be None")
+        timer: Any = self._call_at_checked(self.time() + delay, callback, args, context)
+        if timer._source_traceback:
+            del timer._source_traceback[-1]
+        if delay <= 0:
+            # Due already: it takes its place among ordinary work, as if by call_soon.
+            self._new_timers.pop()
+            self._take_inbox()
+            self._add_ready(timer)
+        return timer  # type: ignore[no-any-return]
+
+    def _callback_failed(self, handle: Any, error: BaseException) -> None:
+        """Report what a callback raised; a source that raised is given up."""
+        source = handle._source if isinstance(handle, Watcher) else None
+        if source is not None:
+            report: dict[str, Any] = {"message": f"{source!r} failed and is closed", "source": source}
+        else:
+            what = format_helpers._format_callback_source(handle._callback, handle._args)
+            report = {"message": f"Exception in callback {what}"}
+        report.update(exception=error, handle=handle)
+        if handle._source_traceback:
+            report["source_traceback"] = handle._source_traceback
+        self.call_exception_handler(report)
+        if source is not None:
+            self._discard(source)
+
+    def _run_timed(self, handle: Any) -> None:
+        """Run a handle and see how long it takes. In debug mode, warn if that is long, as asyncio does."""
+        self._current_handle = handle
+        try:
+            start = self.time()
+            try:
+                handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._callback_failed(handle, error)
+            took = self.time() - start
+            if self._measuring:
+                self._measured(handle, took)
+            if self._debug and took >= self.slow_callback_duration:
+                # A thread-safe handle stands behind the one that was queued, see call_soon_threadsafe.
+                behind = getattr(handle._callback, "__self__", None)
+                shown = _base._format_handle(behind if isinstance(behind, asyncio.Handle) else handle)
+                _base.logger.warning("Executing %s took %.3f seconds", shown, took)
+        finally:
+            self._current_handle = handle = None
