@@ -374,7 +374,7 @@ class Core:
     def _finish_batch(self, batch: int) -> None:
         """`stop()` was called: run what was ready, and nothing that these callbacks add."""
         bands, events, ready = self._bands, self._events, self._ready
-        urgent, found = bands.waiting, len(events)
+        urgent, found = len(bands), len(events)
         while True:
             if urgent > 0 and bands.waiting and (handle := bands.pick(self._now(), found > 0 or batch > 0)) is not None:
                 urgent -= 1

@@ -9,7 +9,7 @@ Three rules decide, and none depends on the clock's speed, so that a trace can b
 
 - the most urgent rank that waits goes first (promise 1), by (deadline, order of arrival);
 - a rank that has been passed over `AGEING` times goes next, the least urgent such rank first, so that none starves
-  (promise 5). IDLE is apart: it runs only when the loop has looked and found nothing else;
+  (promise 5), and then counts anew. IDLE is apart: it runs only when the loop has looked and found nothing else;
 - an entry whose deadline has passed falls behind those that can still be met, keeps its rank, and is counted when it
   runs (promise 6).
 
@@ -41,12 +41,15 @@ _Entry = tuple[float, int, Any, float]
 class Bands:
     """Ready handles that are not ordinary.
 
+    Its length is the number of entries that compete with ordinary work: all but IDLE.
+
     Attributes:
-        waiting: entries that compete with ordinary work (all but IDLE).
+        waiting: not 0 while `pick` has to be asked: there are such entries, or ordinary work was passed over and has
+            not run since. Else it would keep that for the next rush, and overtake what is more urgent then.
         idle: the heap of IDLE entries.
     """
 
-    __slots__ = ("_found", "_heaps", "_missed", "_passed", "_sequence", "idle", "waiting")
+    __slots__ = ("_found", "_heaps", "_missed", "_owed", "_passed", "_sequence", "idle", "waiting")
 
     def __init__(self, missed: Callable[[Any, float], None], found: Callable[[Any, float], None]) -> None:
         """`missed(handle, seconds)` is told of each deadline that had passed when its handle ran.
@@ -58,8 +61,12 @@ class Bands:
         self._sequence = itertools.count()
         self._missed = missed
         self._found = found
+        self._owed = 0  # 1 if ordinary work was passed over: `waiting` counts it
         self.waiting = 0
         self.idle = self._heaps[_IDLE]
+
+    def __len__(self) -> int:
+        return self.waiting - self._owed
 
     def push(self, priority: Priority, deadline: float, handle: Any) -> None:
         """Queue a handle; `deadline` is loop time, infinite if it has none."""
@@ -71,6 +78,9 @@ class Bands:
     def pick(self, now: float, ordinary: bool) -> Any:
         """The handle that runs next, or None if it is the turn of ordinary work, of which `ordinary` says it waits."""
         passed = self._passed
+        if self.waiting == self._owed:
+            self.waiting = self._owed = passed[ORDINARY] = 0
+            return None
         chosen = -1
         for rank, heap in enumerate(self._heaps[:_IDLE]):
             while heap and heap[0][2]._cancelled:  # it takes nobody's turn
@@ -81,11 +91,15 @@ class Bands:
             elif chosen < 0 or passed[rank] >= AGEING:
                 chosen = rank
         if chosen < 0:
+            self.waiting = self._owed = 0
             return None
         for rank in range(chosen + 1, _IDLE):
             if self._heaps[rank] or (rank == ORDINARY and ordinary):
                 passed[rank] += 1
         passed[chosen] = 0
+        owed = 1 if passed[ORDINARY] else 0
+        self.waiting += owed - self._owed
+        self._owed = owed
         return None if chosen == ORDINARY else self._pop(self._heaps[chosen], now)
 
     def pop_idle(self, now: float) -> Any:
@@ -111,7 +125,7 @@ class Bands:
     def clear(self) -> None:
         for heap in self._heaps:
             heap.clear()
-        self.waiting = 0
+        self.waiting = self._owed = 0
 
     def _pop(self, heap: list[_Entry], now: float) -> Any:
         while heap[0][0] < now:

@@ -137,7 +137,7 @@ class Reporting:
         lateness, latency = self._file_waits()
         new = sum(not timer._cancelled for timer in self._new_timers)
         return LoopStatistics(
-            ready=len(self._ready) + len(self._events) + self._bands.waiting + len(self._bands.idle),
+            ready=len(self._ready) + len(self._events) + len(self._bands) + len(self._bands.idle),
             timers=len(self._timers) - self._timers_cancelled + new + len(self._tolerant.waiting),
             descriptors=len(self._watchers),
             sources=tuple(one for one in kept if isinstance(one, SourceStatistics)),

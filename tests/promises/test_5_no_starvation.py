@@ -110,6 +110,29 @@ def test_cancelled_callbacks_take_nobodys_turn(stage):
     assert stage.play() == ["high", "low"]
 
 
+def test_a_rush_that_is_over_gives_ordinary_work_no_credit_for_the_next(stage):
+    def second_rush():
+        stage.call_soon_priority(Priority.HIGH, stage.work("late"))
+
+    for _ in range(AGEING):
+        stage.call_soon_priority(Priority.HIGH, stage.work("high"))
+    stage.call_soon(stage.work("plain"))
+    stage.call_soon(stage.work("plain", then=second_rush))
+    stage.call_soon(stage.work("last"))
+    assert stage.play() == [*["high"] * AGEING, "plain", "plain", "late", "last"]
+
+
+def test_what_ordinary_work_adds_after_a_rush_does_not_run_after_stop(stage):
+    def end():
+        stage.call_soon_priority(Priority.HIGH, stage.work("added"))
+
+    stage.call_soon_priority(Priority.HIGH, stage.work("high", took=100, then=stage.stop))
+    stage.call_soon(stage.work("plain", then=end))
+    stage.run_forever()
+    assert [name for name in stage.trace if name != "look"] == ["high", "plain"]
+    assert stage.statistics().ready == 1
+
+
 def test_stop_lets_what_is_ready_finish_in_its_order(stage):
     stage.call_soon(
         stage.work("first", took=500, then=lambda: (stage.stop(), stage.call_soon_priority(Priority.HIGH, high)))
