@@ -21,6 +21,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -97,21 +98,26 @@ def measure(case: Case, loop: str, seconds: float) -> tuple[dict[str, float], di
         "options": {"seconds": seconds * case.seconds, **case.options},
     }
     command = [sys.executable, "-c", _BOOT, json.dumps(sys.path), json.dumps(call)]
-    # In a process group of its own, for it has children too: Ctrl-C reaches us alone, and we end them all.
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
-    with process:
+    patience = seconds * case.seconds + PATIENCE
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        # In a process group of its own, for it has children too: Ctrl-C reaches us alone, and we end them all. Files,
+        # for a pipe would be open for as long as the last of them.
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, process_group=0)
         try:
-            out, err = process.communicate(timeout=seconds * case.seconds + PATIENCE)
+            status = process.wait(patience)
         except subprocess.TimeoutExpired:
-            raise Died(f"gave no figures within {seconds * case.seconds + PATIENCE:g} seconds") from None
+            raise Died(f"gave no figures within {patience:g} seconds") from None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    if process.returncode or not out:
-        status = process.returncode
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        raise Died(f"{how}: {err.strip() or 'it said nothing'}")
-    answer = json.loads(out)
+            process.wait()
+        out.seek(0)
+        err.seek(0)
+        said = err.read().decode(errors="replace").strip()
+        if status:
+            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            raise Died(f"{how}: {said or 'it said nothing'}")
+        answer = json.load(out)
     return answer["figures"], {int(low): count for low, count in answer["histogram"].items()}
 
 
