@@ -16,6 +16,7 @@ from hwloop.timers import Periodic, Tick, every
 
 if TYPE_CHECKING:
     from hwloop.limits import RateLimiter, ThrottleStatistics, throttle
+    from hwloop.realtime import RealTime
     from hwloop.simloop import SimLoop
     from hwloop.sources import gpio, i2c, serial
     from hwloop.sync import Event, Lock, Queue
@@ -31,6 +32,7 @@ __all__ = [
     "Priority",
     "Queue",
     "RateLimiter",
+    "RealTime",
     "SimLoop",
     "ThrottleStatistics",
     "Tick",
@@ -57,6 +59,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"hwloop.sources.{name}")
     if name in ("RateLimiter", "ThrottleStatistics", "throttle"):
         return getattr(importlib.import_module("hwloop.limits"), name)
+    if name == "RealTime":
+        return importlib.import_module("hwloop.realtime").RealTime
     if name == "SimLoop":
         return importlib.import_module("hwloop.simloop").SimLoop
     if name in ("DeadlockError", "VirtualClock"):

@@ -29,10 +29,11 @@ from hwloop.overrides import Overriding
 from hwloop.reporting import Reporting
 from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority
 from hwloop.timers import Timed
+from hwloop.waits import Waits
 
 if TYPE_CHECKING:
+    from hwloop.realtime import Applied, RealTime
     from hwloop.virtual import VirtualClock
-from hwloop.waits import Waits
 
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Waits, 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         self._init_core()
         self._sources: dict[Pollable, int] = {}
+        self._realtime: Applied | None = None
         self._init_reporting()
         super().__init__(selector)
         if type(self).time is not EventLoop.time:
@@ -132,10 +134,21 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Waits, 
         self._inbox.clear()
         self._watchers.clear()
         self._drop_alarm()
+        self.set_realtime(None)
 
     def set_debug(self, enabled: bool) -> None:
         super().set_debug(enabled)
         self._guarded = bool(enabled) or self.is_closed()
+
+    def set_realtime(self, realtime: RealTime | None) -> None:
+        """Run the calling thread, which should be the loop's, in real time from now until the loop is closed.
+
+        What the system grants is logged, and stands in `statistics().realtime`; what it refuses raises nothing. None
+        undoes it. See `hwloop.RealTime`.
+        """
+        if self._realtime is not None:
+            self._realtime.undo()
+        self._realtime = None if realtime is None else realtime.apply()
 
     def set_spin(self, seconds: float) -> None:
         """Look again and again, without sleeping, for the last `seconds` before a timer: it runs within microseconds.
@@ -285,6 +298,7 @@ def run(
     seed: int | Literal["random"] | None = None,
     gc: Mode = "auto",
     spin: float = 0.0,
+    realtime: RealTime | None = None,
 ) -> T:
     """Run a coroutine on a new hwloop loop and return its result, as `asyncio.run` does.
 
@@ -296,6 +310,7 @@ def run(
     own, given here too.
 
     `gc` and `spin` are for programs in which microseconds count: see `EventLoop.schedule_gc` and `EventLoop.set_spin`.
+    With `realtime`, the thread runs in real time meanwhile, as far as the system grants it: see `RealTime`.
     """
     if not asyncio.iscoroutine(main):
         hint = f"; call it: hwloop.run({main.__name__}())" if inspect.iscoroutinefunction(main) else ""
@@ -318,6 +333,7 @@ def run(
             loop: Any = runner.get_loop()
             loop.schedule_gc(gc)
             loop.set_spin(spin)
+            loop.set_realtime(realtime)
             return runner.run(main)
     finally:
         main.close()  # if it never began: nothing where it has run

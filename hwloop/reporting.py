@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hwloop.collecting import Collector
     from hwloop.ready import Bands
+    from hwloop.realtime import Applied
     from hwloop.sampling import Sampler
     from hwloop.stats import DeadlineMiss, Histogram, LoopStatistics, Occurrences, Overrun
     from hwloop.tolerance import Tolerant
@@ -51,6 +52,7 @@ class Reporting:
     _lateness: list[float]
     _latency: list[float]
     _collector: Collector | None
+    _realtime: Applied | None
 
     if TYPE_CHECKING:
 
@@ -147,6 +149,7 @@ class Reporting:
             lateness=lateness.summary(),
             latency=latency.summary(),
             gc=None if self._collector is None else self._collector.statistics(),
+            realtime=None if self._realtime is None else self._realtime.granted,
         )
 
     def _file_waits(self) -> tuple[Histogram, Histogram]:

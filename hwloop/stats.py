@@ -9,6 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hwloop.realtime import Granted
 
 _SUB_BITS = 3
 _SUB = 1 << _SUB_BITS
@@ -171,6 +175,8 @@ class LoopStatistics:
     """Of each descriptor that was served: how long after the look that found it ready."""
     gc: CollectorStatistics | None
     """Garbage collections in gaps, where `schedule_gc("idle")` asks for it."""
+    realtime: Granted | None
+    """What the system granted, where `set_realtime` asks for it."""
 
 
 @dataclass(frozen=True)

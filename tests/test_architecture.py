@@ -23,6 +23,7 @@ CORE = (
     "tolerance",
     "limits",
     "stats",
+    "realtime",
     "core",
     "checked",
     "handles",

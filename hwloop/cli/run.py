@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import inspect
 import os
 import sys
@@ -26,16 +27,26 @@ from typing import Any
 
 from hwloop.cli import Failure, UsageError, causes, process
 from hwloop.errors import HardwareError
+from hwloop.loop import EventLoop, new_event_loop
+from hwloop.realtime import RealTime
 
 BOARD_HELP = "auto, linux, sim, or a board file (.toml) for the simulated one; default: HWLOOP_BOARD, or auto"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--debug] [-- ARGS ...]"
+    parser.usage = "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--realtime [PRIORITY]] [--debug] [-- ARGS ...]"
     parser.add_argument(
         "program", metavar="PROGRAM.py[:MAIN]", help="the file, and the coroutine function in it (main)"
     )
     parser.add_argument("--board", metavar="BOARD", help=BOARD_HELP)
+    parser.add_argument(
+        "--realtime",
+        nargs="?",
+        const=RealTime(),
+        type=_priority,
+        metavar="PRIORITY",
+        help=f"in real time, as far as the system grants it: SCHED_FIFO (1 to 99; {RealTime.priority}), memory locked",
+    )
     parser.set_defaults(rest=[])
 
 
@@ -47,7 +58,7 @@ def execute(arguments: argparse.Namespace) -> int:
             sys.path[0] = os.path.dirname(os.path.realpath(path))
         try:
             main = _find_main(load_program(path), name, path)
-            host.run(main, debug=arguments.debug)
+            host.run(main, loop_factory=functools.partial(_new_loop, arguments.realtime), debug=arguments.debug)
         except SystemExit as exit:
             return _status(exit)
         except (UsageError, Failure):
@@ -67,6 +78,20 @@ def chosen_board(option: str | None) -> str | None:
     """The board for `process.hosted`. One that is named is opened at once, so that a mistake in it shows at once."""
     named = os.environ.get("HWLOOP_BOARD")
     return option or (named if named != "auto" else None) or None
+
+
+def _priority(text: str) -> RealTime:
+    """For argparse."""
+    try:
+        return RealTime(priority=int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a priority is 1 to 99, not {text!r}; the program comes before it") from None
+
+
+def _new_loop(realtime: RealTime | None) -> EventLoop:
+    loop = new_event_loop()
+    loop.set_realtime(realtime)
+    return loop
 
 
 def load_program(path: str) -> ModuleType:

@@ -1,0 +1,239 @@
+"""Real time: the loop's thread before all ordinary ones, with its memory in place, on processors of its own.
+
+An ordinary thread waits its turn behind whatever else the machine does, for milliseconds now and then; one of the
+classes SCHED_FIFO and SCHED_RR (sched(7)) waits for no ordinary one. A page that has to be fetched from a card costs as
+much, so the memory may be locked (mlock(2)). Each of the three is asked for in its own way, and each may be refused: by
+a limit of the process, by systemd, by a container. Promised: what is refused is reported, with what the system said and
+what to do about it, and the program goes on without; and all is as before once it is undone.
+
+The class is the calling thread's alone. With SCHED_RESET_ON_FORK, threads and processes that it starts are ordinary:
+one of them that never waits would else keep the whole machine from running, and among equals in SCHED_FIFO none makes
+room for another, so a bus thread would hold up the very loop it works for.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+Policy = Literal["fifo", "rr"]
+
+logger = logging.getLogger("hwloop")
+
+_MCL_CURRENT, _MCL_FUTURE = 1, 2  # <sys/mman.h>
+_CAP_IPC_LOCK, _CAP_SYS_NICE = 14, 23  # capabilities(7)
+_MOST_CPUS = 4096
+
+_memory_locks = 0
+"""How many have the process's memory locked: the last one to end unlocks it."""
+
+
+class Grant(NamedTuple):
+    """What became of one thing that was asked for."""
+
+    asked: str
+    """ "SCHED_FIFO, priority 50"."""
+    granted: bool
+    said: str
+    """What the system said; where it granted something less, or with a condition, what that is. Else empty."""
+    hint: str
+    """What to do about it; empty if nothing."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.asked}: {'granted' if self.granted else 'refused'}", self.said, self.hint]
+        return "; ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Granted:
+    """What became of a `RealTime`; None for what was not asked for."""
+
+    scheduling: Grant
+    memory: Grant | None
+    affinity: Grant | None
+
+
+@dataclass(frozen=True)
+class RealTime:
+    """A wish for real time: `hwloop.run(main(), realtime=RealTime(priority=50))`.
+
+    Parameters:
+        policy: "fifo" runs until it waits, "rr" takes turns with others of the same priority (sched(7)).
+        priority: 1 to 99. The kernel's own interrupt threads have 50: a loop above that runs before the very
+            interrupts it waits for.
+        lock_memory: keep all of the process's memory from being paged out, what it allocates later too where no limit
+            forbids that. The whole stack of each thread is then in memory.
+        cpus: the processors on which the loop, and the threads and processes that it starts, may run; None leaves it.
+
+    Raises ValueError or TypeError for what can't be. What the system refuses raises nothing.
+    """
+
+    policy: Policy = "fifo"
+    priority: int = 50
+    lock_memory: bool = True
+    cpus: Collection[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy not in get_args(Policy):
+            raise ValueError(f"policy must be 'fifo' or 'rr', not {self.policy!r}")
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            raise TypeError(f"a real-time priority is a whole number, not {self.priority!r}")
+        if not 1 <= self.priority <= 99:
+            raise ValueError(f"a real-time priority is from 1 (least) to 99, not {self.priority!r}")
+        if self.cpus is None:
+            return
+        for cpu in self.cpus:
+            if isinstance(cpu, bool) or not isinstance(cpu, int):
+                raise TypeError(f"cpus are whole numbers, not {cpu!r}")
+            if not 0 <= cpu < _MOST_CPUS:
+                raise ValueError(f"a cpu is from 0 to {_MOST_CPUS - 1}, not {cpu!r}")
+        if not self.cpus:
+            raise ValueError("cpus must name at least one processor; None leaves them as they are")
+        object.__setattr__(self, "cpus", frozenset(self.cpus))  # whatever happens to what was given
+
+    def apply(self) -> Applied:
+        """Ask the system for it, for the calling thread, and log once what it granted."""
+        return Applied(self)
+
+
+class Applied:
+    """Real time in force for the thread that asked for it, until `undo()`.
+
+    Attributes:
+        granted: what the system granted.
+    """
+
+    def __init__(self, wish: RealTime) -> None:
+        self._thread = threading.get_native_id()
+        self._undo: list[Callable[[], object]] = []
+        # The class comes last: locking takes its time, in which nothing else should have to wait.
+        affinity = None if wish.cpus is None else self._bind(frozenset(wish.cpus))
+        memory = self._lock_memory() if wish.lock_memory else None
+        self.granted = Granted(self._schedule(wish.policy, wish.priority), memory, affinity)
+        grants = [grant for grant in (self.granted.scheduling, memory, affinity) if grant is not None]
+        level = logging.INFO if all(grant.granted for grant in grants) else logging.WARNING
+        logger.log(level, "real time: %s", " | ".join(map(str, grants)))
+
+    def undo(self) -> None:
+        """Have it as it was before. Harmless when repeated, and from another thread."""
+        while self._undo:
+            try:
+                self._undo.pop()()
+            except OSError:
+                pass  # the thread has ended, or somebody else has changed its mind
+
+    def _bind(self, cpus: frozenset[int]) -> Grant:
+        asked = f"processors {_listed(cpus)}"
+        try:
+            before = os.sched_getaffinity(self._thread)
+            os.sched_setaffinity(self._thread, cpus)
+            got = os.sched_getaffinity(self._thread)
+        except OSError as error:
+            there = _listed(before) if error.errno == errno.EINVAL else ""
+            hint = f"this process may use {there}; see CPUAffinity= and AllowedCPUs= of its unit" if there else ""
+            return Grant(asked, False, _text(error), hint)
+        except AttributeError:
+            return Grant(asked, False, "this system can't bind threads to processors", "")
+        self._undo.append(lambda: os.sched_setaffinity(self._thread, before))
+        if got != cpus:
+            return Grant(asked, False, f"only {_listed(got)} of them", "see CPUAffinity= and AllowedCPUs= of its unit")
+        return Grant(asked, True, "", "")
+
+    def _lock_memory(self) -> Grant:
+        global _memory_locks
+        import ctypes
+        import resource
+
+        asked = "locked memory"
+        limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+        # Within a limit, locking what comes later would have some later allocation fail, and the program with it.
+        unlimited = limit == resource.RLIM_INFINITY or _may(_CAP_IPC_LOCK)
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mlockall(_MCL_CURRENT | (_MCL_FUTURE if unlimited else 0)):
+            error = OSError(ctypes.get_errno(), "")
+            return Grant(asked, False, _text(error), f"{_HINTS_MEMORY}, now {limit // 1024} KiB")
+        _memory_locks += 1
+        self._undo.append(_unlock_memory)
+        if unlimited:
+            return Grant(asked, True, "", "")
+        return Grant(asked, True, f"but not what is allocated later (the limit is {limit // 1024} KiB)", _HINTS_MEMORY)
+
+    def _schedule(self, policy: Policy, priority: int) -> Grant:
+        asked = f"SCHED_{policy.upper()}, priority {priority}"
+        try:
+            number = {"fifo": os.SCHED_FIFO, "rr": os.SCHED_RR}[policy]
+            before = os.sched_getscheduler(self._thread), os.sched_getparam(self._thread)
+            os.sched_setscheduler(self._thread, number | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+        except OSError as error:
+            return Grant(asked, False, _text(error), _scheduling_hint(priority) if error.errno == errno.EPERM else "")
+        except AttributeError:
+            return Grant(asked, False, "this system has no such class", "")
+        self._undo.append(lambda: _reschedule(self._thread, *before))
+        return Grant(asked, True, _time_limit(), "")
+
+
+def _reschedule(thread: int, policy: int, parameters: os.sched_param) -> None:
+    try:
+        os.sched_setscheduler(thread, policy, parameters)
+    except PermissionError:
+        # Without privileges the flag can't be taken back, sched(7); for an ordinary thread it means nothing.
+        os.sched_setscheduler(thread, policy | os.SCHED_RESET_ON_FORK, parameters)
+
+
+def _unlock_memory() -> None:
+    global _memory_locks
+    import ctypes
+
+    _memory_locks -= 1
+    if not _memory_locks:
+        ctypes.CDLL(None).munlockall()
+
+
+def _scheduling_hint(priority: int) -> str:
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
+    if limit < priority and limit != resource.RLIM_INFINITY and not _may(_CAP_SYS_NICE):
+        return (
+            f"the limit is {limit}: LimitRTPRIO={priority} in the unit, or 'USER - rtprio {priority}' in "
+            "/etc/security/limits.conf"
+        )
+    return "no limit forbids it: RestrictRealtime= in the unit, a container or a control group (cpu.rt_runtime_us) may"
+
+
+def _time_limit() -> str:
+    """What RLIMIT_RTTIME says: how long such a thread may run without waiting for anything."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_RTTIME)[0] if hasattr(resource, "RLIMIT_RTTIME") else -1
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return f"SIGXCPU comes after {limit / 1000:g} ms without a wait (RLIMIT_RTTIME)"
+
+
+def _may(capability: int) -> bool:
+    """Whether this thread has a capability."""
+    try:
+        with open("/proc/thread-self/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"CapEff:"):
+                    return bool(int(line.split()[1], 16) >> capability & 1)
+    except OSError:
+        pass
+    return False
+
+
+def _listed(cpus: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(cpus)))
+
+
+def _text(error: OSError) -> str:
+    return os.strerror(error.errno or 0).lower()
+
+
+_HINTS_MEMORY = "LimitMEMLOCK=infinity in the unit, or 'USER - memlock unlimited' in /etc/security/limits.conf"
