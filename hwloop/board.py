@@ -116,6 +116,8 @@ class Board(ABC):
     """What board this is, for people: "Raspberry Pi 5 Model B Rev 1.0", "simulated board"."""
     clock: Clock = REAL
     """The time of its edges and bus threads."""
+    shared: bool = False
+    """Whether other processes have the same lines, so that one of them can see to what another has left."""
 
     def __init__(self) -> None:
         self.before_closing: list[Callable[[], object]] = []

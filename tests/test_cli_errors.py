@@ -61,7 +61,7 @@ def test_without_a_command_the_help_is_shown(hwloop: Call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "hwloop: there is no command 'fly'; there are run, demo, bench, monitor"),
+        (["fly"], "hwloop: there is no command 'fly'; there are run, guard, demo, bench, monitor"),
         (["--fly"], "hwloop: unrecognized arguments: --fly"),
         (["run"], "hwloop run: the following arguments are required: PROGRAM.py[:MAIN]"),
         (["run", "x.py", "--fly"], "hwloop run: unrecognized arguments: --fly; what is for the program follows '--'"),

@@ -47,6 +47,8 @@ class ChipInfo(NamedTuple):
 class LinuxBoard(Board):
     """This computer."""
 
+    shared = True
+
     def __init__(self) -> None:
         super().__init__()
         try:

@@ -24,6 +24,7 @@ from hwloop.errors import HardwareError
 
 COMMANDS = {
     "run": "run the main coroutine of a program on the loop",
+    "guard": "drive outputs to their safe level when a program is killed or hangs",
     "demo": "run a weather station on the simulated board, and count what goes in and comes out",
     "bench": "measure how late timers and edges are here, on hwloop and on other loops",
     "monitor": "print what GPIO lines, serial ports and I2C devices have to tell",

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from typing import Self
 
 from hwloop import board as boards
-from hwloop import clock
+from hwloop import clock, guard
 from hwloop.board import Board, Drive, LineName, OutputLine
 from hwloop.errors import check_range
 from hwloop.sources.gpio_checks import Level, check_bool, check_choice, check_level, check_line
@@ -130,15 +131,21 @@ class Output:
         self._action: Action | None = None
         self._plans: dict[int, asyncio.TimerHandle] = {}
         self._numbers = itertools.count()
+        self._reported_as: str | None = None
 
     def open(self) -> Self:
         """Claim the line and drive it to its initial level."""
         if self._device is not None or self._closed:
             raise RuntimeError(f"{self.name} is {'closed; make a new one' if self._closed else 'open already'}")
         self._board = boards.current()
-        self._device = self._board.open_output(
-            self.line, initial=self._level, drive=self._drive, active_low=self._active_low, consumer=self.name
-        )
+        self._report_opening()
+        try:
+            self._device = self._board.open_output(
+                self.line, initial=self._level, drive=self._drive, active_low=self._active_low, consumer=self.name
+            )
+        except BaseException:
+            self._report_closed()
+            raise
         _open_outputs.append(self)
         self._board.before_closing.append(self.close)
         return self
@@ -156,6 +163,7 @@ class Output:
         try:
             if self.safe is not None:
                 device.set(self.safe)
+            self._report_closed()
         finally:
             device.close()
 
@@ -216,6 +224,20 @@ class Output:
     def value(self) -> int:
         """The line's logical level now. Another part of the circuit may hold it elsewhere than it was set."""
         return self._opened().get()
+
+    def _report_opening(self) -> None:
+        """Tell whoever sees to the outputs of this process when it can't, before the line is driven."""
+        assert self._board is not None
+        reporter = guard.reporter()
+        if reporter is not None and self.safe is not None and self._board.shared:
+            self._reported_as = f"{os.getpid()}:{id(self)}"
+            reporter.opened(self._reported_as, guard.Charge(self.line, self.safe, self._drive, self._active_low))
+
+    def _report_closed(self) -> None:
+        reporter = guard.reporter()
+        if reporter is not None and self._reported_as is not None:
+            reporter.closed(self._reported_as)
+            self._reported_as = None
 
     def _begin(self, on: float, off: float, times: int | None, value: Level) -> Action:
         self._take_over()

@@ -1,0 +1,64 @@
+"""Drive outputs to their safe level when a program is killed or hangs.
+
+    hwloop guard -- hwloop run door.py
+    hwloop guard --after /run/hwloop/door/outputs
+
+The first form runs a program, any that opens outputs with `safe=`. When it dies with outputs open, or its loop gives no
+sign of life for --stall seconds and it is killed for that, the lines are taken and held at their safe level until this
+is stopped, or for --hold seconds. The exit status is the program's.
+
+The second form is for a service's ExecStopPost=: it drives what the program has left open according to the file that
+HWLOOP_GUARD_FILE named for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from hwloop import guard
+from hwloop.cli import Ended, Failure, UsageError
+from hwloop.errors import check_range
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = (
+        "hwloop guard [--stall SECONDS] [--hold SECONDS] -- PROGRAM [ARGS ...]\n"
+        "       hwloop guard --after FILE [--hold SECONDS]"
+    )
+    parser.add_argument("--after", metavar="FILE", help="drive what a program that has ended left in FILE")
+    parser.add_argument(
+        "--hold", type=float, metavar="SECONDS", help="how long lines are held (until stopped; with --after not at all)"
+    )
+    parser.add_argument(
+        "--stall", type=float, metavar="SECONDS", help="how long a loop may give no sign of life; 0: for ever (10)"
+    )
+    parser.set_defaults(rest=[])
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    hold, stall = arguments.hold, arguments.stall
+    try:
+        if hold is not None:
+            check_range("--hold", hold, 0, 1e9)
+        if stall:
+            check_range("--stall", stall, 0.05, 1e9)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if arguments.after is not None:
+        if arguments.rest or stall is not None:
+            raise UsageError("--after is for a program that has ended: it goes with --hold and nothing else")
+        try:
+            guard.drive_after(arguments.after, hold or 0.0)
+        except ValueError as error:
+            raise Failure(f"{error}; it is what HWLOOP_GUARD_FILE named for the program") from None
+        return 0
+    if not arguments.rest:
+        raise UsageError("there is no program to run; write it after '--': hwloop guard -- hwloop run door.py")
+    guardian = guard.Guardian(stall=10.0 if stall is None else stall, hold=hold)
+    try:
+        status = guardian.run(arguments.rest)
+    except (FileNotFoundError, PermissionError) as error:
+        raise UsageError(f"{arguments.rest[0]}: {(error.strerror or str(error)).lower()}") from error
+    if -status in guard.SIGNALS:
+        raise Ended(-status)
+    return status if status >= 0 else 128 - status
