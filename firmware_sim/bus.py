@@ -36,9 +36,12 @@ class I2cDevice:
 
     Attributes:
         stretch: seconds for which it holds the clock in each transfer that begins with it.
+        passive: whether `write` and `read` touch its own registers only: no line, no port, and nothing is planned.
+            In virtual time a transfer with it may then be made at one go.
     """
 
     stretch: float = 0.0
+    passive: bool = False
 
     def write(self, data: bytes) -> None:
         """Take the bytes of one write message (none for an SMBus quick command). Raise `Nack` to refuse them."""
@@ -174,6 +177,7 @@ class Bus:
 
     def _clocked(self, messages: Sequence[Message]) -> list[bytes]:
         """A transfer, once the wire is ours."""
+        self.timeline.clock.foresee(self._duration_ns(messages))
         self.transfers += 1
         with self._wire:
             free = self._wire.wait_for(lambda: not self._hung, self.adapter_timeout)
@@ -208,6 +212,21 @@ class Bus:
                 raise os_error(self.nack_errno) from None
         return answers
 
+    def _duration_ns(self, messages: Sequence[Message]) -> int | None:
+        """How long a transfer of which only the wire's timing can be noticed will take; None for any other."""
+        total_ns = 0
+        for message in messages:
+            device = self._devices.get(message.address)
+            count = len(message.data) if message.reads is None else message.reads
+            if device is None or device.stretch > 0 or not device.passive or count == LENGTH_FIRST:
+                return None
+            total_ns += self._bytes_ns(1 + count)
+        return None if self._hung else total_ns
+
+    def _bytes_ns(self, count: int) -> int:
+        """How long so many bytes take, each with its acknowledge bit."""
+        return round(count * 9e9 / self.clock)
+
     def _stretch(self, seconds: float) -> int:
         """Keep the clock low; for how many nanoseconds. The adapter loses patience as it does with a hung bus."""
         if seconds >= self.adapter_timeout:
@@ -218,9 +237,9 @@ class Bus:
         return round(seconds * 1e9)
 
     def _hold(self, busy_until: int, count: int) -> int:
-        """Wait until `count` more bytes, each with its acknowledge bit, are through; when that is (ns)."""
+        """Wait until `count` more bytes are through; when that is (ns)."""
         self.bytes += count
-        busy_until += round(count * 9e9 / self.clock)
+        busy_until += self._bytes_ns(count)
         left = busy_until - self.timeline.now_ns()
         if left > 0:
             self.timeline.clock.sleep(left / 1e9)

@@ -82,10 +82,11 @@ class Timeline:
 
     def next_ns(self) -> int | None:
         """When the next thing happens; None if nothing is due ever."""
+        heap = self._heap
         with self.lock:
-            while self._heap and self._heap[0][2].action is None:
-                heapq.heappop(self._heap)
-            return self._heap[0][0] if self._heap else None
+            while heap and heap[0][2].action is None:
+                heapq.heappop(heap)
+            return heap[0][0] if heap else None
 
     def run_readable(self) -> bool:
         """On a clock that drives this timeline: run the actions of readable descriptors; whether there were any."""
@@ -100,13 +101,16 @@ class Timeline:
                     self._run(action)
             return bool(ready)
 
-    def run_due(self) -> None:
-        """Run all that is due by now, in order."""
+    def run_due(self) -> bool:
+        """Run all that is due by now, in order; whether there was anything."""
+        heap, happened = self._heap, False
         with self.lock:
-            while (when_ns := self.next_ns()) is not None and when_ns <= self.now_ns():
-                action = heapq.heappop(self._heap)[2].action
-                assert action is not None
-                self._run(action)
+            while heap and (heap[0][2].action is None or heap[0][0] <= self.now_ns()):
+                action = heapq.heappop(heap)[2].action
+                if action is not None:
+                    self._run(action)
+                    happened = True
+        return happened
 
     def stop(self) -> None:
         """End the firmware thread and forget what was scheduled. Harmless when repeated."""

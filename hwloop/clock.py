@@ -45,11 +45,15 @@ class Agenda(Protocol):
     def next_ns(self) -> int | None:
         """When the next thing happens: nanoseconds of the clock; None if nothing is due ever."""
 
-    def run_due(self) -> None:
-        """Do all that is due by now, in order."""
+    def run_due(self) -> bool:
+        """Do all that is due by now, in order; whether there was anything."""
 
     def run_readable(self) -> bool:
         """Take what a program has written to simulated devices; whether there was anything."""
+
+
+class Disturbed(BaseException):
+    """Raised by `Clock.foresee`: give up what has not begun yet. It is begun anew on a thread."""
 
 
 class Clock:
@@ -76,6 +80,13 @@ class Clock:
     def join(self, thread: threading.Thread) -> None:
         """Wait for a thread that is about to end."""
         thread.join()
+
+    def take_turn(self, turn: Callable[[], object]) -> bool:
+        """Whether `turn()` will be called by the loop, once that is at rest. In real time no loop rests: wake a thread."""
+        return False
+
+    def foresee(self, nanoseconds: int | None) -> None:
+        """The caller will be busy for so long; None if that can't be told. Raises `Disturbed` where it must not."""
 
     def attach(self, agenda: Agenda) -> bool:
         """Whether this clock drives the agenda from now on. A real one leaves that to a thread of the agenda's own."""

@@ -70,6 +70,7 @@ class SimLoop(EventLoop):
     if TYPE_CHECKING:  # asyncio's own, which its stubs leave out
         _default_executor: Executor | None
         _ssock: socket.socket
+        _selector: _Selector
         _signal_handlers: dict[int, asyncio.Handle]
 
     _closed = True  # until it is made, so that one whose making is refused has nothing to close
@@ -93,7 +94,7 @@ class SimLoop(EventLoop):
         self._tasks_made = 0
         self._ordered = 0  # so many at the head of the ready queue are in the seed's order, up to and with ...
         self._last_ordered: Any = None
-        super().__init__(selectors.PollSelector())
+        super().__init__(_Selector())
         self._slice = 0.0  # look after each callback; what a look costs is saved in `_wait`
         if self._random is not None:
             self._bands = _SeededBands(self._deadline_missed, self._note_wait, self._random)
@@ -200,16 +201,17 @@ class SimLoop(EventLoop):
 
     def _rest(self, timer: float) -> list[tuple[int, int]]:
         """Nothing is ready: wait in the real world where that may bring something, else jump to what comes next."""
-        clock = self.clock
+        clock, settle = self.clock, self.clock.settle
+        look, asked = self._selector.look, self._at_rest_until_after
         clock.written = True
         self._resting_until = timer
         while True:
-            if self._selector.select(0):
-                return self._wait_in_selector(0.0)
+            if found := look():
+                return found
             if self._inbox:
                 self._open_inbox(1)
                 return []
-            if clock.settle(self._at_rest_until_after):
+            if settle(asked):
                 continue
             if timer <= clock.seconds:
                 return []
@@ -217,7 +219,8 @@ class SimLoop(EventLoop):
                 # A turn that takes long tells nobody of its end: look again soon.
                 return self._wait_in_selector(self.time() + 0.01 if clock.busy else None)
             if self._jump(timer):
-                clock.settle(self._at_rest_until_after)
+                if not settle(asked) and timer <= clock.seconds:
+                    return []
             elif self._may_be_woken():
                 return self._wait_in_selector(None)
             else:
@@ -229,7 +232,7 @@ class SimLoop(EventLoop):
             return False
         if self._resting_until <= (when_ns + 1) / 1e9:
             return False
-        return not self._selector.select(0)
+        return not self._selector.look()
 
     def _held_up(self) -> bool:
         """Whether time stands still for a thread, or because the program says so."""
@@ -338,6 +341,14 @@ def virtual_loop(
             "SimBoard(..., clock=clock) and call run(..., clock=clock)"
         )
     return lambda: SimLoop(seed, clock=time), time
+
+
+class _Selector(selectors.PollSelector):
+    """poll(2), which a loop in virtual time calls before each jump, without ceremony."""
+
+    def look(self) -> list[tuple[int, int]]:
+        """What is ready now: descriptor and mask, whose bits are those of epoll."""
+        return self._selector.poll(0)  # type: ignore[attr-defined,no-any-return]
 
 
 class _SeededBands(Bands):

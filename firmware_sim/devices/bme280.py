@@ -137,6 +137,7 @@ class Bme280(RegisterDevice):
     pressure_swing: float = 0.0
     period: float = 60.0
     stretch: float = 0.0
+    passive = True
     measurements: int = dataclasses.field(default=0, init=False)
     _timeline: Timeline | None = dataclasses.field(default=None, init=False, repr=False)
 

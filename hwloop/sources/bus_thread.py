@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hwloop.clock import Clock
+from hwloop.clock import Clock, Disturbed
 from hwloop.errors import HardwareError
 from hwloop.sources.base import Backoff
 
@@ -30,17 +30,26 @@ FAILURES_BEFORE_REOPEN = 5
 
 
 class Job:
-    """A function to call with the `SMBus`, and what became of it. Times are nanoseconds of the board's clock."""
+    """A function to call with the `SMBus`, and what became of it. Times are nanoseconds of the board's clock.
 
-    __slots__ = ("args", "began_ns", "ended_ns", "error", "function", "future", "result", "what")
+    `one_transfer`: it does nothing else, and so can be begun anew as long as the wire has not begun.
+    """
+
+    __slots__ = ("args", "began_ns", "ended_ns", "error", "function", "future", "one_transfer", "result", "what")
 
     def __init__(
-        self, what: str, function: Callable[..., object], args: tuple[object, ...], future: asyncio.Future[Any]
+        self,
+        what: str,
+        function: Callable[..., object],
+        args: tuple[object, ...],
+        future: asyncio.Future[Any],
+        one_transfer: bool,
     ) -> None:
         self.what = what
         self.function = function
         self.args = args
         self.future = future
+        self.one_transfer = one_transfer
         self.began_ns = 0
         self.ended_ns = 0
         self.result: object = None
@@ -72,6 +81,7 @@ class BusThread:
         self._waiting: collections.deque[Job] = collections.deque()
         self._finished: list[Job] = []
         self._under_way: Job | None = None
+        self._called = False
         self.stopping = False
         self._changed = clock.condition()
         self._smbus: SMBus | None = open_bus()
@@ -97,7 +107,7 @@ class BusThread:
         """Put a job at the end of the queue."""
         with self._changed:
             self._waiting.append(job)
-            self._changed.notify()
+            self._call_for_work()
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back that has not begun. False if it has: its answer will come late, if at all."""
@@ -144,30 +154,61 @@ class BusThread:
         if not busy:
             self._clock.join(self._thread)
 
+    def _call_for_work(self) -> None:
+        """Wake the thread; in virtual time the loop may do a single transfer itself. The lock is held."""
+        if not self._called:
+            self._called = self._waiting[0].one_transfer and self._clock.take_turn(self._do_in_place)
+            if not self._called:
+                self._changed.notify()
+
+    def _do_in_place(self) -> None:
+        """In virtual time, on the loop's thread: do what waits first, or else wake the thread."""
+        with self._changed:
+            self._called = False
+            if self._under_way is not None or not self._waiting:
+                return
+            try:
+                self._do(self._waiting[0])
+            except Disturbed:
+                self._changed.notify()
+                return
+            self._finish(self._waiting.popleft())
+            if self._waiting:
+                self._call_for_work()
+
     # The thread.
 
     def _main(self) -> None:
         while (job := self._next()) is not None:
-            job.began_ns = self._clock.now_ns()
-            try:
-                job.result = job.function(self._ready_bus(), *job.args)
-            except BaseException as error:
-                job.error = error
-                if isinstance(error, OSError):
-                    self._failures += 1
-            else:
-                self._failures = self._attempt = 0
-            job.ended_ns = self._clock.now_ns()
+            self._do(job)
             with self._changed:
                 self._under_way = None
-                self._finished.append(job)
-                self._notify_loop()
+                self._finish(job)
             # Held here, a failed job's traceback would keep its frames alive until the next job.
             del job
         self._close_bus()
         with self._changed:
             self.ended = True
             self._notify_loop()
+
+    def _do(self, job: Job) -> None:
+        job.began_ns = self._clock.now_ns()
+        try:
+            job.result = job.function(self._ready_bus(), *job.args)
+        except Disturbed:
+            raise
+        except BaseException as error:
+            job.error = error
+            if isinstance(error, OSError):
+                self._failures += 1
+        else:
+            self._failures = self._attempt = 0
+        job.ended_ns = self._clock.now_ns()
+
+    def _finish(self, job: Job) -> None:
+        """The lock is held."""
+        self._finished.append(job)
+        self._notify_loop()
 
     def _next(self) -> Job | None:
         with self._changed:

@@ -126,14 +126,22 @@ class Bus(Source[Transaction]):
         return await self.perform(getattr(function, "__qualname__", repr(function)), function, *args, timeout=timeout)
 
     async def perform(
-        self, what: str, function: Callable[[SMBus, *Ts], T], *args: *Ts, timeout: float | None = None
+        self,
+        what: str,
+        function: Callable[[SMBus, *Ts], T],
+        *args: *Ts,
+        timeout: float | None = None,
+        one_transfer: bool = False,
     ) -> T:
-        """`run()` with a name for the job, which stands for it in errors and in the log."""
+        """`run()` with a name for the job, which stands for it in errors and in the log.
+
+        `one_transfer` says that the function makes one call of `SMBus` and does nothing else.
+        """
         timeout = self.timeout if timeout is None else _checked_timeout(timeout)
         thread = self._usable()
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
-        job = Job(what, function, args, future)
+        job = Job(what, function, args, future, one_transfer)
         thread.submit(job)
         timer = self._loop.call_later(timeout, self._expire, job, timeout) if timeout < math.inf else None
         try:

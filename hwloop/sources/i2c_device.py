@@ -104,7 +104,7 @@ class Device:
         return await self._perform(_combined, self.address, messages)
 
     async def _perform(self, function: Callable[[SMBus, *Ts], T], *args: *Ts) -> T:
-        return await self.bus.perform(f"address {self.address:#04x}", function, *args)
+        return await self.bus.perform(f"address {self.address:#04x}", function, *args, one_transfer=True)
 
 
 def _check_byte(what: str, value: int) -> None:
