@@ -82,7 +82,7 @@ class Clock:
         thread.join()
 
     def take_turn(self, turn: Callable[[], object]) -> bool:
-        """Whether `turn()` will be called by the loop, once that is at rest. In real time no loop rests: wake a thread."""
+        """Whether the loop will call `turn()` once it is at rest. In real time it will not: wake a thread."""
         return False
 
     def foresee(self, nanoseconds: int | None) -> None:

@@ -34,8 +34,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from hwloop.board import Board
 from hwloop.clock import to_ns
 from hwloop.loop import EventLoop
-from hwloop.ready import Bands
-from hwloop.scheduling import Priority
+from hwloop.seeding import SeededBands, chosen_seed, task_of
 from hwloop.virtual import DeadlockError, VirtualClock
 
 T = TypeVar("T")
@@ -49,8 +48,6 @@ BUSY_SECONDS = 0.02
 """A program that is never at rest would stop the clock. After so many callbacks, time passes as if each took 2 µs."""
 
 _LIBRARIES = (os.path.dirname(asyncio.__file__), os.path.dirname(__file__))
-_OVERTAKING = 8
-"""Places by which a seed may move a task's step among urgent ones."""
 
 
 class SimLoop(EventLoop):
@@ -78,7 +75,7 @@ class SimLoop(EventLoop):
     def __init__(self, seed: int | Literal["random"] | None = None, *, clock: VirtualClock | None = None) -> None:
         if clock is not None and not isinstance(clock, VirtualClock):
             raise TypeError(f"clock must be a hwloop.VirtualClock, not {clock!r}")
-        self.seed, self._given = _chosen_seed(seed)
+        self.seed, self._given = chosen_seed(seed)
         self.clock = clock or VirtualClock()
         if self.clock.closed:
             raise ValueError("this clock has ended with its loop; make a new one for each loop")
@@ -97,7 +94,7 @@ class SimLoop(EventLoop):
         super().__init__(_Selector())
         self._slice = 0.0  # look after each callback; what a look costs is saved in `_wait`
         if self._random is not None:
-            self._bands = _SeededBands(self._deadline_missed, self._note_wait, self._random)
+            self._bands = SeededBands(self._deadline_missed, self._note_wait, self._random)
 
     def time(self) -> float:
         """Seconds of the virtual clock."""
@@ -304,11 +301,11 @@ class SimLoop(EventLoop):
         if left <= 0 and ready:
             left = len(ready)
             if left > 1:
-                places = [place for place, handle in enumerate(ready) if _task_of(handle) is not None]
+                places = [place for place, handle in enumerate(ready) if task_of(handle) is not None]
                 if len(places) > 1:
                     # First by age: they may have come in the order of a set, which differs from run to run.
                     numbers = self._task_numbers
-                    steps = sorted((ready[place] for place in places), key=lambda step: numbers.get(_task_of(step), 0))
+                    steps = sorted((ready[place] for place in places), key=lambda step: numbers.get(task_of(step), 0))
                     seeded.shuffle(steps)
                     for place, step in zip(places, steps, strict=True):
                         ready[place] = step
@@ -349,50 +346,6 @@ class _Selector(selectors.PollSelector):
     def look(self) -> list[tuple[int, int]]:
         """What is ready now: descriptor and mask, whose bits are those of epoll."""
         return self._selector.poll(0)  # type: ignore[attr-defined,no-any-return]
-
-
-class _SeededBands(Bands):
-    """Bands in which steps of tasks with equal priority and deadline may overtake one another, a few places."""
-
-    __slots__ = ("_pushed", "_random")
-
-    def __init__(
-        self, missed: Callable[[Any, float], None], found: Callable[[Any, float], None], seeded: random.Random
-    ) -> None:
-        super().__init__(missed, found)
-        self._random = seeded
-        count = self._sequence
-        self._pushed: Any = None
-        self._sequence = iter(lambda: next(count) + self._jitter(), None)  # type: ignore[assignment]
-
-    def push(self, priority: Priority, deadline: float, handle: Any) -> None:
-        self._pushed = handle
-        super().push(priority, deadline, handle)
-        self._pushed = None
-
-    def _jitter(self) -> float:
-        return self._random.random() * _OVERTAKING if _task_of(self._pushed) is not None else 0.0
-
-
-def _chosen_seed(seed: int | Literal["random"] | None) -> tuple[int | None, bool]:
-    """The seed, and whether the program gave it itself."""
-    if isinstance(seed, int) and not isinstance(seed, bool):
-        return seed, True
-    if seed not in (None, "random"):
-        raise TypeError(f"a seed is a whole number, 'random' or None, not {seed!r}")
-    text = os.environ.get("HWLOOP_SEED", "")
-    if text:
-        try:
-            return int(text), False
-        except ValueError:
-            raise ValueError(f"HWLOOP_SEED must be a whole number, not {text!r}") from None
-    return (int.from_bytes(os.urandom(4)), False) if seed else (None, False)
-
-
-def _task_of(handle: Any) -> Any:
-    """The task whose next step a handle is; None for other callbacks."""
-    owner = getattr(getattr(handle, "_callback", None), "__self__", None)
-    return owner if isinstance(owner, asyncio.Task) else None
 
 
 def _identity(fd: int) -> tuple[int, int] | None:

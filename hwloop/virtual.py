@@ -5,8 +5,8 @@ blocks until the wire is done, so it can't be part of the loop. Here it takes *t
 nothing to do, one thread at a time, until it sleeps on the clock, waits on one of its conditions, or ends. So two
 threads never race, and what happens in which order does not depend on the machine.
 
-Handing a turn to a thread and back costs more than a whole transfer on a simulated bus. So a job that is one transfer is
-done by the loop's own thread while it rests, if nothing else happens until the transfer's end: the same at the same
+Handing a turn to a thread and back costs more than a whole transfer on a simulated bus. So a job that is one transfer
+is done by the loop's own thread while it rests, if nothing else happens until the transfer's end: the same at the same
 times, which is why nobody can tell. Otherwise it is left to the thread before anything has begun.
 """
 

@@ -16,6 +16,8 @@ import pytest
 
 import hwloop
 from firmware_sim.board import SimBoard
+from firmware_sim.bus import Nack, RegisterDevice
+from firmware_sim.devices.bme280 import Bme280
 from firmware_sim.devices.modbus import crc16
 from hwloop import gpio, i2c, serial, virtual
 from hwloop.board import current, using
@@ -182,6 +184,126 @@ def test_a_bus_job_that_computes_for_long_stops_the_clock_and_not_the_loop(monke
         return loop.time()
 
     assert play(SENSOR, main) == START / 1e9
+
+
+class Witness(RegisterDevice):
+    """Notes which thread reads it, and when (seconds since the start)."""
+
+    def __init__(self, board: SimBoard, *, passive: bool) -> None:
+        super().__init__()
+        self.passive = passive
+        self.seen: list[tuple[int, float]] = []
+        self._now_ns = board.timeline.now_ns
+        board.bus(1).attach(0x20, self)
+
+    def read(self, count: int) -> bytes:
+        self.seen.append((threading.get_ident(), since_start(self._now_ns())))
+        return super().read(count)
+
+
+async def read_both(bus: i2c.Bus) -> list[int]:
+    chip = bus.device(0x20)
+    return list(await asyncio.gather(chip.read_register(1), chip.read_register(2)))
+
+
+def test_a_transfer_that_nothing_interrupts_is_made_without_a_threads_turn() -> None:
+    async def main(board: SimBoard) -> None:
+        witness = Witness(board, passive=True)
+        async with i2c.open(1) as bus:
+            for _ in range(3):
+                await read_both(bus)
+                await asyncio.sleep(0.001)
+        # The thread was there first; afterwards the loop does it. Two bytes have passed when one is read, of four.
+        here = threading.get_ident()
+        assert [thread == here for thread, _ in witness.seen] == [False, False, True, True, True, True]
+        assert [when for _, when in witness.seen[:3]] == pytest.approx([0.00018, 0.00054, 0.00190])
+
+    play(None, main)
+
+
+@pytest.mark.parametrize("disturbance", ["a timer", "a button", "a device that is not passive", "another transfer"])
+def test_a_transfer_that_something_interrupts_is_left_to_its_thread(disturbance: str) -> None:
+    async def main(board: SimBoard) -> None:
+        loop = asyncio.get_running_loop()
+        witness = Witness(board, passive=disturbance != "a device that is not passive")
+        async with i2c.open(1) as bus, i2c.open(1, name="other") as other:
+            await bus.device(0x20).read_register(1)
+            seen: list[float] = []
+            board.chip.line(5).observe(lambda level, when_ns: seen.append(when_ns / 1e9))
+            start = loop.time()
+            if disturbance == "a timer":
+                loop.call_later(0.0002, lambda: seen.append(loop.time()))
+            elif disturbance == "a button":
+                board.timeline.after(0.0002, lambda: board.chip.line(5).drive(0))
+            elif disturbance == "another transfer":
+                await asyncio.gather(other.device(0x20).read_register(3), bus.device(0x20).read_register(2))
+            await bus.device(0x20).read_register(2)
+            if disturbance in ("a timer", "a button"):
+                assert seen == [pytest.approx(start + 0.0002)]
+                assert loop.time() == pytest.approx(start + 0.00036)
+                assert witness.seen[-1][0] != threading.get_ident()
+            elif disturbance == "another transfer":
+                assert [thread != threading.get_ident() for thread, _ in witness.seen] == [True, True, True, False]
+            else:
+                assert witness.seen[-1][0] != threading.get_ident()
+        assert board.bus(1).transfers == len(witness.seen)  # what was begun anew is counted once
+
+    play(None, main)
+
+
+def test_a_job_that_fails_in_place_tells_the_same_as_on_a_thread() -> None:
+    class Refusing(Witness):
+        def read(self, count: int) -> bytes:
+            super().read(count)
+            raise Nack
+
+    async def main(board: SimBoard) -> str:
+        witness = Refusing(board, passive=True)
+        async with i2c.open(1) as bus:
+            told = []
+            for _ in range(2):
+                with pytest.raises(hwloop.HardwareError) as caught:
+                    await bus.device(0x20).read_register(1)
+                told.append(str(caught.value))
+        assert [thread == threading.get_ident() for thread, _ in witness.seen] == [False, True]
+        assert told[0] == told[1]
+        return told[0]
+
+    assert "no answer" in play(None, main)
+
+
+@pytest.mark.parametrize("seed", [None, *range(5)])
+def test_threads_turns_or_none_the_trace_is_the_same(seed: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trace() -> list[str]:
+        told: list[str] = []
+
+        async def main(board: SimBoard) -> None:
+            async def poll(name: str, every: float) -> None:
+                async with i2c.open(1, name=name) as bus:
+                    async for reading in bus.poll(lambda: bus.device(0x76).read_block(0xF7, 8), every=every):
+                        told.append(f"{name} {reading}")
+
+            async def watch() -> None:
+                async with gpio.watch(17, pull="up") as switch:
+                    async for edge in switch:
+                        told.append(f"door {edge}")
+
+            polls = [asyncio.ensure_future(it) for it in (poll("a", 0.0031), poll("b", 0.0047), watch())]
+            async for tick in hwloop.every(0.0005):
+                told.append(f"{tick}")
+                if tick.scheduled > START / 1e9 + 0.3:
+                    break
+            for task in polls:
+                task.cancel()
+            await asyncio.wait(polls)
+
+        button = {"type": "button", "line": 17, "press_every": 0.0173, "hold": 0.005, "bounce": 0.002}
+        play({"device": [button, *SENSOR["device"]]}, main, seed)
+        return told
+
+    by_both = trace()
+    monkeypatch.setattr(Bme280, "passive", False)
+    assert by_both == trace()
 
 
 def test_a_bus_that_is_left_open_ends_with_the_loop() -> None:
