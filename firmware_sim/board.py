@@ -54,6 +54,7 @@ class SimBoard(Board):
         else:
             checked = wirings.load(wiring)
         self.label = checked.label
+        self.revision = checked.revision
         self.directory = checked.directory
         self.clock = clock
         self.timeline = Timeline(clock)

@@ -1,6 +1,7 @@
 """Board files: what is wired where, in TOML, checked so that a mistake is named where it stands.
 
     label = "weather station"
+    revision = "c03111"
 
     [[device]]
     type = "button"
@@ -34,6 +35,9 @@ DEVICES = {
     "wire": "firmware_sim.devices.pin_parts:Wire",
 }
 
+REVISION = "c03111"
+"""The Raspberry Pi that a board poses as unless it says otherwise: a 4 Model B."""
+
 
 class WiringError(ValueError):
     """A board file, or a wiring given as a mapping, that can't be built; the message says where and what is known."""
@@ -51,6 +55,8 @@ class Wiring:
     """A checked board file."""
 
     label: str
+    revision: int
+    """The Raspberry Pi that it poses as, as a revision code."""
     devices: tuple[Device, ...]
     directory: Path
     """What relative paths in the file are relative to."""
@@ -72,16 +78,23 @@ def load(path: str | os.PathLike[str]) -> Wiring:
 
 def parse(document: Mapping[str, object], where: str = "wiring", directory: Path | None = None) -> Wiring:
     """Check a wiring given as a mapping and make its devices. Raises `WiringError`."""
-    if unknown := document.keys() - {"label", "device"}:
-        raise WiringError(f"{where}: unknown key {_listed(unknown)}; known are device, label")
+    if unknown := document.keys() - {"label", "revision", "device"}:
+        raise WiringError(f"{where}: unknown key {_listed(unknown)}; known are device, label, revision")
     label = document.get("label", "simulated board")
     if not isinstance(label, str):
         raise WiringError(f"{where}: label must be a string, not {label!r}")
+    code = document.get("revision", REVISION)
+    try:
+        revision = int(str(code), base=16)
+    except ValueError:
+        raise WiringError(
+            f"{where}: revision must be a Raspberry Pi's revision code in hexadecimal like {REVISION!r}, not {code!r}"
+        ) from None
     entries = document.get("device", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise WiringError(f"{where}: devices are written as [[device]] tables")
     devices = tuple(_make(entry, f"{where}: device {number}") for number, entry in enumerate(entries, 1))
-    return Wiring(label, devices, directory or Path(), where)
+    return Wiring(label, revision, devices, directory or Path(), where)
 
 
 def _make(entry: dict[str, object], where: str) -> Device:

@@ -15,6 +15,7 @@ from hwloop.scheduling import Priority, checkpoint, create_task, reschedule, sch
 from hwloop.timers import Periodic, Tick, every
 
 if TYPE_CHECKING:
+    from hwloop import pins
     from hwloop.limits import RateLimiter, ThrottleStatistics, throttle
     from hwloop.realtime import RealTime
     from hwloop.simloop import SimLoop
@@ -43,6 +44,7 @@ __all__ = [
     "gpio",
     "i2c",
     "new_event_loop",
+    "pins",
     "reschedule",
     "run",
     "scheduled",
@@ -57,6 +59,8 @@ def __getattr__(name: str) -> Any:
     """What is loaded when first asked for: sources, limits, virtual time, and the policy, which new Pythons lack."""
     if name in ("gpio", "i2c", "serial"):
         return importlib.import_module(f"hwloop.sources.{name}")
+    if name == "pins":
+        return importlib.import_module("hwloop.pins")
     if name in ("RateLimiter", "ThrottleStatistics", "throttle"):
         return getattr(importlib.import_module("hwloop.limits"), name)
     if name == "RealTime":

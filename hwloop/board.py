@@ -118,6 +118,8 @@ class Board(ABC):
     """The time of its edges and bus threads."""
     shared: bool = False
     """Whether other processes have the same lines, so that one of them can see to what another has left."""
+    revision: int | None = None
+    """The revision code of the Raspberry Pi that a simulated board poses as; None: the kernel of this one says."""
 
     def __init__(self) -> None:
         self.before_closing: list[Callable[[], object]] = []

@@ -27,6 +27,7 @@ from hwloop.core import LOOK_AGAIN, Core
 from hwloop.handles import Handle, Watcher
 from hwloop.overrides import Overriding
 from hwloop.reporting import Reporting
+from hwloop.running import listed
 from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority
 from hwloop.timers import Timed
 from hwloop.waits import Waits
@@ -109,7 +110,8 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Waits, 
         before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False) if in_main else -1
         self._take_gc_over()
         try:
-            super().run_forever()
+            with listed(self):
+                super().run_forever()
         finally:
             self._give_gc_back()
             if in_main:

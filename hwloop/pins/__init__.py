@@ -1,0 +1,73 @@
+"""gpiozero on the loop: pin factories whose devices need no threads.
+
+    from gpiozero import Button, Device
+    from hwloop.pins import LoopFactory, wait_for
+
+    Device.pin_factory = LoopFactory()  # or GPIOZERO_PIN_FACTORY=hwloop in the environment
+
+    async def main():
+        button = Button(17)
+        button.when_pressed = print
+        await wait_for(button, "press")
+
+`LoopFactory` uses the lines of the board in use, `SimFactory` those of a simulated board that a test drives. While a
+loop of hwloop's runs, `when_*` handlers run on it and may be coroutine functions, and hold, blink, pulse, `source` and
+smoothing are timers of it; else one thread delivers, so that plain scripts work as they are. docs/gpiozero.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from hwloop.errors import HardwareError
+
+try:
+    import gpiozero
+except ModuleNotFoundError as missing:
+    raise HardwareError(
+        "hwloop.pins", f"the package {missing.name} is not installed", "pip install gpiozero"
+    ) from missing
+
+from hwloop.pins.adoption import signal_of
+from hwloop.pins.real import LoopFactory, LoopPin
+
+if TYPE_CHECKING:
+    import gpiozero
+
+__all__ = ["LoopFactory", "LoopPin", "wait_for"]
+
+
+async def wait_for(device: gpiozero.Device, what: str, timeout: float | None = None) -> bool:
+    """What `device.wait_for_<what>(timeout)` does, awaited: `await wait_for(button, "press")`.
+
+    `timeout` in seconds. True at once if the device is in that state, or when it gets there; False if the time is up
+    first, as in gpiozero. ValueError where the device has no `wait_for_<what>`. Works on any asyncio loop.
+    """
+    signal = signal_of(device, what)
+    loop = asyncio.get_running_loop()
+    reached: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not reached.done():
+            reached.set_result(None)
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # a loop that has been closed since
+            loop.call_soon_threadsafe(wake)
+
+    polled: Any = device
+    polled._start_stop_events(True)  # where gpiozero only looks while somebody waits
+    signal.listeners.append(tell)
+    try:
+        if signal.is_set():
+            return True
+        async with asyncio.timeout(timeout):
+            await reached
+    except TimeoutError:
+        return False
+    finally:
+        signal.listeners.remove(tell)
+        polled._start_stop_events(bool(polled.when_activated or polled.when_deactivated))
+    return True

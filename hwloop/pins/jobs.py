@@ -1,0 +1,324 @@
+"""What gpiozero does in threads, as steps with pauses: hold, blink, pulse, source, smoothing.
+
+gpiozero gives each of these a thread that acts, sleeps and acts again. Written as a generator that yields its pauses
+(in seconds), the same work can be driven by timers of a loop as well as by a thread, and pass from one to the other
+between two steps: `Job` does that. A job stands in for gpiozero's `GPIOThread` and has those of its methods that
+devices call. Times add up without drift; a step that comes late by more than its pause shifts the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from gpiozero import EventsMixin, ZombieThread
+from gpiozero.mixins import GPIOQueue
+from gpiozero.threads import GPIOThread
+
+from hwloop import running
+from hwloop.loop import EventLoop
+from hwloop.pins.dispatch import Dispatch
+
+Steps = Iterator[float]
+"""Work that yields after each step for how many seconds to pause."""
+
+_SAMPLE_WAIT = 0.001  # seconds; gpiozero's default of 0 means "as fast as the thread can"
+
+
+class Job:
+    """Steps driven by the serving loop's timers, or by a thread while there is none."""
+
+    def __init__(self, dispatch: Dispatch, steps: Callable[[], Steps], name: str) -> None:
+        self.name = name
+        self._dispatch = dispatch
+        self._make_steps = steps
+        self._steps: Steps | None = None
+        self._lock = threading.RLock()
+        self._driver: object = None  # who may take the next step; None when it has ended
+        self._due = 0.0
+        self._timer: asyncio.Handle | None = None
+        self._thread: _Driver | None = None
+        self._done = threading.Event()
+
+    def start(self) -> None:
+        self._steps = self._make_steps()
+        self._due = self._dispatch.time()
+        self._dispatch.start_job(self)
+
+    def is_alive(self) -> bool:
+        return self._steps is not None and not self._done.is_set()
+
+    def stop(self, timeout: float = 10) -> None:
+        """Take no further step. A step under way is waited for; `ZombieThread` if that takes over `timeout` seconds."""
+        self._driver = None
+        self._dispatch.forget_job(self)
+        if not self._lock.acquire(timeout=timeout):
+            raise ZombieThread(f"{self.name} failed to stop within {timeout} seconds")
+        try:
+            self._done.set()
+            timer, self._timer = self._timer, None
+        finally:
+            self._lock.release()
+        if timer is not None:
+            _cancel(timer)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stopping.set()
+            if thread is not threading.current_thread():
+                thread.join(timeout)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its end. On the loop that drives it, and would wait for itself: RuntimeError, and it is stopped."""
+        if self.is_alive() and self._dispatch.blocks_loop():
+            self.stop()
+            raise RuntimeError(
+                f"{self.name} is driven by this loop, which can't wait for it: use background=True (the default)"
+            )
+        if not self._done.wait(timeout):
+            raise ZombieThread(f"{self.name} failed to end within {timeout} seconds")
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def carry_on(self, loop: EventLoop | None) -> None:
+        """Go on where it is, driven by `loop` or by a thread. A step under way is not waited for."""
+        if self._done.is_set() or self._steps is None:
+            return
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            _cancel(timer)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stopping.set()
+        self._driver = driver = object()
+        if loop is None:
+            self._thread = _Driver(self, driver)
+            self._thread.start()
+        elif running.thread_of(loop) == threading.get_ident():
+            self._timer = loop.call_at(self._due, self._on_timer, loop, driver)
+        else:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._on_timer, loop, driver)
+
+    def _on_timer(self, loop: EventLoop, driver: object) -> None:
+        if loop.time() >= self._due:
+            if not self._lock.acquire(blocking=False):
+                # The thread that drove it before is still in a step.
+                self._timer = loop.call_later(0.001, self._on_timer, loop, driver)
+                return
+            self._lock.release()
+            self.step(driver)
+        if self._driver is driver:
+            self._timer = loop.call_at(self._due, self._on_timer, loop, driver)
+
+    def pause(self) -> float:
+        """Seconds until the next step."""
+        return max(0.0, self._due - self._dispatch.time())
+
+    def step(self, driver: object) -> bool:
+        """Take a step, if `driver` is still the one to take it. False when there are no more."""
+        with self._lock:
+            if self._driver is not driver or self._steps is None:
+                return False
+            try:
+                pause = next(self._steps)
+            except (StopIteration, ReferenceError):  # or the device is gone
+                self._end()
+                return False
+            except Exception as error:
+                self._end()
+                self._dispatch.report(f"{self.name} failed and has ended", error)
+                return False
+            now = self._dispatch.time()
+            self._due = self._due + pause if self._due + pause > now else now
+            return self._driver is driver
+
+    def _end(self) -> None:
+        self._driver = None
+        self._done.set()
+        self._dispatch.forget_job(self)
+
+
+class _Driver(GPIOThread):  # type: ignore[misc]
+    """The thread of a job that no loop drives; gpiozero ends it with its own when the program ends."""
+
+    def __init__(self, job: Job, token: object) -> None:
+        super().__init__(target=self._drive, args=(job, token), name=job.name)
+
+    def _drive(self, job: Job, token: object) -> None:
+        while not self.stopping.wait(job.pause()) and job.step(token):
+            pass
+        _forget(self)
+
+
+def _forget(thread: GPIOThread) -> None:
+    """gpiozero keeps its threads in a set until somebody joins them, which nobody does here."""
+    from gpiozero.threads import _THREADS
+
+    _THREADS.discard(thread)
+
+
+def _cancel(timer: asyncio.Handle) -> None:
+    """Cancel a timer of a loop, in whatever thread that runs."""
+    loop: Any = timer._loop  # type: ignore[attr-defined]
+    if loop is None or loop.is_closed() or running.thread_of(loop) in (None, threading.get_ident()):
+        timer.cancel()
+    else:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(timer.cancel)
+
+
+class Hold:
+    """Fires `when_held`. In place of gpiozero's `HoldThread`, which wakes ten times a second for every button."""
+
+    def __init__(self, parent: Any, dispatch: Dispatch) -> None:
+        self.holding = self  # what devices set when they become active
+        self._parent = weakref.proxy(parent)
+        self._dispatch = dispatch
+        self._job: Job | None = None
+
+    def set(self) -> None:
+        """The device has become active."""
+        self.stop()
+        self._job = Job(self._dispatch, lambda: _held(self._parent), "hwloop hold")
+        self._job.start()
+
+    def stop(self, timeout: float = 10) -> None:
+        if self._job is not None:
+            self._job.stop(timeout)
+            self._job = None
+
+
+class Queue(GPIOQueue):  # type: ignore[misc]
+    """gpiozero's queue of samples, filled by a job. For devices that take a sample without waiting for anything."""
+
+    def __init__(self, parent: Any, dispatch: Dispatch, *args: Any, **options: Any) -> None:
+        super().__init__(parent, *args, **options)
+        self._dispatch = dispatch
+        self._job = Job(dispatch, self._samples, f"smoothing of {type(parent).__name__}")
+
+    def start(self) -> None:
+        self._job.start()
+
+    def stop(self, timeout: float = 10) -> None:
+        self._job.stop(timeout)
+
+    @property
+    def value(self) -> float:
+        if not self.partial and not self.full.is_set() and self._dispatch.blocks_loop():
+            raise RuntimeError(
+                f"{self.parent.__class__.__name__} has taken {len(self.queue)} of {self.queue.maxlen} samples, and "
+                "this loop takes them: make it with partial=True, or ask after a moment"
+            )
+        return float(super().value)
+
+    def _samples(self) -> Steps:
+        parent = self.parent
+        pause = max(self.sample_wait, _SAMPLE_WAIT)
+        yield pause
+        while True:
+            sample = parent._read()
+            if sample not in self.ignore:
+                self.queue.append(sample)
+            if len(self.queue) == self.queue.maxlen:
+                self.full.set()
+            if (self.partial or self.full.is_set()) and isinstance(parent, EventsMixin):
+                parent._fire_events(parent.pin_factory.ticks(), parent.is_active)
+            yield pause
+
+
+# The steps. What they stand in for are the methods of the same devices that run in a thread.
+
+
+def _held(button: Any) -> Steps:
+    # The time of the hold counts from the edge, not from when it was told of.
+    factory = button.pin_factory
+    yield max(0.0, button.hold_time - factory.ticks_diff(factory.ticks(), button._last_changed))
+    while not button._inactive_event.is_set():
+        if button._held_from is None:
+            button._held_from = factory.ticks()
+        button._fire_held()
+        if not button.hold_repeat:
+            return
+        yield button.hold_time
+
+
+def blink_digital(device: Any, on_time: float, off_time: float, n: int | None) -> Steps:
+    for value, pause in _times(n, [(True, on_time), (False, off_time)]):
+        device._write(value)
+        yield pause
+
+
+def blink_pwm(
+    device: Any, on_time: float, off_time: float, fade_in: float, fade_out: float, n: int | None, fps: int = 25
+) -> Steps:
+    for share, pause in _times(n, _fade(on_time, off_time, fade_in, fade_out, fps)):
+        device._write(share)
+        yield pause
+
+
+def blink_colour(
+    device: Any,
+    on_time: float,
+    off_time: float,
+    fade_in: float,
+    fade_out: float,
+    on_colour: Sequence[float],
+    off_colour: Sequence[float],
+    n: int | None,
+    fps: int = 25,
+) -> Steps:
+    for led in device._leds:
+        led._controller = device
+    for share, pause in _times(n, _fade(on_time, off_time, fade_in, fade_out, fps)):
+        for led, on, off in zip(device._leds, on_colour, off_colour, strict=True):
+            led._write((1 - share) * off + share * on)
+        yield pause
+
+
+def blink_board(
+    board: Any, on_time: float, off_time: float, fade_in: float, fade_out: float, n: int | None, fps: int = 25
+) -> Steps:
+    with board._blink_lock:
+        board._blink_leds = list(board.leds)
+        for led in board._blink_leds:
+            if led._controller not in (None, board):
+                led._controller._stop_blink(led)
+            led._controller = board
+    for share, pause in _times(n, _fade(on_time, off_time, fade_in, fade_out, fps)):
+        with board._blink_lock:
+            if not board._blink_leds:
+                return
+            for led in board._blink_leds:
+                led._write(share)
+        yield pause
+
+
+def follow_source(device: Any, source: Iterable[object]) -> Steps:
+    for value in source:
+        device.value = value
+        yield device._source_delay
+
+
+def show_characters(display: Any, transitions: Sequence[Sequence[tuple[Any, Any]]]) -> Steps:
+    for transition in itertools.cycle(transitions):
+        for device, value in transition:
+            device.value = value
+        yield display._plex_delay
+
+
+def _times(n: int | None, cycle: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    repeats = itertools.repeat(cycle) if n is None else itertools.repeat(cycle, n)
+    return itertools.chain.from_iterable(repeats)
+
+
+def _fade(on_time: float, off_time: float, fade_in: float, fade_out: float, fps: int) -> list[tuple[float, float]]:
+    """One cycle: how far on (0 to 1), and for how many seconds."""
+    rising = [(step / fps / fade_in, 1 / fps) for step in range(int(fps * fade_in))]
+    falling = [(1 - step / fps / fade_out, 1 / fps) for step in range(int(fps * fade_out))]
+    return [*rising, (1, on_time), *falling, (0, off_time)]

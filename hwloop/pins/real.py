@@ -1,0 +1,226 @@
+"""`LoopFactory`: gpiozero's pins on the lines of the board in use.
+
+A pin is claimed when it is given a function and given back when its device closes. An input is always claimed with its
+edges, so that setting a handler or taking it off changes nothing on the line; the edges nobody asked for are thrown
+away. Ticks are seconds of the kernel's time stamps, so `active_time` and holds count from the edge itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gpiozero
+from gpiozero.pins import local
+from gpiozero.pins.pi import PiFactory, PiPin
+
+from hwloop import board as boards
+from hwloop.board import Bias, Board, Edge, EdgeStream, OutputLine
+from hwloop.pins.adoption import OnLoop, adopt
+from hwloop.pins.dispatch import Dispatch
+from hwloop.sources.gpio import MAX_DEBOUNCE
+
+_BIAS: dict[str, Bias] = {"up": "up", "down": "down", "floating": "none"}
+_EDGES = {"both": (0, 1), "rising": (1,), "falling": (0,), "none": ()}
+
+
+class LoopFactory(OnLoop, PiFactory):  # type: ignore[misc]
+    """Pins on a board's lines, whose events are delivered on the loop.
+
+    Parameters:
+        board: whose lines; by default the board in use (`hwloop.board.current()`) when the first pin is used.
+        revision: the Raspberry Pi to be, as a revision code in hexadecimal ("c03111"): it says which pins there are.
+            By default what the board says that it is.
+
+    Closing the factory closes its pins and gives the lines back; the board stays open.
+    """
+
+    def __init__(self, board: Board | None = None, *, revision: str | None = None) -> None:
+        super().__init__()
+        adopt()
+        self.pin_class = LoopPin
+        self._board = board
+        self._dispatch: Dispatch | None = None
+        self._revision = None if revision is None else int(revision, base=16)
+
+    @property
+    def board(self) -> Board:
+        """The board whose lines these are."""
+        if self._board is None:
+            self._board = boards.current()
+        return self._board
+
+    @property
+    def dispatch(self) -> Dispatch:
+        if self._dispatch is None:
+            self._dispatch = Dispatch(self.board.clock)
+        return self._dispatch
+
+    def close(self) -> None:
+        """Close all pins and give the lines back. The factory can be used again."""
+        super().close()
+        self._reservations.clear()
+        if self._dispatch is not None:
+            self._dispatch.close()
+            self._dispatch = None
+
+    def ticks(self) -> float:
+        """Seconds, CLOCK_MONOTONIC; on a virtual board the virtual clock's."""
+        return self.dispatch.time()
+
+    def ticks_diff(self, later: float, earlier: float) -> float:
+        return later - earlier
+
+    def _get_revision(self) -> int:
+        if self._revision is not None:
+            return self._revision
+        revision = self.board.revision
+        return int(local.get_pi_revision()) if revision is None else revision
+
+    def _get_spi_class(self, shared: bool, hardware: bool) -> type:
+        # A simulated board has no /dev/spidev; this machine may well have one.
+        if hardware and self.board.revision is None:
+            return local.LocalPiHardwareSPIShared if shared else local.LocalPiHardwareSPI  # type: ignore[no-any-return]
+        return local.LocalPiSoftwareSPIShared if shared else local.LocalPiSoftwareSPI  # type: ignore[no-any-return]
+
+
+class LoopPin(PiPin):  # type: ignore[misc]
+    """One line. See `gpiozero.Pin` for what the properties mean."""
+
+    def __init__(self, factory: LoopFactory, info: Any) -> None:
+        super().__init__(factory, info)
+        self._function = "input"
+        self._pull = info.pull or "floating"
+        self._bounce: float | None = None
+        self._edges = "both"
+        self._detecting = False
+        self._stream: EdgeStream | None = None
+        self._output: OutputLine | None = None
+
+    def close(self) -> None:
+        """Leave the line a floating input that nobody has."""
+        self.when_changed = None
+        if self._output is not None:
+            self.function = "input"
+            self._pull = self.info.pull or "floating"
+            self._claim()
+        self._release()
+
+    def output_with_state(self, state: float) -> None:
+        self._function = "output"
+        self._claim(initial=bool(state))
+
+    def input_with_pull(self, pull: str) -> None:
+        self._check_pull(pull)
+        self._function, self._pull = "input", pull
+        self._claim()
+
+    def _get_function(self) -> str:
+        return self._function
+
+    def _set_function(self, value: str) -> None:
+        if value not in ("input", "output"):
+            raise gpiozero.PinInvalidFunction(f"function must be input or output, not {value!r}, for pin {self!r}")
+        initial = self.state if value == "output" else False  # as it is found
+        self._function = value
+        self._claim(initial=initial)
+
+    def _get_state(self) -> bool:
+        if self._output is not None:
+            return bool(self._output.get())
+        if self._stream is None:
+            self._claim()
+        assert self._stream is not None
+        return bool(self._stream.level(self._number))
+
+    def _set_state(self, value: float) -> None:
+        if self._output is None:
+            raise gpiozero.PinSetInput(f"cannot set state of pin {self!r}")
+        self._output.set(int(bool(value)))
+
+    def _get_pull(self) -> str:
+        return str(self._pull)
+
+    def _set_pull(self, value: str) -> None:
+        if self._function != "input":
+            raise gpiozero.PinFixedPull(f"cannot set pull on non-input pin {self!r}")
+        self._check_pull(value)
+        self._pull = value
+        self._claim()
+
+    def _check_pull(self, value: str) -> None:
+        if value not in _BIAS:
+            raise gpiozero.PinInvalidPull(f"pull must be up, down or floating, not {value!r}, for pin {self!r}")
+        if self.info.pull not in (value, ""):
+            raise gpiozero.PinFixedPull(f"{self!r} has a physical pull-{self.info.pull} resistor")
+
+    def _get_frequency(self) -> float | None:
+        return None
+
+    def _set_frequency(self, value: float | None) -> None:
+        if value is not None:
+            raise gpiozero.PinPWMUnsupported(f"PWM is not supported on pin {self!r}")
+
+    def _get_bounce(self) -> float | None:
+        return self._bounce
+
+    def _set_bounce(self, value: float | None) -> None:
+        if value is not None and not 0 <= value <= MAX_DEBOUNCE:
+            raise gpiozero.PinInvalidBounce(f"bounce must be 0 to {MAX_DEBOUNCE:g} seconds, not {value!r}")
+        if (value or None) != self._bounce:
+            self._bounce = value or None
+            if self._stream is not None:
+                self._claim()
+
+    def _get_edges(self) -> str:
+        return self._edges
+
+    def _set_edges(self, value: str) -> None:
+        if value not in _EDGES:
+            raise gpiozero.PinInvalidEdges(f"edges must be both, rising, falling or none, not {value!r}")
+        self._edges = value
+
+    def _enable_event_detect(self) -> None:
+        self._detecting = True
+        if self._stream is not None:
+            self.factory.dispatch.watch(self._stream, self._deliver)
+        elif self._function == "input":
+            self._claim()
+
+    def _disable_event_detect(self) -> None:
+        self._detecting = False
+        if self._stream is not None:
+            self.factory.dispatch.unwatch(self._stream)
+
+    def _deliver(self, edge: Edge) -> None:
+        if self._when_changed is not None and edge.value in _EDGES[self._edges]:
+            self._call_when_changed(edge.timestamp_ns / 1e9, edge.value)
+
+    def _claim(self, *, initial: bool = False) -> None:
+        """Have the line as function, pull and bounce say."""
+        self._release()
+        board = self.factory.board
+        consumer = f"gpiozero {self.info.name}"
+        if self._function == "output":
+            self._output = board.open_output(
+                self._number, initial=int(initial), drive="push-pull", active_low=False, consumer=consumer
+            )
+            return
+        self._stream = board.open_edges(
+            [self._number],
+            edges="both",
+            bias=_BIAS[self._pull],
+            active_low=False,
+            debounce=self._bounce or 0.0,
+            consumer=consumer,
+        )
+        if self._detecting:
+            self.factory.dispatch.watch(self._stream, self._deliver)
+
+    def _release(self) -> None:
+        stream, self._stream = self._stream, None
+        output, self._output = self._output, None
+        if stream is not None:
+            self.factory.dispatch.unwatch(stream)
+            stream.close()
+        if output is not None:
+            output.close()

@@ -1,0 +1,74 @@
+"""Which of our loops run now, and who wants to know when one begins or ends.
+
+A library with threads of its own can serve the program from a loop only while there is one, and has to know when that
+changes (`hwloop.pins`). asyncio tells a thread of the loop that runs in it and nobody of one that begins; so each
+`hwloop.EventLoop` is listed here for as long as it runs. Followers are held weakly and told in the loop's own thread,
+just before its first callback and just after its last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from hwloop.loop import EventLoop
+
+
+class Follower(Protocol):
+    """What `follow` takes."""
+
+    def loop_started(self, loop: EventLoop) -> None:
+        """`loop` is about to run in this thread."""
+
+    def loop_ended(self, loop: EventLoop) -> None:
+        """`loop` ran in this thread, and has stopped."""
+
+
+_guard = threading.Lock()
+_loops: list[tuple[EventLoop, int]] = []
+_followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+
+
+def follow(follower: Follower) -> list[EventLoop]:
+    """Tell `follower` from now on; the loops that run already, oldest first."""
+    with _guard:
+        _followers.add(follower)
+        return [loop for loop, _ in _loops]
+
+
+def unfollow(follower: Follower) -> None:
+    """Tell it no more. Harmless when repeated."""
+    with _guard:
+        _followers.discard(follower)
+
+
+def thread_of(loop: EventLoop) -> int | None:
+    """The identifier of the thread in which `loop` runs; None if it doesn't."""
+    with _guard:
+        return next((thread for listed, thread in _loops if listed is loop), None)
+
+
+@contextlib.contextmanager
+def listed(loop: EventLoop) -> Iterator[None]:
+    """List `loop` while this block runs it."""
+    entry = (loop, threading.get_ident())
+    if loop.is_running():  # run_forever is about to refuse
+        yield
+        return
+    with _guard:
+        _loops.append(entry)
+        followers = list(_followers)
+    try:
+        for follower in followers:
+            follower.loop_started(loop)
+        yield
+    finally:
+        with _guard:
+            _loops.remove(entry)
+            followers = list(_followers)
+        for follower in followers:
+            follower.loop_ended(loop)
