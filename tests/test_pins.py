@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import threading
 import time
 import weakref
@@ -15,6 +16,7 @@ from gpiozero.pins.mock import MockFactory
 
 import hwloop
 from firmware_sim import SimBoard
+from hwloop.board import OutputLine
 from hwloop.pins import LoopFactory, wait_for
 
 
@@ -223,7 +225,7 @@ def test_a_handler_that_raises_without_a_loop_is_reported(board, factory, caplog
             press(board)
             until(lambda count=count: len(seen) == count)
             release(board)
-            until(lambda: not button.is_pressed)
+            until(lambda: button.inactive_time is not None)
     factory.close()
     assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError] * 2
 
@@ -627,3 +629,58 @@ def test_an_edge_carries_the_time_of_the_kernel(virtual):
             assert factory.ticks_diff(factory.ticks(), before) == pytest.approx(button.active_time)
 
     virtual.run(main())
+
+
+def test_pwm_is_the_boards(virtual):
+    changes = []
+
+    async def main():
+        with gpiozero.PWMLED(24) as led:
+            led.value = 0.25
+            assert (led.value, led.frequency) == (0.25, 100)
+            await asyncio.sleep(1)
+            virtual.chip.line(24).observe(lambda level, when_ns: changes.append((level, when_ns)))
+            await asyncio.sleep(1)
+            highs = [down - up for (level, up), (_, down) in itertools.pairwise(changes) if level]
+            assert (len(highs), set(highs)) == (pytest.approx(100, abs=1), {2_500_000})
+            with pytest.raises(ValueError, match=r"a duty cycle is 0 to 1, not 1\.5"):
+                led.pin.state = 1.5
+            led.pulse(fade_in_time=1, fade_out_time=1, n=1)
+            await asyncio.sleep(1)
+            assert led.value == pytest.approx(1, abs=0.05)
+            await asyncio.sleep(2)
+            assert led.value == 0
+        with gpiozero.Button(24) as button, pytest.raises(gpiozero.PinPWMFixedValue):
+            button.pin.frequency = 100
+
+    virtual.run(main())
+
+
+def test_pwm_that_the_board_does_not_have_is_refused_with_its_words(board, factory, monkeypatch):
+    monkeypatch.setattr("hwloop.boards.lgpio._Output.pwm", OutputLine.pwm)
+    with pytest.raises(
+        gpiozero.PinPWMUnsupported, match=r"pin GPIO24: PWM: there is none on this line.*take the lgpio"
+    ):
+        gpiozero.PWMLED(24)
+    assert board.chip.line(24).consumer is None
+
+
+def test_closing_the_board_closes_the_pins_first(board):
+    factory = LoopFactory()
+    with hwloop.board.using(board):
+        led = gpiozero.LED(24, initial_value=True, pin_factory=factory)
+    board.close()
+    assert board.chip.line(24).output is None
+    led.close()
+
+
+def test_the_factory_takes_the_board_in_use_when_the_first_pin_is(monkeypatch):
+    monkeypatch.setattr(gpiozero.Device, "pin_factory", LoopFactory())
+
+    async def main():
+        with gpiozero.Button(17) as button:
+            assert gpiozero.Device.pin_factory.board is hwloop.board.current()
+            return button.pin.info.name
+
+    for _ in range(2):
+        assert hwloop.run(main(), board="sim") == "GPIO17"

@@ -15,6 +15,7 @@ from gpiozero.pins.pi import PiFactory, PiPin
 
 from hwloop import board as boards
 from hwloop.board import Bias, Board, Edge, EdgeStream, OutputLine
+from hwloop.errors import HardwareError
 from hwloop.pins.adoption import OnLoop, adopt
 from hwloop.pins.dispatch import Dispatch
 from hwloop.sources.gpio import MAX_DEBOUNCE
@@ -31,14 +32,16 @@ class LoopFactory(OnLoop, PiFactory):  # type: ignore[misc]
         revision: the Raspberry Pi to be, as a revision code in hexadecimal ("c03111"): it says which pins there are.
             By default what the board says that it is.
 
-    Closing the factory closes its pins and gives the lines back; the board stays open.
+    Closing the factory closes its pins and gives the lines back; the board stays open. Closing the board closes the
+    factory first.
     """
 
     def __init__(self, board: Board | None = None, *, revision: str | None = None) -> None:
         super().__init__()
         adopt()
         self.pin_class = LoopPin
-        self._board = board
+        self._given = board
+        self._board: Board | None = None
         self._dispatch: Dispatch | None = None
         self._revision = None if revision is None else int(revision, base=16)
 
@@ -46,7 +49,8 @@ class LoopFactory(OnLoop, PiFactory):  # type: ignore[misc]
     def board(self) -> Board:
         """The board whose lines these are."""
         if self._board is None:
-            self._board = boards.current()
+            self._board = self._given or boards.current()
+            self._board.before_closing.append(self.close)
         return self._board
 
     @property
@@ -56,12 +60,15 @@ class LoopFactory(OnLoop, PiFactory):  # type: ignore[misc]
         return self._dispatch
 
     def close(self) -> None:
-        """Close all pins and give the lines back. The factory can be used again."""
+        """Close all pins and give the lines back. The factory can be used again, with what is the board in use then."""
         super().close()
         self._reservations.clear()
         if self._dispatch is not None:
             self._dispatch.close()
             self._dispatch = None
+        board, self._board = self._board, None
+        if board is not None:
+            board.before_closing.remove(self.close)
 
     def ticks(self) -> float:
         """Seconds, CLOCK_MONOTONIC; on a virtual board the virtual clock's."""
@@ -93,12 +100,14 @@ class LoopPin(PiPin):  # type: ignore[misc]
         self._bounce: float | None = None
         self._edges = "both"
         self._detecting = False
+        self._pwm: tuple[float, float] | None = None  # frequency in Hz, duty from 0 to 1
         self._stream: EdgeStream | None = None
         self._output: OutputLine | None = None
 
     def close(self) -> None:
         """Leave the line a floating input that nobody has."""
         self.when_changed = None
+        self.frequency = None
         if self._output is not None:
             self.function = "input"
             self._pull = self.info.pull or "floating"
@@ -124,7 +133,9 @@ class LoopPin(PiPin):  # type: ignore[misc]
         self._function = value
         self._claim(initial=initial)
 
-    def _get_state(self) -> bool:
+    def _get_state(self) -> float:
+        if self._pwm is not None:
+            return self._pwm[1]
         if self._output is not None:
             return bool(self._output.get())
         if self._stream is None:
@@ -135,7 +146,12 @@ class LoopPin(PiPin):  # type: ignore[misc]
     def _set_state(self, value: float) -> None:
         if self._output is None:
             raise gpiozero.PinSetInput(f"cannot set state of pin {self!r}")
-        self._output.set(int(bool(value)))
+        if self._pwm is None:
+            self._output.set(int(bool(value)))
+        elif 0 <= value <= 1:
+            self._send_pwm(self._output, self._pwm[0], value)
+        else:
+            raise gpiozero.PinInvalidState(f"a duty cycle is 0 to 1, not {value!r}, for pin {self!r}")
 
     def _get_pull(self) -> str:
         return str(self._pull)
@@ -154,11 +170,24 @@ class LoopPin(PiPin):  # type: ignore[misc]
             raise gpiozero.PinFixedPull(f"{self!r} has a physical pull-{self.info.pull} resistor")
 
     def _get_frequency(self) -> float | None:
-        return None
+        return None if self._pwm is None else self._pwm[0]
 
     def _set_frequency(self, value: float | None) -> None:
-        if value is not None:
-            raise gpiozero.PinPWMUnsupported(f"PWM is not supported on pin {self!r}")
+        if value:
+            if self._output is None:
+                raise gpiozero.PinPWMFixedValue(f"cannot start PWM on pin {self!r}, which is an input")
+            self._send_pwm(self._output, value, 0.0 if self._pwm is None else self._pwm[1])
+        elif self._pwm is not None:
+            self._pwm = None
+            if self._output is not None:
+                self._output.set(0)
+
+    def _send_pwm(self, output: OutputLine, frequency: float, duty: float) -> None:
+        try:
+            output.pwm(frequency, duty)
+        except HardwareError as error:
+            raise gpiozero.PinPWMUnsupported(f"pin {self!r}: {error}") from error
+        self._pwm = (frequency, duty)
 
     def _get_bounce(self) -> float | None:
         return self._bounce
@@ -217,6 +246,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
             self.factory.dispatch.watch(self._stream, self._deliver)
 
     def _release(self) -> None:
+        self._pwm = None
         stream, self._stream = self._stream, None
         output, self._output = self._output, None
         if stream is not None:
