@@ -69,6 +69,7 @@ class Source(ABC, Generic[E]):
     Attributes:
         deadline: seconds within which the handler should run once a look has found the descriptor readable; None for
             no deadline. Set it before the source is opened. Misses are counted by the loop.
+        at_end: functions that are called when the source is closed, or has failed for good.
     """
 
     deadline: float | None = None
@@ -103,6 +104,7 @@ class Source(ABC, Generic[E]):
         self._reading = False
         self._closed = False
         self._iterated = False
+        self.at_end: list[Callable[[], object]] = []
         self._callbacks: list[Callable[[E], object]] = []
         self._waiters: collections.deque[asyncio.Future[None]] = collections.deque()
         self._failure: Exception | None = None
@@ -162,6 +164,11 @@ class Source(ABC, Generic[E]):
     def closed(self) -> bool:
         """Whether `close()` was called or the device failed for good."""
         return self._closed
+
+    @property
+    def failure(self) -> Exception | None:
+        """What the device failed with, where that has ended the source."""
+        return self._failure
 
     def fileno(self) -> int:
         """The descriptor being watched; -1 while there is none."""
@@ -326,6 +333,8 @@ class Source(ABC, Generic[E]):
     def _wake_all(self) -> None:
         while self._waiters:
             self._wake_one()
+        for callback in tuple(self.at_end):
+            callback()
 
     def _call(self, event: E) -> None:
         for callback in tuple(self._callbacks):

@@ -16,8 +16,9 @@ quiet, they are read, and an edge that no report told of is delivered late, with
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hwloop import board as boards
 from hwloop.board import Board, Edge, EdgeKind, EdgeStream, LineName
@@ -27,7 +28,29 @@ from hwloop.sources.gpio_checks import Level, check_bool, check_choice, check_li
 from hwloop.sources.gpio_output import Output, make_safe, outputs
 from hwloop.sources.rate_limit import RateLimit
 
-__all__ = ["Edge", "Output", "Watch", "make_safe", "output", "outputs", "watch"]
+if TYPE_CHECKING:
+    from hwloop.sources.gpio_clicks import Click, Clicks, clicks
+    from hwloop.sources.gpio_measure import Encoder, Frequency, Pulse, PulseWidth, encoder, frequency, pulse_width
+
+__all__ = [
+    "Click",
+    "Clicks",
+    "Edge",
+    "Encoder",
+    "Frequency",
+    "Output",
+    "Pulse",
+    "PulseWidth",
+    "Watch",
+    "clicks",
+    "encoder",
+    "frequency",
+    "make_safe",
+    "output",
+    "outputs",
+    "pulse_width",
+    "watch",
+]
 
 Pull = Literal["up", "down", "none"]
 
@@ -89,7 +112,7 @@ class Watch(Source[Edge]):
             rate_limit=rate_limit,
         )
         self.lines = lines
-        self._edges: EdgeKind = edges
+        self.edges: EdgeKind = edges
         self._pull = pull
         self._active_low = active_low
         self._debounce = debounce
@@ -123,8 +146,8 @@ class Watch(Source[Edge]):
         line = self._only_line("wait_for")
         if value not in (0, 1):
             raise ValueError(f"{self.name}: a level is 0 or 1, not {value!r}")
-        if self._edges != "both" and self._edges != ("rising" if value else "falling"):
-            raise ValueError(f"{self.name}: level {value} can't be waited for with edges={self._edges!r}; use 'both'")
+        if self.edges != "both" and self.edges != ("rising" if value else "falling"):
+            raise ValueError(f"{self.name}: level {value} can't be waited for with edges={self.edges!r}; use 'both'")
         loop = asyncio.get_running_loop()
         reached: asyncio.Future[None] = loop.create_future()
         started_ns = round(loop.time() * 1e9)
@@ -154,7 +177,7 @@ class Watch(Source[Edge]):
             self._board = boards.current()
         self._stream = self._board.open_edges(
             self.lines,
-            edges=self._edges,
+            edges=self.edges,
             bias=self._pull or "as-is",
             active_low=self._active_low,
             debounce=self._debounce,
@@ -223,3 +246,17 @@ class Watch(Source[Edge]):
 
 watch = Watch
 output = Output
+
+
+def __getattr__(name: str) -> Any:
+    """What is made of edges, loaded when first asked for."""
+    for module, names in _DERIVED.items():
+        if name in names:
+            return getattr(importlib.import_module(f"hwloop.sources.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_DERIVED = {
+    "gpio_clicks": ("Click", "Clicks", "clicks"),
+    "gpio_measure": ("Encoder", "Frequency", "Pulse", "PulseWidth", "encoder", "frequency", "pulse_width"),
+}

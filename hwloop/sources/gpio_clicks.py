@@ -1,0 +1,131 @@
+"""A push button's clicks: single, double and long.
+
+    async with gpio.clicks(17, pull="up", active_low=True) as button:
+        async for click in button:
+            print(click.kind)
+
+What a press was is known only later, by what follows it:
+
+                     press                 held for `long`
+        at rest ─────────────▶ pressed ─────────────────────▶ held ──release──▶ at rest
+           ▲                      │            "long"
+           │                   release
+           │ `gap` over           ▼           press
+           ├──"single"──────── released ─────────────────────▶ again ──release──▶ at rest
+                                              "double"
+
+With `gap=0` a release is a single click at once, and there are no double ones. All times are the kernel's stamps of
+the edges, so a busy program judges as a quick one would. An edge may be on its way for a moment; so what is decided by
+time alone ("long", "single") is told `LATENCY` seconds later than it is certain, and with its exact time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from hwloop import clock
+from hwloop.board import Edge, LineName
+from hwloop.errors import check_range
+from hwloop.sources.gpio import Pull, Watch
+from hwloop.sources.gpio_measure import Derived
+
+LATENCY = 0.003
+"""Seconds from an edge until a loop that is not busy has read it, lgpio's millisecond included."""
+
+
+class Click(NamedTuple):
+    """A click."""
+
+    kind: Literal["single", "double", "long"]
+    pressed_ns: int
+    """When the button was pressed (of a double click: the first time): nanoseconds, CLOCK_MONOTONIC."""
+    timestamp_ns: int
+    """When it was certain: the second press of a double click, `long` after the press, `gap` after the release."""
+
+
+class Clicks(Derived[Click]):
+    """Clicks of a button. `hwloop.gpio.clicks` is this class; iterating gives each `Click`.
+
+    Parameters:
+        line, pull, active_low: see `Derived`. The line is to be 1 while the button is pressed.
+        debounce: seconds for which the contact must be quiet; 0.01 if None, but a `Watch` brings its own.
+        gap: seconds from a release within which the next press makes a double click; 0 for no double clicks.
+        long: seconds that make a long click of a press.
+
+    A release that was lost is noticed at the next press, and the press before tells nothing.
+    """
+
+    def __init__(
+        self,
+        line: LineName | Watch,
+        *,
+        gap: float = 0.3,
+        long: float = 0.8,
+        pull: Pull | None = None,
+        active_low: bool = False,
+        debounce: float | None = None,
+    ) -> None:
+        check_range("gap in seconds", gap, 0, 60)
+        check_range("long in seconds", long, 0.01, 60)
+        if debounce is None:
+            debounce = 0.0 if isinstance(line, Watch) else 0.01
+        super().__init__((line,), 1, pull, active_low, debounce)
+        self._gap_ns = clock.to_ns(gap)
+        self._long_ns = clock.to_ns(long)
+        self._state: Literal["at rest", "pressed", "held", "released", "again"] = "at rest"
+        self._pressed_ns = self._released_ns = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        self._stop_timer()
+        super().close()
+
+    def _take(self, edge: Edge) -> None:
+        self.lost += edge.lost
+        now_ns = edge.timestamp_ns
+        if edge.value:
+            self._stop_timer()
+            if self._state == "released":
+                if now_ns - self._released_ns <= self._gap_ns:
+                    self._state = "again"
+                    self._tell(Click("double", self._pressed_ns, now_ns))
+                    return
+                self._tell_single()
+            self._state = "pressed"
+            self._pressed_ns = now_ns
+            self._set_timer(now_ns + self._long_ns, self._tell_long)
+        elif self._state == "pressed":
+            self._stop_timer()
+            self._released_ns = now_ns
+            if now_ns - self._pressed_ns >= self._long_ns:
+                self._tell_long()
+                self._state = "at rest"
+            elif self._gap_ns:
+                self._state = "released"
+                self._set_timer(now_ns + self._gap_ns, self._tell_single)
+            else:
+                self._tell_single()
+        elif self._state in ("held", "again"):
+            self._state = "at rest"
+
+    def _tell_single(self) -> None:
+        self._state = "at rest"
+        self._tell(Click("single", self._pressed_ns, self._released_ns + self._gap_ns))
+
+    def _tell_long(self) -> None:
+        self._state = "held"
+        self._tell(Click("long", self._pressed_ns, self._pressed_ns + self._long_ns))
+
+    def _set_timer(self, when_ns: int, action: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(clock.from_ns(when_ns) + LATENCY, action)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+clicks = Clicks

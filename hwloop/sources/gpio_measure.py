@@ -1,0 +1,337 @@
+"""What edges tell when their times are looked at: the width of pulses, a frequency, the turning of an encoder.
+
+    async with gpio.pulse_width(24) as echo:
+        pulse = await anext(echo)                 # pulse.seconds
+
+    async with gpio.encoder(5, 6, pull="up") as knob:
+        async for steps in knob:
+            print(steps, knob.direction)
+
+All is reckoned from the kernel's time stamps, so a late loop measures as well as a punctual one. It happens in the
+reader itself, before any queue: attributes are always up to date, and nothing is missed by a program that is slow to
+iterate. What the source knows to be lost spoils no result: a pulse with an edge missing is not told, a frequency begins
+anew, and an encoder counts what it can't know.
+
+Each takes lines, and watches them itself, or a `Watch` that exists already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from abc import ABC, abstractmethod
+from typing import Generic, Literal, NamedTuple, Self, TypeVar
+
+from hwloop import clock
+from hwloop.board import Edge, LineName
+from hwloop.sources.gpio import Pull, Watch
+from hwloop.sources.gpio_checks import Level, check_level
+from hwloop.timers import every
+
+T = TypeVar("T")
+
+KEPT = 1024
+"""Results that wait to be iterated over."""
+
+
+class Pulse(NamedTuple):
+    """A pulse that was seen from its beginning to its end."""
+
+    seconds: float
+    """How long it was."""
+    timestamp_ns: int
+    """When it began: nanoseconds, CLOCK_MONOTONIC."""
+
+
+class Derived(ABC, Generic[T]):
+    """What is common to all that is made of a watch's edges: `async with`, `async for`, and the end.
+
+    Parameters:
+        lines: BCM numbers or names, which are watched with `pull`, `active_low` and `debounce`; or one `Watch`, open
+            or not. One that was open stays open afterwards.
+
+    Attributes:
+        watch: the source of the edges: its `statistics()`, say.
+        lost: edges that the source knows to be lost.
+        dropped: results that nobody took and that gave way to newer ones; the last 1024 are kept.
+
+    Iterating ends when the watch is closed, and raises the `HardwareError` with which it failed. A watch that is
+    reopened goes on.
+    """
+
+    def __init__(
+        self, lines: tuple[LineName | Watch, ...], wanted: int, pull: Pull | None, active_low: bool, debounce: float
+    ) -> None:
+        what = type(self).__name__
+        given = [line for line in lines if isinstance(line, Watch)]
+        if given:
+            if len(lines) > 1:
+                raise TypeError(f"{what}: lines, or one Watch, not {lines!r}")
+            if pull is not None or active_low or debounce:
+                raise TypeError(f"{what}: pull, active_low and debounce are those of the Watch")
+            self.watch = given[0]
+        else:
+            named = tuple(line for line in lines if not isinstance(line, Watch))
+            self.watch = Watch(*named, pull=pull, active_low=active_low, debounce=debounce)
+        if len(self.watch.lines) != wanted:
+            raise ValueError(f"{what} needs {wanted} line{'s' * (wanted > 1)}, not {len(self.watch.lines)}")
+        if self.watch.edges != "both":
+            raise ValueError(f"{what} needs edges='both', not a Watch of {self.watch.edges} edges")
+        self.lost = self.dropped = 0
+        self._opened = self._opened_watch = False
+        self._results: collections.deque[T] = collections.deque()
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @abstractmethod
+    def _take(self, edge: Edge) -> None:
+        """Take an edge in, in the reader."""
+
+    def _begin(self) -> None:
+        """The watch is open, and edges are taken from now on."""
+
+    def open(self) -> Self:
+        """Begin: open the watch, if it is not open. `async with` does it too. Raises `HardwareError`."""
+        if self._opened:
+            raise RuntimeError(f"{self!r} is open already")
+        self._opened_watch = self.watch.fileno() < 0
+        if self._opened_watch:
+            self.watch.open()
+        self._opened = True
+        self.watch.add_callback(self._take)
+        self.watch.at_end.append(self._wake)
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """End, and close the watch, unless it was open before. Harmless when repeated."""
+        if not self._opened:
+            return
+        self._opened = False
+        self.watch.remove_callback(self._take)
+        self.watch.at_end.remove(self._wake)
+        if self._opened_watch:
+            self.watch.close()
+        self._wake()
+
+    async def __aenter__(self) -> Self:
+        return self.open()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._results:
+            await self._wait()
+        return self._results.popleft()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.watch.name} {'open' if self._opened else 'closed'}>"
+
+    def _tell(self, result: T) -> None:
+        if len(self._results) == KEPT:
+            self._results.popleft()
+            self.dropped += 1
+        self._results.append(result)
+        self._wake()
+
+    def _check_open(self) -> None:
+        """Raise what ends an iteration, if it has ended."""
+        if self.watch.failure is not None:
+            raise self.watch.failure
+        if self.watch.closed or not self._opened:
+            raise StopAsyncIteration
+
+    async def _wait(self) -> None:
+        self._check_open()
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.pop()
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class PulseWidth(Derived[Pulse]):
+    """How long a line is at a level. `hwloop.gpio.pulse_width` is this class; iterating gives each `Pulse`, in order.
+
+    Parameters:
+        line, pull, active_low, debounce: see `Derived`.
+        value: the level that makes a pulse.
+
+    Attributes:
+        last: the last pulse; None before the first.
+        count: pulses so far.
+    """
+
+    def __init__(
+        self,
+        line: LineName | Watch,
+        *,
+        value: Level = 1,
+        pull: Pull | None = None,
+        active_low: bool = False,
+        debounce: float = 0.0,
+    ) -> None:
+        check_level("value", value)
+        super().__init__((line,), 1, pull, active_low, debounce)
+        self.last: Pulse | None = None
+        self.count = 0
+        self._value = value
+        self._began_ns: int | None = None
+
+    def _take(self, edge: Edge) -> None:
+        if edge.lost:
+            self.lost += edge.lost
+            self._began_ns = None
+        if edge.value == self._value:
+            self._began_ns = edge.timestamp_ns
+        elif self._began_ns is not None:
+            self.last = Pulse((edge.timestamp_ns - self._began_ns) / 1e9, self._began_ns)
+            self.count += 1
+            self._began_ns = None
+            self._tell(self.last)
+
+
+class Frequency(Derived[float]):
+    """How often a line goes to 1, in Hz. `hwloop.gpio.frequency` is this class; iterating gives it each `window`.
+
+    Parameters:
+        line, pull, active_low, debounce: see `Derived`.
+        window: seconds over which it is taken. Below two rising edges a window it is 0.
+
+    Attributes:
+        count: rising edges so far.
+    """
+
+    def __init__(
+        self,
+        line: LineName | Watch,
+        *,
+        window: float = 1.0,
+        pull: Pull | None = None,
+        active_low: bool = False,
+        debounce: float = 0.0,
+    ) -> None:
+        self._ticks = every(window)
+        super().__init__((line,), 1, pull, active_low, debounce)
+        self.count = 0
+        self._window_ns = clock.to_ns(window)
+        self._rises_ns: collections.deque[int] = collections.deque()
+
+    @property
+    def hz(self) -> float:
+        """The mean over the rising edges of the last `window` seconds: periods between the first and the last."""
+        self._forget(clock.to_ns(asyncio.get_running_loop().time()))
+        if len(self._rises_ns) < 2:
+            return 0.0
+        return 1e9 * (len(self._rises_ns) - 1) / (self._rises_ns[-1] - self._rises_ns[0])
+
+    async def __anext__(self) -> float:
+        self._check_open()
+        await anext(self._ticks)
+        self._check_open()
+        return self.hz
+
+    def _take(self, edge: Edge) -> None:
+        if edge.lost:
+            self.lost += edge.lost
+            self._rises_ns.clear()
+        if edge.value:
+            self.count += 1
+            self._forget(edge.timestamp_ns)
+            self._rises_ns.append(edge.timestamp_ns)
+
+    def _forget(self, now_ns: int) -> None:
+        while self._rises_ns and now_ns - self._rises_ns[0] > self._window_ns:
+            self._rises_ns.popleft()
+
+
+class Encoder(Derived[int]):
+    """A quadrature encoder: two lines that change in turn. `hwloop.gpio.encoder` is this class.
+
+    It turns forward where the first line leads: 00, 10, 11, 01 and 00 again. Iterating gives `steps` whenever it has
+    changed, the newest value only.
+
+    Parameters:
+        lines: the encoder's A and B; pull, active_low, debounce: see `Derived`. Debouncing costs transitions of a
+            quick encoder, and bouncing costs none: it goes forth and back, and so does the count.
+        resolution: steps that four transitions make: 4 counts all, 2 those of A, 1 one of them (a detent, mostly).
+
+    Attributes:
+        steps: since it was opened; may be set.
+        direction: of the last step: 1, -1, or 0 before the first.
+        invalid: transitions that no turning makes: a line at the level that it had, so one before was missed. Each may
+            have cost up to two transitions.
+    """
+
+    def __init__(
+        self,
+        *lines: LineName | Watch,
+        resolution: Literal[1, 2, 4] = 4,
+        pull: Pull | None = None,
+        active_low: bool = False,
+        debounce: float = 0.0,
+    ) -> None:
+        if resolution not in (1, 2, 4):
+            raise ValueError(f"resolution must be 1, 2 or 4, not {resolution!r}")
+        super().__init__(lines, 2, pull, active_low, debounce)
+        self.steps = self.direction = self.invalid = 0
+        self._told = 0
+        self._divisor = 4 // resolution
+        self._levels = [0, 0]
+        self._place = 0  # transitions, such that the lowest two bits are the phase
+
+    async def __anext__(self) -> int:
+        while self.steps == self._told:
+            await self._wait()
+        self._told = self.steps
+        return self.steps
+
+    def _begin(self) -> None:
+        self._before_ns = clock.to_ns(asyncio.get_running_loop().time())
+        self._levels = [self.watch.level(line) for line in self.watch.lines]
+        self._after_ns = clock.to_ns(asyncio.get_running_loop().time())
+        self._place = _PHASES.index(tuple(self._levels))
+
+    def _take(self, edge: Edge) -> None:
+        if edge.timestamp_ns < self._before_ns:
+            return  # the levels read at the beginning are those after it
+        self.lost += edge.lost
+        which = self.watch.lines.index(edge.line)
+        if edge.value == self._levels[which]:
+            self.invalid += edge.timestamp_ns > self._after_ns
+            return
+        self._levels[which] = edge.value
+        forward = (_PHASES.index(tuple(self._levels)) - self._place) % 4 == 1
+        before = self._step()
+        self._place += 1 if forward else -1
+        change = self._step() - before
+        if change:
+            self.steps += change
+            self.direction = change
+            self._wake()
+
+    def _step(self) -> int:
+        # Steps lie at the transitions 0 to 1 and, with resolution 2, also 2 to 3: those of A.
+        return (self._place + self._divisor - 1) // self._divisor
+
+
+_PHASES = ((0, 0), (1, 0), (1, 1), (0, 1))
+
+pulse_width = PulseWidth
+frequency = Frequency
+encoder = Encoder
