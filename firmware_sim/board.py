@@ -60,7 +60,13 @@ class SimBoard(Board):
         self.timeline = Timeline(clock)
         self.chip = Chip(self.timeline, label="simulated-gpio", lines=HEADER_LINES)
         self.lgpio = Lgpio(self.chip)
-        self._lines = LgpioChip(self.lgpio, number=0, workdir=self.lgpio.directory, time_ns=self.timeline.now_ns)
+        self._lines = LgpioChip(
+            self.lgpio,
+            number=0,
+            workdir=self.lgpio.directory,
+            time_ns=self.timeline.now_ns,
+            revision=self.revision,
+        )
         self.ports: dict[str, Port] = {}
         self.buses: dict[int, Bus] = {1: Bus(1, self.timeline)}
         self._users: dict[int, str] = {}
@@ -116,13 +122,31 @@ class SimBoard(Board):
         active_low: bool,
         debounce: float,
         consumer: str,
+        chip: str | None = None,
     ) -> EdgeStream:
+        self._check_chip(chip)
         return self._lines.open_edges(
             lines, edges=edges, bias=bias, active_low=active_low, debounce=debounce, consumer=consumer
         )
 
-    def open_output(self, line: LineName, *, initial: int, drive: Drive, active_low: bool, consumer: str) -> OutputLine:
+    def open_output(
+        self,
+        line: LineName,
+        *,
+        initial: int,
+        drive: Drive,
+        active_low: bool,
+        consumer: str,
+        chip: str | None = None,
+    ) -> OutputLine:
+        self._check_chip(chip)
         return self._lines.open_output(line, initial=initial, drive=drive, active_low=active_low, consumer=consumer)
+
+    def _check_chip(self, chip: str | None) -> None:
+        if chip not in (None, self.chip.label):
+            raise HardwareError(
+                f"chip {chip!r}", "no such chip on the simulated board", f"its chip is {self.chip.label}"
+            )
 
     def serial_port(self, port: str) -> str:
         if port not in self.ports:

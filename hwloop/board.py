@@ -19,6 +19,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from hwloop.clock import REAL, Clock
@@ -32,8 +33,9 @@ logger = logging.getLogger("hwloop")
 EdgeKind = Literal["rising", "falling", "both"]
 Bias = Literal["as-is", "up", "down", "none"]
 Drive = Literal["push-pull", "open-drain", "open-source"]
+Backend = Literal["auto", "gpiod", "lgpio"]
 LineName = int | str
-"""A line as the user names it: the BCM number (17) or the kernel's line name ("GPIO17")."""
+"""A line as the user names it: the BCM number (17), the kernel's name ("GPIO17"), or where on the header ("J8:11")."""
 
 
 class Edge(NamedTuple):
@@ -51,8 +53,31 @@ class Edge(NamedTuple):
     """Edges of this line known to be lost between the previous delivered edge and this one."""
 
 
+@dataclass
+class Losses:
+    """What a stream knows to have missed. Each edge that is missing is in one of the first three."""
+
+    kernel: int = 0
+    """Events that the kernel numbered and dropped because its buffer was full. gpiod only."""
+    fifo: int = 0
+    """Edges missing at a time when lgpio's FIFO was at its limit: at least so many."""
+    merged: int = 0
+    """Edges that left no event, the line being at the same level twice in a row: at least so many. With gpiod the
+    kernel saw one event for several changes; with lgpio it may also have lost some, there is no telling."""
+    reconciled: int = 0
+    """Edges that no event told of and that reading the quiet line found."""
+    overflows: int = 0
+    """Times a backlog was found at the limit of lgpio's FIFO."""
+
+
 class EdgeStream(ABC):
-    """Edges of one or more lines: a file descriptor and its decoder."""
+    """Edges of one or more lines: a file descriptor and its decoder.
+
+    Attributes:
+        losses: what is known to be missing so far.
+    """
+
+    losses: Losses
 
     @abstractmethod
     def fileno(self) -> int:
@@ -75,7 +100,14 @@ class EdgeStream(ABC):
 
     @abstractmethod
     def level(self, line: LineName) -> int:
-        """The line's logical level now: 0 or 1."""
+        """The line's logical level now: 0 or 1. With debounce the settled one. Raises `HardwareError`."""
+
+    def alarm_fileno(self) -> int:
+        """A descriptor that is readable when the device may be gone and `fileno()` need not show it; -1 for none."""
+        return -1
+
+    def check(self) -> None:
+        """The alarm rang: raise `HardwareError` if the device is gone."""
 
     @abstractmethod
     def close(self) -> None:
@@ -135,12 +167,25 @@ class Board(ABC):
         active_low: bool,
         debounce: float,
         consumer: str,
+        chip: str | None = None,
     ) -> EdgeStream:
-        """Claim `lines` as inputs and report their edges. `debounce` in seconds (0: none)."""
+        """Claim `lines` as inputs and report their edges. `debounce` in seconds (0: none).
+
+        `chip` is a chip's label or the path of its node; None the one that has the header's lines.
+        """
 
     @abstractmethod
-    def open_output(self, line: LineName, *, initial: int, drive: Drive, active_low: bool, consumer: str) -> OutputLine:
-        """Claim `line` as an output at logical level `initial`."""
+    def open_output(
+        self,
+        line: LineName,
+        *,
+        initial: int,
+        drive: Drive,
+        active_low: bool,
+        consumer: str,
+        chip: str | None = None,
+    ) -> OutputLine:
+        """Claim `line` as an output at logical level `initial`; `chip` as in `open_edges`."""
 
     @abstractmethod
     def serial_port(self, port: str) -> str:
@@ -168,13 +213,16 @@ class Board(ABC):
         self.close()
 
 
-def open_board(name: str = "", *, clock: Clock = REAL) -> Board:
+def open_board(name: str = "", *, clock: Clock = REAL, backend: Backend | None = None) -> Board:
     """The board called `name`: "auto", "linux", "sim", or the path of a board file (TOML) for the simulated one.
 
     An empty name takes HWLOOP_BOARD from the environment, or else "auto": the real board where a GPIO chip is
     present. Raises `HardwareError` when there is none, `ValueError` when the name means nothing.
 
     With a virtual `clock` only a simulated board makes sense: "auto" is "sim" then, and "linux" a `ValueError`.
+
+    `backend` says how the real board reaches its lines: "gpiod", "lgpio", or "auto" for the first of these that is
+    installed. Without it HWLOOP_GPIO from the environment, or else "auto".
     """
     name = name or os.environ.get("HWLOOP_BOARD", "") or "auto"
     if clock is not REAL:
@@ -192,8 +240,10 @@ def open_board(name: str = "", *, clock: Clock = REAL) -> Board:
         name = "linux"
     board: Board
     if name == "linux":
-        board = _board_class("hwloop.boards.linux", "LinuxBoard")()
+        board = _board_class("hwloop.boards.linux", "LinuxBoard")(backend=backend)
         return board
+    if backend is not None and (name == "sim" or name.endswith(".toml") or os.sep in name):
+        raise ValueError(f"backend={backend!r} is for the real board; the simulated one has no choice of them")
     if name == "sim":
         board = _board_class("firmware_sim.board", "SimBoard").default(clock=clock)
         return board
@@ -218,7 +268,7 @@ def current() -> Board:
     """
     holder = _current.get()
     if holder.board is None:
-        holder.board = open_board(clock=holder.clock)
+        holder.board = open_board(clock=holder.clock, backend=holder.backend)
         if holder is _process:
             atexit.register(holder.board.close)
     clock = getattr(asyncio._get_running_loop(), "clock", REAL)
@@ -233,14 +283,18 @@ def current() -> Board:
 
 
 @contextlib.contextmanager
-def using(board: Board | str | None, *, clock: Clock = REAL) -> Iterator[None]:
+def using(board: Board | str | None, *, clock: Clock = REAL, backend: Backend | None = None) -> Iterator[None]:
     """Use a board for this block and the tasks it starts.
 
     A `Board` given stays the caller's to close. One named by a string (see `open_board`) is opened now, and with None
-    the board that `open_board()` finds is opened when something first asks for it; both are on `clock`, and closed at
-    the end.
+    the board that `open_board()` finds is opened when something first asks for it; both are on `clock`, with `backend`,
+    and closed at the end.
     """
-    holder = _Holder(open_board(board, clock=clock) if isinstance(board, str) else board, clock)
+    if isinstance(board, Board) and backend is not None:
+        raise ValueError("backend= is for a board that is opened here; the one given has been made with its own")
+    holder = _Holder(
+        open_board(board, clock=clock, backend=backend) if isinstance(board, str) else board, clock, backend
+    )
     token = _current.set(holder)
     try:
         yield
@@ -253,9 +307,10 @@ def using(board: Board | str | None, *, clock: Clock = REAL) -> Iterator[None]:
 class _Holder:
     """A board in use, or the place for one that nobody has asked for yet."""
 
-    def __init__(self, board: Board | None = None, clock: Clock = REAL) -> None:
+    def __init__(self, board: Board | None = None, clock: Clock = REAL, backend: Backend | None = None) -> None:
         self.board = board
         self.clock = clock
+        self.backend = backend
 
 
 _process = _Holder()

@@ -295,6 +295,7 @@ def run(
     main: Coroutine[Any, Any, T],
     *,
     board: boards.Board | str | None = None,
+    backend: boards.Backend | None = None,
     debug: bool | None = None,
     clock: Literal["real", "virtual"] | VirtualClock = "real",
     seed: int | Literal["random"] | None = None,
@@ -305,7 +306,8 @@ def run(
     """Run a coroutine on a new hwloop loop and return its result, as `asyncio.run` does.
 
     `board` is the board its sources use: a `Board`, "linux", "sim" or a board file; without it HWLOOP_BOARD
-    decides, or else what the machine has. A board opened here is closed at the end.
+    decides, or else what the machine has. A board opened here is closed at the end. `backend` is how a real board
+    reaches its GPIO lines: "gpiod", "lgpio" or "auto"; without it HWLOOP_GPIO decides, or else what is installed.
 
     With `clock="virtual"` time jumps from event to event, and `seed` chooses among the orders that asyncio leaves open
     (see `SimLoop`). The board is a simulated one on the same clock; one made beforehand needs a `VirtualClock` of its
@@ -331,7 +333,10 @@ def run(
             from hwloop.simloop import virtual_loop
 
             factory, time = virtual_loop(clock, seed, board)
-        with boards.using(board, clock=time), asyncio.Runner(debug=debug, loop_factory=factory) as runner:
+        with (
+            boards.using(board, clock=time, backend=backend),
+            asyncio.Runner(debug=debug, loop_factory=factory) as runner,
+        ):
             loop: Any = runner.get_loop()
             loop.schedule_gc(gc)
             loop.set_spin(spin)

@@ -129,6 +129,22 @@ class SourceStatistics:
 
 
 @dataclass(frozen=True)
+class WatchStatistics(SourceStatistics):
+    """What a watch of GPIO lines has seen. `lost` is the sum of `lost_kernel`, `lost_fifo` and `merged`."""
+
+    lost_kernel: int
+    """Events that the kernel numbered and dropped, its buffer being full. Only gpiod tells."""
+    lost_fifo: int
+    """Edges missing from a time when lgpio's FIFO was at its limit: at least so many."""
+    merged: int
+    """Edges that left no event, the line being at the same level twice in a row: at least so many."""
+    reconciled: int
+    """Edges that no event told of, found by reading the line when it was quiet, and delivered then."""
+    overflows: int
+    """Times that lgpio's FIFO was found at its limit."""
+
+
+@dataclass(frozen=True)
 class Occurrences:
     """How often something happened, and how long it took, or how late it was."""
 

@@ -19,8 +19,10 @@ from firmware_sim.lgpio_api import Lgpio
 from firmware_sim.pins import Chip
 from firmware_sim.timeline import Timeline
 from hwloop import board as boards
-from hwloop.boards import linux
-from hwloop.boards.linux import ChipInfo, LinuxBoard, choose_chip, list_chips
+from hwloop.boards import chips, linux
+from hwloop.boards.chips import ChipInfo, choose_chip, list_chips
+from hwloop.boards.lgpio import LgpioChip
+from hwloop.boards.linux import LinuxBoard
 from hwloop.errors import HardwareError
 
 NOBODY = 65534
@@ -33,7 +35,7 @@ def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory that the board takes for /dev."""
     path = tmp_path / "dev"
     path.mkdir()
-    monkeypatch.setattr(linux, "_DEV", str(path))
+    monkeypatch.setattr(chips, "DEV", str(path))
     return path
 
 
@@ -58,7 +60,7 @@ def unprivileged(path: Path, mode: int) -> Iterator[None]:
             parent.chmod(mode)
 
 
-def chips(*labels: str) -> list[ChipInfo]:
+def labelled(*labels: str) -> list[ChipInfo]:
     return [ChipInfo(f"/dev/gpiochip{number}", number, label, 8) for number, label in enumerate(labels)]
 
 
@@ -72,18 +74,18 @@ def chips(*labels: str) -> list[ChipInfo]:
     ],
 )
 def test_the_headers_chip_is_known_by_its_label(labels: list[str], number: int) -> None:
-    assert choose_chip(chips(*labels)).number == number
+    assert choose_chip(labelled(*labels)).number == number
 
 
 def test_chips_without_lines_do_not_count() -> None:
-    assert choose_chip([ChipInfo("/dev/gpiochip0", 0, "empty", 0), *chips("x", "y")[1:]]).label == "y"
+    assert choose_chip([ChipInfo("/dev/gpiochip0", 0, "empty", 0), *labelled("x", "y")[1:]]).label == "y"
 
 
 def test_among_several_unknown_chips_nobody_guesses() -> None:
     with pytest.raises(
         HardwareError, match=r"several GPIO chips, .*: /dev/gpiochip0 \(a, 8 lines\), /dev/gpiochip1 \(b"
     ):
-        choose_chip(chips("a", "b"))
+        choose_chip(labelled("a", "b"))
 
 
 def test_chips_are_asked_for_their_labels(dev: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,9 +214,9 @@ def test_importing_the_board_imports_no_hardware_package() -> None:
 def test_the_chip_is_opened_once_and_closed_with_the_board(dev: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chip = Chip(Timeline(), label="pinctrl-bcm2711", lines=58)
     lgpio = Lgpio(chip)
-    monkeypatch.setattr(linux, "list_chips", lambda: chips("pinctrl-bcm2711"))
+    monkeypatch.setattr(chips, "list_chips", lambda: labelled("pinctrl-bcm2711"))
     monkeypatch.setattr(linux, "load_lgpio", lambda: (lgpio, lgpio.directory))
-    board: Any = LinuxBoard()
+    board: Any = LinuxBoard("lgpio")
     stream, output = (claim(board) for claim in claims())
     assert (chip.line(17).consumer, chip.line(27).consumer) == ("lg", "lg")
     stream.close()
@@ -222,3 +224,122 @@ def test_the_chip_is_opened_once_and_closed_with_the_board(dev: Path, monkeypatc
     board.close()
     board.close()
     lgpio.close()
+
+
+# Backends.
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A machine with one chip, and what its board has opened it with, by name of the library."""
+    opened: dict[str, Any] = {}
+    lgpio = Lgpio(Chip(Timeline(), label="pinctrl-bcm2711", lines=58))
+    monkeypatch.delenv("HWLOOP_GPIO", raising=False)
+    monkeypatch.setattr(chips, "list_chips", lambda: labelled("pinctrl-bcm2711"))
+    monkeypatch.setattr(linux, "load_lgpio", lambda: (lgpio, lgpio.directory))
+    monkeypatch.setattr(linux, "load_gpiod", lambda: opened.setdefault("module", object()))
+    monkeypatch.setattr(linux, "GpiodChip", lambda module, path: opened.setdefault("gpiod", Bystander(module, path)))
+    yield opened
+    lgpio.close()
+
+
+class Bystander:
+    """A chip that only tells how it was opened."""
+
+    forked = False
+
+    def __init__(self, *how: object) -> None:
+        self.how = how
+        self.is_gone = False
+        self.closed = False
+
+    def gone(self) -> bool:
+        return self.is_gone
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def no_gpiod() -> Any:
+    raise HardwareError("import gpiod", "the package is not installed", "pip install gpiod")
+
+
+def test_gpiod_is_taken_where_it_is_installed(found: dict[str, Any]) -> None:
+    with LinuxBoard() as board:
+        assert board.gpio() is found["gpiod"]
+        assert found["gpiod"].how == (found["module"], "/dev/gpiochip0")
+        assert board.gpio() is found["gpiod"]
+    assert found["gpiod"].closed
+
+
+def test_lgpio_is_taken_where_gpiod_is_not_installed(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linux, "load_gpiod", no_gpiod)
+    with LinuxBoard() as board:
+        assert isinstance(board.gpio(), LgpioChip)
+
+
+def test_where_neither_is_installed_both_are_named(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_lgpio() -> Any:
+        raise HardwareError("import lgpio", "the package is not installed", "pip install lgpio")
+
+    monkeypatch.setattr(linux, "load_gpiod", no_gpiod)
+    monkeypatch.setattr(linux, "load_lgpio", no_lgpio)
+    with (
+        LinuxBoard() as board,
+        pytest.raises(
+            HardwareError,
+            match=r"neither gpiod \(the package is not installed\) nor lgpio \(the package is not installed\)",
+        ),
+    ):
+        board.gpio()
+
+
+def test_a_backend_that_is_asked_for_is_not_replaced(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linux, "load_gpiod", no_gpiod)
+    with LinuxBoard("gpiod") as board, pytest.raises(HardwareError, match="import gpiod: the package is not installed"):
+        board.gpio()
+    monkeypatch.setenv("HWLOOP_GPIO", "lgpio")
+    with LinuxBoard() as board:
+        assert isinstance(board.gpio(), LgpioChip)
+    with LinuxBoard("gpiod") as board, pytest.raises(HardwareError, match="import gpiod: the package is not installed"):
+        board.gpio()
+
+
+def test_an_unknown_backend_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="unknown GPIO backend 'pigpio': use auto, gpiod, lgpio"):
+        boards.open_board("linux", backend="pigpio")  # type: ignore[arg-type]
+    monkeypatch.setenv("HWLOOP_GPIO", "rpi")
+    with pytest.raises(ValueError, match=r"unknown GPIO backend 'rpi' \(HWLOOP_GPIO\): use auto, gpiod, lgpio"):
+        LinuxBoard()
+    with pytest.raises(ValueError, match="backend='gpiod' is for the real board; the simulated one has no choice"):
+        boards.open_board("sim", backend="gpiod")
+    with (
+        LinuxBoard("lgpio") as board,
+        pytest.raises(ValueError, match="the one given has been made with its own"),
+        boards.using(board, backend="lgpio"),
+    ):
+        pass
+
+
+def test_a_chip_that_is_gone_is_closed_and_looked_for_again(found: dict[str, Any]) -> None:
+    with LinuxBoard() as board:
+        first: Any = board.gpio()
+        del found["gpiod"]
+        first.is_gone = True
+        second = board.gpio()
+        assert second is not first
+        assert first.closed
+
+
+def test_a_chip_is_chosen_by_label_or_path() -> None:
+    two = labelled("pinctrl-rp1", "ftdi-cbus")
+    assert choose_chip(two, "ftdi-cbus") == choose_chip(two, "/dev/gpiochip1") == two[1]
+    with pytest.raises(
+        HardwareError,
+        match=r"chip 'mcp23017': no chip of that label or path; there are: /dev/gpiochip0 \(pinctrl-rp1, 8",
+    ):
+        choose_chip(two, "mcp23017")
+    with pytest.raises(HardwareError, match=r"several have that label: .*gpiochip0 .*gpiochip1 .*; use a path"):
+        choose_chip(labelled("ftdi-cbus", "ftdi-cbus"), "ftdi-cbus")
+    with pytest.raises(HardwareError, match="no chip of that label or path; there is none on this machine"):
+        choose_chip([], "ftdi-cbus")

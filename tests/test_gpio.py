@@ -189,6 +189,50 @@ def test_a_closed_watch_is_let_go_at_once(parts: Parts, run: Run) -> None:
     run(main())
 
 
+def test_lines_are_known_by_number_name_and_position_on_the_header(parts: Parts, run: Run) -> None:
+    async def main() -> None:
+        async with gpio.watch([17, "GPIO13", "J8:32"], chip="simulated-gpio") as watch, gpio.output("J8:13") as lamp:
+            parts.drive(12, 1)
+            assert [(edge.line, edge.value) for edge in await take(watch, 1)] == [("J8:32", 1)]
+            assert watch.values == {17: watch.level(17), "GPIO13": 0, "J8:32": 1}
+            lamp.set(1)
+            assert parts.led.lit
+            with pytest.raises(HardwareError, match="line 27: in use by this program already"):
+                gpio.watch(27).open()
+            with pytest.raises(ValueError, match="the same line twice"):
+                gpio.watch(5, "J8:29").open()
+
+    run(main())
+
+
+def test_what_is_no_line_of_the_header_is_told(parts: Parts, run: Run) -> None:
+    async def main() -> None:
+        for position, message in {
+            "J8:1": r"line 'J8:1': that pin is 3V3, not a GPIO line",
+            "J8:41": r"line 'J8:41': no such pin on a Raspberry Pi 4B; its headers are J8 with 40, J2 with 3, J14 with 4",
+            "P1:11": r"line 'P1:11': no such pin",
+        }.items():
+            with pytest.raises(HardwareError, match=message):
+                gpio.watch(position).open()
+        with pytest.raises(HardwareError, match="chip 'pinctrl-rp1': no such chip on the simulated board; its chip is"):
+            gpio.output(12, chip="pinctrl-rp1").open()
+
+    run(main())
+
+
+def test_a_debounced_level_is_the_settled_one_and_is_waited_for(parts: Parts, run: Run) -> None:
+    async def main() -> None:
+        async with gpio.watch(12, debounce=0.03) as contact:
+            waiting = asyncio.create_task(contact.wait_for(1, timeout=5))
+            await asyncio.sleep(0)
+            parts.drive(12, 1)
+            assert (contact.value, waiting.done()) == (0, False)
+            await waiting
+            assert contact.value == 1
+
+    run(main())
+
+
 # What was lost.
 
 
@@ -201,6 +245,7 @@ def test_a_lost_edge_is_counted_on_the_next_one(parts: Parts, run: Run) -> None:
             assert [(edge.value, edge.lost) for edge in await take(watch, 1)] == [(0, 1)]
             line, statistics = parts.board.chip.line(12), watch.statistics()
             assert line.reports == statistics.delivered + statistics.lost == 2
+            assert (statistics.merged, statistics.lost_fifo, statistics.lost_kernel) == (1, 0, 0)
 
     run(main())
 
@@ -406,7 +451,16 @@ def test_without_a_board_the_error_names_the_simulated_one(run: Run, monkeypatch
         ((True,), {}, TypeError, "a line is a BCM number"),
         ((-1,), {}, ValueError, "not -1"),
         (("",), {}, ValueError, "not ''"),
-        (([17, 18],), {}, TypeError, r"not \[17, 18\]"),
+        (([17, 18], 19), {}, TypeError, r"not \[17, 18\]"),
+        (([],), {}, ValueError, "gpio.watch needs a line"),
+        (([17, 17],), {}, ValueError, "the same line twice"),
+        (
+            (17,),
+            {"chip": 0},
+            TypeError,
+            "a chip is told by its label or the path of its node, never by a number, not 0",
+        ),
+        ((17,), {"chip": ""}, ValueError, "not by an empty text"),
         ((17,), {"edges": "up"}, ValueError, "edges must be one of 'rising', 'falling', 'both', not 'up'"),
         ((17,), {"pull": "UP"}, ValueError, "pull must be one of 'up', 'down', 'none', not 'UP'"),
         ((17,), {"active_low": 1}, TypeError, "active_low must be True or False, not 1"),

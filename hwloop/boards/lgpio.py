@@ -1,15 +1,14 @@
 """Edges and outputs through lgpio, real or simulated, without its callback thread.
 
 The chip, what is claimed on it and by whom, and what lgpio's refusals mean. The one fact that shaped it: lgpio frees
-a line under its first user's feet when the same process claims it again, and it refuses without saying why; so who
-has which line is kept here, and a refusal is followed by a look at the line.
+a line under its first user's feet when the same process claims it again, and it refuses without saying why; so
+nothing is claimed twice, and a refusal is followed by a look at the line.
 
 The edges themselves are in `hwloop.boards.lgpio_edges`; how lgpio is imported without harm, in `lgpio_loader`.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 import weakref
@@ -17,14 +16,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hwloop.board import Bias, Drive, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.boards.chip import GpioChip, LineInfo
 from hwloop.boards.lgpio_edges import Edges, text_of
 from hwloop.errors import HardwareError
 
 MAX_ALERTS = 60
 """Lines that one process may watch: lgpio polls them from an array of 64 that it does not check."""
-MAX_DEBOUNCE = 5.0
-"""Seconds; lgpio's limit."""
-
 _IN_USE = 1  # bit of gpio_get_line_info's flags
 
 
@@ -63,7 +60,7 @@ _alerts: weakref.WeakKeyDictionary[LgpioModule, int] = weakref.WeakKeyDictionary
 """Lines watched through each lgpio: the real one exists once per process."""
 
 
-class LgpioChip:
+class LgpioChip(GpioChip):
     """One GPIO chip, opened through lgpio.
 
     Parameters:
@@ -71,18 +68,25 @@ class LgpioChip:
         number: the chip's number: 0 for /dev/gpiochip0.
         workdir: the directory in which this lgpio makes its FIFOs.
         time_ns: the clock of its reports, in nanoseconds.
+        node, revision: see `GpioChip`.
 
     Raises `HardwareError` where the chip can't be opened.
     """
 
     def __init__(
-        self, lgpio: LgpioModule, *, number: int, workdir: str, time_ns: Callable[[], int] = time.monotonic_ns
+        self,
+        lgpio: LgpioModule,
+        *,
+        number: int,
+        workdir: str,
+        time_ns: Callable[[], int] = time.monotonic_ns,
+        node: str = "",
+        revision: int | None = None,
     ) -> None:
         self.lgpio = lgpio
         self.time_ns = time_ns
         self.number = number
         self.workdir = workdir
-        self._users: dict[int, str] = {}
         self._watched: set[int] = set()
         self._closed = False
         before = _thread_ids()
@@ -91,15 +95,18 @@ class LgpioChip:
         except lgpio.error as error:
             raise HardwareError(f"/dev/gpiochip{number}", f"lgpio: {text_of(error)}", "see 'gpiodetect'") from error
         self._threads = _thread_ids() - before
-        self.lines = int(lgpio.gpio_get_chip_info(self.handle)[1])
+        lines, _, label = lgpio.gpio_get_chip_info(self.handle)[1:4]
+        super().__init__(f"/dev/gpiochip{number}", node=node, label=str(label), lines=int(lines), revision=revision)
 
     def close(self) -> None:
         """Free what is still claimed and close the chip, which takes lgpio 0.1 s. Harmless when repeated."""
         if self._closed:
             return
         self._closed = True
-        self._users.clear()
+        self.users.clear()
         _alerts[self.lgpio] = _alerts.get(self.lgpio, 0) - len(self._watched)
+        if self.forked:
+            return  # lgpio would wait for its threads, which only the parent has
         try:
             self.lgpio.gpiochip_close(self.handle)
         except self.lgpio.error:
@@ -115,14 +122,7 @@ class LgpioChip:
         debounce: float,
         consumer: str,
     ) -> EdgeStream:
-        """Watch `lines`. Raises `HardwareError`, or ValueError for arguments that can't be; leaves nothing then."""
-        if not 0 <= debounce <= MAX_DEBOUNCE:
-            raise ValueError(f"debounce must be 0 to {MAX_DEBOUNCE:g} seconds, not {debounce!r}")
-        numbers = {self._find(line): line for line in lines}
-        if len(numbers) < len(lines):
-            raise ValueError(f"the same line twice in {list(lines)!r}")
-        for number, line in numbers.items():
-            self._check_free(number, line)
+        numbers = self.find_all(lines, debounce)
         watched = _alerts.get(self.lgpio, 0)
         if watched + len(numbers) > MAX_ALERTS:
             raise HardwareError(
@@ -133,9 +133,8 @@ class LgpioChip:
         return Edges(self, numbers, edges, bias, active_low, debounce, consumer)
 
     def open_output(self, line: LineName, *, initial: int, drive: Drive, active_low: bool, consumer: str) -> OutputLine:
-        """Drive `line`. Raises `HardwareError`."""
-        number = self._find(line)
-        self._check_free(number, line)
+        number = self.find(line)
+        self.check_free({number: line})
         flags = {
             "push-pull": 0,
             "open-drain": self.lgpio.SET_OPEN_DRAIN,
@@ -146,9 +145,20 @@ class LgpioChip:
         try:
             self.lgpio.gpio_claim_output(self.handle, number, initial, flags)
         except self.lgpio.error as error:
-            raise self._claim_error(line, number, error) from error
-        self._users[number] = consumer
+            raise self.refusal({number: line}, f"lgpio: {text_of(error)}") from error
+        self.users[number] = consumer
         return _Output(self, number, line)
+
+    def gone(self) -> bool:
+        try:
+            self.lgpio.gpio_get_line_info(self.handle, 0)
+        except self.lgpio.error:
+            return True
+        return False
+
+    def line_info(self, number: int) -> LineInfo:
+        flags, name, user = self.lgpio.gpio_get_line_info(self.handle, number)[2:5]
+        return LineInfo(str(name), bool(int(flags) & _IN_USE), str(user))
 
     # For streams and outputs.
 
@@ -159,8 +169,8 @@ class LgpioChip:
         try:
             self.lgpio.gpio_claim_alert(self.handle, number, edges, flags, notify)
         except self.lgpio.error as error:
-            raise self._claim_error(line, number, error) from error
-        self._users[number] = consumer
+            raise self.refusal({number: line}, f"lgpio: {text_of(error)}") from error
+        self.users[number] = consumer
         self._watched.add(number)
         _alerts[self.lgpio] = _alerts.get(self.lgpio, 0) + 1
 
@@ -168,10 +178,12 @@ class LgpioChip:
         """Give a line back. Harmless if the chip, or the simulated lgpio, was closed before, which frees all."""
         if self._closed:
             return
-        del self._users[number]
+        del self.users[number]
         if number in self._watched:
             self._watched.remove(number)
             _alerts[self.lgpio] -= 1
+        if self.forked:
+            return
         try:
             self.lgpio.gpio_free(self.handle, number)
         except self.lgpio.error:
@@ -183,7 +195,7 @@ class LgpioChip:
         try:
             return self.lgpio.gpio_read(self.handle, number)
         except self.lgpio.error as error:
-            raise HardwareError(f"line {line}", f"can't be read (lgpio: {text_of(error)})") from error
+            raise self._failure(line, "can't be read", error) from error
 
     def write(self, number: int, line: LineName, value: int) -> None:
         """Set the logical level of a claimed output. Raises `HardwareError`."""
@@ -191,7 +203,12 @@ class LgpioChip:
         try:
             self.lgpio.gpio_write(self.handle, number, value)
         except self.lgpio.error as error:
-            raise HardwareError(f"line {line}", f"can't be set (lgpio: {text_of(error)})") from error
+            raise self._failure(line, "can't be set", error) from error
+
+    def _failure(self, line: LineName, what: str, error: Exception) -> HardwareError:
+        if self.gone():
+            return self.vanished(f"line {line}")
+        return HardwareError(f"line {line}", f"{what} (lgpio: {text_of(error)})")
 
     def send_pwm(self, number: int, line: LineName, frequency: float, duty: float) -> None:
         """Have lgpio's thread send pulses on a claimed output; with frequency 0 no more. Raises `HardwareError`."""
@@ -199,50 +216,12 @@ class LgpioChip:
         try:
             self.lgpio.tx_pwm(self.handle, number, frequency, 100 * duty)
         except self.lgpio.error as error:
-            raise HardwareError(f"line {line}", f"can't send pulses (lgpio: {text_of(error)})") from error
+            raise self._failure(line, "can't send pulses", error) from error
 
     def _check_open(self, line: LineName) -> None:
+        self.check_process(f"line {line}")
         if self._closed:
             raise HardwareError(f"line {line}", "its board is closed", "keep the board open while lines are in use")
-
-    def _find(self, line: LineName) -> int:
-        """The number of a line given by number or by name."""
-        if isinstance(line, str):
-            for number in range(self.lines):
-                if self.lgpio.gpio_get_line_info(self.handle, number)[3] == line:
-                    return number
-            raise HardwareError(
-                f"line {line!r}", f"no line of that name on /dev/gpiochip{self.number}", "see 'gpioinfo'"
-            )
-        if not 0 <= line < self.lines:
-            raise HardwareError(
-                f"line {line}", f"no such line on /dev/gpiochip{self.number}", f"its lines are 0 to {self.lines - 1}"
-            )
-        return line
-
-    def _check_free(self, number: int, line: LineName) -> None:
-        # lgpio would free the line under its first user's feet and claim it again.
-        if number in self._users:
-            raise HardwareError(
-                f"line {line}",
-                f"in use by this program already, as {self._users[number]}",
-                "close that first",
-                errno=errno.EBUSY,
-            )
-
-    def _claim_error(self, line: LineName, number: int, error: Exception) -> HardwareError:
-        """What a refused claim means. For alerts lgpio says the same whatever the kernel said, so look at the line."""
-        flags, _, user = self.lgpio.gpio_get_line_info(self.handle, number)[2:5]
-        if int(flags) & _IN_USE:
-            by = f" (which calls itself {user!r})" if user else ""
-            return HardwareError(
-                f"line {line}", f"in use by another process{by}", "stop it, or see 'gpioinfo'", errno=errno.EBUSY
-            )
-        return HardwareError(
-            f"line {line}",
-            f"the kernel refused it (lgpio: {text_of(error)})",
-            "not every line has interrupts, pull resistors or every kind of drive",
-        )
 
     def _await_idle_threads(self) -> None:
         """Let lgpio's alert thread go to sleep before the first line is claimed.

@@ -3,8 +3,7 @@
 lgpio can write its reports to a FIFO of one's own, and a FIFO is a file descriptor that a loop can watch. It promises:
 one FIFO per stream, gone from the directory as soon as it is open; decoding of the 16-byte records however they are
 cut; and lost edges told as far as they can be known. lgpio loses without a word (the kernel's buffer of 16 events, its
-own of 2000, a full FIFO), and what can be seen from outside is this: under both edges two equal levels in a row mean
-that at least one edge is missing, and a quiet line at another level than the last one reported means it too.
+own of 2000, a full FIFO); what can be seen of it from outside is in `hwloop.boards.levels`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ import termios
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hwloop.board import Bias, Edge, EdgeKind, EdgeStream, LineName
+from hwloop.board import Bias, Edge, EdgeKind, LineName
+from hwloop.boards.levels import LevelStream, LineState
 from hwloop.errors import HardwareError
 
 if TYPE_CHECKING:
@@ -31,27 +31,10 @@ _REPORT = struct.Struct("QBBBBI")  # timestamp ns (CLOCK_MONOTONIC), chip number
 _CHUNK = 256 * _REPORT.size  # what one read takes: about 0.2 ms of decoding, the loop's time slice
 _PIPE_SIZE = 1 << 20
 _TIMEOUT_LEVEL = 2
+_HELD_BACK_NS = 2_000_000  # for how long lgpio may keep a report before it writes it
 
 
-class _LineState:
-    """What a stream knows of one of its lines."""
-
-    __slots__ = ("claimed_ns", "level", "line", "made_up_ns", "read_ns", "reported", "suspect")
-
-    def __init__(self, line: LineName, claimed_ns: int) -> None:
-        self.line = line
-        self.claimed_ns = claimed_ns
-        self.level = 0
-        """Last level reported, or before any report the one read after the claim; logical."""
-        self.read_ns = 0
-        """When it was read after the claim."""
-        self.reported = False
-        self.suspect = False
-        self.made_up_ns = 0
-        """When `recheck` last told of an edge that no report had told of."""
-
-
-class Edges(EdgeStream):
+class Edges(LevelStream):
     """A FIFO of reports, and the lines that report to it. Raises `HardwareError` where it can't be had."""
 
     def __init__(
@@ -67,13 +50,9 @@ class Edges(EdgeStream):
         lgpio = chip.lgpio
         self._chip = chip
         self._consumer = consumer
-        self._debounced = debounce > 0
-        self._both = edges == "both"
-        self._numbers = {line: number for number, line in lines.items()}
-        self._lines: dict[int, _LineState] = {}
         self._fd = -1
         self._rest = b""
-        self._overflowed = False
+        self._not_full_ns = self._full_from_ns = self._full_to_ns = 0
         self._closed = False
         flags = {"as-is": 0, "up": lgpio.SET_PULL_UP, "down": lgpio.SET_PULL_DOWN, "none": lgpio.SET_PULL_NONE}[bias]
         if active_low:
@@ -83,14 +62,15 @@ class Edges(EdgeStream):
             self._notify = lgpio.notify_open()
         except lgpio.error as error:
             raise HardwareError("lgpio's FIFO", text_of(error), f"it is made in {chip.workdir}: look there") from error
+        super().__init__(chip, lines, both=edges == "both", debounced=debounce > 0)
         try:
             self._open_fifo()
             for number, line in lines.items():
                 # Set even if it is 0, for lgpio remembers what the line's last user set.
                 lgpio.gpio_set_debounce_micros(chip.handle, number, round(debounce * 1e6))
-                state = _LineState(line, chip.time_ns())
+                state = LineState(line, chip.time_ns())
                 chip.claim_alert(number, line, flags=flags, edges=kind, notify=self._notify, consumer=consumer)
-                self._lines[number] = state
+                self.states[number] = state
                 state.level = chip.read(number, line)
                 state.read_ns = chip.time_ns()
         except BaseException:
@@ -128,76 +108,91 @@ class Edges(EdgeStream):
         if not data:
             raise HardwareError("lgpio's FIFO", "lgpio has closed it", "watch the lines anew")
         if len(data) == _CHUNK:
-            self._note_backlog()
+            self._note_backlog(received_ns)
+        else:
+            self._not_full_ns = received_ns
         if self._rest:
             data = self._rest + data
         whole = len(data) - len(data) % _REPORT.size
         self._rest = data[whole:]
         edges = []
         for timestamp_ns, chip, number, level, _, _ in _REPORT.iter_unpack(data[:whole]):
-            state = self._lines.get(number)
+            state = self.states.get(number)
             # lgpio may still hold reports of a line's last user, and hand them to a new FIFO of the same number.
-            if state is None or level == _TIMEOUT_LEVEL or chip != self._chip.number or timestamp_ns < state.claimed_ns:
+            if state is None or level == _TIMEOUT_LEVEL or chip != self._chip.number or timestamp_ns < state.since_ns:
                 continue
             lost = 0
             if self._both and level == state.level:
-                if timestamp_ns <= state.made_up_ns:
-                    continue  # the late report of an edge that was told of already
-                if state.reported or not (self._debounced or timestamp_ns <= state.read_ns):
-                    lost = 1
-                elif self._debounced:
-                    continue  # a glitch at the moment of the claim: the level is the one that was read then
-            state.level, state.reported, state.suspect = level, True, False
+                missing = self.missing_before(state, level, timestamp_ns)
+                if missing is None:
+                    continue
+                lost = missing
+                if self._was_full(state.last_ns, timestamp_ns):
+                    self.losses.fifo += lost
+                else:
+                    self.losses.merged += lost
+            state.level, state.reported, state.suspect, state.last_ns = level, True, False, timestamp_ns
             edges.append(Edge(state.line, level, timestamp_ns, received_ns, lost))
         return edges
 
-    def recheck(self) -> list[Edge]:
-        if not self._both or self._debounced or _waiting(self._fd):
-            return []
-        edges = []
-        for number, state in self._lines.items():
-            level = self._chip.read(number, state.line)
-            if level == state.level:
-                state.suspect = False
-            elif not state.suspect:
-                state.suspect = True
-            else:
-                now_ns = self._chip.time_ns()
-                state.level, state.reported, state.suspect, state.made_up_ns = level, True, False, now_ns
-                edges.append(Edge(state.line, level, now_ns, now_ns, 0))
-        return edges
-
     def level(self, line: LineName) -> int:
-        return self._chip.read(self._numbers[line], line)
+        number = self._numbers[line]
+        # lgpio debounces what it reports, not what it reads.
+        return self.states[number].level if self._debounced else self.read_level(number)
+
+    def recheck(self) -> list[Edge]:
+        return [] if self._debounced else super().recheck()
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        super().close()
         # First no more reports, then our end of the FIFO, then lgpio's.
-        for number in self._lines:
+        for number in self.states:
             self._chip.free(number)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if self._chip.forked:
+            return
         try:
             self._chip.lgpio.notify_close(self._notify)
         except self._chip.lgpio.error:
             pass  # the simulated lgpio was closed as a whole
 
-    def _note_backlog(self) -> None:
-        """Say once that lgpio may have dropped reports. It fills pages in batches, so half full may be full."""
-        if not self._overflowed and _waiting(self._fd) + _CHUNK >= self._capacity // 2:
-            self._overflowed = True
-            logger.warning(
-                "%s: edges come faster than they are read; lgpio's FIFO of %d bytes has filled up, so edges may be "
-                "lost that nothing tells of",
-                self._consumer,
-                self._capacity,
-            )
+    def read_level(self, number: int) -> int:
+        return self._chip.read(number, self.states[number].line)
+
+    def now_ns(self) -> int:
+        return self._chip.time_ns()
+
+    def waiting(self) -> bool:
+        return _bytes_in(self._fd) > 0
+
+    def _was_full(self, from_ns: int, to_ns: int) -> bool:
+        """Whether the FIFO may have been full at a time between two reports."""
+        return 0 < self._full_to_ns >= from_ns and to_ns + _HELD_BACK_NS >= self._full_from_ns
+
+    def _note_backlog(self, now_ns: int) -> None:
+        """See whether lgpio may have dropped reports. It fills pages in batches, so half full may be full."""
+        if _bytes_in(self._fd) + _CHUNK < self._capacity // 2:
+            self._not_full_ns = now_ns
+            return
+        if self._full_to_ns <= self._not_full_ns:
+            self._full_from_ns = self._not_full_ns
+            self.losses.overflows += 1
+            if self.losses.overflows == 1:
+                logger.warning(
+                    "%s: edges come faster than they are read; lgpio's FIFO of %d bytes has filled up, so edges may be "
+                    "lost that nothing tells of",
+                    self._consumer,
+                    self._capacity,
+                )
+        self._full_to_ns = now_ns
 
 
-def _waiting(fd: int) -> int:
+def _bytes_in(fd: int) -> int:
     """Bytes that wait in a FIFO."""
     count = array.array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, count)

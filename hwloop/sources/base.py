@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import inspect
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ class Source(ABC, Generic[E]):
         if rate_limit is not None:
             self._limit = Moderator(rate_limit, name, self._stop_reading, self._resume_reading)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
         self._fd = -1
         self._reading = False
         self._closed = False
@@ -140,6 +142,7 @@ class Source(ABC, Generic[E]):
         if self._loop is not None:
             raise RuntimeError(f"{self.name} is open already")
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
         try:
             self._connect()
         except BaseException:
@@ -169,6 +172,11 @@ class Source(ABC, Generic[E]):
     def failure(self) -> Exception | None:
         """What the device failed with, where that has ended the source."""
         return self._failure
+
+    @property
+    def forked(self) -> bool:
+        """Whether it was opened by a process of which this one is a forked child. Then only closing it makes sense."""
+        return self._process not in (0, os.getpid())
 
     def fileno(self) -> int:
         """The descriptor being watched; -1 while there is none."""
@@ -367,7 +375,8 @@ class Source(ABC, Generic[E]):
             return
         assert self._loop is not None
         self._reading = False
-        if self._loop.is_closed():
+        # A forked child shares the parent's epoll set: what it takes out is gone for both.
+        if self._loop.is_closed() or self.forked:
             return
         unregister = getattr(self._loop, "unregister", None)
         if unregister is None:

@@ -17,16 +17,18 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Literal
 
 from hwloop import board as boards
-from hwloop.board import Board, Edge, EdgeKind, EdgeStream, LineName
+from hwloop.board import Board, Edge, EdgeKind, EdgeStream, LineName, Losses
 from hwloop.scheduling import Priority
 from hwloop.sources.base import Backoff, Source, WhenFull
-from hwloop.sources.gpio_checks import Level, check_bool, check_choice, check_line
+from hwloop.sources.gpio_checks import Level, check_bool, check_chip, check_choice, check_line
 from hwloop.sources.gpio_output import Output, make_safe, outputs
 from hwloop.sources.rate_limit import RateLimit
+from hwloop.stats import WatchStatistics
 
 if TYPE_CHECKING:
     from hwloop.sources.gpio_clicks import Click, Clicks, clicks
@@ -64,12 +66,13 @@ class Watch(Source[Edge]):
     """Edges of one or more lines. `hwloop.gpio.watch` is this class.
 
     Parameters:
-        lines: BCM numbers (17) or the kernel's names ("GPIO17").
+        lines: BCM numbers (17), the kernel's names ("GPIO17"), or positions on the header ("J8:11"); one or several, or
+            a list of them.
+        chip: label or device path of the chip that has the lines; None for the header's.
         edges: "rising", "falling" or "both"; of the logical level. Lost edges can only be told under "both".
         pull: the chip's pull resistor: "up", "down", "none" for no resistor, None to leave it as it is.
         active_low: whether the line is active (1) when it is electrically low.
-        debounce: seconds for which a level must be stable to be reported; 0 reports every edge. The edge's time is
-            that of the last change plus this.
+        debounce: seconds for which a level must be stable to be reported; 0 reports every edge. See docs/gpio.md.
         queue_size, when_full, priority, name, reopen, rate_limit: see `Source`.
 
     Opening raises `HardwareError` where a line does not exist, is in use, or may not be used.
@@ -77,7 +80,8 @@ class Watch(Source[Edge]):
 
     def __init__(
         self,
-        *lines: LineName,
+        *lines: LineName | Sequence[LineName],
+        chip: str | None = None,
         edges: EdgeKind = "both",
         pull: Pull | None = None,
         active_low: bool = False,
@@ -89,12 +93,8 @@ class Watch(Source[Edge]):
         reopen: Backoff | None = None,
         rate_limit: RateLimit | float | None = None,
     ) -> None:
-        if not lines:
-            raise ValueError("gpio.watch needs a line: a BCM number such as 17, or a name such as 'GPIO17'")
-        for line in lines:
-            check_line(line)
-        if len(set(lines)) < len(lines):
-            raise ValueError(f"gpio.watch: the same line twice in {lines}")
+        named = _flat(lines)
+        check_chip(chip)
         check_choice("edges", edges, EdgeKind)
         if pull is not None:
             check_choice("pull", pull, Pull)
@@ -104,14 +104,15 @@ class Watch(Source[Edge]):
         if not 0 <= debounce <= MAX_DEBOUNCE:
             raise ValueError(f"debounce must be 0 to {MAX_DEBOUNCE:g} seconds, not {debounce!r}")
         super().__init__(
-            name=name or f"gpio:{','.join(map(str, lines))}",
+            name=name or f"gpio:{','.join(map(str, named))}",
             priority=priority,
             queue_size=queue_size,
             when_full=when_full,
             reopen=reopen,
             rate_limit=rate_limit,
         )
-        self.lines = lines
+        self.lines = named
+        self._chip = chip
         self.edges: EdgeKind = edges
         self._pull = pull
         self._active_low = active_low
@@ -120,14 +121,21 @@ class Watch(Source[Edge]):
         self._stream: EdgeStream | None = None
         self._quiet_timer: asyncio.TimerHandle | None = None
         self._quiet_looks = 0
+        self._alarm_fd = -1
+        self._past_losses = Losses()
         self._level_waiters: dict[asyncio.Future[None], Level] = {}
 
     on_edge = Source.add_callback
 
     @property
     def value(self) -> int:
-        """The line's logical level now, not debounced. For a watch of several lines see `level`."""
+        """The line's logical level now; with debounce the settled one. For a watch of several lines see `values`."""
         return self.level(self._only_line("value"))
+
+    @property
+    def values(self) -> dict[LineName, int]:
+        """The logical level of each line now, as `value` has it."""
+        return {line: self.level(line) for line in self.lines}
 
     def level(self, line: LineName) -> int:
         """The logical level of one of the lines now. Raises ValueError if it is not watched, `HardwareError`."""
@@ -153,8 +161,9 @@ class Watch(Source[Edge]):
         started_ns = round(loop.time() * 1e9)
 
         def check(edge: Edge) -> None:
-            # An edge from before the wait says nothing of the level now.
-            if edge.value == value and edge.timestamp_ns >= started_ns and not reached.done():
+            # An edge from before the wait says nothing of the level now; but a settled level is known from edges only.
+            fresh = edge.timestamp_ns >= started_ns or self._debounce
+            if edge.value == value and fresh and not reached.done():
                 reached.set_result(None)
 
         # While a failed device is being reopened there is no level; it is looked at when it is back.
@@ -169,6 +178,20 @@ class Watch(Source[Edge]):
             del self._level_waiters[reached]
             self.remove_callback(check)
 
+    def statistics(self) -> WatchStatistics:
+        """The counters so far."""
+        losses = self._past_losses
+        if self._stream is not None:
+            losses = _sum(losses, self._stream.losses)
+        return WatchStatistics(
+            **vars(super().statistics()),
+            lost_kernel=losses.kernel,
+            lost_fifo=losses.fifo,
+            merged=losses.merged,
+            reconciled=losses.reconciled,
+            overflows=losses.overflows,
+        )
+
     def with_lost(self, event: Edge, lost: int) -> Edge:
         return event._replace(lost=event.lost + lost)
 
@@ -182,8 +205,13 @@ class Watch(Source[Edge]):
             active_low=self._active_low,
             debounce=self._debounce,
             consumer=self.name,
+            chip=self._chip,
         )
         try:
+            alarm_fd = self._stream.alarm_fileno()
+            if alarm_fd >= 0:
+                asyncio.get_running_loop().add_reader(alarm_fd, self._on_alarm)
+                self._alarm_fd = alarm_fd
             for waiter, value in self._level_waiters.items():
                 if not waiter.done() and self._stream.level(self.lines[0]) == value:
                     waiter.set_result(None)
@@ -208,9 +236,22 @@ class Watch(Source[Edge]):
         if self._quiet_timer is not None:
             self._quiet_timer.cancel()
             self._quiet_timer = None
+        if self._alarm_fd >= 0:
+            assert self._loop is not None
+            if not (self._loop.is_closed() or self.forked):
+                self._loop.remove_reader(self._alarm_fd)
+            self._alarm_fd = -1
         if self._stream is not None:
             stream, self._stream = self._stream, None
+            self._past_losses = _sum(self._past_losses, stream.losses)
             stream.close()
+
+    def _on_alarm(self) -> None:
+        assert self._stream is not None
+        try:
+            self._stream.check()
+        except OSError as error:
+            self.fail(error)
 
     def _await_quiet(self) -> None:
         self._quiet_timer = asyncio.get_running_loop().call_later(_QUIET, self._look)
@@ -260,3 +301,23 @@ _DERIVED = {
     "gpio_clicks": ("Click", "Clicks", "clicks"),
     "gpio_measure": ("Encoder", "Frequency", "Pulse", "PulseWidth", "encoder", "frequency", "pulse_width"),
 }
+
+
+def _flat(lines: Sequence[LineName | Sequence[LineName]]) -> tuple[LineName, ...]:
+    """The lines of a watch, given one by one or as one list. Raises ValueError or TypeError."""
+    if len(lines) == 1 and isinstance(lines[0], list | tuple):
+        lines = lines[0]
+    if not lines:
+        raise ValueError("gpio.watch needs a line: a BCM number such as 17, or a name such as 'GPIO17'")
+    named: list[LineName] = []
+    for line in lines:
+        check_line(line)
+        assert isinstance(line, int | str)
+        named.append(line)
+    if len(set(named)) < len(named):
+        raise ValueError(f"gpio.watch: the same line twice in {tuple(named)}")
+    return tuple(named)
+
+
+def _sum(one: Losses, other: Losses) -> Losses:
+    return Losses(*(a + b for a, b in zip(astuple(one), astuple(other), strict=True)))

@@ -12,9 +12,18 @@ Level = Literal[0, 1]
 
 def check_line(line: object) -> None:
     if isinstance(line, bool) or not isinstance(line, int | str):
-        raise TypeError(f"a line is a BCM number such as 17, or a name such as 'GPIO17', not {line!r}")
+        raise TypeError(f"a line is a BCM number such as 17, or a name such as 'GPIO17' or 'J8:11', not {line!r}")
     if line == "" or (isinstance(line, int) and line < 0):
-        raise ValueError(f"a line is a BCM number such as 17, or a name such as 'GPIO17', not {line!r}")
+        raise ValueError(f"a line is a BCM number such as 17, or a name such as 'GPIO17' or 'J8:11', not {line!r}")
+
+
+def check_chip(chip: object) -> None:
+    if chip is None:
+        return
+    if not isinstance(chip, str):
+        raise TypeError(f"a chip is told by its label or the path of its node, never by a number, not {chip!r}")
+    if not chip:
+        raise ValueError("a chip is told by its label or the path of its node, not by an empty text")
 
 
 def check_choice(what: str, value: object, choices: object) -> None:

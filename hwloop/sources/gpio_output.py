@@ -19,7 +19,7 @@ from hwloop import board as boards
 from hwloop import clock, guard
 from hwloop.board import Board, Drive, LineName, OutputLine
 from hwloop.errors import check_range
-from hwloop.sources.gpio_checks import Level, check_bool, check_choice, check_level, check_line
+from hwloop.sources.gpio_checks import Level, check_bool, check_chip, check_choice, check_level, check_line
 
 SHORTEST, LONGEST = 1e-6, 1e9
 """Seconds that a level of a pulse or blink may last."""
@@ -90,7 +90,8 @@ class Output:
     """A line that we drive. `hwloop.gpio.output` is this class.
 
     Parameters:
-        line: BCM number or the kernel's name.
+        line: BCM number, the kernel's name, or its position on the header.
+        chip: label or device path of the chip that has the line; None for the header's.
         initial: the logical level to begin with.
         safe: the level to leave it at when it is closed, however that comes about; None leaves it as it was set.
         drive: "push-pull", "open-drain" (drives low only) or "open-source" (drives high only).
@@ -107,6 +108,7 @@ class Output:
         self,
         line: LineName,
         *,
+        chip: str | None = None,
         initial: Level = 0,
         safe: Level | None = None,
         drive: Drive = "push-pull",
@@ -114,6 +116,7 @@ class Output:
         name: str | None = None,
     ) -> None:
         check_line(line)
+        check_chip(chip)
         check_level("initial", initial)
         if safe is not None:
             check_level("safe", safe)
@@ -123,6 +126,7 @@ class Output:
         self.name = name or f"gpio:{line}"
         self.safe = safe
         self._level = initial
+        self._chip = chip
         self._drive: Drive = drive
         self._active_low = active_low
         self._board: Board | None = None
@@ -141,7 +145,12 @@ class Output:
         self._report_opening()
         try:
             self._device = self._board.open_output(
-                self.line, initial=self._level, drive=self._drive, active_low=self._active_low, consumer=self.name
+                self.line,
+                initial=self._level,
+                drive=self._drive,
+                active_low=self._active_low,
+                consumer=self.name,
+                chip=self._chip,
             )
         except BaseException:
             self._report_closed()

@@ -1,0 +1,173 @@
+"""What a GPIO chip is to its users, whichever library it is opened through: its lines, who has which, and refusals.
+
+A line has three names: its number on the chip (for the chip of a Raspberry Pi's header the BCM number), the name that
+the kernel's device tree gives it, and its position on the header. The one fact that shaped this: the kernel refuses
+a line in few words or in none, so who has which line in this program is kept here, and the words are the same for
+all libraries.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from hwloop.board import Bias, Drive, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.boards.header import at_position, is_position
+from hwloop.errors import HardwareError
+
+HEADER_CHIPS = ("pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835")
+"""Labels of the chips that have the header's lines: Raspberry Pi 5, 4, and all before."""
+MAX_DEBOUNCE = 5.0
+"""Seconds: lgpio's limit, kept for every library so that a program runs on each."""
+
+_BCM_NAME = re.compile(r"GPIO(\d+)")
+
+
+class LineInfo(NamedTuple):
+    """What the kernel says of a line."""
+
+    name: str
+    """Empty where the device tree gives it none."""
+    used: bool
+    consumer: str
+    """What its user calls itself."""
+
+
+class GpioChip(ABC):
+    """One GPIO chip.
+
+    Parameters:
+        path: its device node.
+        label: what driver it is.
+        lines: how many lines it has.
+        node: the same, to be told when it vanishes; empty for a simulated chip, which has none.
+        revision: the board's, as `hwloop.boards.header` takes it.
+    """
+
+    def __init__(self, path: str, *, node: str, label: str, lines: int, revision: int | None) -> None:
+        self.path = path
+        self.node = node
+        self.label = label
+        self.lines = lines
+        self.users: dict[int, str] = {}
+        """Who has which line, among those claimed through this object."""
+        self._revision = revision
+        self._process = os.getpid()
+
+    @abstractmethod
+    def open_edges(
+        self,
+        lines: Sequence[LineName],
+        *,
+        edges: EdgeKind,
+        bias: Bias,
+        active_low: bool,
+        debounce: float,
+        consumer: str,
+    ) -> EdgeStream:
+        """Watch `lines`. Raises `HardwareError`, or ValueError for arguments that can't be; leaves nothing then."""
+
+    @abstractmethod
+    def open_output(self, line: LineName, *, initial: int, drive: Drive, active_low: bool, consumer: str) -> OutputLine:
+        """Drive `line`. Raises `HardwareError`."""
+
+    @abstractmethod
+    def gone(self) -> bool:
+        """Whether the device behind this object is there no more, whatever else may be there under its name."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the chip. Harmless when repeated."""
+
+    @abstractmethod
+    def line_info(self, number: int) -> LineInfo:
+        """What the kernel says of a line."""
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that opened the chip."""
+        return os.getpid() != self._process
+
+    def check_process(self, tried: str) -> None:
+        """Raise `HardwareError` in a child of the process that opened the chip: its lines are not the child's."""
+        if self.forked:
+            raise HardwareError(
+                tried,
+                "was opened before this process was forked and belongs to its parent",
+                "open it in the process that uses it",
+            )
+
+    def find(self, line: LineName) -> int:
+        """The number of a line given by number, name or position. Raises `HardwareError`."""
+        self.check_process(self.path)
+        if isinstance(line, int):
+            number = line
+        elif is_position(line):
+            number = at_position(line, self._revision)
+        else:
+            number = self._named(line)
+        if not 0 <= number < self.lines:
+            raise HardwareError(
+                f"line {line!r}", f"no such line on {self.path}", f"its lines are 0 to {self.lines - 1}"
+            )
+        return number
+
+    def find_all(self, lines: Iterable[LineName], debounce: float) -> dict[int, LineName]:
+        """The lines of a watch by number, each of them free. Raises `HardwareError` or ValueError."""
+        asked = list(lines)
+        if not 0 <= debounce <= MAX_DEBOUNCE:
+            raise ValueError(f"debounce must be 0 to {MAX_DEBOUNCE:g} seconds, not {debounce!r}")
+        numbers = {self.find(line): line for line in asked}
+        if len(numbers) < len(asked):
+            raise ValueError(f"the same line twice in {asked!r}")
+        self.check_free(numbers)
+        return numbers
+
+    def check_free(self, numbers: Mapping[int, LineName]) -> None:
+        """Raise `HardwareError` where this program has one of these lines already."""
+        for number, line in numbers.items():
+            if number in self.users:
+                raise HardwareError(
+                    f"line {line}",
+                    f"in use by this program already, as {self.users[number]}",
+                    "close that first",
+                    errno=errno.EBUSY,
+                )
+
+    def refusal(self, numbers: Mapping[int, LineName], reason: str, code: int | None = None) -> HardwareError:
+        """What it means that the kernel did not give us these lines: one of them is taken, or can't do it."""
+        for number, line in numbers.items():
+            info = self.line_info(number)
+            if info.used and number not in self.users:
+                by = f" (which calls itself {info.consumer!r})" if info.consumer else ""
+                return HardwareError(
+                    f"line {line}", f"in use by another process{by}", "stop it, or see 'gpioinfo'", errno=errno.EBUSY
+                )
+        return HardwareError(
+            f"line {', '.join(map(str, numbers.values()))}",
+            f"the kernel refused it ({reason})",
+            "not every line has interrupts, pull resistors or every kind of drive",
+            errno=code,
+        )
+
+    def vanished(self, tried: str) -> HardwareError:
+        """What is said when the chip is there no more."""
+        return HardwareError(
+            tried,
+            f"{self.path} ({self.label}) is gone: its driver was unbound, or it was unplugged",
+            "a source with reopen= comes back with it",
+            errno=errno.ENODEV,
+        )
+
+    def _named(self, name: str) -> int:
+        for number in range(self.lines):
+            if self.line_info(number).name == name:
+                return number
+        # Some kernels call GPIO 2 "SDA1": on the header's chip the BCM number is meant all the same.
+        if self.label in HEADER_CHIPS and (match := _BCM_NAME.fullmatch(name)):
+            return int(match[1])
+        raise HardwareError(f"line {name!r}", f"no line of that name on {self.path}", "see 'gpioinfo'")
