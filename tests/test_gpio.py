@@ -209,7 +209,7 @@ def test_what_is_no_line_of_the_header_is_told(parts: Parts, run: Run) -> None:
     async def main() -> None:
         for position, message in {
             "J8:1": r"line 'J8:1': that pin is 3V3, not a GPIO line",
-            "J8:41": r"line 'J8:41': no such pin on a Raspberry Pi 4B; its headers are J8 with 40, J2 with 3, J14 with 4",
+            "J8:41": r"line 'J8:41': no such pin on a Raspberry Pi 4B; its headers are J8 with 40, J2 with 3",
             "P1:11": r"line 'P1:11': no such pin",
         }.items():
             with pytest.raises(HardwareError, match=message):
