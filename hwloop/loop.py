@@ -30,6 +30,7 @@ from hwloop.reporting import Reporting
 from hwloop.running import listed
 from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority
 from hwloop.timers import Timed
+from hwloop.transports import Transports
 from hwloop.waits import Waits
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Pollable(Protocol):
         """Called whenever the descriptor is readable."""
 
 
-class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Waits, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core's Any
+class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transports, Waits, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core's Any
     """An asyncio event loop that looks at the hardware often and knows what is urgent.
 
     `selector` is as for `asyncio.SelectorEventLoop`. With the default or any `selectors.EpollSelector`, timers are as

@@ -33,6 +33,7 @@ CORE = (
     "waits",
     "errors",
     "peek",
+    "transports",
 )
 HARDWARE = ("lgpio", "gpiod", "gpiozero", "serial", "smbus2")
 
