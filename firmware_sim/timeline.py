@@ -14,6 +14,7 @@ import heapq
 import itertools
 import logging
 import os
+import select
 import selectors
 import threading
 import time
@@ -52,6 +53,9 @@ class Timeline:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._driven = clock.attach(self)
+        # poll, not epoll: it asks each terminal, which moves on what its other side has written (tty(4) hands bytes
+        # over in a kernel thread, and epoll would not know of them before that has run).
+        self._poll = select.poll()
 
     def at(self, when_ns: int, action: Callable[[], object]) -> Event:
         """Run `action()` at `when_ns`, with the lock held."""
@@ -70,6 +74,9 @@ class Timeline:
         """Run `action()`, with the lock held, whenever `fd` is readable."""
         with self.lock:
             self._readers[fd] = action
+            if self._driven:
+                self._poll.register(fd, select.POLLIN)
+                return
             self._wake()
             assert self._selector is not None
             self._selector.register(fd, selectors.EVENT_READ)
@@ -77,7 +84,11 @@ class Timeline:
     def remove_reader(self, fd: int) -> None:
         """Stop watching `fd`. Harmless if it is not watched."""
         with self.lock:
-            if self._readers.pop(fd, None) is not None and self._selector is not None:
+            if self._readers.pop(fd, None) is None:
+                return
+            if self._driven:
+                self._poll.unregister(fd)
+            elif self._selector is not None:
                 self._selector.unregister(fd)
 
     def next_ns(self) -> int | None:
@@ -91,12 +102,9 @@ class Timeline:
     def run_readable(self) -> bool:
         """On a clock that drives this timeline: run the actions of readable descriptors; whether there were any."""
         with self.lock:
-            if not self._readers:
-                return False
-            assert self._selector is not None
-            ready = self._selector.select(0)
-            for key, _ in ready:
-                action = self._readers.get(key.fd)
+            ready = self._poll.poll(0) if self._readers else ()
+            for fd, _ in ready:
+                action = self._readers.get(fd)
                 if action is not None:
                     self._run(action)
             return bool(ready)
@@ -134,14 +142,9 @@ class Timeline:
 
     def _wake(self) -> None:
         """Have the thread look again; start it if it is not there. The lock is held."""
-        if self._stopping:
+        if self._stopping or self._driven:
             return
-        if self._driven:
-            if self._selector is None:
-                # poll, not epoll: it asks each terminal, which moves on what its other side has written (tty(4) hands
-                # bytes over in a kernel thread, and epoll would not know of them before that has run).
-                self._selector = selectors.PollSelector()
-        elif self._thread is None:
+        if self._thread is None:
             self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._selector = selectors.DefaultSelector()
             self._selector.register(self._wake_fd, selectors.EVENT_READ)

@@ -63,6 +63,7 @@ class Port:
         # What is still to come out of the wire: when (ns, the timeline's clock), what, and whether it can be lost.
         self._wire: collections.deque[tuple[int, bytes, bool]] = collections.deque()
         self._wire_free_ns = 0
+        self._waiting = array.array("i", [0])
         self._event: Event | None = None
         self._closed = False
         self._plug_in()
@@ -192,6 +193,5 @@ class Port:
         The pseudo-terminal itself would take some kilobytes more, but keep them from the program's flush when it
         opens the port: it would then read what a real port lost long ago.
         """
-        waiting = array.array("i", [0])
-        fcntl.ioctl(self._slave, termios.FIONREAD, waiting)
-        return max(0, RECEIVE_BUFFER - waiting[0])
+        fcntl.ioctl(self._slave, termios.FIONREAD, self._waiting)
+        return max(0, RECEIVE_BUFFER - self._waiting[0])

@@ -160,7 +160,15 @@ class SimLoop(EventLoop):
     # How time passes.
 
     def _look(self) -> float:
-        time = super()._look()
+        if (
+            (self._ready or self._events or self._bands.waiting)
+            and not (self._new_timers or self._tolerant.waiting)
+            and (self._looks + 1) % LOOK_EVERY
+        ):
+            self._looks += 1  # between two looks of `_pass_busily`: nothing can be due, for time stands still
+            time = self.clock.seconds
+        else:
+            time = super()._look()
         if self._random is not None:
             self._order_by_seed(self._random)
         return time
