@@ -328,3 +328,77 @@ def test_systemd_hears_that_the_program_is_ready_and_alive_and_stops(
         assert main(["run", path]) == 143
         heard = [systemd.recv(100).decode() for _ in range(4)]
     assert heard == ["READY=1", "STOPPING=1", "STATUS=cleaning up", "STOPPING=1"]
+
+
+def test_in_virtual_time_a_day_takes_none_and_the_simulated_board_is_in_use(program: Program, capsys: Any) -> None:
+    path = program("""
+        import asyncio
+        from hwloop import i2c
+        async def main():
+            loop = asyncio.get_running_loop()
+            before = loop.time()
+            await asyncio.sleep(86400)
+            async with i2c.open(1):
+                print(type(loop).__name__, loop.time() - before)
+        """)
+    assert main(["run", path, "--clock", "virtual"]) == 0
+    assert capsys.readouterr().out == "SimLoop 86400.0\n"
+
+
+ORDER = """
+    import asyncio
+    import hwloop
+    async def main():
+        order = []
+        async def step(number):
+            order.append(number)
+        await asyncio.gather(*map(step, range(8)))
+        print(order, flush=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+    async def fail():
+        raise hwloop.HardwareError("the wire", "it is loose", "look at it")
+    """
+
+
+def test_a_seed_gives_the_same_order_again_and_a_failure_tells_it(
+    program: Program, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HWLOOP_SEED", raising=False)
+    path = program(ORDER)
+    told = []
+    for seed in ("1", "1", "2"):
+        assert main(["run", path, "--clock", "virtual", "--seed", seed]) == 1
+        told.append(capsys.readouterr())
+    assert told[0] == told[1]
+    assert told[1].out != told[2].out
+    assert told[2].err.endswith("\nin virtual time with seed=2; the same seed runs it again\n")
+
+
+def test_a_random_seed_is_told_with_the_line_that_runs_it_again(program: Program, monkeypatch: Any) -> None:
+    monkeypatch.delenv("HWLOOP_SEED", raising=False)
+    path = program(ORDER)
+    arguments = ("run", path, "--clock", "virtual", "--seed", "random")
+    out, err = start(*arguments, PYTEST_CURRENT_TEST="").communicate(timeout=30)
+    setting, _, command = err.rstrip().rpartition("to run it again: ")[2].partition(" ")
+    assert command == f"python -m hwloop run {path} --clock virtual --seed random"
+    name, _, seed = setting.partition("=")
+    again = start(*command.split()[3:], **{name: seed}, PYTEST_CURRENT_TEST="")
+    assert again.communicate(timeout=30) == (out, err)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", "1"], "--seed needs --clock virtual: in real time orders can't be repeated"),
+        (["--seed", "x"], "a seed is a whole number, or random, not 'x'"),
+        (["--clock", "virtual", "--seed", "5", "--board", "linux"], "real hardware knows real time only"),
+        (["--clock", "virtual"], "HWLOOP_SEED must be a whole number, not 'many'"),
+    ],
+)
+def test_options_of_virtual_time_that_make_no_sense_are_refused(
+    options: list[str], message: str, program: Program, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWLOOP_SEED", "many")
+    assert main(["run", program("async def main(): pass"), *options]) == 2
+    assert message in capsys.readouterr().err

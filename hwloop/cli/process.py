@@ -20,6 +20,7 @@ from hwloop import board as boards
 from hwloop import service
 from hwloop.board import Board
 from hwloop.cli import Ended, Failure, UsageError
+from hwloop.clock import REAL, Clock
 from hwloop.loop import new_event_loop
 
 T = TypeVar("T")
@@ -101,8 +102,8 @@ class Process:
 
 
 @contextlib.contextmanager
-def hosted(board: Board | str | None) -> Iterator[Process]:
-    """A process to run a coroutine in, with a board in use; `board` as for `hwloop.run`.
+def hosted(board: Board | str | None, *, clock: Clock = REAL) -> Iterator[Process]:
+    """A process to run a coroutine in, with a board in use; `board` as for `hwloop.run`, on `clock`.
 
     Raises `UsageError` for a board that can't be meant, `HardwareError` for one that can't be opened, and
     `Failure` inside a running loop.
@@ -116,7 +117,7 @@ def hosted(board: Board | str | None) -> Iterator[Process]:
     process = Process()
     with _handling_signals(process), contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(boards.using(board))
+            stack.enter_context(boards.using(board, clock=clock))
         except ValueError as error:
             raise UsageError(str(error)) from error
         stack.callback(process.close)

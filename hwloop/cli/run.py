@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
 import inspect
 import os
 import sys
@@ -26,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from hwloop.cli import Failure, UsageError, causes, process
+from hwloop.clock import REAL, Clock
 from hwloop.errors import HardwareError
 from hwloop.loop import EventLoop, new_event_loop
 from hwloop.realtime import RealTime
@@ -34,7 +34,10 @@ BOARD_HELP = "auto, linux, sim, or a board file (.toml) for the simulated one; d
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--realtime [PRIORITY]] [--debug] [-- ARGS ...]"
+    parser.usage = (
+        "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--realtime [PRIORITY]] [--clock virtual] [--seed N] [--debug] "
+    )
+    parser.usage += "[-- ARGS ...]"
     parser.add_argument(
         "program", metavar="PROGRAM.py[:MAIN]", help="the file, and the coroutine function in it (main)"
     )
@@ -47,18 +50,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PRIORITY",
         help=f"in real time, as far as the system grants it: SCHED_FIFO (1 to 99; {RealTime.priority}), memory locked",
     )
+    parser.add_argument(
+        "--clock",
+        choices=("real", "virtual"),
+        default="real",
+        help="virtual: on the simulated board, in a time that jumps from event to event (docs/simulation.md)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=_seed,
+        metavar="N",
+        help='with --clock virtual: which of the orders that asyncio leaves open; "random" takes another each time',
+    )
     parser.set_defaults(rest=[])
 
 
 def execute(arguments: argparse.Namespace) -> int:
     path, name = _split(arguments.program)
-    with process.hosted(chosen_board(arguments.board)) as host:
+    loop_factory, clock = _time(arguments)
+    with process.hosted(chosen_board(arguments.board), clock=clock) as host:
         sys.argv = [path, *arguments.rest]
         if not sys.flags.safe_path:
             sys.path[0] = os.path.dirname(os.path.realpath(path))
         try:
             main = _find_main(load_program(path), name, path)
-            host.run(main, loop_factory=functools.partial(_new_loop, arguments.realtime), debug=arguments.debug)
+            host.run(main, loop_factory=loop_factory, debug=arguments.debug)
         except SystemExit as exit:
             return _status(exit)
         except (UsageError, Failure):
@@ -70,6 +86,9 @@ def execute(arguments: argparse.Namespace) -> int:
                 return 1
             for part in parts:
                 _note_where(part, path)
+            if parts[-1] is not error:
+                for note in getattr(error, "__notes__", ()):  # the seed, of a group that is told by its parts
+                    parts[-1].add_note(note)
             raise
     return 0
 
@@ -88,10 +107,36 @@ def _priority(text: str) -> RealTime:
         raise argparse.ArgumentTypeError(f"a priority is 1 to 99, not {text!r}; the program comes before it") from None
 
 
-def _new_loop(realtime: RealTime | None) -> EventLoop:
-    loop = new_event_loop()
-    loop.set_realtime(realtime)
-    return loop
+def _seed(text: str) -> int | str:
+    """For argparse."""
+    try:
+        return text if text == "random" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a seed is a whole number, or random, not {text!r}") from None
+
+
+def _time(arguments: argparse.Namespace) -> tuple[Callable[[], EventLoop], Clock]:
+    """What makes the loop, and the clock of loop and board."""
+    make: Callable[[], EventLoop] = new_event_loop
+    clock = REAL
+    if arguments.clock == "virtual":
+        from hwloop.seeding import chosen_seed
+        from hwloop.simloop import virtual_loop
+
+        try:
+            chosen_seed(arguments.seed)  # HWLOOP_SEED may be none
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        make, clock = virtual_loop("virtual", arguments.seed, None)
+    elif arguments.seed is not None:
+        raise UsageError("--seed needs --clock virtual: in real time orders can't be repeated")
+
+    def make_loop() -> EventLoop:
+        loop = make()
+        loop.set_realtime(arguments.realtime)
+        return loop
+
+    return make_loop, clock
 
 
 def load_program(path: str) -> ModuleType:
