@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCHMARKS := core scale startup ports
 
-.PHONY: help demo test test-clients test-kernel check conformance bench lock format clean
+.PHONY: help demo test test-clients test-kernel check conformance bench bench-all figures lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -49,8 +50,15 @@ check: $(VENV)/installed-check  ## formatting, lint, strict types, and who may i
 conformance:  ## CPython's own asyncio tests on our loop (INTERPRETERS="python3 ..." for these only)
 	$(PYTHON) tests/conformance/run.py $(addprefix --python ,$(INTERPRETERS))
 
-bench: $(VENV)/installed  ## timers and edges against asyncio, interleaved (about two minutes)
-	$(BIN)/python benchmarks/latency.py
+bench: $(VENV)/installed  ## timers and edges against asyncio, in turn (about four minutes)
+	$(BIN)/hwloop bench
+
+bench-all: bench  ## all that benchmarks/ measures as well (about five minutes more)
+	for part in $(BENCHMARKS); do $(BIN)/python benchmarks/$$part.py || exit 1; done
+
+figures: $(VENV)/installed  ## the table of all figures asked and measured, as Markdown (about seven minutes)
+	mkdir -p build
+	$(BIN)/python benchmarks/table.py --all --keep build/figures.json
 
 lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

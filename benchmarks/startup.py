@@ -40,7 +40,7 @@ def startup(loop: str, seconds: float) -> Taken:
     return Taken({"wall ms": statistics.median(walls[1:] or walls), "MiB": statistics.median(sizes)})
 
 
-CASES = [Case("startup", "import, first callback, end", startup, floors=(FLOOR,))]
+CASES = [Case("startup", "import, first callback, end", startup, floors=(FLOOR,), seconds=1.5)]
 
 if __name__ == "__main__":
     rounds.main(CASES)

@@ -21,7 +21,7 @@ import sys
 
 import hwloop
 from hwloop.cli import Failure, UsageError, bench_edges, bench_report, bench_timers
-from hwloop.cli.bench_rounds import CYCLICTEST, FLOOR, Case, Results, installed_loops, take_turns
+from hwloop.cli.bench_rounds import CYCLICTEST, FLOOR, SPIN, Case, Results, installed_loops, take_turns
 from hwloop.cli.run import BOARD_HELP, chosen_board
 from hwloop.cli.term import Terminal
 
@@ -84,6 +84,8 @@ def add_common_arguments(parser: argparse.ArgumentParser, names: str) -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} round of {QUICK_SECONDS:g} s each")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"these benchmarks only: {names}")
     parser.add_argument("--loops", nargs="+", choices=loops, help="these only")
+    parser.add_argument("--spin", action="store_true", help="also hwloop with spin=100e-6: see docs/scheduling.md")
+    parser.add_argument("--realtime", action="store_true", help="every process in SCHED_FIFO, its memory locked")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON; - for stdout, and no tables then")
     parser.add_argument("--plot", metavar="FILE", help="draw the histograms (.png, .svg or .pdf; needs matplotlib)")
 
@@ -103,6 +105,8 @@ def compare(cases: list[Case], arguments: argparse.Namespace) -> int:
     loops = arguments.loops or [
         *installed_loops(), FLOOR, *([CYCLICTEST] if bench_timers.has_cyclictest() else [])
     ]  # fmt: skip
+    if arguments.spin:
+        loops.insert(loops.index("hwloop") + 1 if "hwloop" in loops else len(loops), SPIN)
     for option, path in (("--json", arguments.json), ("--plot", arguments.plot)):
         if path not in (None, "-") and not os.path.isdir(os.path.dirname(path) or "."):
             raise UsageError(f"{option} {path}: there is no directory {os.path.dirname(path)}")
@@ -120,7 +124,7 @@ def compare(cases: list[Case], arguments: argparse.Namespace) -> int:
     shown: set[str] = set()
     ended = None
     try:
-        for case in take_turns(chosen, loops, rounds, seconds, results):
+        for case in take_turns(chosen, loops, rounds, seconds, results, arguments.realtime):
             shown.add(case.name)
             if terminal is not None:
                 bench_report.show_case(terminal, case, results)
@@ -130,6 +134,10 @@ def compare(cases: list[Case], arguments: argparse.Namespace) -> int:
             for case in results.cases.values():
                 if case.name not in shown:
                     bench_report.show_case(terminal, case, results)
+    if results.realtime and terminal is not None:
+        terminal.line("")
+        for grant in results.realtime:
+            terminal.line(f"real time: {grant}")
     for failure in results.failures:
         print(f"hwloop bench: {failure}", file=sys.stderr)
     if arguments.json is not None:

@@ -67,7 +67,7 @@ def to_task(loop: str, seconds: float, tasks: int, each: float) -> Taken:
             await asyncio.sleep(0)
 
     async def main() -> None:
-        queue: asyncio.Queue[int] = hwloop.Queue() if loop == "hwloop" else asyncio.Queue()
+        queue: asyncio.Queue[int] = hwloop.Queue() if loop.startswith("hwloop") else asyncio.Queue()
         work = [asyncio.create_task(busy()) for _ in range(tasks)]
 
         def on_readable() -> None:
@@ -149,7 +149,7 @@ def wired(
                 keep_busy(asyncio.get_running_loop(), callbacks, each)
                 thread.start()
                 try:
-                    await asyncio.wait_for(arrived.wait(), 2 * seconds + 2)
+                    await asyncio.wait_for(arrived.wait(), 2 * seconds + 1)
                 except TimeoutError:
                     pass  # what did not come is told below
                 thread.join()

@@ -97,7 +97,7 @@ def histogram_lines(histograms: Mapping[str, Mapping[int, int]]) -> list[str]:
     totals = {loop: sum(counts.values()) for loop, counts in shown.items()}
     most = max(count / totals[loop] for loop, counts in shown.items() for count in counts.values())
     column = min(24, (WIDTH - _LABEL) // len(shown) - 2)
-    lines = [f"{'from':>{_LABEL}}" + "".join(f"  {loop:{column}}" for loop in shown)]
+    lines = [f"{'from':>{_LABEL}}" + "".join(f"  {loop:{column}}" for loop in shown).rstrip()]
     for low in lows:
         cells = []
         for loop, counts in shown.items():

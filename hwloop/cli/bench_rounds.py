@@ -26,10 +26,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import hwloop
+
 FLOOR = "floor"
 """In place of a loop's name: the same work in bare Python, without a loop."""
 CYCLICTEST = "cyclictest"
 """In place of a loop's name: the C program of rt-tests, where it is installed."""
+SPIN = "hwloop+spin"
+"""hwloop's loop that looks again and again for the last 0.1 ms before a timer (`EventLoop.set_spin`)."""
 PATIENCE = 60.0
 """Seconds that a benchmark may take beyond those it was asked to measure for."""
 
@@ -45,6 +49,16 @@ class Taken(NamedTuple):
     """By name; the name ends in the unit ("p50 µs")."""
     late_us: Sequence[float] = ()
     """Single latencies in microseconds, for a histogram."""
+
+
+class Answer(NamedTuple):
+    """What a process has told of what it has measured."""
+
+    figures: dict[str, float]
+    histogram: Mapping[int, int]
+    """Its latencies: how many by `bucket`."""
+    realtime: Sequence[str] = ()
+    """What was granted and refused, where real time was asked for."""
 
 
 class Case(NamedTuple):
@@ -74,6 +88,10 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
     """A fresh loop by its name; not set as current."""
     if name == "asyncio":
         return asyncio.SelectorEventLoop()
+    if name == SPIN:
+        spinning = hwloop.new_event_loop()
+        spinning.set_spin(100e-6)
+        return spinning
     loop: asyncio.AbstractEventLoop = importlib.import_module(name).new_event_loop()
     return loop
 
@@ -86,8 +104,8 @@ def quantiles(late_us: Sequence[float]) -> dict[str, float]:
     return {f"p{q} µs": ordered[min(len(ordered) - 1, len(ordered) * q // 100)] for q in (50, 90, 99)}
 
 
-def measure(case: Case, loop: str, seconds: float) -> tuple[dict[str, float], dict[int, int]]:
-    """Run a case on a loop in a process of its own: its figures, and its latencies by `bucket`. Raises `Died`."""
+def measure(case: Case, loop: str, seconds: float, realtime: bool = False) -> Answer:
+    """Run a case on a loop in a process of its own, in real time as far as that is granted. Raises `Died`."""
     module = case.function.__module__
     if module == "__main__":
         module = Path(str(sys.modules["__main__"].__file__)).stem
@@ -95,6 +113,7 @@ def measure(case: Case, loop: str, seconds: float) -> tuple[dict[str, float], di
         "module": module,
         "function": case.function.__name__,
         "loop": loop,
+        "realtime": realtime,
         "options": {"seconds": seconds * case.seconds, **case.options},
     }
     command = [sys.executable, "-c", _BOOT, json.dumps(sys.path), json.dumps(call)]
@@ -118,16 +137,19 @@ def measure(case: Case, loop: str, seconds: float) -> tuple[dict[str, float], di
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             raise Died(f"{how}: {said or 'it said nothing'}")
         answer = json.load(out)
-    return answer["figures"], {int(low): count for low, count in answer["histogram"].items()}
+    histogram = {int(low): count for low, count in answer["histogram"].items()}
+    return Answer(answer["figures"], histogram, answer["realtime"])
 
 
 def child() -> None:
     """What a benchmark's process does: call the function, print what it returns, end at once."""
     call = json.loads(sys.argv[2])
     function = getattr(importlib.import_module(call["module"]), call["function"])
+    granted = hwloop.RealTime().apply().granted if call["realtime"] else None
     taken: Taken = function(call["loop"], **call["options"])
     histogram = collections.Counter(map(bucket, taken.late_us))
-    print(json.dumps({"figures": taken.figures, "histogram": histogram}), flush=True)
+    grants = [str(grant) for grant in (granted.scheduling, granted.memory)] if granted else []
+    print(json.dumps({"figures": taken.figures, "histogram": histogram, "realtime": grants}), flush=True)
     os._exit(0)  # busy callbacks never end, so there is nothing to close in order
 
 
@@ -144,18 +166,21 @@ class Results:
     Attributes:
         cases: those with figures, in order.
         failures: what went wrong, in words.
+        realtime: what was granted and refused, where real time was asked for.
     """
 
     def __init__(self) -> None:
         self.cases: dict[str, Case] = {}
         self.failures: list[str] = []
+        self.realtime: list[str] = []
         self._runs: dict[tuple[str, str], list[dict[str, float]]] = {}
         self._histograms: dict[tuple[str, str], collections.Counter[int]] = {}
 
-    def add(self, case: Case, loop: str, figures: dict[str, float], histogram: Mapping[int, int]) -> None:
+    def add(self, case: Case, loop: str, answer: Answer) -> None:
         self.cases[case.name] = case
-        self._runs.setdefault((case.name, loop), []).append(figures)
-        self._histograms.setdefault((case.name, loop), collections.Counter()).update(histogram)
+        self._runs.setdefault((case.name, loop), []).append(answer.figures)
+        self._histograms.setdefault((case.name, loop), collections.Counter()).update(answer.histogram)
+        self.realtime += [grant for grant in answer.realtime if grant not in self.realtime]
 
     def loops(self, case: str) -> list[str]:
         """The loops that have figures in a case."""
@@ -201,11 +226,12 @@ class Results:
                 for name, case in self.cases.items()
             },
             "failures": self.failures,
+            "realtime": self.realtime,
         }
 
 
 def take_turns(
-    cases: Sequence[Case], loops: Sequence[str], rounds: int, seconds: float, results: Results
+    cases: Sequence[Case], loops: Sequence[str], rounds: int, seconds: float, results: Results, realtime: bool = False
 ) -> Iterator[Case]:
     """Measure each case in so many rounds, in which the loops take turns. Yields a case when it has been measured.
 
@@ -217,7 +243,7 @@ def take_turns(
         for _ in range(rounds):
             for loop in tuple(running):
                 try:
-                    results.add(case, loop, *measure(case, loop, seconds))
+                    results.add(case, loop, measure(case, loop, seconds, realtime))
                 except Died as error:
                     results.failures.append(f"{case.name} on {loop} {error}")
                     running.remove(loop)
