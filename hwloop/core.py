@@ -292,11 +292,13 @@ class Core:
             self._take_inbox()
         if self._new_timers:
             self._admit_timers()
-        timers, events = self._timers, self._events
+        if len(self._lateness) >= WAITS_KEPT or len(self._latency) >= WAITS_KEPT:
+            self._file_waits()
+        timers, events, bands = self._timers, self._events, self._bands
         while timers and timers[0][2]._cancelled:
             heappop(timers)
             self._timers_cancelled -= 1
-        if self._ready or events or self._bands.waiting or self._bands.idle or self._stopping:
+        if self._ready or events or bands.waiting or bands.idle or self._stopping:
             if self._collector is not None:
                 self._collector.collect_if_pressing()
             found = self._wait(0.0)
@@ -338,11 +340,9 @@ class Core:
             if timer._cancelled:
                 self._timers_cancelled -= 1
             elif self._heeding and (urgency := self._urgency(timer)) != NORMAL:
-                self._bands.push(urgency.priority, timer._when + urgency.deadline, timer)
+                bands.push(urgency.priority, timer._when + urgency.deadline, timer)
             else:
                 events.append(timer)
-        if len(self._lateness) >= WAITS_KEPT or len(self._latency) >= WAITS_KEPT:
-            self._file_waits()
         return time
 
     def _note_wait(self, handle: Any, time: float) -> None:
@@ -360,13 +360,13 @@ class Core:
 
         It may return early with nothing; the caller looks again.
         """
-        epoll = self._epoll
-        if epoll is None or self._alarm is None:
+        epoll, alarm = self._epoll, self._alarm
+        if epoll is None or alarm is None:
             return self._wait_in_selector(when)
         if when is None:
             if self._alarm_when:  # 9. Idle is idle
                 self._alarm_when = 0.0
-                self._alarm.clear()
+                alarm.clear()
         else:
             left = when - self._now()
             if left <= self._spin:
@@ -376,7 +376,7 @@ class Core:
             if when != self._alarm_when:  # 4. As precise as the kernel: the alarm is in the epoll set
                 self._alarm_when = when
                 early = self._spin if self._spin > LOOK_AGAIN else 0.0
-                self._alarm.set(when - early if left < LONGEST_WAIT else self._now() + LONGEST_WAIT)
+                alarm.set(when - early if left < LONGEST_WAIT else self._now() + LONGEST_WAIT)
         self._sleeping = True
         try:
             return epoll.poll(0 if self._inbox else -1, EVENTS_PER_LOOK)

@@ -33,6 +33,7 @@ the first in a rank runs after fewer than `2 * AGEING` other callbacks."""
 ORDINARY = 3
 _RANK = {Priority.INTERRUPT: 0, Priority.HIGH: 1, Priority.NORMAL: 2, Priority.LOW: 4, Priority.IDLE: 5}
 _IDLE = 5
+_NOBODY = [0] * _IDLE
 
 # (deadline or infinity once it has passed, order of arrival, handle, deadline as asked)
 _Entry = tuple[float, int, Any, float]
@@ -49,7 +50,7 @@ class Bands:
         idle: the heap of IDLE entries.
     """
 
-    __slots__ = ("_found", "_heaps", "_missed", "_owed", "_passed", "_sequence", "idle", "waiting")
+    __slots__ = ("_found", "_heaps", "_latest", "_missed", "_owed", "_passed", "_sequence", "idle", "waiting")
 
     def __init__(self, missed: Callable[[Any, float], None], found: Callable[[Any, float], None]) -> None:
         """`missed(handle, seconds)` is told of each deadline that had passed when its handle ran.
@@ -64,6 +65,7 @@ class Bands:
         self._owed = 0  # 1 if ordinary work was passed over: `waiting` counts it
         self.waiting = 0
         self.idle = self._heaps[_IDLE]
+        self._latest = self.idle  # the heap of the last push that competes
 
     def __len__(self) -> int:
         return self.waiting - self._owed
@@ -71,13 +73,18 @@ class Bands:
     def push(self, priority: Priority, deadline: float, handle: Any) -> None:
         """Queue a handle; `deadline` is loop time, infinite if it has none."""
         rank = _RANK[priority]
-        heappush(self._heaps[rank], (deadline, next(self._sequence), handle, deadline))
+        heap = self._heaps[rank]
+        heappush(heap, (deadline, next(self._sequence), handle, deadline))
         if rank != _IDLE:
             self.waiting += 1
+            self._latest = heap
 
     def pick(self, now: float, ordinary: bool) -> Any:
         """The handle that runs next, or None if it is the turn of ordinary work, of which `ordinary` says it waits."""
         passed = self._passed
+        if self.waiting == 1 and not ordinary and (heap := self._latest) and not heap[0][2]._cancelled:
+            passed[:] = _NOBODY  # an edge that woke the loop: nobody else is there to be passed over
+            return self._pop(heap, now)
         if self.waiting == self._owed:
             self.waiting = self._owed = passed[ORDINARY] = 0
             return None

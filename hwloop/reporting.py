@@ -140,7 +140,7 @@ class Reporting:
         new = sum(not timer._cancelled for timer in self._new_timers)
         return LoopStatistics(
             ready=len(self._ready) + len(self._events) + len(self._bands) + len(self._bands.idle),
-            timers=len(self._timers) - self._timers_cancelled + new + len(self._tolerant.waiting),
+            timers=len(self._timers) - self._timers_cancelled + new + self._tolerant.waiting,
             descriptors=len(self._watchers),
             sources=tuple(one for one in kept if isinstance(one, SourceStatistics)),
             deadline_misses=dict(self._deadline_misses),
@@ -159,7 +159,7 @@ class Reporting:
 
             self._histograms = Histogram(), Histogram()
         for histogram, noted in zip(self._histograms, (self._lateness, self._latency), strict=True):
-            histogram.record_all([int(seconds * 1e9) for seconds in noted])
+            histogram.record_all(noted)
             noted.clear()
         return self._histograms
 

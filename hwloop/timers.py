@@ -211,14 +211,16 @@ class Periodic:
 
 
 class TolerantHandle(TimerHandle):
-    """A timer with a tolerance. Until it is due, it is not in the loop's heap (`_scheduled` is false)."""
+    """A timer with a tolerance. Until it is due, it is not in the loop's own heap (`_scheduled` is false)."""
 
-    __slots__ = ("_number",)
-    _number: int
+    __slots__ = ("_waiting",)
+    _waiting: bool
 
     def cancel(self) -> None:
-        self._loop._tolerant.discard(self._number)
         super().cancel()
+        if self._waiting:
+            self._waiting = False
+            self._loop._tolerant.cancelled()
 
 
 class Timed:
@@ -226,6 +228,7 @@ class Timed:
 
     _debug: bool
     _guarded: bool
+    _new_timers: list[Any]
     _tolerant: Tolerant
     _timer_sequence: int
 
@@ -258,10 +261,10 @@ class Timed:
                 self._check_thread()
                 self._check_callback(callback, "call_tolerant")
         timer = TolerantHandle(when, callback, args, self, copy_context() if context is None else context)
-        self._admit_timers()  # equal times run in the order in which they were set
+        if self._new_timers:
+            self._admit_timers()  # equal times run in the order in which they were set
         self._timer_sequence += 1
-        timer._number = number = self._timer_sequence
-        self._tolerant.add(when, when + tolerance, number, timer)
+        self._tolerant.add(when, tolerance, self._timer_sequence, timer)
         return timer
 
     def call_every(

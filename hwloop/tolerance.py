@@ -5,9 +5,10 @@ the timers do. Where a millisecond more does not matter (time-outs, statistics, 
 kernel's timer slack let a timer say how much later it may be. It then waits for whichever comes first: the end of its
 tolerance, that of another, or a wakeup for something else. Never early: it runs from its time on.
 
-Two heaps hold them until they are due: by their time, to know which are, and by the last moment at which they may run,
-to know how long the loop may sleep. Adding, taking and cancelling one is O(log n), amortised. Due ones are moved to the
-loop's own timers, so they keep their place among these.
+Among timers of equal tolerance the one that is due first is also the one that must run first. So there is one heap for
+each tolerance, ordered by time, and the loop may sleep until the first of the heaps' heads plus its tolerance. Adding
+and taking a timer is O(log n), a wait O(number of different tolerances). Due ones are moved to the loop's own timers, so
+they keep their place among these.
 """
 
 from __future__ import annotations
@@ -22,57 +23,66 @@ class Tolerant:
     """The timers with a tolerance that are not due yet. Times are loop times.
 
     Attributes:
-        waiting: the timers by number, which is their order of arrival.
+        waiting: how many there are.
     """
 
-    __slots__ = ("_by_latest", "_by_when", "waiting")
+    __slots__ = ("_cancelled", "_heaps", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: dict[int, Any] = {}
-        # (time, number); what is not among `waiting` any more is skipped, and swept out when it is most of a heap.
-        self._by_when: list[tuple[float, int]] = []
-        self._by_latest: list[tuple[float, int]] = []
+        self.waiting = 0
+        self._heaps: dict[float, list[tuple[float, int, Any]]] = {}  # by tolerance: (when, order of arrival, timer)
+        self._cancelled = 0  # entries in the heaps that will be skipped
 
-    def add(self, when: float, latest: float, number: int, timer: Any) -> None:
-        """Keep a timer that may run from `when` on, and should by `latest`."""
-        self.waiting[number] = timer
-        heappush(self._by_when, (when, number))
-        heappush(self._by_latest, (latest, number))
+    def add(self, when: float, tolerance: float, sequence: int, timer: Any) -> None:
+        """Keep a timer that may run from `when` on, and should by `when + tolerance`."""
+        heap = self._heaps.get(tolerance)
+        if heap is None:
+            heap = self._heaps[tolerance] = []
+        heappush(heap, (when, sequence, timer))
+        timer._waiting = True
+        self.waiting += 1
 
-    def discard(self, number: int) -> None:
-        """Forget a timer, if it is still here."""
-        if self.waiting.pop(number, None) is not None:
-            self._sweep()
+    def cancelled(self) -> None:
+        """One of the timers, not due yet, was cancelled. Once most of the entries are such, all are dropped."""
+        self.waiting -= 1
+        self._cancelled += 1
+        if self._cancelled > _PURGE_AFTER + self.waiting:
+            for heap in self._heaps.values():
+                heap[:] = [entry for entry in heap if not entry[2]._cancelled]
+                heapify(heap)
+            self._cancelled = 0
 
     def wake_by(self, when: float | None) -> float | None:
         """How long the loop may sleep, if it has nothing else to do until `when` (None: ever)."""
-        heap = self._by_latest
-        while heap and heap[0][1] not in self.waiting:
-            heappop(heap)
-        if heap and (when is None or heap[0][0] < when):
-            return heap[0][0]
+        for tolerance, heap in self._heaps.items():
+            while heap and heap[0][2]._cancelled:
+                heappop(heap)
+                self._cancelled -= 1
+            if heap and (when is None or heap[0][0] + tolerance < when):
+                when = heap[0][0] + tolerance
         return when
 
     def release(self, time: float, timers: list[tuple[float, int, Any]]) -> None:
         """Move what is due at `time` to the loop's heap of timers."""
-        heap = self._by_when
-        while heap and heap[0][0] <= time:
-            when, number = heappop(heap)
-            timer = self.waiting.pop(number, None)
-            if timer is not None:
-                timer._scheduled = True
-                heappush(timers, (when, number, timer))
-        if len(self._by_latest) > _PURGE_AFTER:
-            self._sweep()
+        empty = []
+        for tolerance, heap in self._heaps.items():
+            while heap and heap[0][0] <= time:
+                entry = heappop(heap)
+                if entry[2]._cancelled:
+                    self._cancelled -= 1
+                    continue
+                self.waiting -= 1
+                entry[2]._waiting = False
+                entry[2]._scheduled = True
+                heappush(timers, entry)
+            if not heap:
+                empty.append(tolerance)
+        for tolerance in empty:
+            del self._heaps[tolerance]
 
     def clear(self) -> None:
-        self.waiting.clear()
-        self._by_when.clear()
-        self._by_latest.clear()
-
-    def _sweep(self) -> None:
-        waiting = self.waiting
-        for heap in (self._by_when, self._by_latest):
-            if len(heap) > _PURGE_AFTER + 2 * len(waiting):
-                heap[:] = [entry for entry in heap if entry[1] in waiting]
-                heapify(heap)
+        for heap in self._heaps.values():
+            for _, _, timer in heap:
+                timer._waiting = False
+        self._heaps.clear()
+        self.waiting = self._cancelled = 0

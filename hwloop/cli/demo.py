@@ -372,11 +372,11 @@ def _device(board: SimBoard, kind: type[D]) -> D:
     return next(device for device in board.devices if isinstance(device, kind))
 
 
-def _quantiles(histogram: Histogram) -> tuple[int, int, int]:
+def _quantiles(histogram: Histogram) -> tuple[float, float, float]:
     return histogram.quantile(0.5), histogram.quantile(0.99), histogram.max
 
 
-def _ms(nanoseconds: int) -> str:
+def _ms(nanoseconds: float) -> str:
     """A duration in milliseconds, to three digits."""
     milliseconds = nanoseconds / 1e6
     decimals = 3 if milliseconds < 1 else 2 if milliseconds < 10 else 1 if milliseconds < 100 else 0
