@@ -7,8 +7,8 @@ tolerance, that of another, or a wakeup for something else. Never early: it runs
 
 Among timers of equal tolerance the one that is due first is also the one that must run first. So there is one heap for
 each tolerance, ordered by time, and the loop may sleep until the first of the heaps' heads plus its tolerance. Adding
-and taking a timer is O(log n), a wait O(number of different tolerances). Due ones are moved to the loop's own timers, so
-they keep their place among these.
+and taking a timer is O(log n), a wait O(number of different tolerances). Due ones are moved to the loop's own timers,
+so they keep their place among these.
 """
 
 from __future__ import annotations
