@@ -71,7 +71,7 @@ class Checked:
     ) -> asyncio.TimerHandle:
         if when is None:
             raise TypeError("when cannot be None")
-        if when != when:
+        if not (when > 0 or when <= 0):  # TypeError for what has no order, before it is queued
             raise ValueError("a timer needs a time, not NaN")
         self._check_closed()
         if self._debug:

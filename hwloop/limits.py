@@ -43,10 +43,7 @@ class TokenBucket:
 
     def __init__(self, rate: float, burst: int = 1) -> None:
         self.rate = check_range("a rate (per second)", rate, 1e-9, 1e9)
-        if isinstance(burst, bool) or not isinstance(burst, int):
-            raise TypeError(f"burst must be a whole number, not {burst!r}")
-        if burst < 1:
-            raise ValueError(f"burst must be at least 1, not {burst!r}")
+        _check_count("burst", burst)
         self.burst = burst
         # With the rate as the ratio per_ns / denominator, a nanosecond brings per_ns units of credit.
         self._per_ns, denominator = rate.as_integer_ratio()
@@ -222,8 +219,7 @@ def throttle(*, rate: float, mode: Mode = "latest", burst: int = 1, queue_size: 
     """
     if mode not in get_args(Mode):
         raise ValueError(f"mode must be one of {', '.join(map(repr, get_args(Mode)))}, not {mode!r}")
-    if queue_size < 1:
-        raise ValueError(f"queue_size must be at least 1, not {queue_size!r}")
+    _check_count("queue_size", queue_size)
     TokenBucket(rate, burst)  # so that a bad one is found here, not where the function is decorated
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -350,3 +346,10 @@ class _Gate:
         if call is not None:
             self._ran += 1
             call.run()
+
+
+def _check_count(what: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} must be a whole number, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{what} must be at least 1, not {value!r}")

@@ -149,6 +149,8 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         What the system grants is logged, and stands in `statistics().realtime`; what it refuses raises nothing. None
         undoes it. See `hwloop.RealTime`.
         """
+        if not (realtime is None or hasattr(realtime, "apply")):
+            raise TypeError(f"realtime is a hwloop.RealTime or None, not {realtime!r}")
         if self._realtime is not None:
             self._realtime.undo()
         self._realtime = None if realtime is None else realtime.apply()
@@ -169,11 +171,14 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
     def register(self, source: Pollable) -> None:
         """Watch `source.fileno()` and call `source.on_readable()` whenever it is readable, with `source.priority`.
 
-        Raises ValueError if the descriptor is invalid or watched already. If `on_readable` raises, the source is
-        unregistered, closed if it can be, and reported; the loop goes on.
+        Raises ValueError if the descriptor is invalid or watched already, TypeError for what is no source. If
+        `on_readable` raises, the source is unregistered, closed if it can be, and reported; the loop goes on.
         """
         if source in self._sources:
             raise ValueError(f"{source!r} is registered already")
+        on_readable = getattr(source, "on_readable", None)
+        if not callable(on_readable) or inspect.iscoroutinefunction(on_readable):
+            raise TypeError(f"a source needs an on_readable() that is a plain function; {source!r} has none")
         fd = source.fileno()
         if self._watchers.get(fd, (None, None))[0] is not None:
             raise ValueError(f"descriptor {fd} of {source!r} is watched already")
@@ -181,7 +186,7 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         deadline = getattr(source, "deadline", None)
         if deadline is not None:
             as_deadline(deadline)
-        watcher = Watcher(source.on_readable, (), self, priority, source, deadline)
+        watcher = Watcher(on_readable, (), self, priority, source, deadline)
         self._set_watcher(fd, selectors.EVENT_READ, watcher)
         self._sources[source] = fd
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import inspect
 import logging
 import re
 from collections.abc import Callable
@@ -200,8 +201,8 @@ class Reporting:
 
 
 def _as_handler(handler: Any) -> Any:
-    if handler is not None and not callable(handler):
-        raise TypeError(f"a handler must be callable or None, not {handler!r}")
+    if handler is not None and (not callable(handler) or inspect.iscoroutinefunction(handler)):
+        raise TypeError(f"a handler must be a plain function or None, not {handler!r}")
     return handler
 
 

@@ -54,7 +54,9 @@ def as_priority(value: Priority | int) -> Priority:
 
 
 def as_deadline(value: float) -> float:
-    """`value` as seconds from readiness. Raises ValueError unless it is above 0."""
+    """`value` as seconds from readiness. Raises ValueError unless it is above 0, TypeError for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"a deadline is a number of seconds, not {value!r}")
     if not value > 0:
         raise ValueError(f"a deadline is in seconds from readiness, more than 0, not {value!r}")
     return value

@@ -18,12 +18,14 @@ class Watchful(selectors.SelectSelector):
         super().__init__()
         self.trace = trace
         self.waited: Callable[[float | None], None] = lambda timeout: None
+        self.looked: Callable[[list[tuple[selectors.SelectorKey, int]]], None] = lambda found: None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self.trace.append("look")
         found = super().select(0)
         if not found:
             self.waited(timeout)
+        self.looked(found)
         return found
 
 
