@@ -77,7 +77,7 @@ def open_on(wire: Wire, number: int) -> smbus2.SMBus:
     """smbus2's own `SMBus(number)`, led to `wire`. Raises ImportError where there is no smbus2."""
     import smbus2
 
-    with _redirection.opening(wire):
+    with redirection.opening(wire):
         return smbus2.SMBus(number)
 
 
@@ -245,4 +245,4 @@ class _Redirection:
         return descriptor.ioctl(request, arguments[0])
 
 
-_redirection = _Redirection()
+redirection = _Redirection()

@@ -73,7 +73,7 @@ class Lgpio(Lines):
                     free_all(held)
             self._handles = {0: None}
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(1)  # a callback of the program's may be in no hurry to return
         self._temporary.cleanup()
 
     def get_module_version(self) -> str:

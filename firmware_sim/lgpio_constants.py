@@ -95,6 +95,8 @@ TEXTS = {
 class error(Exception):
     """What lgpio raises; `value` is the text."""
 
+    __module__ = "lgpio"  # as it is shown in a traceback
+
     def __init__(self, value: str) -> None:
         self.value = value
 

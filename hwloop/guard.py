@@ -55,6 +55,8 @@ class Charge(NamedTuple):
     safe: int
     drive: Drive
     active_low: bool
+    chip: str | None
+    """Its label or device node; None for the chip of the header."""
 
 
 # The program's side.
@@ -275,6 +277,7 @@ def drive(charges: Sequence[Charge], hold: float | None, wake: int) -> None:
                         drive=charge.drive,
                         active_low=charge.active_low,
                         consumer="hwloop guard",
+                        chip=charge.chip,
                     )
                 except HardwareError as error:
                     if error.errno == errno.EBUSY and time.monotonic() < give_up:

@@ -24,14 +24,14 @@ from hwloop import board as boards
 from hwloop.cli import Ended, main
 
 ROOT = Path(__file__).parents[1]
-PUMP = guard.Charge(27, 0, "push-pull", False)
-VALVE = guard.Charge("GPIO22", 1, "push-pull", True)
+PUMP = guard.Charge(27, 0, "push-pull", False, None)
+VALVE = guard.Charge("GPIO22", 1, "push-pull", True, None)
 PREAMBLE = """
     import os, signal, sys, time
     import hwloop
     from hwloop import guard
-    pump = guard.Charge(27, 0, "push-pull", False)
-    valve = guard.Charge("GPIO22", 1, "push-pull", True)
+    pump = guard.Charge(27, 0, "push-pull", False, None)
+    valve = guard.Charge("GPIO22", 1, "push-pull", True, None)
     outputs = guard.reporter()
     """
 
@@ -240,9 +240,9 @@ def test_an_output_with_a_safe_level_is_told_before_it_is_driven(
     board.chip.line(12).observe(lambda level, when_ns: early.append(len(ears())))
     with gpio.output(12, initial=1, safe=0):
         assert early == [1]
-    with gpio.output("GPIO6", safe=1, active_low=True), gpio.output(7):
+    with gpio.output("GPIO6", safe=1, active_low=True, chip="simulated-gpio"), gpio.output(7):
         (message,) = [each for each in ears() if each[0] == "open"]
-    assert message[2:] == ["GPIO6", 1, "push-pull", True]
+    assert message[2:] == ["GPIO6", 1, "push-pull", True, "simulated-gpio"]
     assert ears() == [["close", message[1]]]
 
 
@@ -312,7 +312,7 @@ def test_a_forked_child_tells_nothing(board: SimBoard, tmp_path: Path, monkeypat
             output._report_closed()
             os._exit(0)
         os.waitpid(child, 0)
-        assert json.loads((tmp_path / "outputs").read_text()) == [[5, 0, "push-pull", False]]
+        assert json.loads((tmp_path / "outputs").read_text()) == [[5, 0, "push-pull", False, None]]
 
 
 # The file.
@@ -323,8 +323,8 @@ def test_the_file_holds_what_is_open(board: SimBoard, tmp_path: Path, monkeypatc
     monkeypatch.setenv(guard.RECORD, str(path))
     with gpio.output(5, safe=0):
         with gpio.output(6, safe=1, drive="open-drain", active_low=True), gpio.output(7, initial=1):
-            assert json.loads(path.read_text()) == [[5, 0, "push-pull", False], [6, 1, "open-drain", True]]
-        assert json.loads(path.read_text()) == [[5, 0, "push-pull", False]]
+            assert json.loads(path.read_text()) == [[5, 0, "push-pull", False, None], [6, 1, "open-drain", True, None]]
+        assert json.loads(path.read_text()) == [[5, 0, "push-pull", False, None]]
     assert list(tmp_path.iterdir()) == []
 
 

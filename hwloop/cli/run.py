@@ -1,4 +1,4 @@
-"""Run the main coroutine of a Python file on the loop.
+"""Run the main coroutine of a Python file on the loop, or a script that has none.
 
     hwloop run weather_station.py
     hwloop run weather_station.py:main --board board.toml -- --verbose
@@ -6,6 +6,9 @@
 The file is loaded as `import` would load it: its module is named after the file, so what stands under
 `if __name__ == "__main__":` does not run. Then `main()`, or the coroutine function named after a colon, runs as
 `hwloop.run` would run it. In sys.argv the program finds its path and what follows `--`.
+
+A file that does its work on its top level, and has no `main` coroutine, is a script: it runs as `python script.py`
+would run it. What it imports as lgpio, gpiozero, smbus2 or serial finds the simulated board, where that is in use.
 
 SIGINT (Ctrl-C), SIGTERM and SIGHUP cancel it, and it can clean up; a second one forces the end. Outputs then go to
 their safe level. The exit status is that of `asyncio.run` in a script: 0, 1 for an exception, what sys.exit() says, or
@@ -15,7 +18,10 @@ death by the signal.
 from __future__ import annotations
 
 import argparse
+import ast
 import asyncio
+import atexit
+import contextlib
 import inspect
 import os
 import sys
@@ -24,6 +30,8 @@ from collections.abc import Callable, Coroutine
 from types import ModuleType
 from typing import Any
 
+from hwloop import board as boards
+from hwloop import service
 from hwloop.cli import Failure, UsageError, causes, process
 from hwloop.clock import REAL, Clock
 from hwloop.errors import HardwareError
@@ -68,13 +76,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     path, name = _split(arguments.program)
     loop_factory, clock = _time(arguments)
-    with process.hosted(chosen_board(arguments.board), clock=clock) as host:
+    with contextlib.ExitStack() as stack:
+        host = stack.enter_context(process.hosted(chosen_board(arguments.board), clock=clock))
         sys.argv = [path, *arguments.rest]
         if not sys.flags.safe_path:
             sys.path[0] = os.path.dirname(os.path.realpath(path))
+        tree = _parse(path)
+        if clock is REAL and chosen_board(arguments.board) not in (None, "auto", "linux"):
+            from firmware_sim import SimBoard, imports
+
+            board = boards.current()
+            assert isinstance(board, SimBoard)
+            stack.enter_context(imports.led_to(board))
         try:
-            main = _find_main(load_program(path), name, path)
-            host.run(main, loop_factory=loop_factory, debug=arguments.debug)
+            if name is None and is_script(tree):
+                if arguments.realtime is not None or clock is not REAL:
+                    raise UsageError(f"{path}: --realtime and --clock are for a main coroutine, and this is a script")
+                # What the script leaves to be done at exit, and threads that it waits for, still need the board.
+                atexit.register(stack.pop_all().close)
+                service.notify("READY=1")
+                _execute(path, tree, "__main__")
+            else:
+                main = _find_main(load_program(path), name or "main", path)
+                host.run(main, loop_factory=loop_factory, debug=arguments.debug)
         except SystemExit as exit:
             return _status(exit)
         except (UsageError, Failure):
@@ -145,6 +169,39 @@ def load_program(path: str) -> ModuleType:
     Its code is not cached: a service may not be allowed to write beside it. Raises `UsageError` for a file that can't
     be read, `Failure` for one that is not Python, and what the program raises.
     """
+    stem = os.path.splitext(os.path.basename(path))[0]
+    # A program called signal.py must not take the place of Python's own module.
+    return _execute(
+        path, _parse(path), stem if stem.isidentifier() and stem not in sys.modules else "__hwloop_program__"
+    )
+
+
+def is_script(tree: ast.Module) -> bool:
+    """Whether a file does its work when it is run, rather than in a main coroutine that it defines.
+
+    It calls or loops on its top level, functions and classes aside, and has no `main` there but a plain function.
+    """
+    acts = False
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.AsyncFunctionDef) and node.name == "main":
+            return False
+        if isinstance(node, ast.Name) and node.id == "main" and isinstance(node.ctx, ast.Store):
+            return False
+        if isinstance(node, ast.alias) and (node.asname or node.name) == "main":
+            return False
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            acts = (
+                acts
+                or isinstance(node, ast.While | ast.For)
+                or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
+            )
+            waiting += ast.iter_child_nodes(node)
+    return acts
+
+
+def _parse(path: str) -> ast.Module:
     try:
         with open(path, "rb") as file:
             source = file.read()
@@ -153,25 +210,26 @@ def load_program(path: str) -> ModuleType:
     except OSError as error:
         raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}; give the path of a Python file") from error
     try:
-        code = compile(source, path, "exec", dont_inherit=True)
+        return ast.parse(source, path)
     except (SyntaxError, ValueError) as error:
         shown = "".join(traceback.format_exception_only(error)).rstrip()
         raise Failure(f"{path} is not a valid Python program:\n{shown}") from error
-    stem = os.path.splitext(os.path.basename(path))[0]
-    # A program called signal.py must not take the place of Python's own module.
-    module = ModuleType(stem if stem.isidentifier() and stem not in sys.modules else "__hwloop_program__")
+
+
+def _execute(path: str, tree: ast.Module, name: str) -> ModuleType:
+    module = ModuleType(name)
     module.__file__ = path
-    sys.modules[module.__name__] = module
-    exec(code, module.__dict__)
+    sys.modules[name] = module
+    exec(compile(tree, path, "exec", dont_inherit=True), module.__dict__)
     return module
 
 
-def _split(program: str) -> tuple[str, str]:
-    """PROGRAM.py:MAIN as the path and the name of the coroutine function."""
+def _split(program: str) -> tuple[str, str | None]:
+    """PROGRAM.py:MAIN as the path and the name of the coroutine function, None if it is not given."""
     path, colon, name = program.rpartition(":")
     if colon and name.isidentifier() and not os.path.exists(program):
         return path, name
-    return program, "main"
+    return program, None
 
 
 def _find_main(module: ModuleType, name: str, path: str) -> Callable[[], Coroutine[Any, Any, object]]:

@@ -240,7 +240,9 @@ class Output:
         reporter = guard.reporter()
         if reporter is not None and self.safe is not None and self._board.shared:
             self._reported_as = f"{os.getpid()}:{id(self)}"
-            reporter.opened(self._reported_as, guard.Charge(self.line, self.safe, self._drive, self._active_low))
+            reporter.opened(
+                self._reported_as, guard.Charge(self.line, self.safe, self._drive, self._active_low, self._chip)
+            )
 
     def _report_closed(self) -> None:
         reporter = guard.reporter()

@@ -1,0 +1,147 @@
+"""What programs that know nothing of us import, led to a simulated board: `lgpio`, `gpiozero`, `smbus2`, `serial`.
+
+    with SimBoard("board.toml") as board, imports.led_to(board):
+        runpy.run_path("blink.py", run_name="__main__")
+
+`lgpio` is the simulated module itself, so gpiozero's own LGPIOFactory runs on it, and rpi-lgpio's RPi.GPIO too. Of
+smbus2 and pyserial only the opening is led elsewhere: an `SMBus` to the board's bus, a `Serial` to its port's terminal.
+They are changed when the program imports them, and not at all if it doesn't.
+
+The board's own thread makes things happen, so a program needs no event loop: `while True: sleep(1)` is enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import importlib.abc
+import importlib.machinery
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+from firmware_sim.board import SimBoard
+from firmware_sim.i2c_dev import redirection
+from firmware_sim.lgpio_api import Lgpio
+
+_OWN = ("close", "directory", "exceptions")  # of the simulated lgpio, not of the module
+
+
+class LgpioModule(ModuleType):
+    """The simulated lgpio as a module, for `import lgpio` and `from lgpio import *`."""
+
+    def __init__(self, lgpio: Lgpio) -> None:
+        super().__init__("lgpio", lgpio.__doc__)
+        self.__dict__["_lgpio"] = lgpio
+        names = (name for name in dir(lgpio) if not name.startswith("_") and name not in _OWN)
+        self.__dict__.update((name, getattr(lgpio, name)) for name in names)
+
+    @property
+    def exceptions(self) -> bool:
+        """Whether refusals are raised; programs set it."""
+        lgpio: Lgpio = self.__dict__["_lgpio"]
+        return lgpio.exceptions
+
+    @exceptions.setter
+    def exceptions(self, value: bool) -> None:
+        self.__dict__["_lgpio"].exceptions = value
+
+
+@contextlib.contextmanager
+def led_to(board: SimBoard) -> Iterator[None]:
+    """In this block, what is imported finds `board`. Modules that a program has imported then keep what they found."""
+    undo = contextlib.ExitStack()
+    changes = {"smbus2": _lead_smbus2, "serial": _lead_serial, "gpiozero.pins.local": _lead_gpiozero}
+    finder = _Finder({name: functools.partial(lead, board=board, undo=undo) for name, lead in changes.items()})
+    with undo:
+        for name, value in (("GPIOZERO_PIN_FACTORY", "lgpio"), ("RPI_LGPIO_REVISION", f"{board.revision:x}")):
+            if name not in os.environ:
+                os.environ[name] = value
+                undo.callback(os.environ.pop, name, None)
+        before = sys.modules.get("lgpio")
+        undo.callback(_put_back, before)
+        sys.modules["lgpio"] = LgpioModule(board.lgpio)
+        for name, change in finder.changes.items():
+            if name in sys.modules:
+                change(sys.modules[name])
+        sys.meta_path.insert(0, finder)
+        undo.callback(sys.meta_path.remove, finder)
+        yield
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds what others find, and changes some modules once they are loaded."""
+
+    def __init__(self, changes: dict[str, Callable[[ModuleType], None]]) -> None:
+        self.changes = changes
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        change = self.changes.get(name)
+        spec = importlib.machinery.PathFinder.find_spec(name, path) if change is not None else None
+        if spec is None or spec.loader is None or change is None:
+            return None
+        load = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            load(module)
+            change(module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def _put_back(lgpio: ModuleType | None) -> None:
+    del sys.modules["lgpio"]
+    if lgpio is not None:
+        sys.modules["lgpio"] = lgpio
+
+
+def _replace(undo: contextlib.ExitStack, owner: Any, name: str, value: object) -> None:
+    undo.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)
+
+
+def _lead_smbus2(smbus2: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
+    real = smbus2.SMBus.open
+
+    def open(self: Any, bus: int | str) -> None:
+        number = re.fullmatch(r"(?:/dev/i2c-)?(\d+)", str(bus))
+        wire = board.buses.get(int(number[1])) if number is not None else None
+        if wire is None:
+            path = f"/dev/i2c-{bus}" if isinstance(bus, int) else bus
+            raise FileNotFoundError(errno.ENOENT, "no such bus on the simulated board", path)
+        with redirection.opening(wire):
+            real(self, bus)
+
+    _replace(undo, smbus2.SMBus, "open", open)
+
+
+def _lead_serial(serial: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
+    real = serial.Serial.open
+
+    def open(self: Any) -> None:
+        named = self.portstr
+        if named not in board.ports:
+            if named is not None and not named.startswith("/dev/pts/"):
+                known = ", ".join(sorted(board.ports)) or "none"
+                message = f"could not open port {named}: no such port on the simulated board; its ports are: {known}"
+                raise serial.SerialException(errno.ENOENT, message)
+            real(self)
+            return
+        self.portstr = board.ports[named].path
+        try:
+            real(self)
+        finally:
+            self.portstr = named
+
+    _replace(undo, serial.Serial, "open", open)
+
+
+def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
+    _replace(undo, local, "get_pi_revision", lambda: board.revision)
