@@ -340,54 +340,56 @@ def test_without_both_edges_undebounced_nothing_can_be_told_by_reading(setup: Se
     assert (stream.recheck(), stream.recheck()) == ([], [])
 
 
-class StartsThread(Lgpio):
-    """An lgpio that, like the real one, starts a thread when it opens a chip."""
+class Sleepy(Lgpio):
+    """An lgpio whose thread, like the real one's, sleeps until it is signalled, and misses the first signals."""
 
-    thread: threading.Thread
-    end: threading.Event
+    misses = 0
+    claims = 0
 
     def gpiochip_open(self, gpiochip: int) -> int:
-        self.end = threading.Event()
-        self.thread = threading.Thread(target=self.end.wait)
+        self.ended = threading.Event()
+        self.signalled = threading.Event()
+        self.thread = threading.Thread(target=self.look_at_lines)
         self.thread.start()
         return super().gpiochip_open(gpiochip)
 
+    def look_at_lines(self) -> None:
+        self.signalled.wait()
+        while not self.ended.wait(0.0005):
+            pass
+
+    def gpio_claim_alert(self, *args: Any, **kwargs: Any) -> int:
+        self.claims += 1
+        if self.claims > self.misses:
+            self.signalled.set()
+        return super().gpio_claim_alert(*args, **kwargs)
+
     def close(self) -> None:
         super().close()
-        self.end.set()
+        self.ended.set()
+        self.signalled.set()
         self.thread.join()
 
 
-def test_the_first_claim_waits_until_lgpios_thread_sleeps(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    lgpio = StartsThread(setup.chip)
+@pytest.mark.parametrize(("misses", "claims"), [(0, 1), (1, 2), (2, 3), (99, 3)])
+def test_a_thread_that_sleeps_through_the_first_claim_is_woken_by_another(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, misses: int, claims: int
+) -> None:
+    monkeypatch.setattr(board_lgpio, "_PROOF", 0.01 if misses == 99 else 0.2)
+    lgpio = Sleepy(setup.chip)
+    lgpio.misses = misses
     board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
-    looked: list[tuple[str, str | None]] = []
-
-    def is_running(thread: str) -> bool:
-        looked.append((thread, setup.chip.line(17).consumer))
-        return len(looked) < 3
-
-    monkeypatch.setattr(board_lgpio, "_is_running", is_running)
     options: Any = {"edges": "both", "bias": "down", "active_low": False, "debounce": 0, "consumer": "x"}
-    streams = [board.open_edges([line], **options) for line in (17, 18)]
-    assert looked == [(str(lgpio.thread.native_id), None)] * 3
+    streams = [board.open_edges([17], **options)]
+    assert lgpio.claims == claims
+    streams.append(board.open_edges([18], **options))
+    assert lgpio.claims == claims + 1
+    setup.drive(17, 1)
+    assert told(streams[0].read()) == [(1, 0)]
     for stream in streams:
         stream.close()
     board.close()
     lgpio.close()
-
-
-def test_a_thread_that_sleeps_is_told_from_one_that_runs() -> None:
-    end = threading.Event()
-    thread = threading.Thread(target=end.wait)
-    thread.start()
-    deadline = time.monotonic() + 5
-    while board_lgpio._is_running(str(thread.native_id)) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert not board_lgpio._is_running(str(thread.native_id))
-    assert board_lgpio._is_running(str(threading.get_native_id()))
-    end.set()
-    thread.join()
 
 
 # Closing.

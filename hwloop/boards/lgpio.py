@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from hwloop.board import Bias, Drive, EdgeKind, EdgeStream, LineName, OutputLine
@@ -23,6 +23,9 @@ from hwloop.errors import HardwareError
 MAX_ALERTS = 60
 """Lines that one process may watch: lgpio polls them from an array of 64 that it does not check."""
 _IN_USE = 1  # bit of gpio_get_line_info's flags
+_CLAIMS = 3  # times that a line is claimed until lgpio's thread is awake
+_PROOF = 0.03  # seconds that it is given for that
+_WAKES = 4  # what it must have slept in them; its other threads can't do that
 
 
 class LgpioModule(Protocol):
@@ -58,6 +61,8 @@ class LgpioModule(Protocol):
 
 _alerts: weakref.WeakKeyDictionary[LgpioModule, int] = weakref.WeakKeyDictionary()
 """Lines watched through each lgpio: the real one exists once per process."""
+_threads: weakref.WeakKeyDictionary[LgpioModule, frozenset[str]] = weakref.WeakKeyDictionary()
+"""The threads that each lgpio started, which it does once."""
 
 
 class LgpioChip(GpioChip):
@@ -89,12 +94,13 @@ class LgpioChip(GpioChip):
         self.workdir = workdir
         self._watched: set[int] = set()
         self._closed = False
-        before = _thread_ids()
+        before = set(os.listdir("/proc/self/task"))
         try:
             self.handle = lgpio.gpiochip_open(number)
         except lgpio.error as error:
             raise HardwareError(f"/dev/gpiochip{number}", f"lgpio: {text_of(error)}", "see 'gpiodetect'") from error
-        self._threads = _thread_ids() - before
+        started = set(os.listdir("/proc/self/task")) - before
+        _threads[lgpio] = _threads.get(lgpio, frozenset()) | started
         lines, _, label = lgpio.gpio_get_chip_info(self.handle)[1:4]
         super().__init__(f"/dev/gpiochip{number}", node=node, label=str(label), lines=int(lines), revision=revision)
 
@@ -163,13 +169,19 @@ class LgpioChip(GpioChip):
     # For streams and outputs.
 
     def claim_alert(self, number: int, line: LineName, *, flags: int, edges: int, notify: int, consumer: str) -> None:
-        """Have lgpio report a line's edges to the FIFO of `notify`. Raises `HardwareError`."""
-        if not _alerts.get(self.lgpio, 0):
-            self._await_idle_threads()
-        try:
-            self.lgpio.gpio_claim_alert(self.handle, number, edges, flags, notify)
-        except self.lgpio.error as error:
-            raise self.refusal({number: line}, f"lgpio: {text_of(error)}") from error
+        """Have lgpio report a line's edges to the FIFO of `notify`. Raises `HardwareError`.
+
+        When the first line is claimed lgpio's thread may sleep on: it looks whether there are lines, then waits for a
+        signal, and a claim between the two is never noticed (about one process in 449 got no edge at all). So that it
+        works is proved; claiming the line anew signals again.
+        """
+        for _ in range(1 if _alerts.get(self.lgpio, 0) else _CLAIMS):
+            try:
+                self.lgpio.gpio_claim_alert(self.handle, number, edges, flags, notify)
+            except self.lgpio.error as error:
+                raise self.refusal({number: line}, f"lgpio: {text_of(error)}") from error
+            if _is_awake(_threads[self.lgpio]):
+                break
         self.users[number] = consumer
         self._watched.add(number)
         _alerts[self.lgpio] = _alerts.get(self.lgpio, 0) + 1
@@ -223,16 +235,6 @@ class LgpioChip(GpioChip):
         if self._closed:
             raise HardwareError(f"line {line}", "its board is closed", "keep the board open while lines are in use")
 
-    def _await_idle_threads(self) -> None:
-        """Let lgpio's alert thread go to sleep before the first line is claimed.
-
-        It looks whether there are lines, then waits for a signal, and a claim between the two is never noticed: about
-        one process in 449 got no edge at all. Once its threads sleep, that moment has passed.
-        """
-        give_up = time.monotonic() + 0.05
-        while any(_is_running(thread) for thread in self._threads) and time.monotonic() < give_up:
-            time.sleep(0.0002)
-
 
 class _Output(OutputLine):
     """One line that we drive."""
@@ -273,14 +275,24 @@ class _Output(OutputLine):
             raise HardwareError(f"line {self._line}", "this output is closed", "open a new one")
 
 
-def _thread_ids() -> frozenset[str]:
-    return frozenset(os.listdir("/proc/self/task"))
+def _is_awake(threads: Iterable[str]) -> bool:
+    """Whether one of lgpio's threads looks at lines: every 0.5 ms then, where the others wake every 20 ms or never.
+
+    True as well if it has none: the simulated one, or one whose threads were started before we had it.
+    """
+    before = {thread: _switches(thread) for thread in threads}
+    give_up = time.monotonic() + _PROOF
+    while before and not any(_switches(thread) >= count + _WAKES for thread, count in before.items()):
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.001)
+    return True
 
 
-def _is_running(thread: str) -> bool:
-    """Whether a thread of this process does not sleep (proc(5): the state follows the name in parentheses)."""
+def _switches(thread: str) -> int:
+    """How often a thread of this process has gone to sleep (proc(5), voluntary_ctxt_switches)."""
     try:
-        with open(f"/proc/self/task/{thread}/stat", "rb") as file:
-            return file.read().rpartition(b") ")[2][:1] != b"S"
+        with open(f"/proc/self/task/{thread}/status", "rb") as file:
+            return int(file.read().partition(b"\nvoluntary_ctxt_switches:")[2].split()[0])
     except OSError:
-        return False  # it has ended
+        return 0  # it has ended
