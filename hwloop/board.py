@@ -117,6 +117,11 @@ class EdgeStream(ABC):
 class OutputLine(ABC):
     """One line driven by us."""
 
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child of the process that opened the line: then it is not this one's to drive."""
+        return False
+
     @abstractmethod
     def set(self, value: int) -> None:
         """Drive the line to a logical level, 0 or 1."""

@@ -188,6 +188,10 @@ class _Output(OutputLine):
         self._values = values
         self._closed = False
 
+    @property
+    def forked(self) -> bool:
+        return self._chip.forked
+
     def set(self, value: int) -> None:
         self._check()
         try:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence, Set
+from typing import NamedTuple, Protocol
 
 from hwloop.board import Bias, Drive, EdgeKind, EdgeStream, LineName, OutputLine
 from hwloop.boards.chip import GpioChip, LineInfo
@@ -61,8 +61,16 @@ class LgpioModule(Protocol):
 
 _alerts: weakref.WeakKeyDictionary[LgpioModule, int] = weakref.WeakKeyDictionary()
 """Lines watched through each lgpio: the real one exists once per process."""
-_threads: weakref.WeakKeyDictionary[LgpioModule, frozenset[str]] = weakref.WeakKeyDictionary()
-"""The threads that each lgpio started, which it does once."""
+
+
+class _Threads(NamedTuple):
+    """What an lgpio started when the first chip was opened, and where."""
+
+    process: int
+    threads: Set[str]
+
+
+_threads: weakref.WeakKeyDictionary[LgpioModule, _Threads] = weakref.WeakKeyDictionary()
 
 
 class LgpioChip(GpioChip):
@@ -100,7 +108,7 @@ class LgpioChip(GpioChip):
         except lgpio.error as error:
             raise HardwareError(f"/dev/gpiochip{number}", f"lgpio: {text_of(error)}", "see 'gpiodetect'") from error
         started = set(os.listdir("/proc/self/task")) - before
-        _threads[lgpio] = _threads.get(lgpio, frozenset()) | started
+        _threads.setdefault(lgpio, _Threads(os.getpid(), started))
         lines, _, label = lgpio.gpio_get_chip_info(self.handle)[1:4]
         super().__init__(f"/dev/gpiochip{number}", node=node, label=str(label), lines=int(lines), revision=revision)
 
@@ -129,6 +137,12 @@ class LgpioChip(GpioChip):
         consumer: str,
     ) -> EdgeStream:
         numbers = self.find_all(lines, debounce)
+        if _threads[self.lgpio].process != os.getpid():
+            raise HardwareError(
+                f"lines {', '.join(map(str, lines))}",
+                "lgpio was in use before this process was forked; its threads, which report edges, are the parent's",
+                "use gpiod (HWLOOP_GPIO=gpiod), or have the child start afresh: multiprocessing's 'spawn'",
+            )
         watched = _alerts.get(self.lgpio, 0)
         if watched + len(numbers) > MAX_ALERTS:
             raise HardwareError(
@@ -180,7 +194,7 @@ class LgpioChip(GpioChip):
                 self.lgpio.gpio_claim_alert(self.handle, number, edges, flags, notify)
             except self.lgpio.error as error:
                 raise self.refusal({number: line}, f"lgpio: {text_of(error)}") from error
-            if _is_awake(_threads[self.lgpio]):
+            if _is_awake(_threads[self.lgpio].threads):
                 break
         self.users[number] = consumer
         self._watched.add(number)
@@ -246,6 +260,10 @@ class _Output(OutputLine):
         self._pulses = False
         self._closed = False
 
+    @property
+    def forked(self) -> bool:
+        return self._chip.forked
+
     def set(self, value: int) -> None:
         self._check_open()
         self._end_pulses()
@@ -275,7 +293,7 @@ class _Output(OutputLine):
             raise HardwareError(f"line {self._line}", "this output is closed", "open a new one")
 
 
-def _is_awake(threads: Iterable[str]) -> bool:
+def _is_awake(threads: Set[str]) -> bool:
     """Whether one of lgpio's threads looks at lines: every 0.5 ms then, where the others wake every 20 ms or never.
 
     True as well if it has none: the simulated one, or one whose threads were started before we had it.

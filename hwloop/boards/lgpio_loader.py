@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from hwloop.boards.lgpio import LgpioModule
 
 _lock = threading.Lock()
-_process: int | None = None
-"""In which process lgpio was loaded."""
 
 
 def load_lgpio() -> tuple[LgpioModule, str]:
@@ -39,15 +37,7 @@ def load_lgpio() -> tuple[LgpioModule, str]:
     Harmless when repeated, and if the program imported lgpio itself. Raises `HardwareError` where it is not installed
     or can't be used.
     """
-    global _process
     with _lock:
-        if _process not in (None, os.getpid()):
-            raise HardwareError(
-                "lgpio",
-                "it was loaded before this process was forked, and the threads that it needs are its parent's",
-                "use gpiod (HWLOOP_GPIO=gpiod), or start the child afresh: multiprocessing's 'spawn'",
-            )
-        _process = os.getpid()
         module = sys.modules.get("lgpio") or _import()
         if not hasattr(module, "gpio_claim_alert"):
             raise HardwareError(

@@ -160,17 +160,22 @@ class Output:
         return self
 
     def close(self) -> None:
-        """Set the safe level, if there is one, and give the line back. Harmless when repeated."""
+        """Set the safe level, if there is one, and give the line back. Harmless when repeated.
+
+        In a forked child it does nothing to the line: that is its parent's.
+        """
         self._closed = True
         if self._device is None:
             return
         assert self._board is not None
-        self._end_all()
+        ours = not self._device.forked
+        if ours:
+            self._end_all()
         device, self._device = self._device, None
         _open_outputs.remove(self)
         self._board.before_closing.remove(self.close)
         try:
-            if self.safe is not None:
+            if self.safe is not None and ours:
                 device.set(self.safe)
             self._report_closed()
         finally:
@@ -317,7 +322,7 @@ def make_safe() -> None:
     failures = []
     for each in outputs():
         try:
-            if each.safe is not None:
+            if each.safe is not None and not each._opened().forked:
                 each.set(each.safe)
         except Exception as error:
             failures.append(error)
