@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-BENCHMARKS := core scale startup ports
+BENCHMARKS := core scale startup ports echo
 
 .PHONY: help demo test test-clients test-kernel check conformance bench bench-all figures lock format clean
 .DEFAULT_GOAL := help
