@@ -59,18 +59,22 @@ async def source(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 def converse(sockets: list[socket.socket], seconds: float) -> int:
-    """Send a message on each connection, wait for all the echoes, and again."""
+    """Answer each echo with the next message, so that every connection always has one on its way."""
     done = 0
+    for sock in sockets:
+        sock.sendall(MESSAGE)
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for sock in sockets:
-            sock.sendall(MESSAGE)
+    while True:
+        last = time.perf_counter() >= end
         for sock in sockets:
             missing = len(MESSAGE)
             while missing:
                 missing -= len(sock.recv(missing))
+            if not last:
+                sock.sendall(MESSAGE)
         done += len(sockets)
-    return done
+        if last:
+            return done
 
 
 def send(sockets: list[socket.socket], seconds: float) -> int:
