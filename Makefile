@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-BENCHMARKS := core scale startup ports echo
+BENCHMARKS := core scale startup ports
 
-.PHONY: help demo test test-clients test-kernel check conformance bench bench-all soak figures lock format clean
+.PHONY: help demo test test-clients test-kernel check conformance bench bench-all figures lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -39,7 +39,7 @@ test-clients: $(VENV)/installed-clients  ## run aiohttp, anyio, uvicorn and othe
 
 test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO, in an emulated machine (makes one: apt, root)
 	$(BIN)/python tests/kernel/guest/prepare.py
-	$(BIN)/python tests/kernel/guest/run.py -e PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 -- $(BIN)/python -m pytest tests/kernel
+	$(BIN)/python tests/kernel/guest/run.py -t 900 -e PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 -- $(BIN)/python -m pytest tests/kernel
 
 check: $(VENV)/installed-check  ## formatting, lint, strict types, and who may import whom
 	$(BIN)/ruff format --check .
@@ -55,9 +55,6 @@ bench: $(VENV)/installed  ## timers and edges against asyncio, in turn (about fo
 
 bench-all: bench  ## all that benchmarks/ measures as well (about five minutes more)
 	for part in $(BENCHMARKS); do $(BIN)/python benchmarks/$$part.py || exit 1; done
-
-soak: $(VENV)/installed  ## 500 loops, a million callbacks, random exceptions: does anything grow? (about a minute)
-	$(BIN)/python benchmarks/soak.py
 
 figures: $(VENV)/installed  ## the table of all figures asked and measured, as Markdown (about seven minutes)
 	mkdir -p build

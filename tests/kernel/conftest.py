@@ -45,7 +45,10 @@ def chip() -> Iterator[GpioSim]:
 
 
 @pytest.fixture(
-    params=[pytest.param("lgpio", marks=pytest.mark.skipif(not LGPIO, reason="lgpio is not installed: PyPI has none"))]
+    params=[
+        pytest.param("lgpio", marks=pytest.mark.skipif(not LGPIO, reason="lgpio is not installed: PyPI has none")),
+        "gpiod",
+    ]
 )
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each library in turn that edges and outputs may come through."""

@@ -26,9 +26,9 @@ levels = b"pull-up", b"pull-down"
 due = time.monotonic()
 for place in range(edges):
     os.pwrite(fd, levels[place % 2], 0)
-    due += period
-    if period and (pause := due - time.monotonic()) > 0:
-        time.sleep(pause)
+    if period:
+        due = max(due, time.monotonic() - period / 2) + period  # what came late is not made up for by a rush
+        time.sleep(max(due - time.monotonic(), 0))
 """
 
 
@@ -68,6 +68,7 @@ class GpioSim:
     def plug_in(self) -> None:
         """Have the chip appear, as it does when it is made."""
         (self._config / "live").write_text("1")
+        self.plugged_in = True
         name = (self._config / "bank/chip_name").read_text().strip()
         self.number = int(name.removeprefix("gpiochip"))
         self.path = f"/dev/{name}"
@@ -81,7 +82,9 @@ class GpioSim:
         for fd in self._pulls.values():
             os.close(fd)
         self._pulls.clear()
-        (self._config / "live").write_text("0")
+        if self.plugged_in:
+            (self._config / "live").write_text("0")
+            self.plugged_in = False
 
     def drive(self, line: int, *levels: int) -> None:
         """Put a line to each of these electrical levels in turn, as fast as it goes."""
@@ -96,7 +99,7 @@ class GpioSim:
         return int((self._sysfs / f"sim_gpio{line}/value").read_text())
 
     def train(self, line: int, edges: int, rate: float = 0) -> subprocess.Popen[bytes]:
-        """Have another process make a train of edges on a line that is low: so many a second, or as fast as it goes."""
+        """Have another process make edges on a line that is low: at most `rate` a second, or as fast as it goes."""
         pull = str(self._sysfs / f"sim_gpio{line}/pull")
         return subprocess.Popen([sys.executable, "-SEc", _TRAIN, pull, str(edges), str(1 / rate if rate else 0)])
 

@@ -53,10 +53,9 @@ def program(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def pump(chip: GpioSim, monkeypatch: pytest.MonkeyPatch) -> GpioSim:
-    """A chip whose line 27 goes to 1, the unsafe level, when nobody drives it; for processes, which use gpiod."""
+def pump(chip: GpioSim, backend: str) -> GpioSim:
+    """A chip whose line 27 goes to 1, the unsafe level, when nobody drives it."""
     chip.drive(LINE, 1)
-    monkeypatch.setenv("HWLOOP_GPIO", "gpiod")
     return chip
 
 
@@ -108,7 +107,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("way", ["close", "exception", "cancellation"])
-def test_an_output_that_is_closed_drives_its_safe_level_last(board: LinuxBoard, driven: Driven, way: str) -> None:
+def test_an_output_that_is_closed_drives_its_safe_level_last(
+    pump: GpioSim, board: LinuxBoard, driven: Driven, way: str
+) -> None:
     async def main() -> None:
         async with gpio.output(LINE, initial=1, safe=0):
             if way == "exception":

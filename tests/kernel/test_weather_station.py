@@ -1,0 +1,117 @@
+"""The main job's program, as it stands, on a kernel's GPIO lines, I2C bus and terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gpio_sim import GpioSim
+
+from firmware_sim.devices import bme280
+
+ROOT = Path(__file__).parents[2]
+DOOR, LAMP, SENSOR = 17, 27, 0x76
+RAW_TEMPERATURE, RAW_PRESSURE, RAW_HUMIDITY = 519888, 415148, 30000
+SENTENCE = b"$GPGGA,092750.000,5321.6802,N,00630.3372,W,1,8,1.03,61.7,M,55.2,M,,*76"
+
+
+@contextlib.contextmanager
+def linked(path: str, target: str) -> Iterator[None]:
+    """A device node under another name, as udev makes them."""
+    os.symlink(target, path)
+    try:
+        yield
+    finally:
+        os.unlink(path)
+
+
+@pytest.fixture
+def sensor() -> Iterator[None]:
+    """Bus 1, and on it i2c-stub with the registers of a BME280, which always measures the same."""
+    from smbus2 import SMBus
+
+    subprocess.run(["insmod", "/guest/modules/i2c-stub.ko", f"chip_addr={SENSOR}"], check=True)
+    try:
+        (adapter,) = (p for p in Path("/sys/class/i2c-adapter").iterdir() if "stub" in (p / "name").read_text())
+        with linked("/dev/i2c-1", f"/dev/{adapter.name}"), SMBus(1) as bus:
+            calibration, humidity_calibration = bme280.CALIBRATION.registers()
+            data = (RAW_PRESSURE << 4).to_bytes(3) + (RAW_TEMPERATURE << 4).to_bytes(3) + RAW_HUMIDITY.to_bytes(2)
+            registers = {0x88: calibration, 0xD0: b"\x60", 0xE1: humidity_calibration, 0xF7: data}
+            for first, values in registers.items():
+                for place, value in enumerate(values):
+                    bus.write_byte_data(SENSOR, first + place, value)
+            yield
+    finally:
+        subprocess.run(["rmmod", "i2c-stub"], check=True)
+
+
+@pytest.fixture
+def receiver() -> Iterator[int]:
+    """The far end of /dev/ttyAMA0."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    with linked("/dev/ttyAMA0", os.ttyname(theirs)):
+        yield ours
+    os.close(ours)
+    os.close(theirs)
+
+
+class Station:
+    """The program in a process of its own, and what it has told so far."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "hwloop", "run", "examples/weather_station.py"]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert self.process.stdout is not None
+        os.set_blocking(self.process.stdout.fileno(), False)
+        self.told = ""
+
+    def await_line(self, pattern: str, seconds: float = 60) -> re.Match[str]:
+        """Wait until the program has told something of this form since this was last asked."""
+        assert self.process.stdout is not None
+        give_up = time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            while not (found := re.search(pattern, self.told)):
+                assert time.monotonic() < give_up, f"no {pattern!r} in {self.told!r}"
+                assert self.process.poll() is None, self.process.communicate()[1].decode()
+                if selector.select(1):
+                    self.told += (self.process.stdout.read() or b"").decode()
+        self.told = self.told[found.end() :]
+        return found
+
+
+def test_the_weather_station_runs_as_it_stands(chip: GpioSim, backend: str, sensor: None, receiver: int) -> None:
+    station = Station()
+    try:
+        station.await_line("climate ")
+        assert chip.level(DOOR) == 1  # pulled up, as the program asks
+        for level in (0, 1, 0, 1):
+            chip.drive(DOOR, level)
+            station.await_line(rf"door +Edge\(line={DOOR}, value={level}, .*lost=0\)")
+            assert chip.level(LAMP) == level
+        os.write(receiver, SENTENCE + b"\r\n")
+        assert SENTENCE.decode() in station.await_line(r"position +.*\n")[0]
+        fine = bme280.fine_temperature(RAW_TEMPERATURE)
+        expected = (fine / 5120, bme280.percent(RAW_HUMIDITY, fine), bme280.pascal(RAW_PRESSURE, fine) / 100)
+        reading = station.await_line(r"temperature=(\S+), humidity=(\S+), pressure=([\d.]+)")
+        assert tuple(map(float, reading.groups())) == pytest.approx(expected)
+
+        station.process.send_signal(signal.SIGTERM)
+        _, complaints = station.process.communicate(timeout=30)
+        assert (station.process.returncode, complaints) == (-signal.SIGTERM, b"")
+        assert chip.level(LAMP) == 0
+    finally:
+        station.process.kill()
+        station.process.communicate()
