@@ -19,7 +19,6 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from hwloop import board as boards
 from hwloop import clock as clocks
 from hwloop.checked import Checked
 from hwloop.collecting import Collecting, Mode
@@ -34,6 +33,7 @@ from hwloop.transports import Transports
 from hwloop.waits import Waits
 
 if TYPE_CHECKING:
+    from hwloop import board as boards
     from hwloop.realtime import Applied, RealTime
     from hwloop.virtual import VirtualClock
 
@@ -325,6 +325,8 @@ def run(
     if not asyncio.iscoroutine(main):
         hint = f"; call it: hwloop.run({main.__name__}())" if inspect.iscoroutinefunction(main) else ""
         raise ValueError(f"a coroutine was expected, got {main!r}{hint}")
+    from hwloop import board as boards  # half of what an import of hwloop would cost
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
