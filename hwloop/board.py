@@ -137,8 +137,8 @@ class OutputLine(ABC):
         """
         raise HardwareError(
             "PWM",
-            "there is none on this line: only lgpio has it",
-            "take the lgpio backend, or blink(on, off), which the loop does itself",
+            "there is none on this line, which gpiod drives",
+            "HWLOOP_GPIO=lgpio has it; or use blink(on, off), which the loop does itself",
         )
 
     @abstractmethod

@@ -258,7 +258,9 @@ def test_a_board_without_pwm_says_so() -> None:
 
         def close(self) -> None: ...
 
-    with pytest.raises(HardwareError, match=r"PWM: there is none on this line.*; take the lgpio backend, or blink"):
+    with pytest.raises(
+        HardwareError, match=r"PWM: there is none on this line.*; HWLOOP_GPIO=lgpio has it; or use blink"
+    ):
         Plain().pwm(100, 0.5)
 
 

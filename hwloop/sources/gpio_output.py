@@ -72,8 +72,10 @@ class Action(asyncio.Future[bool]):
         cycle, within_ns = divmod(since_ns, self._cycle_ns)
         ended = self._times is not None and cycle >= self._times
         on = within_ns < self._on_ns and not ended
+        level = self._value if on else self._rest
         try:
-            self._output._write(self._value if on else self._rest)
+            if level != self._output._level:
+                self._output._write(level)
         except Exception as error:
             self.set_exception(error)
             self.exception()  # reported now, and not once more when nobody has asked for it

@@ -1,4 +1,4 @@
-"""Every way out of a program, and the level that its output is left at, on the kernel's own GPIO.
+"""Outputs on the kernel's own GPIO: what they do by themselves, and the level at which each way out leaves them.
 
 gpio-sim gives a line back to its pull when it is released, which here is the unsafe level. So what the guardian holds
 is seen on the line itself, and what a program sets on its way out in the kernel's trace of GPIO events.
@@ -104,6 +104,43 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Its status, and what it had to say."""
     _, errors = process.communicate(timeout=60)
     return process.returncode, errors
+
+
+def test_pulses_and_blinks_reach_the_line_in_their_order(chip: GpioSim, board: LinuxBoard, driven: Driven) -> None:
+    async def main() -> None:
+        async with gpio.output(LINE, active_low=True) as lamp:
+            await lamp.pulse(0.01)
+            await lamp.blink(0.01, 0.01, n=3)
+            lamp.schedule(asyncio.get_running_loop().time() + 0.01, 1)
+            await asyncio.sleep(0.1)
+            assert (lamp.value, chip.level(LINE)) == (1, 0)
+
+    hwloop.run(main(), board=board)
+    assert driven() == [1, 0, 1, 0, 1, 0, 1, 0, 1, 0]  # electrically
+
+
+def test_pwm_is_lgpios_and_ends_when_the_line_is_set(chip: GpioSim, board: LinuxBoard, backend: str) -> None:
+    async def main() -> None:
+        async with gpio.output(LINE) as lamp:
+            if backend == "gpiod":
+                with pytest.raises(
+                    hwloop.HardwareError, match=r"there is none on this line.*; HWLOOP_GPIO=lgpio has it"
+                ):
+                    lamp.pwm(0.5)
+                return
+            for level in (1, 0):
+                lamp.pwm(0.5, frequency=20)
+                seen = set()
+                give_up = time.monotonic() + 20
+                while seen != {0, 1} and time.monotonic() < give_up:
+                    await asyncio.sleep(0.005)
+                    seen.add(chip.level(LINE))
+                assert seen == {0, 1}
+                lamp.set(level)
+                await asyncio.sleep(0.2)
+                assert chip.level(LINE) == level
+
+    hwloop.run(main(), board=board)
 
 
 @pytest.mark.parametrize("way", ["close", "exception", "cancellation"])
