@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCHMARKS := core scale startup ports
 
-.PHONY: help demo test test-clients test-kernel check conformance bench bench-all figures lock format clean
+.PHONY: help demo test test-clients test-gpiozero test-kernel check conformance bench bench-all figures lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,6 +36,9 @@ test: $(VENV)/installed-test  ## run every test
 
 test-clients: $(VENV)/installed-clients  ## run aiohttp, anyio, uvicorn and others on the loop (installs them)
 	$(BIN)/python -m pytest tests/clients
+
+test-gpiozero: $(VENV)/installed-test  ## gpiozero's own tests on our pin factories (downloads them)
+	$(BIN)/python tests/gpiozero/run.py
 
 test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO, in an emulated machine (makes one: apt, root)
 	$(BIN)/python tests/kernel/guest/prepare.py

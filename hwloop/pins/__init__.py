@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from hwloop.errors import HardwareError
@@ -36,7 +37,16 @@ from hwloop.pins.real import LoopFactory, LoopPin
 if TYPE_CHECKING:
     import gpiozero
 
-__all__ = ["LoopFactory", "LoopPin", "wait_for"]
+    from hwloop.pins.sim import SimFactory, SimPin
+
+__all__ = ["LoopFactory", "LoopPin", "SimFactory", "SimPin", "wait_for"]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs the simulated board, loaded when asked for."""
+    if name in ("SimFactory", "SimPin"):
+        return getattr(importlib.import_module("hwloop.pins.sim"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 async def wait_for(device: gpiozero.Device, what: str, timeout: float | None = None) -> bool:

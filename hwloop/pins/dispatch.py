@@ -19,7 +19,7 @@ import inspect
 import logging
 import select
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hwloop import running
@@ -50,7 +50,8 @@ class Dispatch:
         clock.claim(self._epoll.fileno())
         self._lock = threading.RLock()
         self._lines: dict[int, tuple[EdgeStream, Deliver]] = {}
-        self._pending: collections.deque[tuple[EdgeStream, Deliver, Edge]] = collections.deque()
+        self._pending: collections.deque[tuple[object, Deliver, Edge]] = collections.deque()
+        self._here = threading.local()
         self._jobs: set[Job] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._thread: _Thread | None = None
@@ -79,10 +80,32 @@ class Dispatch:
                 self._epoll.unregister(stream.fileno())
             self._pending = collections.deque(entry for entry in self._pending if entry[0] is not stream)
 
+    def post(self, pin: object, deliver: Deliver, edge: Edge, *, soon: bool) -> None:
+        """Deliver an edge that comes from no descriptor; `soon`, if this is a callback of a loop, right after it."""
+        with self._lock:
+            self._pending.append((pin, deliver, edge))
+            loop: asyncio.AbstractEventLoop = self.loop or self._start_thread().loop
+        call = loop.call_soon if soon and asyncio._get_running_loop() is loop else loop.call_soon_threadsafe
+        with contextlib.suppress(RuntimeError):  # it has just been closed: delivered by who serves next
+            call(self._deliver, loop)
+
+    @contextlib.contextmanager
+    def unguarded(self) -> Iterator[None]:
+        """In this block, in this thread, handlers are called at once, and what they raise is not caught."""
+        before = getattr(self._here, "unguarded", False)
+        self._here.unguarded = True
+        try:
+            yield
+        finally:
+            self._here.unguarded = before
+
     # For devices and jobs.
 
     def fire(self, handler: Callable[[], object], what: str) -> None:
         """Have a handler called where handlers belong: here if this is the serving thread, else on the loop."""
+        if getattr(self._here, "unguarded", False):
+            self._take_result(handler(), what)
+            return
         loop = self.loop
         if loop is not None and running.thread_of(loop) not in (None, threading.get_ident()):
             with contextlib.suppress(RuntimeError):  # it has just been closed
@@ -208,6 +231,9 @@ class Dispatch:
         except Exception as error:
             self.report(f"{what} raised", error)
             return
+        self._take_result(result, what)
+
+    def _take_result(self, result: object, what: str) -> None:
         if inspect.iscoroutine(result):
             self.spawn(result, what)
 

@@ -151,8 +151,10 @@ class _Driver(GPIOThread):  # type: ignore[misc]
         super().__init__(target=self._drive, args=(job, token), name=job.name)
 
     def _drive(self, job: Job, token: object) -> None:
-        while not self.stopping.wait(job.pause()) and job.step(token):
-            pass
+        pause = job.pause()
+        if not (pause and self.stopping.wait(pause)):
+            while job.step(token) and not self.stopping.wait(job.pause()):
+                pass
         _forget(self)
 
 
