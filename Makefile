@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-BENCHMARKS := core scale startup ports
+BENCHMARKS := core scale startup ports echo
 
-.PHONY: help demo test test-clients test-gpiozero test-kernel check conformance bench bench-all figures lock format clean
+.PHONY: help demo test test-clients test-gpiozero test-kernel check conformance bench bench-all soak figures lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -58,6 +58,9 @@ bench: $(VENV)/installed  ## timers and edges against asyncio, in turn (about fo
 
 bench-all: bench  ## all that benchmarks/ measures as well (about five minutes more)
 	for part in $(BENCHMARKS); do $(BIN)/python benchmarks/$$part.py || exit 1; done
+
+soak: $(VENV)/installed  ## 500 loops, a million callbacks, random exceptions: does anything grow? (about a minute)
+	$(BIN)/python benchmarks/soak.py
 
 figures: $(VENV)/installed  ## the table of all figures asked and measured, as Markdown (about seven minutes)
 	mkdir -p build

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import core
+import echo
 import scale
 import startup
 
@@ -36,9 +37,11 @@ PARTS = {
     "core": [case.name for case in core.CASES],
     "scale": ["timers-tolerant", "timers-outstanding", "fds-10", "fds-1000"],
     "startup": ["startup"],
+    "echo": ["echo-stream", "echo-protocol"],
+    "bulk": ["bulk-stream", "bulk-protocol", "bulk-out"],
 }
 """What can be measured by itself, each in little more than a minute: the names of benchmarks."""
-CASES = {case.name: case for case in [*bench.CASES, *core.CASES, *scale.CASES, *startup.CASES]}
+CASES = {case.name: case for case in [*bench.CASES, *core.CASES, *scale.CASES, *startup.CASES, *echo.CASES]}
 
 
 class Row(NamedTuple):
@@ -83,8 +86,13 @@ ROWS = [
     Row("task switch, 100 tasks", ">= 1.1", "switch-100", EACH),
     Row("threadsafe flood", ">= 2.0", "threadsafe", EACH),
     Row("threadsafe flood from another thread", ">= 2.0", "threads", EACH),
+    Row("stream echo", ">= 3.3", "echo-stream", "messages/CPU s"),
+    Row("protocol echo", ">= 5.0", "echo-protocol", "messages/CPU s"),
+    Row("bulk transfer, received by a stream", ">= 1.0", "bulk-stream", "MB/CPU s"),
+    Row("bulk transfer, received by a protocol", ">= 1.0", "bulk-protocol", "MB/CPU s"),
+    Row("bulk transfer, sent", ">= 1.0", "bulk-out", "MB/CPU s"),
     Row("a thousand timers with a tolerance of 1 ms, time each", "<= 1.0", "timers-tolerant", COST),
-    Row("short timers under 100,000 outstanding, time each", "<= 0.6", "timers-outstanding", COST),
+    Row("short timers under 100,000 outstanding, time each", "<= 0.6", "timers-outstanding", "µs each"),
     Row("descriptor event with 10 idle ones, time", "<= 0.65", "fds-10", COST),
     Row("descriptor event with 1000 idle ones, time", "<= 0.65", "fds-1000", COST),
     Row("… 1000 to 10 idle ones, both on hwloop", "<= 1.1", "fds-1000", COST, "hwloop", to_case="fds-10"),

@@ -10,6 +10,7 @@ A simulated board and the threads that serve a bus ask a `Clock` what time it is
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import threading
@@ -108,6 +109,17 @@ REAL = Clock()
 _os: Any = os  # os.timerfd_* came with Python 3.13; before that, the C library is called
 
 
+@functools.cache
+def _c_library() -> ctypes.PyDLL:
+    """The C library, loaded once for all loops: something of each load would stay behind in ctypes.
+
+    PyDLL keeps the GIL: the calls take less time than giving it up and taking it again.
+    """
+    import ctypes
+
+    return ctypes.PyDLL(None, use_errno=True)
+
+
 class Alarm:
     """One absolute alarm as a file descriptor; readable once its time has come.
 
@@ -122,8 +134,7 @@ class Alarm:
             return
         import ctypes
 
-        # PyDLL keeps the GIL: the calls take less time than giving it up and taking it again.
-        libc = ctypes.PyDLL(None, use_errno=True)
+        libc = _c_library()
         if not hasattr(libc, "timerfd_create"):
             raise OSError("this system has no timerfd")
         self._fd = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)

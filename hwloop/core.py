@@ -149,7 +149,8 @@ class Core:
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         if self._guarded or self._task_factory is not None:
             return super().create_task(coro, **options)  # type: ignore[misc,no-any-return]
-        return asyncio.Task(coro, loop=self, **options)  # type: ignore[arg-type]
+        make: Any = asyncio.Task
+        return make(coro, loop=self, **options) if options else make(coro, loop=self)  # type: ignore[no-any-return]
 
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None

@@ -111,7 +111,14 @@ class Flow:
                 if sent == len(data):
                     return
                 data = memoryview(data)[sent:]
-        _Base.write(transport, data)
+            transport._loop._add_writer(transport._sock_fd, transport._write_ready)
+            if type(transport._buffer) is bytearray:  # until Python 3.11
+                transport._buffer += data
+            else:
+                transport._buffer.append(data)
+            transport._maybe_pause_protocol()
+        else:
+            _Base.write(transport, data)
 
 
 class _SelectorSocketTransport(_Base):  # type: ignore[misc]

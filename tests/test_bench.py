@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import importlib
 import json
 import os
 import re
@@ -437,13 +438,32 @@ def test_interrupted_it_ends_at_once_and_dies_of_it() -> None:
 # benchmarks/.
 
 
-@pytest.mark.parametrize("script", ["core", "scale", "startup", "ports"])
-def test_the_other_benchmarks_run(script: str) -> None:
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """benchmarks/table.py as a module."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield importlib.import_module("table")
+    for name in ("table", "core", "echo", "rounds", "scale", "startup"):
+        sys.modules.pop(name, None)
+
+
+def test_every_row_of_the_table_can_be_measured(table: Any) -> None:
+    measured = [name for names in table.PARTS.values() for name in names]
+    assert sorted(measured) == sorted({row.case for row in table.ROWS})
+    assert set(measured) <= table.CASES.keys()
+    assert all(row.figure in FIGURES[row.case] for row in table.ROWS if row.case in FIGURES)
+    assert table.wanted(table.CASES["fds-10"]) == ["asyncio", "hwloop"]
+
+
+@pytest.mark.parametrize("script", ["core", "scale", "startup", "ports", "echo"])
+def test_the_other_benchmarks_run_and_give_what_the_table_needs(script: str, table: Any) -> None:
     command = [sys.executable, f"benchmarks/{script}.py", "--rounds", "1", "--seconds", "0.02", "--json", "-"]
     done = subprocess.run([*command, "--loops", "hwloop"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    for case in json.loads(done.stdout)["cases"].values():
-        assert all(value > 0 for value in case["loops"]["hwloop"]["median"].values())
+    for name, case in json.loads(done.stdout)["cases"].items():
+        figures = case["loops"]["hwloop"]["median"]
+        assert all(value > 0 for value in figures.values())
+        assert {row.figure for row in table.ROWS if row.case == name} <= figures.keys()
 
 
 def test_the_table_of_figures_says_what_was_asked_and_what_measured(tmp_path: Path) -> None:

@@ -194,8 +194,15 @@ def test_reads_grow_with_the_traffic_and_shrink_again():
             await small(READS_TO_SHRINK)
             assert set(asked) == {SMALLEST_READ * 4}
             asked.clear()
+            await small(READS_TO_SHRINK - 1)
+            transport.pause_reading()
+            peer.send(bytes(SMALLEST_READ * 2))  # full: begin to count again
+            count += SMALLEST_READ * 2
+            transport.resume_reading()
+            await protocol.holds(count)
+            asked.clear()
             await small(2 * READS_TO_SHRINK)
-            assert asked == [SMALLEST_READ * 2] * READS_TO_SHRINK + [SMALLEST_READ] * READS_TO_SHRINK
+            assert asked == [SMALLEST_READ * 4] * READS_TO_SHRINK + [SMALLEST_READ * 2] * READS_TO_SHRINK
             asked.clear()
 
             while LARGEST_READ not in asked:
@@ -229,6 +236,17 @@ def test_nothing_comes_while_reading_is_paused_and_nothing_is_lost(run):
                 assert transport.is_reading()
             await sending
             assert protocol.data == data
+
+    run(main())
+
+
+def test_a_descriptor_that_was_said_to_be_readable_and_is_not_does_no_harm(run):
+    async def main():
+        async with connected() as (transport, protocol, peer):
+            transport._read_ready()
+            peer.send(b"now")
+            await protocol.holds(3)
+            assert protocol.events == ["made"]
 
     run(main())
 
@@ -280,6 +298,8 @@ def test_writing_to_a_peer_that_is_gone_ends_the_connection_and_is_logged_after_
         async with connected() as (transport, protocol, peer):
             transport.pause_reading()
             peer.close()
+            transport.write(b"")  # nothing to send, nothing to fail
+            assert not transport.is_closing()
             transport.write(b"into the void")
             assert transport.is_closing()
             for _ in range(6):
@@ -468,6 +488,7 @@ def test_a_transport_that_nobody_closes_is_warned_of_under_asyncios_name(run):
 def test_a_closed_transport_is_freed_as_soon_as_on_asyncios_loop():
     async def is_freed():
         async with connected() as (transport, protocol, _):
+            transport.close()
             gone = weakref.ref(transport)
         del transport, protocol.transport
         await asyncio.sleep(0)

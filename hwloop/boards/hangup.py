@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 
+_libc = ctypes.CDLL(None)  # loaded once: something of each load would stay behind in ctypes
 _IN_ATTRIB = 0x004  # <sys/inotify.h>: the count of links changed, which is what is seen while the node is held open
 _IN_DELETE_SELF = 0x400
 
@@ -20,13 +21,12 @@ class Hangup:
 
     def __init__(self, path: str) -> None:
         self._fd = -1
-        libc = ctypes.CDLL(None, use_errno=True)
-        if not path or not hasattr(libc, "inotify_init1"):
+        if not path or not hasattr(_libc, "inotify_init1"):
             return
-        fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if fd < 0:
             return
-        if libc.inotify_add_watch(fd, os.fsencode(path), _IN_ATTRIB | _IN_DELETE_SELF) < 0:
+        if _libc.inotify_add_watch(fd, os.fsencode(path), _IN_ATTRIB | _IN_DELETE_SELF) < 0:
             os.close(fd)
             return
         self._fd = fd

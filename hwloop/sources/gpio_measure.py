@@ -275,7 +275,7 @@ class Encoder(Derived[int]):
         steps: since it was opened; may be set.
         direction: of the last step: 1, -1, or 0 before the first.
         invalid: transitions that no turning makes: a line at the level that it had, so one before was missed. Each may
-            have cost up to two transitions.
+            put the count off by four, a whole turn of the phase, which is right again afterwards.
     """
 
     def __init__(

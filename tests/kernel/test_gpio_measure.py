@@ -1,0 +1,83 @@
+"""An encoder and a frequency from the kernel's own edges; through gpiod, for lgpio loses some without a sign."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from gpio_sim import GpioSim
+
+import hwloop
+from hwloop import gpio
+from hwloop.boards.linux import LinuxBoard
+
+FORTH, BACK, RATE = 300, 100, 2000
+TURN = """
+import os, sys, time
+pulls = [os.open(path, os.O_WRONLY) for path in sys.argv[1:3]]
+forth, back, rate = map(int, sys.argv[3:6])
+place, levels = 0, [0, 0]
+for step in [1] * forth + [-1] * back:
+    due = time.monotonic() + 1 / rate
+    place += step
+    for line, level in enumerate(((0, 0), (1, 0), (1, 1), (0, 1))[place % 4]):
+        if levels[line] != level:
+            levels[line] = level
+            os.pwrite(pulls[line], b"pull-up" if level else b"pull-down", 0)
+    if (pause := due - time.monotonic()) > 0:
+        time.sleep(pause)
+"""
+
+
+@pytest.fixture
+def gpiod_board(chip: GpioSim) -> Iterator[LinuxBoard]:
+    with LinuxBoard("gpiod") as board:
+        yield board
+
+
+def test_an_encoder_misses_nothing_at_up_to_2000_edges_a_second(chip: GpioSim, gpiod_board: LinuxBoard) -> None:
+    """Where the emulated machine stalls, the kernel makes one event of several; then it is tried again."""
+    pulls = [str(chip._sysfs / f"sim_gpio{line}/pull") for line in (5, 6)]
+
+    async def turn() -> tuple[int, int, int, int]:
+        """Steps, invalid transitions, edges received, edges that our side lost; another process turns the encoder."""
+        async with gpio.encoder(5, 6) as knob:
+            command = [sys.executable, "-SEc", TURN, *pulls, str(FORTH), str(BACK), str(RATE)]
+            process = await asyncio.to_thread(subprocess.run, command)
+            assert process.returncode == 0
+            await asyncio.sleep(0.2)  # a quiet line that is not where its last event left it is read
+            statistics = knob.watch.statistics()
+            return knob.steps, knob.invalid, statistics.received, statistics.lost_kernel + statistics.dropped
+
+    async def main() -> None:
+        give_up = time.monotonic() + 120
+        whole = False
+        while not whole:
+            assert time.monotonic() < give_up, "the machine stalled each time"
+            steps, invalid, received, lost = await turn()
+            whole = received == FORTH + BACK
+            if whole:
+                assert (steps, invalid) == (FORTH - BACK, 0)
+            # An event that the kernel did not make puts it off by four at most, and its phase is right again.
+            assert abs(FORTH - BACK - steps) <= 4 * (FORTH + BACK - received)
+            assert ((FORTH - BACK - steps) % 4, lost) == (0, 0)
+
+    hwloop.run(main(), board=gpiod_board)
+
+
+def test_a_frequency_is_that_of_the_kernels_stamps(chip: GpioSim, gpiod_board: LinuxBoard) -> None:
+    async def main() -> None:
+        stamps: list[int] = []
+        async with gpio.watch(17) as watch, gpio.frequency(watch, window=60) as meter:
+            watch.on_edge(lambda edge: stamps.append(edge.timestamp_ns) if edge.value else None)
+            train = await asyncio.to_thread(chip.train, 17, 100, 50)
+            await asyncio.to_thread(train.wait)
+            await asyncio.sleep(0.1)
+            assert meter.hz == 1e9 * (len(stamps) - 1) / (stamps[-1] - stamps[0])
+            assert meter.count == len(stamps) > 2
+
+    hwloop.run(main(), board=gpiod_board)

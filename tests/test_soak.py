@@ -1,0 +1,38 @@
+"""A short soak: loops opened and closed, callbacks of all kinds, and nothing grows; where something does, it is found.
+
+`make soak` is the long one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
+LEAKS = {
+    "": "",
+    "descriptors and threads were": "EventLoop._drop_alarm = lambda loop: None",
+    "memory grows": "close = EventLoop.close; kept = []; EventLoop.close = lambda one: kept.append(one) or close(one)",
+    "made, but": "soak.PATIENCE, make = 0.3, soak.Soak.make_soon; soak.Soak.make_soon = lambda one: make(one).cancel()",
+}
+"""A fault by what is said of it."""
+
+
+@pytest.mark.parametrize("said", LEAKS, ids=["no fault", "a descriptor", "memory", "a callback"])
+def test_a_soak_finds_what_grows_and_what_is_lost(said: str) -> None:
+    program = f"""
+import sys
+sys.path.insert(0, {str(SOAK.parent)!r})
+import soak
+from hwloop import EventLoop
+{LEAKS[said]}
+sys.exit(soak.main(["--loops", "32", "--callbacks", "8000", "--seed", "1"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.stderr == ""
+    assert ended.returncode == bool(said), ended.stdout
+    assert said in ended.stdout
+    assert ended.stdout.endswith("--seed 1\n")
