@@ -98,7 +98,8 @@ class Soak:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks)  # of each gather() that is cancelled so, asyncio itself keeps a little
         for fd in list(self._readers):
             self.loop.remove_reader(fd)
             os.close(fd)
