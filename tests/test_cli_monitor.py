@@ -166,7 +166,10 @@ def test_a_template_that_can_not_be_filled_is_refused(
         ([], "the following arguments are required: SOURCE"),
         (["gpio"], "'gpio' is no source; sources are given as gpio:17[,up], serial:/dev/ttyUSB0[,9600], i2c:1:0x76["),
         (["spi:0"], "'spi:0' is no source; sources are given as gpio:17[,up]"),
-        (["gpio:"], "'gpio:': a line is a BCM number such as 17, or a name such as 'GPIO17', not ''; sources are "),
+        (
+            ["gpio:"],
+            "'gpio:': a line is a BCM number such as 17, or a name such as 'GPIO17' or 'J8:11', not ''; sources are ",
+        ),
         (["gpio:17,high"], "'gpio:17,high': a pull is up, down or none, not 'high'; sources are given as "),
         (["serial:"], "'serial:': a port has a name; sources are given as "),
         (["serial:/dev/ttyUSB0,fast"], "'serial:/dev/ttyUSB0,fast': a baud rate is a whole number, not 'fast'; "),
