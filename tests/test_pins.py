@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
+import subprocess
+import sys
 import threading
 import time
+import tomllib
 import weakref
+from pathlib import Path
 
 import gpiozero
 import pytest
@@ -18,6 +23,8 @@ import hwloop
 from firmware_sim import SimBoard
 from hwloop.board import OutputLine
 from hwloop.pins import LoopFactory, wait_for
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -656,13 +663,108 @@ def test_pwm_is_the_boards(virtual):
     virtual.run(main())
 
 
-def test_pwm_that_the_board_does_not_have_is_refused_with_its_words(board, factory, monkeypatch):
+def test_a_line_without_pwm_gets_it_from_timers(virtual, monkeypatch):
     monkeypatch.setattr("hwloop.boards.lgpio._Output.pwm", OutputLine.pwm)
-    with pytest.raises(
-        gpiozero.PinPWMUnsupported, match=r"pin GPIO24: PWM: there is none on this line.*take the lgpio"
-    ):
-        gpiozero.PWMLED(24)
-    assert board.chip.line(24).consumer is None
+    changes = []
+
+    async def main():
+        with gpiozero.PWMLED(24) as led:
+            virtual.chip.line(24).observe(lambda level, when_ns: changes.append((level, when_ns)))
+            led.value = 0.25
+            await asyncio.sleep(1)
+            assert len(changes) == pytest.approx(200, abs=2)
+            led.value = 1
+            changes.clear()
+            await asyncio.sleep(1)
+            assert changes == []
+            assert virtual.chip.line(24).level == 1
+            led.value = 0.75
+            await asyncio.sleep(1)
+            highs = {down - up for (level, up), (_, down) in itertools.pairwise(changes) if level}
+            assert [high / 1e6 for high in highs] == [pytest.approx(7.5)] * len(highs)
+            led.frequency = None
+            assert virtual.chip.line(24).level == 0
+            changes.clear()
+            await asyncio.sleep(1)
+            assert changes == []
+        with pytest.raises(gpiozero.PinPWMUnsupported, match="GPIO24: PWM: there is none on this line"):
+            gpiozero.PWMLED(24, frequency=5000)
+
+    virtual.run(main())
+    assert virtual.chip.line(24).consumer is None
+
+
+def test_a_line_that_fails_is_reported_once_and_watched_no_more(virtual, monkeypatch):
+    reports = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+        with gpiozero.Button(17) as button, gpiozero.Button(27) as other:
+            monkeypatch.setattr(button.pin._stream, "read", lambda: 1 / 0 if other.is_pressed else gone())
+            press(virtual)
+            await asyncio.sleep(1)
+            press(virtual, 27)
+            assert await wait_for(other, "press", timeout=1)
+
+    def gone():
+        raise hwloop.HardwareError("line 17", "its chip is gone")
+
+    virtual.run(main())
+    assert [str(report["exception"]) for report in reports] == ["line 17: its chip is gone"]
+
+
+def test_a_plain_script_runs_as_it_is(tmp_path):
+    """With the factory found under gpiozero's entry point, as in an installation."""
+    entry_points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    info = tmp_path / "hwloop-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hwloop\nVersion: 0\n")
+    points = "\n".join(f"{name} = {it}" for name, it in entry_points["gpiozero_pin_factories"].items())
+    (info / "entry_points.txt").write_text(f"[gpiozero_pin_factories]\n{points}\n")
+    (tmp_path / "board.toml").write_text(
+        '[[device]]\ntype = "button"\nline = 17\npress_every = 0.04\nhold = 0.02\n'
+        '[[device]]\ntype = "wire"\nlines = [24, 25]\n'
+    )
+    (tmp_path / "script.py").write_text(SCRIPT)
+    for name in ("hwloop", "hwloop-sim"):
+        environment = {
+            **os.environ,
+            "GPIOZERO_PIN_FACTORY": name,
+            "HWLOOP_BOARD": str(tmp_path / "board.toml"),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
+        }
+        done = subprocess.run(
+            [sys.executable, "-W", "error", str(tmp_path / "script.py")],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.stdout, done.stderr, done.returncode) == ("pressed\npressed\nhwloop pins\n1\n", "", 0)
+
+
+SCRIPT = """
+import threading
+from gpiozero import LED, Button, DigitalInputDevice
+
+done, names = threading.Event(), set()
+
+def pressed():
+    print("pressed", flush=True)
+    names.add(threading.current_thread().name)
+    if led.is_lit:
+        done.set()
+    led.on()
+
+led, wired, button = LED(24), DigitalInputDevice(25), Button(17)
+button.when_pressed = pressed
+assert button.wait_for_press(5)
+done.wait(10)
+button.when_pressed = None
+print(*names)
+print(wired.value)
+led.blink()
+"""
 
 
 def test_closing_the_board_closes_the_pins_first(board):

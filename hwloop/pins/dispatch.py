@@ -69,15 +69,17 @@ class Dispatch:
         while stream.read():
             pass
         with self._lock:
-            self._lines[stream.fileno()] = (stream, deliver)
-            self._epoll.register(stream.fileno(), select.EPOLLIN)
+            for fd in _descriptors(stream):
+                self._lines[fd] = (stream, deliver)
+                self._epoll.register(fd, select.EPOLLIN)
             self._ensure_served()
 
     def unwatch(self, stream: EdgeStream) -> None:
         """Deliver no more of its edges, not even those that have been read. To be called before it is closed."""
         with self._lock:
-            if self._lines.pop(stream.fileno(), None) is not None:
-                self._epoll.unregister(stream.fileno())
+            for fd in _descriptors(stream):
+                if self._lines.pop(fd, None) is not None:
+                    self._epoll.unregister(fd)
             self._pending = collections.deque(entry for entry in self._pending if entry[0] is not stream)
 
     def post(self, pin: object, deliver: Deliver, edge: Edge, *, soon: bool) -> None:
@@ -183,12 +185,17 @@ class Dispatch:
                 return
             found = []
             for fd, _ in self._epoll.poll(0):
+                if fd not in self._lines:
+                    continue  # its stream has just failed
                 stream, deliver = self._lines[fd]
                 try:
-                    found += [(stream, deliver, edge) for edge in stream.read()]
+                    if fd == stream.alarm_fileno():
+                        stream.check()
+                    else:
+                        found += [(stream, deliver, edge) for edge in stream.read()]
                 except OSError as error:
                     self.unwatch(stream)
-                    self.report(f"{stream!r} failed; its line is watched no more", error)
+                    self.report("a line failed and is watched no more", error)
             found.sort(key=lambda entry: entry[2].timestamp_ns)
             self._pending.extend(found)
             self._looks = 0
@@ -216,7 +223,7 @@ class Dispatch:
             self._quiet = None
             self._looks += 1
             if self._looks > 1:
-                for stream, deliver in list(self._lines.values()):
+                for stream, deliver in dict(self._lines.values()).items():
                     with contextlib.suppress(OSError):  # its next read tells
                         self._pending.extend((stream, deliver, edge) for edge in stream.recheck())
             # The first look only knows that reports came since the timer was set.
@@ -330,6 +337,11 @@ class Dispatch:
         if self._thread is None:
             self._thread = _Thread()
         return self._thread
+
+
+def _descriptors(stream: EdgeStream) -> list[int]:
+    """What is readable when edges wait, and what tells that the device may be gone."""
+    return [fd for fd in (stream.fileno(), stream.alarm_fileno()) if fd >= 0]
 
 
 class _Reader:

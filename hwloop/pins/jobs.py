@@ -38,7 +38,8 @@ class Job:
         self._dispatch = dispatch
         self._make_steps = steps
         self._steps: Steps | None = None
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # held during a step
+        self._guard = threading.Lock()  # for the four below, never held while anything runs
         self._driver: object = None  # who may take the next step; None when it has ended
         self._due = 0.0
         self._timer: asyncio.Handle | None = None
@@ -55,22 +56,21 @@ class Job:
 
     def stop(self, timeout: float = 10) -> None:
         """Take no further step. A step under way is waited for; `ZombieThread` if that takes over `timeout` seconds."""
-        self._driver = None
-        self._dispatch.forget_job(self)
-        if not self._lock.acquire(timeout=timeout):
-            raise ZombieThread(f"{self.name} failed to stop within {timeout} seconds")
-        try:
+        with self._guard:
+            self._driver = None
             self._done.set()
             timer, self._timer = self._timer, None
-        finally:
-            self._lock.release()
+            thread, self._thread = self._thread, None
+        self._dispatch.forget_job(self)
         if timer is not None:
             _cancel(timer)
-        thread, self._thread = self._thread, None
         if thread is not None:
             thread.stopping.set()
-            if thread is not threading.current_thread():
-                thread.join(timeout)
+        if not self._lock.acquire(timeout=timeout):
+            raise ZombieThread(f"{self.name} failed to stop within {timeout} seconds")
+        self._lock.release()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for its end. On the loop that drives it, and would wait for itself: RuntimeError, and it is stopped."""
@@ -87,34 +87,39 @@ class Job:
 
     def carry_on(self, loop: EventLoop | None) -> None:
         """Go on where it is, driven by `loop` or by a thread. A step under way is not waited for."""
-        if self._done.is_set() or self._steps is None:
-            return
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            _cancel(timer)
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.stopping.set()
-        self._driver = driver = object()
-        if loop is None:
-            self._thread = _Driver(self, driver)
-            self._thread.start()
-        elif running.thread_of(loop) == threading.get_ident():
-            self._timer = loop.call_at(self._due, self._on_timer, loop, driver)
-        else:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._on_timer, loop, driver)
+        with self._guard:
+            if self._done.is_set() or self._steps is None:
+                return
+            before, self._timer = self._timer, None
+            if self._thread is not None:
+                self._thread.stopping.set()
+                self._thread = None
+            self._driver = driver = object()
+            if loop is None:
+                self._thread = _Driver(self, driver)
+                self._thread.start()
+            elif running.thread_of(loop) == threading.get_ident():
+                self._timer = loop.call_at(self._due, self._on_timer, loop, driver)
+            else:
+                with contextlib.suppress(RuntimeError):  # it has just been closed
+                    loop.call_soon_threadsafe(self._on_timer, loop, driver)
+        if before is not None:
+            _cancel(before)
 
     def _on_timer(self, loop: EventLoop, driver: object) -> None:
-        if loop.time() >= self._due:
-            if not self._lock.acquire(blocking=False):
-                # The thread that drove it before is still in a step.
-                self._timer = loop.call_later(0.001, self._on_timer, loop, driver)
-                return
-            self._lock.release()
-            self.step(driver)
-        if self._driver is driver:
-            self._timer = loop.call_at(self._due, self._on_timer, loop, driver)
+        when = self._due
+        if loop.time() >= when:
+            if self._lock.acquire(blocking=False):
+                try:
+                    self.step(driver)
+                finally:
+                    self._lock.release()
+                when = self._due
+            else:
+                when = loop.time() + 0.001  # the thread that drove it before is still in a step
+        with self._guard:
+            if self._driver is driver:
+                self._timer = loop.call_at(when, self._on_timer, loop, driver)
 
     def pause(self) -> float:
         """Seconds until the next step."""
@@ -139,8 +144,9 @@ class Job:
             return self._driver is driver
 
     def _end(self) -> None:
-        self._driver = None
-        self._done.set()
+        with self._guard:
+            self._driver = None
+            self._done.set()
         self._dispatch.forget_job(self)
 
 

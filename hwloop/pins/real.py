@@ -18,10 +18,14 @@ from hwloop.board import Bias, Board, Edge, EdgeStream, OutputLine
 from hwloop.errors import HardwareError
 from hwloop.pins.adoption import OnLoop, adopt
 from hwloop.pins.dispatch import Dispatch
+from hwloop.pins.jobs import Job, Steps
 from hwloop.sources.gpio import MAX_DEBOUNCE
 
 _BIAS: dict[str, Bias] = {"up": "up", "down": "down", "floating": "none"}
 _EDGES = {"both": (0, 1), "rising": (1,), "falling": (0,), "none": ()}
+
+MAX_TIMED_PWM = 1000.0
+"""Hz: up to this, a line without PWM gets it from timers."""
 
 
 class LoopFactory(OnLoop, PiFactory):  # type: ignore[misc]
@@ -101,6 +105,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
         self._edges = "both"
         self._detecting = False
         self._pwm: tuple[float, float] | None = None  # frequency in Hz, duty from 0 to 1
+        self._pulses: Job | None = None
         self._stream: EdgeStream | None = None
         self._output: OutputLine | None = None
 
@@ -179,15 +184,44 @@ class LoopPin(PiPin):  # type: ignore[misc]
             self._send_pwm(self._output, value, 0.0 if self._pwm is None else self._pwm[1])
         elif self._pwm is not None:
             self._pwm = None
+            self._end_pulses()
             if self._output is not None:
                 self._output.set(0)
 
     def _send_pwm(self, output: OutputLine, frequency: float, duty: float) -> None:
         try:
-            output.pwm(frequency, duty)
+            if type(output).pwm is not OutputLine.pwm:
+                output.pwm(frequency, duty)
+            elif frequency <= MAX_TIMED_PWM:
+                self._send_timed_pwm(output, duty)
+            else:
+                output.pwm(frequency, duty)  # which says why not
         except HardwareError as error:
             raise gpiozero.PinPWMUnsupported(f"pin {self!r}: {error}") from error
         self._pwm = (frequency, duty)
+
+    def _send_timed_pwm(self, output: OutputLine, duty: float) -> None:
+        """Pulses by a job, on a line that has no PWM; steady where nothing changes."""
+        if 0 < duty < 1:
+            if self._pulses is None:
+                self._pulses = Job(self.factory.dispatch, lambda: self._pulse(output), f"PWM of {self!r}")
+                self._pulses.start()
+        else:
+            self._end_pulses()
+            output.set(int(duty))
+
+    def _pulse(self, output: OutputLine) -> Steps:
+        while self._pwm is not None:
+            frequency, duty = self._pwm
+            output.set(1)
+            yield duty / frequency
+            output.set(0)
+            yield (1 - duty) / frequency
+
+    def _end_pulses(self) -> None:
+        pulses, self._pulses = self._pulses, None
+        if pulses is not None:
+            pulses.stop()
 
     def _get_bounce(self) -> float | None:
         return self._bounce
@@ -247,6 +281,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
 
     def _release(self) -> None:
         self._pwm = None
+        self._end_pulses()
         stream, self._stream = self._stream, None
         output, self._output = self._output, None
         if stream is not None:
