@@ -55,15 +55,15 @@ class Edge(NamedTuple):
 
 @dataclass
 class Losses:
-    """What a stream knows to have missed. Each edge that is missing is in one of the first three."""
+    """What a stream takes for missing. Each edge is in one of the first three."""
 
     kernel: int = 0
     """Events that the kernel numbered and dropped because its buffer was full. gpiod only."""
     fifo: int = 0
     """Edges missing at a time when lgpio's FIFO was at its limit: at least so many."""
     merged: int = 0
-    """Edges that left no event, the line being at the same level twice in a row: at least so many. With gpiod the
-    kernel saw one event for several changes; with lgpio it may also have lost some, there is no telling."""
+    """Events of the level that was known: an edge between left no event, or the kernel read this one's level late. With
+    lgpio it may also have been lost, there is no telling. An estimate, which may be too low or too high."""
     reconciled: int = 0
     """Edges that no event told of and that reading the quiet line found."""
     overflows: int = 0

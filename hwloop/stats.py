@@ -132,7 +132,7 @@ class WatchStatistics(SourceStatistics):
     lost_fifo: int
     """Edges missing from a time when lgpio's FIFO was at its limit: at least so many."""
     merged: int
-    """Edges that left no event, the line being at the same level twice in a row: at least so many."""
+    """Events of the level that was known: an edge between left none, or this level was read late. An estimate."""
     reconciled: int
     """Edges that no event told of, found by reading the line when it was quiet, and delivered then."""
     overflows: int

@@ -22,7 +22,7 @@ from firmware_sim.pins import Chip
 from firmware_sim.timeline import Timeline
 from hwloop.board import Edge, EdgeStream
 from hwloop.boards import lgpio as board_lgpio
-from hwloop.boards import lgpio_edges
+from hwloop.boards import lgpio_fifos
 from hwloop.boards.lgpio import LgpioChip
 from hwloop.errors import HardwareError
 
@@ -277,7 +277,7 @@ def test_as_much_of_the_fifo_as_is_allowed_will_do(setup: Setup, monkeypatch: py
 def test_a_fifo_that_fills_up_is_said_once(
     setup: Setup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lgpio_edges, "_PIPE_SIZE", 1 << 16)
+    monkeypatch.setattr(lgpio_fifos, "_PIPE_SIZE", 1 << 16)
     stream = setup.watch(17)
     for _ in range(2):
         setup.drive(17, *[1, 0] * 3000)
@@ -430,6 +430,7 @@ def test_a_stream_survives_the_closing_of_its_board(setup: Setup) -> None:
 
 
 def refused(setup: Setup, message: str, *lines: int | str, **options: Any) -> HardwareError:
+    setup.board.give_fifo(setup.board.take_fifo(), usable=True)  # so that there are some to be used again
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(HardwareError) as caught:
         setup.watch(*lines, **options)
@@ -521,6 +522,83 @@ def test_lines_watched_through_a_chip_that_was_closed_do_not_count(setup: Setup)
         "lines 60: lgpio can watch 60 lines in one process, and 60 are watched already; close some first",
         60,
     )
+
+
+def test_a_process_has_as_many_watches_as_lgpio_serves(setup: Setup) -> None:
+    streams = [setup.watch(number) for number in range(19)]
+    refused_one = (
+        "lgpio serves 19 watches in one process, and there are as many; watch several lines in one, close some"
+    )
+    with pytest.raises(HardwareError, match=refused_one):
+        setup.watch(20)
+    streams[3].close()
+    stream = setup.watch(20)
+    setup.drive(20, 1)
+    assert told(stream.read()) == [(1, 0)]
+
+
+class CountsOpening(Lgpio):
+    """An lgpio that notes how many lines were watched when a FIFO was opened."""
+
+    def __init__(self, chip: Chip) -> None:
+        super().__init__(chip)
+        self.watched: list[int] = []
+
+    def notify_open(self) -> int:
+        self.watched.append(sum(self._chip.line(number).consumer is not None for number in range(len(self._chip))))
+        return super().notify_open()
+
+
+def test_fifos_are_opened_before_lines_are_watched_and_used_again(setup: Setup) -> None:
+    lgpio = CountsOpening(setup.chip)
+    board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
+    options: Any = {"edges": "both", "bias": "down", "active_low": False, "debounce": 0, "consumer": "x"}
+    for _ in range(2):
+        streams = [board.open_edges([line], **options) for line in range(8)]
+        for stream in streams:
+            stream.close()
+    assert lgpio.watched == [0] * 8
+    board.close()
+    lgpio.close()
+
+
+def test_reports_that_a_stream_left_unread_are_not_the_next_ones(setup: Setup) -> None:
+    for _ in range(10):
+        stream = setup.watch(17, bias="down")
+        assert stream.read() == []
+        setup.drive(17, 1, 0)
+        stream.close()
+
+
+class LateFree(Lgpio):
+    """An lgpio whose freed lines stay taken for a moment, as the real one's do while its thread looks at them."""
+
+    refusals = 0
+
+    def gpio_claim_alert(self, *args: Any, **kwargs: Any) -> int:
+        if self.refusals:
+            self.refusals -= 1
+            raise self.error("bad event request")
+        return super().gpio_claim_alert(*args, **kwargs)
+
+
+def test_a_line_that_was_ours_a_moment_ago_is_waited_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    lgpio = LateFree(setup.chip)
+    board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
+    options: Any = {"edges": "both", "bias": "down", "active_low": False, "debounce": 0, "consumer": "x"}
+    lgpio.refusals = 1
+    with pytest.raises(HardwareError, match="bad event request"):
+        board.open_edges([17], **options)
+    board.open_edges([17], **options).close()
+    lgpio.refusals = 3
+    board.open_edges([17], **options).close()
+    assert lgpio.refusals == 0
+    monkeypatch.setattr(board_lgpio, "_LETTING_GO", 0.01)
+    lgpio.refusals = 10_000
+    with pytest.raises(HardwareError, match="bad event request"):
+        board.open_edges([17], **options)
+    board.close()
+    lgpio.close()
 
 
 def test_a_directory_that_is_gone_is_named(setup: Setup) -> None:

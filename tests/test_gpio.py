@@ -268,7 +268,7 @@ def test_an_edge_lost_at_the_end_is_told_once_the_line_is_quiet(parts: Parts, ru
 def test_after_a_flood_that_overflows_the_fifo_the_level_known_is_the_true_one(
     parts: Parts, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hwloop.boards.lgpio_edges._PIPE_SIZE", 1 << 16)
+    monkeypatch.setattr("hwloop.boards.lgpio_fifos._PIPE_SIZE", 1 << 16)
 
     async def main() -> None:
         async with gpio.watch(12, queue_size=10_000) as watch:
@@ -365,7 +365,7 @@ def test_what_can_never_come_is_not_waited_for(parts: Parts, run: Run) -> None:
 def unplug(parts: Parts, watch: gpio.Watch) -> None:
     """Have lgpio close the FIFO of a watch under it."""
     stream: Any = watch._stream
-    parts.board.lgpio.notify_close(stream._notify)
+    parts.board.lgpio.notify_close(stream._fifo.notify)
 
 
 def test_a_failed_device_ends_the_iteration_with_its_error(parts: Parts, run: Run) -> None:

@@ -18,14 +18,16 @@ from typing import NamedTuple, Protocol
 from hwloop.board import Bias, Drive, EdgeKind, EdgeStream, LineName, OutputLine
 from hwloop.boards.chip import GpioChip, LineInfo
 from hwloop.boards.lgpio_edges import Edges, text_of
+from hwloop.boards.lgpio_fifos import Fifo, Fifos
 from hwloop.errors import HardwareError
 
 MAX_ALERTS = 60
 """Lines that one process may watch: lgpio polls them from an array of 64 that it does not check."""
 _IN_USE = 1  # bit of gpio_get_line_info's flags
+_LETTING_GO = 0.5  # seconds for which a line that we had may still seem taken
 _CLAIMS = 3  # times that a line is claimed until lgpio's thread is awake
-_PROOF = 0.03  # seconds that it is given for that
-_WAKES = 4  # what it must have slept in them; its other threads can't do that
+_PROOF = 0.1  # seconds that it is given for that
+_WAKES = 8  # what it must have slept in them; its other threads can't do that
 
 
 class LgpioModule(Protocol):
@@ -101,6 +103,8 @@ class LgpioChip(GpioChip):
         self.number = number
         self.workdir = workdir
         self._watched: set[int] = set()
+        self._freed: dict[int, float] = {}
+        self._fifos = Fifos(lgpio, workdir)
         self._closed = False
         before = set(os.listdir("/proc/self/task"))
         try:
@@ -119,12 +123,12 @@ class LgpioChip(GpioChip):
         self._closed = True
         self.users.clear()
         _alerts[self.lgpio] = _alerts.get(self.lgpio, 0) - len(self._watched)
-        if self.forked:
-            return  # lgpio would wait for its threads, which only the parent has
-        try:
-            self.lgpio.gpiochip_close(self.handle)
-        except self.lgpio.error:
-            pass  # the simulated lgpio was closed as a whole
+        if not self.forked:  # where lgpio would wait for its threads, which only the parent has
+            try:
+                self.lgpio.gpiochip_close(self.handle)
+            except self.lgpio.error:
+                pass  # the simulated lgpio was closed as a whole
+        self._fifos.close(forked=self.forked)
 
     def open_edges(
         self,
@@ -162,10 +166,7 @@ class LgpioChip(GpioChip):
         }[drive]
         if active_low:
             flags |= self.lgpio.SET_ACTIVE_LOW
-        try:
-            self.lgpio.gpio_claim_output(self.handle, number, initial, flags)
-        except self.lgpio.error as error:
-            raise self.refusal({number: line}, f"lgpio: {text_of(error)}") from error
+        self._claim(number, line, lambda: self.lgpio.gpio_claim_output(self.handle, number, initial, flags))
         self.users[number] = consumer
         return _Output(self, number, line)
 
@@ -190,15 +191,37 @@ class LgpioChip(GpioChip):
         works is proved; claiming the line anew signals again.
         """
         for _ in range(1 if _alerts.get(self.lgpio, 0) else _CLAIMS):
-            try:
-                self.lgpio.gpio_claim_alert(self.handle, number, edges, flags, notify)
-            except self.lgpio.error as error:
-                raise self.refusal({number: line}, f"lgpio: {text_of(error)}") from error
+            self._claim(number, line, lambda: self.lgpio.gpio_claim_alert(self.handle, number, edges, flags, notify))
+            self._freed[number] = time.monotonic()  # by the next claim, if there is one
             if _is_awake(_threads[self.lgpio].threads):
                 break
         self.users[number] = consumer
         self._watched.add(number)
         _alerts[self.lgpio] = _alerts.get(self.lgpio, 0) + 1
+
+    def _claim(self, number: int, line: LineName, claim: Callable[[], int]) -> None:
+        """Claim a line that we may have had a moment ago: the kernel has it back once lgpio's thread looks up."""
+        while True:
+            try:
+                claim()
+                return
+            except self.lgpio.error as error:
+                if time.monotonic() > self._freed.get(number, -_LETTING_GO) + _LETTING_GO:
+                    raise self.refusal({number: line}, f"lgpio: {text_of(error)}") from error
+            time.sleep(0.002)
+
+    def take_fifo(self) -> Fifo:
+        """A FIFO for a stream. Raises `HardwareError`."""
+        return self._fifos.take(thread_sleeps=not _alerts.get(self.lgpio, 0))
+
+    def give_fifo(self, fifo: Fifo, *, usable: bool) -> None:
+        """A stream has done with its FIFO."""
+        if self.forked:
+            os.close(fifo.fd)
+        elif usable and not self._closed:
+            self._fifos.give_back(fifo)
+        else:
+            self._fifos.discard(fifo)
 
     def free(self, number: int) -> None:
         """Give a line back. Harmless if the chip, or the simulated lgpio, was closed before, which frees all."""
@@ -210,6 +233,7 @@ class LgpioChip(GpioChip):
             _alerts[self.lgpio] -= 1
         if self.forked:
             return
+        self._freed[number] = time.monotonic()
         try:
             self.lgpio.gpio_free(self.handle, number)
         except self.lgpio.error:

@@ -1,7 +1,7 @@
 """Edges as lgpio reports them: the FIFO, the decoding of its records, and the account of what was lost.
 
 lgpio can write its reports to a FIFO of one's own, and a FIFO is a file descriptor that a loop can watch. It promises:
-one FIFO per stream, gone from the directory as soon as it is open; decoding of the 16-byte records however they are
+one FIFO per stream; decoding of the 16-byte records however they are
 cut; and lost edges told as far as they can be known. lgpio loses without a word (the kernel's buffer of 16 events, its
 own of 2000, a full FIFO); what can be seen of it from outside is in `hwloop.boards.levels`.
 """
@@ -9,7 +9,6 @@ own of 2000, a full FIFO); what can be seen of it from outside is in `hwloop.boa
 from __future__ import annotations
 
 import array
-import contextlib
 import fcntl
 import logging
 import os
@@ -29,7 +28,6 @@ logger = logging.getLogger("hwloop")
 
 _REPORT = struct.Struct("QBBBBI")  # timestamp ns (CLOCK_MONOTONIC), chip number, line, level, flags, padding
 _CHUNK = 256 * _REPORT.size  # what one read takes: about 0.2 ms of decoding, the loop's time slice
-_PIPE_SIZE = 1 << 20
 _TIMEOUT_LEVEL = 2
 _HELD_BACK_NS = 2_000_000  # for how long lgpio may keep a report before it writes it
 
@@ -53,48 +51,27 @@ class Edges(LevelStream):
         self._fd = -1
         self._rest = b""
         self._not_full_ns = self._full_from_ns = self._full_to_ns = 0
-        self._closed = False
+        self._closed = self._broken = False
         flags = {"as-is": 0, "up": lgpio.SET_PULL_UP, "down": lgpio.SET_PULL_DOWN, "none": lgpio.SET_PULL_NONE}[bias]
         if active_low:
             flags |= lgpio.SET_ACTIVE_LOW
         kind = {"rising": lgpio.RISING_EDGE, "falling": lgpio.FALLING_EDGE, "both": lgpio.BOTH_EDGES}[edges]
-        try:
-            self._notify = lgpio.notify_open()
-        except lgpio.error as error:
-            raise HardwareError("lgpio's FIFO", text_of(error), f"it is made in {chip.workdir}: look there") from error
         super().__init__(chip, lines, both=edges == "both", debounced=debounce > 0)
+        self._fifo = chip.take_fifo()
+        self._fd = self._fifo.fd
+        self._capacity = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
         try:
-            self._open_fifo()
             for number, line in lines.items():
                 # Set even if it is 0, for lgpio remembers what the line's last user set.
                 lgpio.gpio_set_debounce_micros(chip.handle, number, round(debounce * 1e6))
                 state = LineState(line, chip.time_ns())
-                chip.claim_alert(number, line, flags=flags, edges=kind, notify=self._notify, consumer=consumer)
+                chip.claim_alert(number, line, flags=flags, edges=kind, notify=self._fifo.notify, consumer=consumer)
                 self.states[number] = state
                 state.level = chip.read(number, line)
                 state.read_ns = chip.time_ns()
         except BaseException:
             self.close()
             raise
-
-    def _open_fifo(self) -> None:
-        path = os.path.join(self._chip.workdir, f".lgd-nfy{self._notify}")
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError as error:
-            raise HardwareError(
-                path, error.strerror or str(error), "lgpio made it a moment ago", errno=error.errno
-            ) from error
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)  # lgpio never does
-        self._capacity = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
-        size = _PIPE_SIZE
-        while size > self._capacity:
-            try:
-                self._capacity = fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, size)
-            except PermissionError:
-                size //= 2  # above /proc/sys/fs/pipe-max-size, or the user's share is used up
 
     def fileno(self) -> int:
         return self._fd
@@ -106,6 +83,7 @@ class Edges(LevelStream):
             return []
         received_ns = self._chip.time_ns()
         if not data:
+            self._broken = True
             raise HardwareError("lgpio's FIFO", "lgpio has closed it", "watch the lines anew")
         if len(data) == _CHUNK:
             self._note_backlog(received_ns)
@@ -148,18 +126,11 @@ class Edges(LevelStream):
             return
         self._closed = True
         super().close()
-        # First no more reports, then our end of the FIFO, then lgpio's.
+        # First no more reports, then the FIFO.
         for number in self.states:
             self._chip.free(number)
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        if self._chip.forked:
-            return
-        try:
-            self._chip.lgpio.notify_close(self._notify)
-        except self._chip.lgpio.error:
-            pass  # the simulated lgpio was closed as a whole
+        self._fd = -1
+        self._chip.give_fifo(self._fifo, usable=not self._broken)
 
     def read_level(self, number: int) -> int:
         return self._chip.read(number, self.states[number].line)
