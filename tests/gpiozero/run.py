@@ -7,7 +7,7 @@ with the first and not with the second is lost, and a lost test is a failure (st
 it expects, and over the mock for comparison.
 
 Many of these tests compare times with a tolerance of 50 ms. So those that fail, with whichever factory, are run again,
-alone and up to three times; what was run again is said.
+alone and up to five times; what was run again is said.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HASHES = {"2.0.1.post3": "745feab6df463ac2e9de10c67e2dd9f396e668ba4e281e92381d6c
 """SHA-256 of the source distributions that may be run."""
 REAL = "tests/test_real_pins.py"
 GROUP = "gpiozero_pin_factories"
-RERUNS = 3
+RERUNS = 5
 SECONDS = 300
 
 Outcomes = dict[str, str]

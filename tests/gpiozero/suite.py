@@ -18,6 +18,7 @@ import pytest
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPWMPin
 
+from firmware_sim.lgpio_api import Lgpio
 from hwloop.pins import SimFactory
 
 _FACTORIES: dict[str, type[MockFactory]] = {"mock": MockFactory, "sim": SimFactory}
@@ -64,6 +65,19 @@ def mock_factory() -> Iterator[MockFactory]:
 @pytest.fixture
 def pwm(mock_factory: MockFactory) -> None:
     mock_factory.pin_class = MockPWMPin
+
+
+@pytest.fixture(autouse=True)
+def reads_take_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One test counts levels while pulses are sent: as on a real chip, a read takes time and lets other threads run."""
+    if "duty_cycles" in request.node.name:
+        read = Lgpio.gpio_read
+
+        def slow_read(self: Lgpio, handle: int, gpio: int) -> int:
+            time.sleep(1e-6)
+            return read(self, handle, gpio)
+
+        monkeypatch.setattr(Lgpio, "gpio_read", slow_read)
 
 
 _outcomes: dict[str, str] = {}
