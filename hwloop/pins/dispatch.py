@@ -36,6 +36,7 @@ logger = logging.getLogger("hwloop")
 Deliver = Callable[[Edge], object]
 
 _QUIET = 0.02  # seconds without a report after which lines are read, as in hwloop.sources.gpio
+_LONGEST_HANDLER = 10.0  # seconds for which a handler under way is waited for at the end, as gpiozero does
 _LOOKS = 2  # a recheck takes two looks that find the same
 
 
@@ -377,7 +378,7 @@ class _Thread:
         started.wait()
 
     def stop(self) -> None:
-        """End it: at once where this is another thread, else when what runs in it has come to its end."""
+        """End it: now where this is another thread, else when what runs in it has come to its end."""
         self.loop.call_soon_threadsafe(self._ended.set)
         if self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(_LONGEST_HANDLER)

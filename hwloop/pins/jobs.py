@@ -97,7 +97,12 @@ class Job:
             self._driver = driver = object()
             if loop is None:
                 self._thread = _Driver(self, driver)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # the program has ended, and Python 3.12 and later start no thread any more
+                    _forget(self._thread)
+                    self._thread = self._driver = None
+                    self._done.set()
             elif running.thread_of(loop) == threading.get_ident():
                 self._timer = loop.call_at(self._due, self._on_timer, loop, driver)
             else:

@@ -65,11 +65,11 @@ class LoopFactory(OnLoop, PiFactory):  # type: ignore[misc]
 
     def close(self) -> None:
         """Close all pins and give the lines back. The factory can be used again, with what is the board in use then."""
-        super().close()
-        self._reservations.clear()
         if self._dispatch is not None:
             self._dispatch.close()
-            self._dispatch = None
+        super().close()
+        self._reservations.clear()
+        self._dispatch = None
         board, self._board = self._board, None
         if board is not None:
             board.before_closing.remove(self.close)
