@@ -268,7 +268,7 @@ def test_edges_from_before_the_beginning_are_in_the_levels_already() -> None:
     async def main(stage: Stage) -> None:
         wheel = Wheel(stage)
         async with gpio.watch(5, 6) as watch:
-            wheel.turn(3)  # not read by the loop yet
+            wheel.turn(6)  # not read by the loop yet
             stage.clock.sleep(0.001)
             async with gpio.encoder(watch) as knob:
                 wheel.turn(1)

@@ -46,14 +46,17 @@ class Stage:
 def play(main: Main) -> Stage:
     """The stage after `main(stage)` has run on it in virtual time."""
     stage = Stage()
+    reports: list[object] = []
 
     async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
         await main(stage)
 
     with stage.board:
         hwloop.run(run(), board=stage.board, clock=stage.clock)
         assert gpio.outputs() == []
         assert stage.board.chip.line(27).consumer is None
+    assert reports == []
     return stage
 
 

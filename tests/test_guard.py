@@ -138,6 +138,7 @@ def test_a_guardian_that_was_stopped_itself_gives_the_program_time(board: SimBoa
         async def main():
             outputs.opened("1", pump)
         hwloop.run(main())
+        time.sleep(0.1)
         os.kill(os.getppid(), signal.SIGSTOP)
         time.sleep(1.2)
         os.kill(os.getppid(), signal.SIGCONT)
