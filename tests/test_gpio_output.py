@@ -6,7 +6,11 @@ import asyncio
 import gc
 import itertools
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -308,6 +312,19 @@ def test_outputs_left_open_are_closed_with_their_board(caplog: Any) -> None:
     assert [board.chip.line(line).level for line in (5, 6, 7)] == [1, 1, 0]
     assert [record.message.partition(":")[0] for record in caplog.records] == ["simulated board"]
     assert caplog.records[0].levelno == logging.ERROR
+
+
+def test_outputs_left_open_are_closed_when_the_process_ends() -> None:
+    script = """
+import sys
+from hwloop import board, gpio
+gpio.output(5, initial=1, safe=0).open()
+board.current().chip.line(5).observe(lambda level, when_ns: print(level))
+sys.exit(3)
+"""
+    environment = {**os.environ, "HWLOOP_BOARD": "sim", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "0\n", "")
 
 
 def test_a_blink_whose_loop_is_gone_is_no_trouble_to_the_closing() -> None:
