@@ -122,6 +122,31 @@ def test_debounce_reports_the_settled_level_only(setup: Setup) -> None:
     assert told(edges) == [(1, 0)]
 
 
+@pytest.mark.parametrize(("edges", "told_of"), [("rising", [(1, 0)]), ("falling", [(0, 0)])])
+def test_debounced_edges_of_one_kind_are_of_settled_levels_too(
+    setup: Setup, edges: str, told_of: list[tuple[int, int]]
+) -> None:
+    stream = setup.watch(17, edges=edges, debounce=0.02)
+    told_at = []
+    deadline = time.monotonic() + 5
+    for level in (1, 0):
+        setup.drive(17, level, 1 - level, level)
+        while stream.level(17) != level and time.monotonic() < deadline:
+            told_at += told(stream.read())
+            time.sleep(0.001)
+    assert told_at == told_of
+
+
+def test_what_is_lost_between_two_edges_of_one_kind_is_told_with_the_next(setup: Setup) -> None:
+    stream = setup.watch(17, edges="rising", debounce=0.5)
+    now_ns = time.monotonic_ns()
+    levels = [1, 0, 0, 1]
+    setup.inject(
+        stream, b"".join(REPORT.pack(now_ns + place, 0, 17, level, 0, 0) for place, level in enumerate(levels))
+    )
+    assert told(stream.read()) == [(1, 0), (1, 1)]
+
+
 def test_debounce_of_the_lines_last_user_is_not_inherited(setup: Setup) -> None:
     setup.watch(17, debounce=1.0).close()
     stream = setup.watch(17)

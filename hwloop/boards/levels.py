@@ -18,7 +18,18 @@ from hwloop.boards.hangup import Hangup
 class LineState:
     """What a stream knows of one of its lines."""
 
-    __slots__ = ("last_ns", "level", "line", "made_up_ns", "read_ns", "reported", "seqno", "since_ns", "suspect")
+    __slots__ = (
+        "last_ns",
+        "level",
+        "line",
+        "made_up_ns",
+        "owed",
+        "read_ns",
+        "reported",
+        "seqno",
+        "since_ns",
+        "suspect",
+    )
 
     def __init__(self, line: LineName, since_ns: int) -> None:
         self.line = line
@@ -34,6 +45,8 @@ class LineState:
         self.seqno = 0
         """The kernel's number of the last event, where it is known."""
         self.suspect = False
+        self.owed = 0
+        """Edges found missing that no edge has told of yet, where not every edge is told."""
         self.made_up_ns = 0
         """When `recheck` last told of an edge that no report had told of; 0 once its report has come after all."""
 

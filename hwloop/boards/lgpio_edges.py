@@ -56,7 +56,12 @@ class Edges(LevelStream):
         if active_low:
             flags |= lgpio.SET_ACTIVE_LOW
         kind = {"rising": lgpio.RISING_EDGE, "falling": lgpio.FALLING_EDGE, "both": lgpio.BOTH_EDGES}[edges]
-        super().__init__(chip, lines, both=edges == "both", debounced=debounce > 0)
+        self._only: int | None = None
+        if debounce and edges != "both":
+            # With one kind lgpio sees no edge back, and would report a glitch as a settled level.
+            self._only = 1 if edges == "rising" else 0
+            kind = lgpio.BOTH_EDGES
+        super().__init__(chip, lines, both=kind == lgpio.BOTH_EDGES, debounced=debounce > 0)
         self._fifo = chip.take_fifo()
         self._fd = self._fifo.fd
         self._capacity = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
@@ -110,6 +115,11 @@ class Edges(LevelStream):
                 else:
                     self.losses.merged += lost
             state.level, state.reported, state.suspect, state.last_ns = level, True, False, timestamp_ns
+            if self._only is not None:
+                state.owed += lost
+                if level != self._only:
+                    continue
+                lost, state.owed = state.owed, 0
             edges.append(Edge(state.line, level, timestamp_ns, received_ns, lost))
         return edges
 
