@@ -21,6 +21,7 @@ from gpiozero.pins.mock import MockFactory
 
 import hwloop
 from firmware_sim import SimBoard
+from firmware_sim.lgpio_alerts import Notifications
 from hwloop.board import OutputLine
 from hwloop.pins import LoopFactory, wait_for
 
@@ -241,10 +242,11 @@ def test_an_edge_whose_report_was_lost_is_found_in_the_level(virtual):
     async def main():
         with gpiozero.Button(17) as button:
             await asyncio.sleep(1)
-            notifications = next(it for it in virtual.lgpio._handles.values() if hasattr(it, "paused"))
             press(virtual)
             release(virtual)
-            notifications.paused = True
+            for notifications in virtual.lgpio._handles.values():
+                if isinstance(notifications, Notifications):
+                    notifications.paused = True
             press(virtual)
             await asyncio.sleep(1)
             assert button.is_active
@@ -292,11 +294,11 @@ def test_a_hold_counts_from_the_edge_and_anew_from_each_press(virtual):
             button.when_held = lambda: times.append(round(loop.time() - start, 6))
             start = loop.time()
             press(virtual)
-            virtual.clock.jump(virtual.clock.now_ns() + 300_000_000)  # the loop is busy
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.8)
             release(virtual)
             await asyncio.sleep(0.1)
             press(virtual)
+            virtual.clock.jump(virtual.clock.now_ns() + 300_000_000)  # the loop is busy
             await asyncio.sleep(5)
 
     virtual.run(main())
@@ -328,6 +330,62 @@ def test_blink_and_source_are_timers_of_the_loop(virtual):
     virtual.run(main())
     assert [change for change in changes if change[0] == 24][:4] == [(24, 1, 0), (24, 0, 1), (24, 1, 3), (24, 0, 4)]
     assert [level for line, level, _ in changes if line == 25] == [1, 0, 1, 0]
+
+
+def test_a_late_step_does_not_shift_the_next_unless_it_is_later_than_that(virtual):
+    changes = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+
+        def busy(seconds):
+            virtual.clock.jump(virtual.clock.now_ns() + round(seconds * 1e9))
+
+        with gpiozero.LED(24) as led:
+            virtual.chip.line(24).observe(lambda level, when_ns: changes.append(round(when_ns / 1e9 - start, 6)))
+            loop.call_later(0.9, busy, 0.3)
+            loop.call_later(2.9, busy, 3)
+            led.blink(on_time=1, off_time=1)
+            await asyncio.sleep(8)
+
+    virtual.run(main())
+    assert changes[:6] == [0, 1.2, 2, 5.9, 5.9, 6.9]
+
+
+def test_edges_from_before_a_handler_was_set_are_not_told(virtual):
+    seen = []
+
+    def changed(ticks, state):
+        seen.append(state)
+
+    async def main():
+        pin = gpiozero.Device.pin_factory.pin(17)
+        pin.function = "input"
+        virtual.chip.line(17).drive(1)
+        await asyncio.sleep(1)
+        pin.when_changed = changed
+        await asyncio.sleep(1)
+        virtual.chip.line(17).drive(0)
+        await asyncio.sleep(1)
+        pin.close()
+
+    virtual.run(main())
+    assert seen == [0]
+
+
+def test_a_loop_in_another_time_than_the_boards_does_not_serve(board, factory):
+    names = []
+
+    async def main():
+        press(board)
+        with asyncio.get_running_loop().hold():
+            until(lambda: names)
+
+    with gpiozero.Button(17) as button:
+        button.when_pressed = lambda: names.append(threading.current_thread().name)
+        hwloop.run(main(), clock="virtual")
+    assert names == ["hwloop pins"]
 
 
 def test_a_blink_goes_on_when_a_loop_begins_and_when_it_ends(board, factory):
