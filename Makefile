@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+GUEST = $(BIN)/python tests/kernel/guest/run.py -e PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 BENCHMARKS := core scale startup ports echo
 
 .PHONY: help demo test test-clients test-gpiozero test-kernel check conformance bench bench-all soak figures lock format clean
@@ -42,7 +43,8 @@ test-gpiozero: $(VENV)/installed-test  ## gpiozero's own tests on our pin factor
 
 test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO, in an emulated machine (makes one: apt, root)
 	$(BIN)/python tests/kernel/guest/prepare.py
-	$(BIN)/python tests/kernel/guest/run.py -t 900 -e PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 -- $(BIN)/python -m pytest tests/kernel
+	$(GUEST) -t 900 -- $(BIN)/python -m pytest tests/kernel
+	$(GUEST) -t 300 -S -- $(BIN)/python -m pytest tests/kernel/test_service.py
 
 check: $(VENV)/installed-check  ## formatting, lint, strict types, and who may import whom
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """How long an edge takes from the kernel's time stamp to a handler, against the barest loop over the same descriptor.
 
-    python3 tests/kernel/guest/run.py -- .venv/bin/python tests/kernel/latency.py
+    python3 tests/kernel/guest/run.py -- .venv/bin/python tests/kernel/latency.py [gpiod] [lgpio]
 
 For each backend, in turn and in one process: a loop of ten lines that does nothing else, then hwloop's. The ratio is
 what hwloop adds; the times are an emulated processor's. And how often eight idle lines wake the process.
@@ -13,6 +13,7 @@ import os
 import select
 import statistics
 import struct
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from hwloop import gpio
 from hwloop.boards.lgpio_loader import load_lgpio
 from hwloop.boards.linux import LinuxBoard
 
-ROUNDS, EDGES, RATE = 7, 200, 200
+ROUNDS, EDGES, RATE = 5, 200, 200
 IDLE_SECONDS = 3.0
 
 
@@ -102,7 +103,8 @@ def idle_wakeups(board: LinuxBoard) -> float:
 def main() -> None:
     chip = GpioSim()
     print(f"Linux {os.uname().release}; {ROUNDS} rounds of {EDGES} edges, {RATE} a second; medians of their medians")
-    for name, baseline in (("gpiod", bare_gpiod), ("lgpio", bare_lgpio)):
+    for name in sys.argv[1:] or ("gpiod", "lgpio"):
+        baseline = {"gpiod": bare_gpiod, "lgpio": bare_lgpio}[name]
         pairs = []
         for _ in range(ROUNDS):
             with LinuxBoard(backend=name) as board:

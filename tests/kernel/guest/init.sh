@@ -24,8 +24,10 @@ if [ -d /modules ]; then
     share out cache=none /new/guest/out
     for each in proc sys dev; do $bb mount --move /$each /new/$each; done
     if $bb grep -qw systemd /new/proc/cmdline; then
+        $bb rm -f /new/.dockerenv  # by which systemd would take this for a container
         units=/new/etc/systemd/system
         $bb mkdir -p $units
+        $bb ln -sf /dev/null $units/systemd-tmpfiles-setup.service  # it would empty /tmp, where the checkout may be
         $bb printf '%s\n' '[Unit]' 'After=basic.target' 'Requires=basic.target' '[Service]' 'Type=oneshot' \
             'TimeoutStartSec=infinity' 'ExecStart=/guest/busybox sh /guest/init' > $units/guest-job.service
         exec $bb switch_root /new /lib/systemd/systemd --unit=guest-job.service

@@ -36,6 +36,7 @@ TOOLS = {  # command: Debian package
     "cpio": "cpio",
     "xz": "xz-utils",
     "depmod": "kmod",
+    "/lib/systemd/systemd": "systemd",
 }
 BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console", "virtio_rng", "configfs", "i2c_dev")
 GPIO_SIM_SOURCES = ("drivers/gpio/gpio-sim.c", "drivers/gpio/gpiolib.h", "kernel/irq/irq_sim.c")
@@ -48,10 +49,11 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (CACHE / "stamp").is_file() and (CACHE / "stamp").read_text() == stamp:
             return
-        (CACHE / "stamp").unlink(missing_ok=True)
         install_tools()
         with tempfile.TemporaryDirectory(dir=CACHE) as work:
             make_guest(Path(work))
+            for name in ("kernel", "initramfs"):  # in one step each: a guest may be booting
+                os.replace(Path(work) / name, CACHE / name)
         (CACHE / "stamp").write_text(stamp)
     say(f"the guest is ready in {CACHE}")
 
@@ -112,8 +114,8 @@ def make_guest(work: Path) -> None:
         quietly("strip", "--strip-debug", str(build / name))
         shutil.copy(build / name, modules)
     quietly("depmod", "-b", str(root), version)
-    make_initramfs(work / "tree", root, version)
-    unpack_kernel((root / f"boot/vmlinuz-{version}").read_bytes())
+    make_initramfs(work / "initramfs", root, version)
+    unpack_kernel((root / f"boot/vmlinuz-{version}").read_bytes(), work / "kernel")
 
 
 def make_modules_of(build: Path) -> None:
@@ -125,8 +127,9 @@ def make_modules_of(build: Path) -> None:
     (build / "Kbuild").write_text("obj-m := irq_sim.o gpio-sim.o\n")
 
 
-def make_initramfs(tree: Path, root: Path, version: str) -> None:
+def make_initramfs(image: Path, root: Path, version: str) -> None:
     """busybox, init.sh, the modules in the order in which they are loaded, and those that a test may load."""
+    tree = image.with_name("tree")
     for name in ("bin", "modules", "proc", "sys", "dev"):
         (tree / name).mkdir(parents=True)
     shutil.copy(shutil.which("busybox") or "", tree / "bin/busybox")
@@ -147,12 +150,12 @@ def make_initramfs(tree: Path, root: Path, version: str) -> None:
     order.remove("i2c-stub.ko")
     (tree / "modules/order").write_text("\n".join(order))
     names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
-    with open(CACHE / "initramfs", "wb") as image:
+    with open(image, "wb") as file:
         archive = ["cpio", "-o", "-H", "newc", "--quiet"]
-        subprocess.run(archive, cwd=tree, input=names.encode(), stdout=image, check=True)
+        subprocess.run(archive, cwd=tree, input=names.encode(), stdout=file, check=True)
 
 
-def unpack_kernel(image: bytes) -> None:
+def unpack_kernel(image: bytes, kernel: Path) -> None:
     """Write the ELF kernel that a bzImage holds: QEMU starts it, and the emulated processor need not unpack it.
 
     Where it lies is told by the image's header (Documentation/arch/x86/boot.rst: setup_sects, payload_offset and
@@ -163,8 +166,8 @@ def unpack_kernel(image: bytes) -> None:
     start = (sectors + 1) * 512 + offset
     packed = image[start : start + length - 4]
     unpacker = ["zstd", "-dc"] if packed.startswith(b"\x28\xb5\x2f\xfd") else ["xz", "-dc"]
-    with open(CACHE / "kernel", "wb") as kernel:
-        subprocess.run(unpacker, input=packed, stdout=kernel, check=True)
+    with open(kernel, "wb") as file:
+        subprocess.run(unpacker, input=packed, stdout=file, check=True)
 
 
 def quietly(*command: str, cwd: Path | None = None) -> None:

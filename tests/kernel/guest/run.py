@@ -65,19 +65,15 @@ def main() -> int:
         in_time = boot(job, asked.out or str(job / "out"), asked.systemd, asked.timeout)
         if (job / "status").exists():
             return int((job / "status").read_text())
-        if not in_time:
-            print(f"tests/kernel: the guest was stopped after {asked.timeout:g} s", file=sys.stderr)
-            return TIMED_OUT
         console = (job / "console").read_text(errors="replace") if (job / "console").exists() else ""
-        print(
-            "tests/kernel: the guest ended without a status; its console:", console[-4000:], sep="\n", file=sys.stderr
-        )
-        return NO_GUEST
+        ending = "ended without a status" if in_time else f"was stopped after {asked.timeout:g} s"
+        print(f"tests/kernel: the guest {ending}; its console:\n{console[-4000:]}", file=sys.stderr)
+        return NO_GUEST if in_time else TIMED_OUT
 
 
 def boot(job: Path, out: str, systemd: bool, timeout: float) -> bool:
     """Start the emulator and wait for its end. False if it had to be stopped."""
-    append = KERNEL_ARGUMENTS + (" systemd systemd.show_status=0" if systemd else "")
+    append = KERNEL_ARGUMENTS + (" systemd systemd.show_status=1" if systemd else "")
     arguments = [*MACHINE, "-kernel", str(CACHE / "kernel"), "-initrd", str(CACHE / "initramfs"), "-append", append]
     arguments += ["-chardev", f"file,id=console,path={job}/console", "-serial", "chardev:console"]
     for tag, path, extra in (("root", "/", ",readonly=on"), ("job", str(job), ""), ("out", os.path.abspath(out), "")):
