@@ -188,10 +188,11 @@ def test_the_python_of_the_pages_runs(block, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bme280", a_driver_that_blocks())
     monkeypatch.setattr(gpiozero.Device, "pin_factory", None)
     namespace = dict(GIVEN)
-    if "async def main()" in block.text or "hwloop.run(" not in block.text:
-        run_inside(compile_block(block.text.replace("\nhwloop.run(main())", ""), block.name), namespace)
-    else:
+    text = block.text.replace("\nhwloop.run(main())\n", "\n")
+    if "hwloop.run(" in text:
         exec(block.code, namespace)
+    else:
+        run_inside(compile_block(text, block.name), namespace)
     for name, value in namespace.items():
         if name.startswith("test_"):
             value()
