@@ -47,20 +47,24 @@ class Collector:
         self._longest = 0.0
 
     def collect_before(self, when: float | None) -> bool:
-        """Collect the oldest generation that is due and will be done by `when` (loop time; None: any time), if any."""
+        """Collect the oldest generation that is due, if it presses or will be done by `when` (loop time; None: ever).
+
+        Returns whether there was one.
+        """
         counts, thresholds = gc.get_count(), gc.get_threshold()
         if counts[0] <= thresholds[0]:  # the usual case; older ones are collected together with the youngest
             return False
         for generation in (2, 1, 0):
-            if 0 < thresholds[generation] < counts[generation] and (
-                when is None or when - self._now() >= MARGIN * self._expected[generation]
-            ):
-                self._collect(generation)
-                return True
+            if 0 < thresholds[generation] < counts[generation]:
+                forced = when is not None and when - self._now() < MARGIN * self._expected[generation]
+                if not forced or counts[generation] > thresholds[generation] * PRESSING:
+                    self._forced += forced
+                    self._collect(generation)
+                    return True
         return False
 
     def collect_if_pressing(self) -> None:
-        """Collect what has been put off for too long."""
+        """There is no time, but collect what has been put off for too long."""
         counts, thresholds = gc.get_count(), gc.get_threshold()
         for generation in (2, 1, 0):
             if 0 < thresholds[generation] * PRESSING < counts[generation]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from hwloop import clock as clocks
 from hwloop.checked import Checked
 from hwloop.collecting import Collecting, Mode
-from hwloop.core import LOOK_AGAIN, Core
+from hwloop.core import INFINITY, LOOK_AGAIN, Core
 from hwloop.handles import Handle, Watcher
 from hwloop.overrides import Overriding
 from hwloop.reporting import Reporting
@@ -62,6 +62,7 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         _csock: socket.socket
 
         def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
         def _check_thread(self) -> None: ...
         def _check_callback(self, callback: object, method: str) -> None: ...
 
@@ -108,6 +109,7 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
             self._now = self.time
         in_main = threading.current_thread() is threading.main_thread()
         self._check_closed()
+        self._check_running()  # or what is refused would end what runs
         before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False) if in_main else -1
         self._take_gc_over()
         try:
@@ -184,8 +186,8 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
             raise ValueError(f"descriptor {fd} of {source!r} is watched already")
         priority = as_priority(getattr(source, "priority", Priority.NORMAL))
         deadline = getattr(source, "deadline", None)
-        if deadline is not None:
-            as_deadline(deadline)
+        if deadline is not None and as_deadline(deadline) == INFINITY:
+            deadline = None
         watcher = Watcher(on_readable, (), self, priority, source, deadline)
         self._set_watcher(fd, selectors.EVENT_READ, watcher)
         self._sources[source] = fd
@@ -232,7 +234,12 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
             handle: Any = self._make_checked_handle("call_deadline", callback, args, None)
         else:
             handle = Handle(callback, args, self, contextvars.copy_context())
-        self._bands.push(as_priority(priority), deadline, handle)
+        priority = as_priority(priority)
+        if priority is Priority.NORMAL and deadline == INFINITY:
+            self._take_inbox()
+            self._ready.append(handle)
+        else:
+            self._bands.push(priority, deadline, handle)
         return handle  # type: ignore[no-any-return]
 
     def heed_urgency(self) -> None:

@@ -56,9 +56,6 @@ def thread_of(loop: EventLoop) -> int | None:
 def listed(loop: EventLoop) -> Iterator[None]:
     """List `loop` while this block runs it."""
     entry = (loop, threading.get_ident())
-    if loop.is_running():  # run_forever is about to refuse
-        yield
-        return
     with _guard:
         _loops.append(entry)
         followers = list(_followers)

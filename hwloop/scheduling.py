@@ -72,11 +72,17 @@ def create_task(
     """A task on the running loop that is woken with a priority and a deadline, as is all that it spawns.
 
     `deadline` is in seconds: each time the task becomes ready it should run within that time. What is not given is
-    inherited. On another loop than hwloop's the task runs as any other.
+    inherited. On another loop than hwloop's the task runs as any other. If the priority or the deadline is refused
+    (ValueError, TypeError), the coroutine is closed.
     """
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
-    context.run(_enter, loop, priority, deadline)
+    try:
+        context.run(_enter, loop, priority, deadline)
+    except (TypeError, ValueError):
+        if asyncio.iscoroutine(coro):
+            coro.close()
+        raise
     return loop.create_task(coro, name=name, context=context)
 
 

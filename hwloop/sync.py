@@ -129,9 +129,9 @@ class Lock(asyncio.Lock):
         if not self._locked:
             raise RuntimeError("Lock is not acquired.")
         lend = getattr(self._loop, "lend_urgency", None)
-        if lend is not None and self._holder is not None:
-            lend(self, self._holder, None)
-        self._holder = None
+        holder, self._holder = self._holder, None  # first: a holder that is still watched would be lent to again
+        if lend is not None and holder is not None:
+            lend(self, holder, None)
         while self._waiters:
             waiter = self._waiters.pop()
             if not waiter.future.done():

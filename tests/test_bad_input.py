@@ -197,6 +197,13 @@ def enter(**urgency: Any) -> Call:
     return lambda loop: loop.run_until_complete(main())
 
 
+def create_task(**urgency: Any) -> Call:
+    async def main() -> None:
+        hwloop.create_task(coroutine(), **urgency)  # a warning if it is left as it is
+
+    return lambda loop: loop.run_until_complete(main())
+
+
 def reschedule(**urgency: Any) -> Call:
     async def main() -> None:
         task = asyncio.ensure_future(asyncio.sleep(0))
@@ -231,6 +238,7 @@ REFUSED = [
             "call_every": lambda p: lambda loop: loop.call_every(1, plain, priority=p),
             "every": lambda p: lambda loop: hwloop.every(1, priority=p),
             "scheduled": lambda p: enter(priority=p),
+            "create_task": lambda p: create_task(priority=p),
             "reschedule": lambda p: reschedule(priority=p),
             "register": lambda p: register(priority=p),
         }.items()
@@ -242,6 +250,7 @@ REFUSED = [
         for name, make in {
             "call_deadline": lambda v: lambda loop: loop.call_deadline(v, plain),
             "scheduled deadline": lambda v: enter(deadline=v),
+            "create_task deadline": lambda v: create_task(deadline=v),
             "reschedule deadline": lambda v: reschedule(deadline=v),
             "register deadline": lambda v: register(deadline=v),
             "watch_slices": lambda v: lambda loop: loop.watch_slices(v),

@@ -173,6 +173,28 @@ def test_a_loop_that_never_rests_collects_what_presses(thresholds):
     assert forced >= 1
 
 
+def test_gaps_that_are_always_too_short_do_not_put_it_off_for_ever(thresholds):
+    collector = Collector(lambda: 0.0)
+    make_garbage(60)
+    assert not collector.collect_before(0.0)  # overdue, but not pressing
+    found = make_garbage(60 * PRESSING)
+    assert collector.collect_before(0.0)
+    assert found() is None
+    assert collector.statistics().forced == 1
+    make_garbage(60 * PRESSING)
+    assert collector.collect_before(None)
+    assert collector.statistics().forced == 1  # there was time
+
+
+def test_a_second_run_that_is_refused_leaves_collection_with_the_loop():
+    async def main():
+        with pytest.raises(RuntimeError, match="already running"):
+            asyncio.get_running_loop().run_forever()
+        return gc.isenabled()
+
+    assert hwloop.run(main(), gc="idle") is False
+
+
 @pytest.mark.parametrize("mode", ["always", None, ""])
 def test_an_unknown_mode_is_refused(mode):
     with pytest.raises(ValueError, match='"auto", "idle" or "off"'):

@@ -242,3 +242,28 @@ def test_tasks_that_wait_for_each_other_in_a_circle_end_no_differently_than_with
     assert not one.locked()
     assert not two.locked()
     assert not stage._overrides
+
+
+def test_a_task_cancelled_just_as_it_is_handed_the_lock_keeps_nothing_of_what_was_lent(stage):
+    lock = hwloop.Lock()
+
+    async def give_up():
+        try:
+            await lock.acquire()
+        except asyncio.CancelledError:
+            await steps(stage, "low", 2)
+
+    async def main():
+        await lock.acquire()
+        low = hwloop.create_task(give_up(), priority=Priority.LOW)
+        while not lock._waiters:
+            await asyncio.sleep(0)
+        lock.release()  # to the LOW task, which the HIGH one makes HIGH before it has run
+        low.cancel()
+        high = hwloop.create_task(hold(stage, lock, "high", count=0), priority=Priority.HIGH)
+        await asyncio.gather(low, high, steps(stage, "plain", 2))
+
+    stage.run_until_complete(main())
+    trace = ran(stage)
+    assert trace == ["low", "high released", "high after", "plain", "plain", "low"]
+    assert not stage._overrides

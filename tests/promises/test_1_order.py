@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 
 import pytest
 
@@ -49,6 +50,26 @@ def test_a_normal_callback_with_a_deadline_goes_before_plain_ones_and_after_high
     stage.call_deadline(2.0, stage.work("deadline"))
     stage.call_soon_priority(Priority.HIGH, stage.work("high"))
     assert stage.play() == ["high", "deadline", "plain"]
+
+
+def test_a_deadline_without_end_is_none(stage):
+    happen = stage.edge(stage.work("edge"))
+    source = happen.__self__
+    stage.unregister(source)
+    source.deadline = math.inf
+    stage.register(source)
+    happen()
+    stage.call_soon(stage.work("a"))
+    stage.call_deadline(math.inf, stage.work("call_deadline"))
+    stage.call_soon(stage.work("b"))
+    assert stage.play() == ["a", "call_deadline", "b", "edge"]
+
+
+def test_a_deadline_without_end_leaves_other_priorities_theirs(stage):
+    stage.call_soon(stage.work("plain"))
+    stage.call_deadline(math.inf, stage.work("high"), priority=Priority.HIGH)
+    stage.call_deadline(math.inf, stage.work("low"), priority=Priority.LOW)
+    assert stage.play() == ["high", "plain", "low"]
 
 
 def test_what_an_urgent_callback_schedules_inherits_its_priority(stage):
