@@ -343,6 +343,7 @@ def test_a_request_that_can_not_be_read_is_released(setup: Setup, monkeypatch: p
     assert (setup.chip.taken, setup.board.users) == ({}, {})
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_is_refused_and_leaves_its_parents_lines_alone(setup: Setup) -> None:
     stream, output = setup.watch(17), setup.output(27, initial=1)
     child = os.fork()

@@ -1,0 +1,81 @@
+"""A device node that is removed: noticed while the descriptor of its lines keeps silent."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import select
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware_sim import SimBoard
+from hwloop import HardwareError, gpio
+from hwloop import board as boards
+from hwloop.boards.hangup import Hangup
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    path = tmp_path / "gpiochip0"
+    path.touch()
+    return path
+
+
+def rings(hangup: Hangup) -> bool:
+    return bool(select.select([hangup.fileno()], [], [], 0)[0])
+
+
+def test_it_rings_when_the_node_is_removed_also_while_somebody_has_it_open(node: Path) -> None:
+    hangup = Hangup(str(node))
+    with node.open("w") as held:
+        assert not rings(hangup)
+        held.write("what is written to it is none of its business")
+        held.flush()
+        assert not rings(hangup)
+        node.unlink()
+        assert rings(hangup)
+    hangup.drain()
+    assert not rings(hangup)
+    hangup.drain()
+    hangup.close()
+    hangup.close()
+    assert hangup.fileno() == -1
+
+
+def test_where_there_is_no_node_or_no_inotify_there_is_no_alarm(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Hangup("").fileno() == -1
+    assert Hangup(str(node.with_name("gone"))).fileno() == -1
+
+    class Refuses:
+        def inotify_init1(self, flags: int) -> int:
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: Refuses())
+    hangup = Hangup(str(node))
+    hangup.drain()
+    hangup.close()
+    assert hangup.fileno() == -1
+
+
+def test_a_watch_fails_when_its_chip_is_gone_and_not_at_a_false_alarm(node: Path, run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(5):
+            async with gpio.watch(12) as watch:
+                node.chmod(0o600)  # which rings too
+                await asyncio.sleep(0.01)
+                board.chip.line(12).drive(1)
+                assert (await anext(aiter(watch))).value == 1
+                board.lgpio.gpiochip_close(board._lines.handle)
+                node.unlink()
+                with pytest.raises(
+                    HardwareError, match=r"line 12: .* is gone: its driver was unbound, or it was unplug"
+                ):
+                    await anext(aiter(watch))
+            assert watch.closed
+
+    with SimBoard() as board, boards.using(board):
+        board._lines.node = str(node)
+        run(main())
