@@ -202,7 +202,8 @@ def test_the_python_of_the_pages_runs(block, tmp_path, monkeypatch):
 
 # Names.
 
-CODE = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "hwloop").rglob("*.py"))
+PYTHON = [*(ROOT / "hwloop").rglob("*.py"), *(ROOT / "tests" / "kernel").rglob("*.py")]
+CODE = "".join(path.read_text(encoding="utf-8") for path in PYTHON)
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 OPTION = re.compile(r"(?<!\S)\[?`?(--[a-z][a-z-]+)")
 SOURCES = {"loop": hwloop.SimLoop, **MODULES}
