@@ -1,9 +1,9 @@
 """The event loop that users see: asyncio's own, with the dispatch loop of `hwloop.core` and the calls hardware needs.
 
-`EventLoop` is a genuine `asyncio.SelectorEventLoop`: TLS, subprocesses, signals, executors and debug mode are asyncio's.
-What differs is the order and the precision in which callbacks run (docs/scheduling.md), how transports read
-(`hwloop.transports`), and that anything with `fileno()` and `on_readable()` can be registered as a source, in the manner
-of `selectors`.
+`EventLoop` is a genuine `asyncio.SelectorEventLoop`: TLS, subprocesses, signals, executors and debug mode are
+asyncio's. What differs is the order and the precision in which callbacks run (docs/scheduling.md), how transports read
+(`hwloop.transports`), and that anything with `fileno()` and `on_readable()` can be registered as a source, in the
+manner of `selectors`.
 """
 
 from __future__ import annotations

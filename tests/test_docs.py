@@ -14,6 +14,7 @@ import inspect
 import os
 import re
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -277,3 +278,18 @@ def test_the_page_of_the_commands_has_every_option_and_no_other(command, capsys)
 def test_the_page_of_the_house_has_every_module():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert not [path.name for path in (ROOT / "hwloop").glob("[a-z]*.py") if f"  {path.name} " not in text]
+
+
+def test_the_changes_are_told_once():
+    entries = re.findall(r"^- (.{0,25})", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(entries) == len(set(entries)), [entry for entry in entries if entries.count(entry) > 1]
+
+
+def test_every_package_is_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in ("hwloop", "firmware_sim")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert set(project["tool"]["setuptools"]["packages"]) == found | {"hwloop.examples"}
