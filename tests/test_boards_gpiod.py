@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import gpiod
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +25,7 @@ from hwloop.boards.gpiod import GpiodChip, load_gpiod
 from hwloop.boards.gpiod_edges import EVENT
 from hwloop.errors import HardwareError
 
+gpiod = pytest.importorskip("gpiod", reason="pip install gpiod")
 Value = gpiod.line.Value
 
 
