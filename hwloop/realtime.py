@@ -14,12 +14,16 @@ room for another, so a bus thread would hold up the very loop it works for.
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+if TYPE_CHECKING:
+    import ctypes
 
 Policy = Literal["fifo", "rr"]
 
@@ -146,17 +150,15 @@ class Applied:
 
     def _lock_memory(self) -> Grant:
         global _memory_locks
-        import ctypes
         import resource
 
         asked = "locked memory"
         limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
         # Within a limit, locking what comes later would have some later allocation fail, and the program with it.
         unlimited = limit == resource.RLIM_INFINITY or _may(_CAP_IPC_LOCK)
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.mlockall(_MCL_CURRENT | (_MCL_FUTURE if unlimited else 0)):
-            error = OSError(ctypes.get_errno(), "")
-            return Grant(asked, False, _text(error), f"{_HINTS_MEMORY}, now {limit // 1024} KiB")
+        if error := _call_c("mlockall", _MCL_CURRENT | (_MCL_FUTURE if unlimited else 0)):
+            hint = _FORBIDDEN_MEMORY if unlimited else f"{_HINTS_MEMORY}, now {limit // 1024} KiB"
+            return Grant(asked, False, _text(error), hint)
         _memory_locks += 1
         self._undo.append(_unlock_memory)
         if unlimited:
@@ -185,13 +187,26 @@ def _reschedule(thread: int, policy: int, parameters: os.sched_param) -> None:
         os.sched_setscheduler(thread, policy | os.SCHED_RESET_ON_FORK, parameters)
 
 
-def _unlock_memory() -> None:
-    global _memory_locks
+@functools.cache
+def _c_library() -> ctypes.CDLL:
+    """The C library, loaded once, as something of each load stays behind. Its calls let other threads run meanwhile."""
     import ctypes
 
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _call_c(name: str, *args: int) -> OSError | None:
+    """Call a function of the C library that returns 0, or else has set errno."""
+    import ctypes
+
+    return OSError(ctypes.get_errno(), "") if getattr(_c_library(), name)(*args) else None
+
+
+def _unlock_memory() -> None:
+    global _memory_locks
     _memory_locks -= 1
     if not _memory_locks:
-        ctypes.CDLL(None).munlockall()
+        _call_c("munlockall")
 
 
 def _scheduling_hint(priority: int) -> str:
@@ -237,3 +252,6 @@ def _text(error: OSError) -> str:
 
 
 _HINTS_MEMORY = "LimitMEMLOCK=infinity in the unit, or 'USER - memlock unlimited' in /etc/security/limits.conf"
+_FORBIDDEN_MEMORY = (
+    "no limit forbids it: a container or SystemCallFilter= in the unit may, or there is too little memory"
+)

@@ -345,6 +345,20 @@ def test_in_virtual_time_a_day_takes_none_and_the_simulated_board_is_in_use(prog
     assert capsys.readouterr().out == "SimLoop 86400.0\n"
 
 
+def test_a_deadlock_is_told_by_who_waits_where_and_nothing_else(program: Program, capsys: Any) -> None:
+    path = program("""
+        import asyncio
+        async def main():
+            await asyncio.Event().wait()
+        """)
+    assert main(["run", path, "--clock", "virtual"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "hwloop.virtual.DeadlockError: nothing can ever wake this program (virtual time 1.000000 s)"
+    assert lines[1].startswith("  Task-")
+    assert lines[1].endswith(f"called from {path}:4 in main")
+    assert len(lines) == 2
+
+
 ORDER = """
     import asyncio
     import hwloop

@@ -114,6 +114,23 @@ def test_memory_stays_locked_until_the_last_who_asked_has_ended() -> None:
     assert locked_kib() == 0
 
 
+def test_memory_that_is_refused_where_no_limit_is_set_names_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def refuse(name: str, *args: int) -> OSError:
+        calls.append(name)
+        return OSError(errno.EPERM, "")
+
+    monkeypatch.setattr(realtime, "_call_c", refuse)  # what would refuse it, a filter of system calls, stays for good
+    monkeypatch.setattr(realtime, "_may", lambda capability: True)
+    applied = RealTime().apply()
+    applied.undo()
+    assert applied.granted.memory is not None
+    assert not applied.granted.memory.granted
+    assert applied.granted.memory.hint.startswith("no limit forbids it")
+    assert calls == ["mlockall"]
+
+
 @permitted
 def test_it_is_undone_without_the_privileges_that_it_took() -> None:
     def work() -> None:  # in a thread: the flag stays

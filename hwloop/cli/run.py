@@ -279,7 +279,11 @@ def _note_where(failure: BaseException, path: str) -> None:
 
 def _show(error: BaseException, path: str) -> None:
     """Print the traceback of the program's own exception, from where the program begins."""
+    from hwloop.virtual import DeadlockError
+
     start = error.__traceback__
     while start is not None and start.tb_frame.f_code.co_filename != path:
         start = start.tb_next
+    if start is None and isinstance(error, DeadlockError):  # it says where each task waits; the rest is the loop's own
+        error.__traceback__ = None
     traceback.print_exception(error.with_traceback(start or error.__traceback__))
