@@ -83,7 +83,7 @@ def test_imports_keep_to_the_layers(module):
     if within(module, "firmware_sim"):
         allowed = ("firmware_sim", "hwloop.board", "hwloop.boards.lgpio", "hwloop.errors", "hwloop.clock")
         assert not [name for name in ours if not within(name, *allowed)]
-    elif not within(module, "hwloop.cli", "hwloop.testing", "hwloop.pins.sim"):
+    elif not within(module, "hwloop.cli", "hwloop.pins.sim"):
         assert not [name for name in ours if within(name, "firmware_sim")]
 
 
