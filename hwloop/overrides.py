@@ -78,8 +78,13 @@ class Overriding:
 
         What is None stays as it is; `deadline` is in seconds, `math.inf` for none. What the task spawns from now on
         inherits the new urgency, what it has spawned keeps the old. Within a `scheduled` block of that task, it ends
-        the block's effect. Raises ValueError for an unknown priority or a deadline that is not above 0.
+        the block's effect. Raises ValueError for an unknown priority, a deadline that is not above 0 or a task of
+        another loop, TypeError for what is no task.
         """
+        if not isinstance(task, asyncio.Task):
+            raise TypeError(f"a task was expected, not {task!r}")
+        if task.get_loop() is not self:  # type: ignore[comparison-overlap]  # a mixin of it
+            raise ValueError(f"{task!r} is on another loop")
         change = Change(
             None if priority is None else as_priority(priority), None if deadline is None else as_deadline(deadline)
         )

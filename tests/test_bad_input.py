@@ -310,6 +310,9 @@ REFUSED = [
       for value in NO_CALLBACKS),
     *(refused(f"set_spin {value}", lambda loop, v=value: loop.set_spin(v), ValueError, "spin is in seconds")
       for value in (-1, NAN, INF, 1)),
+    *(refused(f"reschedule {value!r}", lambda loop, v=value: loop.reschedule(v, priority=0), TypeError, "a task was")
+      for value in (None, 5, "task")),
+    refused("reschedule a future", lambda loop: loop.reschedule(loop.create_future(), priority=0), TypeError, "Future"),
     refused("schedule_gc", lambda loop: loop.schedule_gc("never"), ValueError, "not 'never'"),
     refused("set_realtime", lambda loop: loop.set_realtime(50), TypeError, "a hwloop.RealTime or None, not 50"),
     refused("register a number", lambda loop: loop.register(0), TypeError, "a source needs an on_readable"),
@@ -333,3 +336,16 @@ def test_what_can_not_be_is_refused_at_once(
     assert not loop.sources()
     assert scheduling.URGENCY.get() == scheduling.NORMAL
     loop.run_until_complete(asyncio.sleep(0))  # and the loop works
+
+
+def test_a_task_of_another_loop_is_not_rescheduled(loop: hwloop.EventLoop) -> None:
+    other = hwloop.new_event_loop()
+    task = other.create_task(asyncio.sleep(0))
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="is on another loop"):
+            hwloop.reschedule(task, priority=Priority.HIGH)
+
+    loop.run_until_complete(main())
+    other.run_until_complete(task)
+    other.close()
