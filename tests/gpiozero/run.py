@@ -7,7 +7,7 @@ with the first and not with the second is lost, and a lost test is a failure (st
 it expects, and over the mock for comparison.
 
 Many of these tests compare times with a tolerance of 50 ms. So those that fail, with whichever factory, are run again,
-alone and up to five times; what was run again is said.
+alone and up to five times; what was run again is said. Status 69: pip could not download them.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ class Refused(Exception):
     """The run cannot be made."""
 
 
+class Unavailable(Refused):
+    """The network or the package index does not give what is needed."""
+
+
 def fetch(version: str) -> Path:
     """The source distribution of a gpiozero, downloaded if need be. Raises `Refused`."""
     if version not in HASHES:
@@ -53,7 +57,7 @@ def fetch(version: str) -> Path:
         command = [*pip, "--no-binary", "gpiozero", "--dest", str(DOWNLOADS), f"gpiozero=={version}"]
         environment = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
         if subprocess.run(command, env=environment, timeout=SECONDS).returncode:
-            raise Refused(f"pip could not download the source distribution of gpiozero {version}")
+            raise Unavailable(f"NOT RUN: pip could not download the source distribution of gpiozero {version}")
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != HASHES[version]:
         raise Refused(f"{archive} has the SHA-256 {found}, not {HASHES[version]}")
@@ -165,7 +169,7 @@ def main() -> int:
                 run_again(where, factory, found[label], label)
         except Refused as refused:
             print(f"tests/gpiozero/run.py: {refused}", file=sys.stderr)
-            return 2
+            return os.EX_UNAVAILABLE if isinstance(refused, Unavailable) else 2
         mock, sim, real = found.values()
         lost = lost_tests(mock, sim, real)
         print(f"gpiozero {version}: {summary(mock)} with MockFactory, {summary(sim)} with SimFactory")

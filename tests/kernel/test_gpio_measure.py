@@ -40,30 +40,29 @@ def gpiod_board(chip: GpioSim) -> Iterator[LinuxBoard]:
 
 
 def test_an_encoder_misses_nothing_at_up_to_2000_edges_a_second(chip: GpioSim, gpiod_board: LinuxBoard) -> None:
-    """Where the emulated machine stalls, the kernel makes one event of several; then it is tried again."""
+    """Where the emulated machine stalls, the kernel merges events or reads levels late; then it is tried again."""
     pulls = [str(chip._sysfs / f"sim_gpio{line}/pull") for line in (5, 6)]
 
-    async def turn() -> tuple[int, int, int, int]:
-        """Steps, invalid transitions, edges received, edges that our side lost; another process turns the encoder."""
+    async def turn() -> tuple[int, int, bool, int]:
+        """Steps, invalid transitions, whether the kernel told all, edges lost after that; another process turns it."""
         async with gpio.encoder(5, 6) as knob:
             command = [sys.executable, "-SEc", TURN, *pulls, str(FORTH), str(BACK), str(RATE)]
             process = await asyncio.to_thread(subprocess.run, command)
             assert process.returncode == 0
             await asyncio.sleep(0.2)  # a quiet line that is not where its last event left it is read
             statistics = knob.watch.statistics()
-            return knob.steps, knob.invalid, statistics.received, statistics.lost_kernel + statistics.dropped
+            whole = statistics.received == FORTH + BACK and not statistics.merged
+            return knob.steps, knob.invalid, whole, statistics.lost_kernel + statistics.dropped
 
     async def main() -> None:
         give_up = time.monotonic() + 120
         whole = False
         while not whole:
             assert time.monotonic() < give_up, "the machine stalled each time"
-            steps, invalid, received, lost = await turn()
-            whole = received == FORTH + BACK
+            steps, invalid, whole, lost = await turn()
             if whole:
                 assert (steps, invalid) == (FORTH - BACK, 0)
-            # An event that the kernel did not make puts it off by four at most, and its phase is right again.
-            assert abs(FORTH - BACK - steps) <= 4 * (FORTH + BACK - received)
+            # An event that the kernel did not make, or whose level it read late, puts off the count but not the phase.
             assert ((FORTH - BACK - steps) % 4, lost) == (0, 0)
 
     hwloop.run(main(), board=gpiod_board)

@@ -9,7 +9,7 @@ kernel packages are downloaded and unpacked, not installed: this machine's own k
 Only tools that are missing are installed, which takes root.
 
 The result is in $XDG_CACHE_HOME/hwloop-guest (~/.cache/hwloop-guest): kernel, initramfs, and the stamp of the scripts
-that made them. Delete the directory to have it made anew. Status 1: it can't be made, and what is missing is said.
+that made them. Delete the directory to have it made anew. Status 69: it can't be made, and what is missing is said.
 """
 
 from __future__ import annotations
@@ -190,7 +190,8 @@ def say(text: str) -> None:
 
 
 def give_up(why: str) -> None:
-    sys.exit(f"tests/kernel: NOT RUN, there is no guest to run them in: {why}")
+    print(f"tests/kernel: NOT RUN, there is no guest to run them in: {why}", file=sys.stderr)
+    sys.exit(os.EX_UNAVAILABLE)
 
 
 if __name__ == "__main__":
