@@ -32,7 +32,7 @@ $(VENV)/installed-check: $(VENV)/installed-test
 demo: $(VENV)/installed  ## run the main job on the simulated board (about ten seconds)
 	$(BIN)/hwloop demo
 
-test: $(VENV)/installed-test  ## run the tests on the simulated board (about a minute; the ones below are apart)
+test: $(VENV)/installed-test  ## run the tests on the simulated board (a minute or two; the ones below are apart)
 	$(BIN)/python -m pytest
 
 test-clients: $(VENV)/installed-clients  ## run aiohttp, anyio, uvicorn and others on the loop (installs them)
