@@ -7,6 +7,7 @@ import ctypes  # noqa: F401  # first: Debian's libffi then opens a file for good
 import gc
 import os
 import selectors
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -14,6 +15,10 @@ from typing import Any
 import pytest
 
 import hwloop
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts its background jobs so, and they hand it on to the programs that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,
