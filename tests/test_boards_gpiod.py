@@ -239,6 +239,13 @@ def test_a_gap_that_does_not_explain_the_level_hides_a_merged_edge(setup: Setup)
     assert (stream.losses.kernel, stream.losses.merged) == (2, 1)
 
 
+def test_so_does_a_gap_before_the_first_event(setup: Setup) -> None:
+    stream = setup.watch(17)
+    setup.request.happen(17, 1, skip=3)  # three missing ones leave it at 1: this should be 0
+    assert told(stream.read()) == [(1, 4)]
+    assert (stream.losses.kernel, stream.losses.merged) == (3, 1)
+
+
 def test_under_one_kind_of_edge_only_gaps_tell(setup: Setup) -> None:
     stream = setup.watch(17, edges="rising")
     setup.request.happen(17, 1, 1)

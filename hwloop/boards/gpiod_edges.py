@@ -84,11 +84,9 @@ class GpiodEdges(LevelStream):
             losses.kernel += gap
             # An even number of missing edges leaves the level where it was, so this one must be the other.
             if both and not (level ^ state.level ^ gap) & 1:
-                missing: int | None = 0
-                if not gap:
-                    missing = self.missing_before(state, level, timestamp_ns)
-                elif state.reported:
-                    missing = 1
+                # (Before the first report, it may have come between the claim and the first look at the line; but one
+                # merged in the rush that made the gap is far likelier.)
+                missing = 1 if gap else self.missing_before(state, level, timestamp_ns)
                 if missing is None:
                     continue
                 losses.merged += missing
