@@ -46,7 +46,7 @@ EVENTS_PER_LOOK = 64
 """Descriptors taken per look; the kernel hands the rest out in turn (epoll_wait(2))."""
 
 WAITS_KEPT = 500
-"""So many latenesses are kept as they are before they go into the histogram, together, which costs a third."""
+"""So many latenesses are kept as they are before they go into the histogram, together, which costs a tenth."""
 
 LONGEST_WAIT = 24 * 3600.0
 INFINITY = float("inf")

@@ -333,7 +333,7 @@ def run(
     if not asyncio.iscoroutine(main):
         hint = f"; call it: hwloop.run({main.__name__}())" if inspect.iscoroutinefunction(main) else ""
         raise ValueError(f"a coroutine was expected, got {main!r}{hint}")
-    from hwloop import board as boards  # half of what an import of hwloop would cost
+    from hwloop import board as boards  # late: who needs no board is spared it
 
     try:
         asyncio.get_running_loop()

@@ -2,7 +2,7 @@
 
 A histogram has logarithmic buckets, eight to an octave, so a quantile is right to a sixteenth of itself, and there are
 only so many of them however long it runs. The bucket of a value is its own bits: the exponent and the first three
-of the mantissa of a double (IEEE 754), so that counting many values at once costs less than 0.1 µs each.
+of the mantissa of a double (IEEE 754), so that counting many values at once is cheap.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Histogram:
         self.record_all((value,))
 
     def record_all(self, values: Sequence[float]) -> None:
-        """Count many durations, for a tenth of the price of one at a time."""
+        """Count many durations, for less than a tenth of the price of one at a time."""
         if not values:
             return
         least = min(values)
