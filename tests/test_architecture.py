@@ -29,6 +29,7 @@ CORE = (
     "core",
     "checked",
     "handles",
+    "naming",
     "collecting",
     "waits",
     "errors",

@@ -1,0 +1,62 @@
+"""Short names for reports: of callbacks, tasks, sources, and whatever else user code hands to the loop.
+
+Naming an object for a report runs user code: a `__repr__`, a `name` property. It may raise, and it may return a
+megabyte. A report must neither end the loop nor keep that megabyte, so every message and every table of statistics
+takes its names from here.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from typing import Any
+
+LONGEST = 80
+"""Characters of a name, at most."""
+
+
+def short_name(thing: object) -> str:
+    """Return a name for `thing` on one line of at most `LONGEST` characters. Raises nothing but an exit.
+
+    An object's own `name` comes first (sources have one), then the qualified name of a function, method or class, then
+    its `repr`.
+    """
+    try:
+        return _clipped(_name(thing))
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        return _clipped(f"<{type(thing).__qualname__} object>")
+
+
+def place_of(callback: object) -> str:
+    """Return where a callback's function is defined, as "program.py:12"; empty where that is unknown."""
+    try:
+        code = getattr(inspect.unwrap(_function(callback)), "__code__", None)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        return ""
+    return "" if code is None else f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
+
+
+def _name(thing: Any) -> str:
+    thing = _function(thing)
+    for attribute in ("name", "__qualname__"):
+        name = getattr(thing, attribute, None)
+        if isinstance(name, str) and name:
+            return name
+    return repr(thing)
+
+
+def _function(callback: Any) -> Any:
+    """The function behind partials."""
+    while isinstance(callback, functools.partial | functools.partialmethod):
+        callback = callback.func
+    return callback
+
+
+def _clipped(name: str) -> str:
+    name = " ".join(name[: 4 * LONGEST].split())
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
