@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hwloop import loop as _loop
+from hwloop import runner as _runner
 from hwloop.errors import HardwareError
-from hwloop.loop import EventLoop, new_event_loop, run
+from hwloop.loop import EventLoop
+from hwloop.runner import new_event_loop, run
 from hwloop.scheduling import Priority, checkpoint, create_task, reschedule, scheduled, sliced
 from hwloop.timers import Periodic, Tick, every
 
@@ -72,5 +73,5 @@ def __getattr__(name: str) -> Any:
     if name in ("Event", "Lock", "Queue"):
         return getattr(importlib.import_module("hwloop.sync"), name)
     if name == "EventLoopPolicy":
-        return _loop.EventLoopPolicy
+        return _runner.EventLoopPolicy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

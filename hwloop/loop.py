@@ -17,12 +17,12 @@ import selectors
 import signal
 import socket
 import threading
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hwloop import clock as clocks
 from hwloop.checked import Checked
-from hwloop.collecting import Collecting, Mode
+from hwloop.collecting import Collecting
 from hwloop.core import INFINITY, LOOK_AGAIN, Core
 from hwloop.handles import Handle, Watcher
 from hwloop.overrides import Overriding
@@ -34,11 +34,7 @@ from hwloop.transports import Transports
 from hwloop.waits import Waits
 
 if TYPE_CHECKING:
-    from hwloop import board as boards
     from hwloop.realtime import Applied, RealTime
-    from hwloop.virtual import VirtualClock
-
-T = TypeVar("T")
 
 
 class Pollable(Protocol):
@@ -298,86 +294,6 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
             return False
         removed.cancel()
         return True
-
-
-def new_event_loop() -> EventLoop:
-    """A new loop: `asyncio.Runner(loop_factory=hwloop.new_event_loop)`."""
-    return EventLoop()
-
-
-def run(
-    main: Coroutine[Any, Any, T],
-    *,
-    board: boards.Board | str | None = None,
-    backend: boards.Backend | None = None,
-    debug: bool | None = None,
-    clock: Literal["real", "virtual"] | VirtualClock = "real",
-    seed: int | Literal["random"] | None = None,
-    gc: Mode = "auto",
-    spin: float = 0.0,
-    realtime: RealTime | None = None,
-) -> T:
-    """Run a coroutine on a new hwloop loop and return its result, as `asyncio.run` does.
-
-    `board` is the board its sources use: a `Board`, "linux", "sim" or a board file; without it HWLOOP_BOARD
-    decides, or else what the machine has. A board opened here is closed at the end. `backend` is how a real board
-    reaches its GPIO lines: "gpiod", "lgpio" or "auto"; without it HWLOOP_GPIO decides, or else what is installed.
-
-    With `clock="virtual"` time jumps from event to event, and `seed` chooses among the orders that asyncio leaves open
-    (see `SimLoop`). The board is a simulated one on the same clock; one made beforehand needs a `VirtualClock` of its
-    own, given here too.
-
-    `gc` and `spin` are for programs in which microseconds count: see `EventLoop.schedule_gc` and `EventLoop.set_spin`.
-    With `realtime`, the thread runs in real time meanwhile, as far as the system grants it: see `RealTime`.
-    """
-    if not asyncio.iscoroutine(main):
-        hint = f"; call it: hwloop.run({main.__name__}())" if inspect.iscoroutinefunction(main) else ""
-        raise ValueError(f"a coroutine was expected, got {main!r}{hint}")
-    from hwloop import board as boards  # late: who needs no board is spared it
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        main.close()
-        raise RuntimeError("hwloop.run() cannot be called from a running event loop; use 'await' there")
-    try:
-        factory: Callable[[], EventLoop] = new_event_loop
-        time = clocks.REAL
-        if clock != "real" or seed is not None:
-            from hwloop.simloop import virtual_loop
-
-            factory, time = virtual_loop(clock, seed, board)
-        with (
-            boards.using(board, clock=time, backend=backend),
-            asyncio.Runner(debug=debug, loop_factory=factory) as runner,
-        ):
-            loop: Any = runner.get_loop()
-            loop.schedule_gc(gc)
-            loop.set_spin(spin)
-            loop.set_realtime(realtime)
-            return runner.run(main)
-    finally:
-        main.close()  # if it never began: nothing where it has run
-
-
-def __getattr__(name: str) -> Any:
-    """`EventLoopPolicy`, made when asked for: policies are deprecated from Python 3.14 and gone in 3.16."""
-    if name != "EventLoopPolicy":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    base = getattr(asyncio, "DefaultEventLoopPolicy", None)
-    if base is None:
-        raise AttributeError("event loop policies are gone from this Python; use hwloop.run() or a loop_factory")
-
-    class EventLoopPolicy(base):  # type: ignore[misc,valid-type]
-        """asyncio's default policy with hwloop's loop."""
-
-        _loop_factory = EventLoop
-
-    EventLoopPolicy.__qualname__ = name
-    globals()[name] = EventLoopPolicy
-    return EventLoopPolicy
 
 
 def _mask(pair: tuple[Watcher | None, Watcher | None]) -> int:

@@ -21,7 +21,7 @@ from hwloop import service
 from hwloop.board import Board
 from hwloop.cli import Ended, Failure, UsageError
 from hwloop.clock import REAL, Clock
-from hwloop.loop import new_event_loop
+from hwloop.runner import new_event_loop
 
 T = TypeVar("T")
 

@@ -35,8 +35,9 @@ from hwloop import service
 from hwloop.cli import Failure, UsageError, causes, process
 from hwloop.clock import REAL, Clock
 from hwloop.errors import HardwareError
-from hwloop.loop import EventLoop, new_event_loop
+from hwloop.loop import EventLoop
 from hwloop.realtime import RealTime
+from hwloop.runner import new_event_loop
 
 BOARD_HELP = "auto, linux, sim, or a board file (.toml) for the simulated one; default: HWLOOP_BOARD, or auto"
 
