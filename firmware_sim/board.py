@@ -149,6 +149,8 @@ class SimBoard(Board):
             )
 
     def serial_port(self, port: str) -> str:
+        if port.startswith("/dev/pts/") and any(it.plugged and port == it.path for it in self.ports.values()):
+            return port
         if port not in self.ports:
             known = ", ".join(sorted(self.ports)) or "none"
             raise HardwareError(port, "no such port on the simulated board", f"its ports are: {known}")

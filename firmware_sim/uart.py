@@ -20,6 +20,7 @@ import termios
 import tty
 from typing import Protocol
 
+from firmware_sim.serial_calls import DTR, INPUTS, RTS, LineSettings, Terminal
 from firmware_sim.timeline import Event, Timeline
 from firmware_sim.wiring import WiringError
 from hwloop.errors import HardwareError
@@ -40,6 +41,9 @@ class Peer(Protocol):
     def receive(self, data: bytes) -> None:
         """The program wrote `data`. Called on the firmware thread, with the timeline's lock held."""
 
+    # A peer that also has `modem_lines(dtr: bool, rts: bool)` is called after each change of these two lines, likewise.
+    # As on Linux both rise when the port is opened, whatever the program asks for then, and fall when it is closed.
+
 
 class Port:
     """A serial port of the simulated board.
@@ -58,6 +62,7 @@ class Port:
         self.latency = 0.001
         self.bytes_in = self.bytes_out = self.dropped = 0
         self._timeline = timeline
+        self._terminal = Terminal(timeline.lock, self._on_outputs)
         self._peer: Peer | None = None
         self._master = self._slave = -1
         # What is still to come out of the wire: when (ns, the timeline's clock), what, and whether it can be lost.
@@ -76,7 +81,40 @@ class Port:
                 raise HardwareError(
                     self.name, "the simulated port is unplugged", "replug() brings it back", errno=errno.ENOENT
                 )
-            return os.ttyname(self._slave)
+            return self._terminal.expose()
+
+    @property
+    def plugged(self) -> bool:
+        """Whether the port is plugged in."""
+        return self._slave >= 0
+
+    @property
+    def settings(self) -> LineSettings | None:
+        """Baud rate, data bits, parity and stop bits as the program has set them; None while it has the port closed.
+
+        Only pyserial's settings are seen whole. Bytes pass whatever they are: a device that would hear garbage at
+        other settings than its own has to compare.
+        """
+        return self._terminal.settings
+
+    @property
+    def dtr(self) -> bool:
+        """Whether the program asserts DTR (data terminal ready)."""
+        return bool(self._terminal.outputs & DTR)
+
+    @property
+    def rts(self) -> bool:
+        """Whether the program asserts RTS (request to send)."""
+        return bool(self._terminal.outputs & RTS)
+
+    def set_modem_lines(self, **levels: bool) -> None:
+        """Drive the lines that the program reads: `cts`, `dsr`, `cd`, `ri`. They start at False."""
+        for name, level in levels.items():
+            if name not in INPUTS:
+                raise TypeError(f"port {self.name} has no input {name!r}; its inputs are {', '.join(INPUTS)}")
+            with self._timeline.lock:
+                inputs = self._terminal.inputs
+                self._terminal.inputs = inputs | INPUTS[name] if level else inputs & ~INPUTS[name]
 
     def attach(self, peer: Peer) -> None:
         """Put `peer` at the other end of the wire. Raises `WiringError` if there is one."""
@@ -132,6 +170,7 @@ class Port:
     def _plug_in(self) -> None:
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
+        self._terminal.plug_in(self._slave)
         self._timeline.clock.claim(self._slave)
         os.set_blocking(self._master, False)
         if self._peer is not None:
@@ -147,6 +186,7 @@ class Port:
         self.dropped += sum(len(chunk) for _, chunk, _ in self._wire)
         self._wire.clear()
         self._wire_free_ns = 0
+        self._terminal.unplug()
         self._timeline.clock.disclaim(self._slave)
         # Closing the master hangs the terminal up, as a USB adapter's driver does when it is pulled out.
         os.close(self._master)
@@ -162,6 +202,11 @@ class Port:
         self.bytes_in += len(data)
         assert self._peer is not None
         self._peer.receive(data)
+
+    def _on_outputs(self, dtr: bool, rts: bool) -> None:
+        heard = getattr(self._peer, "modem_lines", None)
+        if heard is not None:
+            self._timeline.at(self._timeline.now_ns(), lambda: heard(dtr, rts))
 
     def _arrive(self) -> None:
         """Hand over what has come out of the wire by now, and see to it that the rest follows."""

@@ -45,6 +45,10 @@ type = "gps"
 port = "/dev/ttyAMA0"
 
 [[device]]
+type = "modbus-temperature"
+port = "/dev/ttyUSB0"
+
+[[device]]
 type = "bme280"
 address = 0x76
 """

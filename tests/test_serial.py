@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import grp  # noqa: F401  # before a test becomes a user who may not read Python's own files
 import hashlib
 import os
 import random
@@ -768,14 +769,86 @@ class TestOpening:
         run(main())
 
     @pytest.mark.parametrize(
-        "settings", [{"baudrate": -1}, {"bytesize": 9}, {"parity": "X"}, {"stopbits": 3}, {"queue_size": 0}]
+        ("settings", "message"),
+        [
+            ({"baudrate": -1}, "baudrate must be a whole number above 0, not -1"),
+            ({"baudrate": 0}, "baudrate must be a whole number above 0"),
+            ({"baudrate": 9600.5}, "baudrate must be a whole number above 0"),
+            ({"baudrate": "fast"}, "baudrate must be a whole number of bits a second, not 'fast'"),
+            ({"baudrate": None}, "baudrate must be a whole number of bits a second, not None"),
+            ({"baudrate": True}, "baudrate must be a whole number of bits a second, not True"),
+            ({"bytesize": 9}, "bytesize must be one of 5, 6, 7, 8, not 9"),
+            ({"parity": "X"}, r"parity must be one of N, E, O, M, S \(none, even, .*\), not 'X'"),
+            ({"parity": 2}, "parity must be one of N, E"),
+            ({"stopbits": 3}, "stopbits must be one of 1, 1.5, 2, not 3"),
+            ({"queue_size": 0}, "queue_size must be at least 1"),
+            ({"dtr": "off"}, "dtr must be True, False or None, not 'off'"),
+            ({"rts": True, "rtscts": True}, "with rtscts=True the driver sets RTS; leave out rts= or rtscts="),
+            ({"timeout": 1}, r"serial.open\(\) has no argument 'timeout'; use port.request\(data, timeout=...\), or"),
+            ({"write_timeout": 1}, "no argument 'write_timeout'; use asyncio.timeout"),
+            ({"inter_byte_timeout": 1}, r"use framing=serial.IdleGap\(seconds\)"),
+            ({"colour": "red"}, r"serial.open\(\) has no argument 'colour'$"),
+            (
+                {"framing": serial.Fixed},
+                r"is the class Fixed, which needs arguments: write framing=Fixed\(length=\.\.\.\)",
+            ),
+            ({"framing": serial.Framer}, "is the class Framer, which needs arguments"),
+            ({"framing": b"\r"}, r"not b'\\r': write framing=serial.Delimited\(b'\\r'\)"),
+            ({"framing": "\n"}, r"not '\\n': write framing=serial.Delimited\(b'\\n'\)"),
+            ({"framing": str.splitlines}, r"framing must be a framer such as serial.Lines\(\), not str.splitlines"),
+        ],
     )
-    def test_settings_that_make_no_sense(self, run: Run, port: Port, settings: dict[str, Any]) -> None:
+    def test_settings_that_make_no_sense_are_refused_at_once(self, settings: dict[str, Any], message: str) -> None:
+        with pytest.raises((ValueError, TypeError), match=f"^{NAME}: .*{message}"):
+            serial.open(NAME, **settings)
+
+    @pytest.mark.parametrize("name", [None, 3, "", "  ", object()])
+    def test_a_name_that_names_nothing_is_refused_at_once(self, name: Any) -> None:
+        with pytest.raises((ValueError, TypeError), match=r"write one like|named by a string or a path"):
+            serial.open(name)
+
+    @pytest.mark.parametrize(
+        ("settings", "wanted"),
+        [
+            ({"baudrate": "19200", "parity": "even"}, {"baudrate": 19200, "parity": "E"}),
+            ({"baudrate": 9600.0, "parity": "o", "bytesize": "7"}, {"baudrate": 9600, "parity": "O", "bytesize": 7}),
+            ({"parity": "Mark", "stopbits": "1.5"}, {"parity": "M", "stopbits": 1.5}),
+            ({"parity": None, "stopbits": 2.0}, {"parity": "N", "stopbits": 2}),
+            ({"dtr": 0, "rts": 1}, {"baudrate": 9600}),
+        ],
+    )
+    @pytest.mark.parametrize("name", [NAME, Path(NAME), NAME.encode()])
+    def test_settings_in_other_spellings_are_taken(
+        self, run: Run, port: Port, name: Any, settings: dict[str, Any], wanted: dict[str, Any]
+    ) -> None:
         async def main() -> None:
-            with pytest.raises(ValueError):  # noqa: PT011  pyserial's own words
-                serial.open(NAME, **settings).open()
+            async with serial.open(name, **settings) as source:
+                assert source.serial.get_settings() == source.serial.get_settings() | wanted
+            loop = asyncio.get_running_loop()
+            transport, _ = await serial.create_serial_connection(loop, asyncio.Protocol, name, **settings)
+            assert transport.serial.get_settings() == transport.serial.get_settings() | wanted
+            transport.close()
+            await asyncio.sleep(0.01)
 
         run(main())
+
+    @pytest.mark.parametrize("framing", [serial.Lines, Prompts])
+    def test_a_framing_given_as_a_class_is_made(self, run: Run, port: Port, framing: type[serial.Framer]) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=framing) as one:
+                port.send(b"1\n")
+                assert [frame.data for frame in await take(one, 1)] == [b"1"]
+                assert one.framing is not serial.open(NAME, framing=framing).framing
+
+        run(main())
+
+    def test_a_framer_whose_making_was_left_out_is_refused_at_once(self) -> None:
+        class Careless(serial.Lines):
+            def __init__(self) -> None:
+                self.count = 0
+
+        with pytest.raises(TypeError, match=r"Careless.__init__ must call super\(\).__init__\(\)"):
+            serial.open(NAME, framing=Careless())
 
     def test_all_settings_reach_the_port(self, run: Run, port: Port) -> None:
         async def main() -> None:

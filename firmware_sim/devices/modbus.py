@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from firmware_sim.timeline import Event
 from firmware_sim.uart import Port
@@ -47,11 +47,14 @@ class ModbusTemperature:
         baudrate: bits a second.
         temperature: degrees Celsius; may be changed at any time.
         reply_delay: seconds between the end of a request and the reply.
+        parity: "E", "O" or "N": a program that has set another parity, other than 8 data bits or another baud rate is
+            not understood, and gets no answer. None understands all.
 
     Attributes:
         holding: the holding registers.
         answered: requests answered, with an exception or without.
-        ignored: frames left unanswered: too short or long, wrong CRC, for another unit, or broadcast.
+        ignored: frames left unanswered: too short or long, wrong CRC, for another unit, broadcast, or garbled by other
+            line settings.
     """
 
     port: str
@@ -59,6 +62,7 @@ class ModbusTemperature:
     baudrate: int = 19200
     temperature: float = 21.5
     reply_delay: float = 0.005
+    parity: Literal["E", "O", "N"] | None = None
     holding: list[int] = field(default_factory=lambda: [0, 0, 400], init=False)
     answered: int = field(default=0, init=False)
     ignored: int = field(default=0, init=False)
@@ -66,6 +70,8 @@ class ModbusTemperature:
     def __post_init__(self) -> None:
         if not 1 <= self.unit <= 247:
             raise ValueError(f"unit must be 1 to 247, not {self.unit}")
+        if self.parity not in ("E", "O", "N", None):
+            raise ValueError(f"parity must be 'E', 'O' or 'N', not {self.parity!r}")
         if self.baudrate <= 0 or self.reply_delay < 0:
             raise ValueError(f"baudrate must be more than 0 and reply_delay not less, not {self.baudrate}")
         self._request = bytearray()
@@ -91,12 +97,18 @@ class ModbusTemperature:
         request = bytes(self._request)
         self._request.clear()
         self._silence = None
-        response = self.respond(request)
+        response = self.respond(request) if self._understands() else b""
         if response:
             self.answered += 1
             self._timeline.after(self.reply_delay, lambda: self._port.send(response, self.baudrate))
         else:
             self.ignored += 1
+
+    def _understands(self) -> bool:
+        line = self._port.settings
+        if self.parity is None or line is None:
+            return True
+        return (line.baudrate, line.bytesize, line.parity) == (self.baudrate, 8, self.parity)
 
     def respond(self, request: bytes) -> bytes:
         """The reply to a whole frame, CRC included; empty where there is none."""

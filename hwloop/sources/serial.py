@@ -19,14 +19,23 @@ from __future__ import annotations
 import asyncio
 import collections
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 from hwloop.errors import HardwareError
 from hwloop.scheduling import Priority
 from hwloop.sources.base import Backoff, Source, WhenFull
 from hwloop.sources.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw, nmea_checksum
 from hwloop.sources.rate_limit import RateLimit
-from hwloop.sources.serial_device import Output, Parity, SerialDevice, SerialOptions, open_device
+from hwloop.sources.serial_device import Output, SerialDevice, open_device
+from hwloop.sources.serial_options import (
+    Parity,
+    PortName,
+    SerialOptions,
+    checked_framing,
+    checked_options,
+    checked_port,
+    misplaced,
+)
 from hwloop.sources.serial_streams import (
     SerialTransport,
     connection_for_serial,
@@ -59,30 +68,34 @@ class SerialPort(Source[Frame]):
     """A serial port as a source of frames. `hwloop.serial.open` is this class.
 
     Parameters:
-        port: its name: "/dev/ttyAMA0", "/dev/serial/by-id/...", or one of the simulated board's.
+        port: its name: "/dev/ttyAMA0", "/dev/serial/by-id/...", a path object, or one of the simulated board's.
         baudrate: bits a second.
-        framing: where a message ends; a framer of its own for each port. None: what each read brings.
+        framing: where a message ends; a framer of its own for each port, or a framer's class. None: what each read
+            brings.
         bytesize: data bits, 5 to 8.
-        parity: "N", "E", "O", "M" or "S".
+        parity: "N", "E", "O", "M" or "S", or the word ("even").
         stopbits: 1, 1.5 or 2.
         rtscts: hardware flow control.
         xonxoff: flow control by the characters XON and XOFF.
         exclusive: lock the port, so that a second program that locks it too is refused.
         low_latency: ask the driver not to collect bytes before it hands them over (FTDI: 1 ms in place of 16).
             A driver that has no such mode is left as it is.
+        dtr, rts: levels of these modem lines when the port is opened, and at each reopening: True asserts a line, False
+            does not (many boards are reset by DTR), None leaves it to the kernel, which asserts both. The kernel
+            asserts both for a moment in any case: docs/serial.md says how to prevent that.
         queue_size, when_full, priority, name, reopen, rate_limit: as for every `Source`.
 
-    `open()` and `async with` raise `ValueError` for settings that make no sense and `HardwareError` when the port is
-    missing, busy, not ours to open, no serial port, or refuses the settings. Opening is quick, but a call of the
-    kernel that may block.
+    Raises `ValueError` or `TypeError` for settings that make no sense. `open()` and `async with` raise `HardwareError`
+    when the port is missing, busy, not ours to open, no serial port, or refuses the settings. Opening is quick, but a
+    call of the kernel that may block.
     """
 
     def __init__(
         self,
-        port: str,
+        port: PortName,
         baudrate: int = 9600,
         *,
-        framing: Framer | None = None,
+        framing: Framer | type[Framer] | None = None,
         bytesize: int = 8,
         parity: Parity = "N",
         stopbits: float = 1,
@@ -90,13 +103,19 @@ class SerialPort(Source[Frame]):
         xonxoff: bool = False,
         exclusive: bool = True,
         low_latency: bool = False,
+        dtr: bool | None = None,
+        rts: bool | None = None,
         queue_size: int = 1024,
         when_full: WhenFull = "pause",
         priority: Priority = Priority.NORMAL,
         name: str | None = None,
         reopen: Backoff | None = None,
         rate_limit: RateLimit | float | None = None,
+        **others: Never,
     ) -> None:
+        if others:
+            raise misplaced(port, others)
+        port = checked_port(port)
         super().__init__(
             name=name or port,
             priority=priority,
@@ -106,8 +125,8 @@ class SerialPort(Source[Frame]):
             rate_limit=rate_limit,
         )
         self.port = port
-        self.framing = framing or Raw()
-        self._options = SerialOptions(
+        self.framing = checked_framing(self.name, framing)
+        options = SerialOptions(
             baudrate=baudrate,
             bytesize=bytesize,
             parity=parity,
@@ -115,7 +134,10 @@ class SerialPort(Source[Frame]):
             rtscts=rtscts,
             xonxoff=xonxoff,
             exclusive=exclusive or None,
+            dtr=dtr,
+            rts=rts,
         )
+        self._options = checked_options(self.name, options)
         self._low_latency = low_latency
         self._device: SerialDevice | None = None
         self._output: Output | None = None

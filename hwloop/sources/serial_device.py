@@ -22,10 +22,11 @@ import select
 import struct
 import termios
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, cast
 
 from hwloop import board
 from hwloop.errors import HardwareError, permission_hint
+from hwloop.sources.serial_options import PySerialOptions, SerialOptions
 
 if TYPE_CHECKING:
     import serial
@@ -39,25 +40,6 @@ _BAUD_TOLERANCE = 0.03
 """How far off a baud rate may be: with 5 % between both ends the last bit of a character is read wrongly."""
 _TCGETS2 = 0x802C542A  # ioctl_tty(2): the real rates, also those that have no B constant
 _TERMIOS2 = struct.Struct("4IB19s2I")
-
-Parity = Literal["N", "E", "O", "M", "S"]
-"""None, even, odd, mark, space: pyserial's letters."""
-
-
-class SerialOptions(TypedDict, total=False):
-    """What pyserial's `Serial` takes, by its names."""
-
-    baudrate: int
-    bytesize: int
-    parity: Parity
-    stopbits: float
-    timeout: float | None
-    xonxoff: bool
-    rtscts: bool
-    write_timeout: float | None
-    dsrdtr: bool
-    inter_byte_timeout: float | None
-    exclusive: bool | None
 
 
 class SerialDevice:
@@ -240,7 +222,7 @@ def open_device(port: str, options: SerialOptions, *, low_latency: bool = False)
     open, no serial port, or refuses the settings; nothing is left open then.
     """
     try:
-        from serial import serial_for_url
+        from serial import SerialException, serial_for_url
     except ImportError as error:
         raise HardwareError(
             "pyserial",
@@ -249,8 +231,21 @@ def open_device(port: str, options: SerialOptions, *, low_latency: bool = False)
         ) from error
     if port.startswith(("socket://", "rfc2217://")):
         raise HardwareError(port, "not a serial port of this machine", _NETWORK_HINT)
+    dtr, rts = options.get("dtr"), options.get("rts")
+    arguments = cast(PySerialOptions, {name: value for name, value in options.items() if name not in ("dtr", "rts")})
     url = port if "://" in port else board.current().serial_port(port)
-    instance = serial_for_url(url, do_not_open=True, **options)
+    try:
+        instance = serial_for_url(url, do_not_open=True, **arguments)
+    except SerialException as error:  # hwgrep:// that finds nothing
+        raise HardwareError(port, str(error), _known_ports()) from error
+    if "://" in port and instance.portstr is not None and "://" not in instance.portstr:
+        # A URL that names a port (spy://, hwgrep://): that of the board in use, which may be a simulated one.
+        url = instance.portstr = board.current().serial_port(instance.portstr)
+    # pyserial sets them right after it has opened the port; the kernel has raised both by then (docs/serial.md).
+    if dtr is not None:
+        instance.dtr = bool(dtr)
+    if rts is not None:
+        instance.rts = bool(rts)
     try:
         instance.open()
         device = SerialDevice(port, instance)

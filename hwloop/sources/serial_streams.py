@@ -13,7 +13,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, Unpack, cast
 
-from hwloop.sources.serial_device import Output, Parity, SerialDevice, SerialOptions, logger, open_device
+from hwloop.sources.serial_device import Output, SerialDevice, logger, open_device
+from hwloop.sources.serial_options import Parity, PortName, SerialOptions, checked_options, checked_port
 
 if TYPE_CHECKING:
     import serial
@@ -194,7 +195,7 @@ class SerialTransport(asyncio.Transport):
 async def create_serial_connection(
     loop: asyncio.AbstractEventLoop,
     protocol_factory: Callable[[], P],
-    url: str,
+    url: PortName,
     baudrate: int = 9600,
     bytesize: int = 8,
     parity: Parity = "N",
@@ -206,6 +207,9 @@ async def create_serial_connection(
     dsrdtr: bool = False,
     inter_byte_timeout: float | None = None,
     exclusive: bool | None = None,
+    *,
+    dtr: bool | None = None,
+    rts: bool | None = None,
 ) -> tuple[SerialTransport, P]:
     """Open a port of the board in use as a transport and a protocol.
 
@@ -213,9 +217,10 @@ async def create_serial_connection(
     network (`socket://`) use `loop.create_connection`: pyserial would hold up the loop while it connects and closes.
 
     The arguments after `protocol_factory` are those of pyserial's `Serial`, in its order; the timeouts are for
-    pyserial's own blocking calls and mean nothing here. Opening is quick, but a call of the kernel that may block.
+    pyserial's own blocking calls and mean nothing here. `dtr` and `rts` are the levels of these lines when the port is
+    opened. Opening is quick, but a call of the kernel that may block.
 
-    Raises `ValueError` for settings that make no sense and `HardwareError` when the port can't be opened.
+    Raises `ValueError` or `TypeError` for settings that make no sense, `HardwareError` when the port can't be opened.
     """
     options = SerialOptions(
         baudrate=baudrate,
@@ -229,8 +234,12 @@ async def create_serial_connection(
         dsrdtr=dsrdtr,
         inter_byte_timeout=inter_byte_timeout,
         exclusive=exclusive,
+        dtr=dtr,
+        rts=rts,
     )
-    return await _connected(loop, protocol_factory(), open_device(url, options))
+    port = checked_port(url)
+    options = checked_options(port, options)
+    return await _connected(loop, protocol_factory(), open_device(port, options))
 
 
 async def connection_for_serial(
@@ -242,7 +251,7 @@ async def connection_for_serial(
 
 async def open_serial_connection(
     *,
-    url: str,
+    url: PortName,
     loop: asyncio.AbstractEventLoop | None = None,
     limit: int = 65536,
     **options: Unpack[SerialOptions],

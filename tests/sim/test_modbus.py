@@ -179,3 +179,35 @@ class TestOnTheWire:
 def test_a_slave_that_cannot_be_is_refused(keys: dict[str, object]) -> None:
     with pytest.raises(WiringError, match="must be"):
         SimBoard({"device": [{"type": "modbus-temperature", "port": NAME, **keys}]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "answered"),
+    [
+        ({"parity": "E"}, 1),
+        ({"parity": "N"}, 0),
+        ({"parity": "O"}, 0),
+        ({"parity": "E", "bytesize": 7}, 0),
+        ({"parity": "E", "baudrate": 9600}, 0),
+    ],
+)
+def test_with_a_parity_of_its_own_it_does_not_understand_other_line_settings(
+    run: Run, settings: dict[str, Any], answered: int
+) -> None:
+    slave = ModbusTemperature(NAME, baudrate=115200, parity="E", reply_delay=0)
+
+    async def main() -> None:
+        async with serial.open(NAME, **({"baudrate": 115200} | settings)) as port:
+            port.write(frame("01 04 0000 0001"))
+            while not slave.answered + slave.ignored:
+                await asyncio.sleep(0.001)
+
+    with SimBoard() as board, using(board):
+        slave.attach(board)
+        run(main())
+    assert (slave.answered, slave.ignored) == (answered, 1 - answered)
+
+
+def test_an_unknown_parity_is_refused() -> None:
+    with pytest.raises(ValueError, match="parity must be 'E', 'O' or 'N', not 'even'"):
+        ModbusTemperature(NAME, parity="even")  # type: ignore[arg-type]

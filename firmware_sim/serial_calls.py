@@ -1,0 +1,248 @@
+"""A serial driver's answers where a pseudo-terminal has none: parity, data bits, modem lines, and whether it is open.
+
+A pseudo-terminal is a terminal without a UART. Its driver drops parity and all but 8 data bits without a word
+(`pty_set_termios()` in drivers/tty/pty.c), which some C libraries then report as EINVAL, and it has no modem lines
+(ENOTTY). So pyserial's `os`, `termios` and `fcntl` lead here while a simulated port is plugged in: calls on the
+descriptor of a simulated port are answered as a UART's driver answers them, all others are passed on.
+
+As on Linux, the first to open a port raises DTR and RTS, before the program can lower them, and the last to close it
+drops both (HUPCL, termios(3)).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import termios
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+_CMSPAR = 0x40000000  # asm-generic/termbits.h: mark and space parity
+_PTY_LACKS = termios.CSIZE | termios.PARENB
+_CHARACTER = _PTY_LACKS | termios.PARODD | _CMSPAR | termios.CSTOPB
+_BITS = {termios.CS5: 5, termios.CS6: 6, termios.CS7: 7, termios.CS8: 8}
+_TCGETS2 = 0x802C542A  # ioctl_tty(2): the real rates, also those without a B constant
+_TERMIOS2 = struct.Struct("4IB19s2I")
+_MODEM = struct.Struct("I")
+
+DTR, RTS = termios.TIOCM_DTR, termios.TIOCM_RTS
+OUTPUTS = DTR | RTS
+INPUTS = {"cts": termios.TIOCM_CTS, "dsr": termios.TIOCM_DSR, "cd": termios.TIOCM_CAR, "ri": termios.TIOCM_RNG}
+
+
+@dataclass(frozen=True)
+class LineSettings:
+    """How the program has set the port.
+
+    Attributes:
+        baudrate: bits a second.
+        bytesize: data bits, 5 to 8.
+        parity: "N", "E", "O", "M" or "S", as pyserial writes them.
+        stopbits: 1 or 2; a terminal has no 1.5, which is set as 2.
+    """
+
+    baudrate: int
+    bytesize: int
+    parity: str
+    stopbits: int
+
+    @property
+    def bits(self) -> int:
+        """Bits that one character takes on the wire."""
+        return 1 + self.bytesize + (self.parity != "N") + self.stopbits
+
+
+class Terminal:
+    """The state that a UART's driver keeps of one port.
+
+    Parameters:
+        lock: held while the state changes and `on_outputs` runs.
+        on_outputs: called with DTR and RTS after one of them has changed.
+
+    Attributes:
+        outputs: DTR and RTS, as bits of TIOCMGET.
+        inputs: CTS, DSR, CD and RI, likewise.
+    """
+
+    def __init__(self, lock: threading.RLock, on_outputs: Callable[[bool, bool], object]) -> None:
+        self.outputs = self.inputs = 0
+        self._lock: Any = lock
+        self._on_outputs = on_outputs
+        self._fd = -1
+        self._cflag = termios.CS8
+        self._users = 0
+
+    def plug_in(self, fd: int) -> None:
+        """`fd` is the pseudo-terminal behind the port from now on."""
+        self._fd = fd
+        self._cflag = termios.CS8
+        self._users = 0
+
+    def unplug(self) -> None:
+        calls.forget(self)
+        self._fd = -1
+        self._users = 0
+        self.set_outputs(0)
+
+    def expose(self) -> str:
+        """Return the path to open, and have pyserial led here when it does."""
+        path = os.ttyname(self._fd)
+        calls.lead(os.fstat(self._fd).st_rdev, self)
+        return path
+
+    @property
+    def settings(self) -> LineSettings | None:
+        """The settings; None while no program has the port open (through pyserial)."""
+        with self._lock:
+            if not self._users:
+                return None
+            cflag = self._cflag
+            baudrate = _TERMIOS2.unpack(fcntl.ioctl(self._fd, _TCGETS2, bytes(_TERMIOS2.size)))[-1]
+        parity = "N"
+        if cflag & termios.PARENB:
+            odd = cflag & termios.PARODD
+            parity = ("M" if odd else "S") if cflag & _CMSPAR else ("O" if odd else "E")
+        return LineSettings(baudrate, _BITS[cflag & termios.CSIZE], parity, 2 if cflag & termios.CSTOPB else 1)
+
+    def set_outputs(self, outputs: int) -> None:
+        with self._lock:
+            before, self.outputs = self.outputs, outputs & OUTPUTS
+            if self.outputs != before:
+                self._on_outputs(bool(self.outputs & DTR), bool(self.outputs & RTS))
+
+    # What a driver does for an open descriptor.
+
+    def opened(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self.set_outputs(OUTPUTS)
+
+    def released(self) -> None:
+        with self._lock:
+            self._users = max(0, self._users - 1)
+            if not self._users:
+                self.set_outputs(0)
+
+    def get_attributes(self, fd: int) -> list[Any]:
+        attributes = termios.tcgetattr(fd)
+        attributes[2] = attributes[2] & ~_CHARACTER | self._cflag
+        return attributes
+
+    def set_attributes(self, fd: int, when: int, attributes: list[Any]) -> None:
+        possible = list(attributes)
+        possible[2] = possible[2] & ~_CHARACTER | termios.CS8
+        termios.tcsetattr(fd, when, possible)
+        with self._lock:
+            self._cflag = attributes[2] & _CHARACTER
+
+    def modem(self, request: int, argument: Any) -> Any:
+        """Answer TIOCMGET, TIOCMSET, TIOCMBIS and TIOCMBIC (ioctl_tty(2))."""
+        if request == termios.TIOCMGET:
+            return _MODEM.pack(self.outputs | self.inputs)
+        (bits,) = _MODEM.unpack(argument)
+        with self._lock:
+            if request == termios.TIOCMSET:
+                self.set_outputs(bits)
+            elif request == termios.TIOCMBIS:
+                self.set_outputs(self.outputs | bits)
+            else:
+                self.set_outputs(self.outputs & ~bits)
+        return argument
+
+
+_MODEM_REQUESTS = (termios.TIOCMGET, termios.TIOCMSET, termios.TIOCMBIS, termios.TIOCMBIC)
+
+
+class _Module:
+    """A module with some functions replaced."""
+
+    def __init__(self, real: ModuleType, **replaced: Callable[..., Any]) -> None:
+        self._real = real
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+class _Calls:
+    """The simulated terminals, and pyserial's way to them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._terminals: dict[int, Terminal] = {}
+        self._replaced: dict[str, Any] | None = None
+
+    def lead(self, device: int, terminal: Terminal) -> None:
+        """Lead calls on descriptors of the device number `device` to `terminal`; needed once for each."""
+        try:
+            import serial.serialposix as module
+        except ImportError:  # then nobody opens it through pyserial
+            return
+        with self._lock:
+            self._terminals[device] = terminal
+            if self._replaced is None:
+                names = vars(module)
+                self._replaced = {name: names[name] for name in ("os", "termios", "fcntl")}
+                names.update(
+                    os=_Module(os, open=self._open, close=self._close),
+                    termios=_Module(termios, tcgetattr=self._tcgetattr, tcsetattr=self._tcsetattr),
+                    fcntl=_Module(fcntl, ioctl=self._ioctl),
+                )
+
+    def forget(self, terminal: Terminal) -> None:
+        """The terminal is gone; with the last one pyserial is as it was."""
+        with self._lock:
+            self._terminals = {device: it for device, it in self._terminals.items() if it is not terminal}
+            if self._replaced is None or self._terminals:
+                return
+            import serial.serialposix as module
+
+            vars(module).update(self._replaced)
+            self._replaced = None
+
+    def _of(self, fd: int) -> Terminal | None:
+        try:
+            return self._terminals.get(os.fstat(fd).st_rdev)
+        except (OSError, TypeError):
+            return None
+
+    def _open(self, path: str, flags: int, *arguments: Any) -> int:
+        fd = os.open(path, flags, *arguments)
+        terminal = self._of(fd)
+        if terminal is not None:
+            terminal.opened()
+        return fd
+
+    def _close(self, fd: int) -> None:
+        terminal = self._of(fd)
+        os.close(fd)
+        if terminal is not None:
+            terminal.released()
+
+    def _tcgetattr(self, fd: int) -> list[Any]:
+        terminal = self._of(fd)
+        return termios.tcgetattr(fd) if terminal is None else terminal.get_attributes(fd)
+
+    def _tcsetattr(self, fd: int, when: int, attributes: list[Any]) -> None:
+        terminal = self._of(fd)
+        if terminal is None:
+            termios.tcsetattr(fd, when, attributes)
+        else:
+            terminal.set_attributes(fd, when, attributes)
+
+    def _ioctl(self, fd: int, request: int, *arguments: Any) -> Any:
+        terminal = self._of(fd) if request in _MODEM_REQUESTS else None
+        if terminal is None:
+            return fcntl.ioctl(fd, request, *arguments)
+        if len(arguments) != 1:
+            raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+        return terminal.modem(request, arguments[0])
+
+
+calls = _Calls()
