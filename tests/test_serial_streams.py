@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+from array import array
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -64,6 +66,33 @@ class Trace(asyncio.Protocol):
         self.lost.set_result(exc)
 
 
+class Buffered(asyncio.BufferedProtocol, Trace):
+    """One that brings its own buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer: Any = bytearray(64)
+        self.hints: list[int] = []
+
+    def get_buffer(self, sizehint: int) -> Any:
+        self.hints.append(sizehint)
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data += bytes(memoryview(self.buffer).cast("B")[:nbytes])
+
+
+class Spoilt(BaseException):
+    """What few expect."""
+
+
+def raising(error: type[BaseException]) -> Callable[..., Any]:
+    def raises(*_: object) -> Any:
+        raise error
+
+    return raises
+
+
 @pytest.fixture
 def board() -> Iterator[SimBoard]:
     with SimBoard() as board, using(board):
@@ -94,6 +123,10 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def connect(**options: Any) -> tuple[serial.SerialTransport, Trace]:
     return await serial.create_serial_connection(asyncio.get_running_loop(), Trace, NAME, **options)
+
+
+async def buffered() -> tuple[serial.SerialTransport, Buffered]:
+    return await serial.create_serial_connection(asyncio.get_running_loop(), Buffered, NAME)
 
 
 def reports() -> list[dict[str, Any]]:
@@ -397,28 +430,84 @@ class TestTransport:
 
         run(main())
 
-    def test_a_protocol_that_raises_in_data_received_is_closed_and_reported(self, run: Run, port: Port) -> None:
-        class Faulty(Trace):
-            def data_received(self, data: bytes) -> None:
-                raise ValueError("spoilt")
+    @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, Spoilt])
+    @pytest.mark.parametrize("method", ["data_received", "get_buffer", "buffer_updated"])
+    def test_a_protocol_that_raises_while_it_takes_bytes_is_closed_and_reported(
+        self, run: Run, board: SimBoard, port: Port, method: str, error: type[BaseException]
+    ) -> None:
+        other = board.add_port("/dev/ttyUSB1")
 
         async def main() -> None:
             told = reports()
-            _, protocol = await serial.create_serial_connection(asyncio.get_running_loop(), Faulty, NAME)
+            loop = asyncio.get_running_loop()
+            _, beside = await serial.create_serial_connection(loop, Trace, "/dev/ttyUSB1")
+            kind = Trace if method == "data_received" else Buffered
+            _, protocol = await serial.create_serial_connection(loop, kind, NAME)
+            setattr(protocol, method, raising(error))
             port.send(b"x")
-            assert str(await protocol.lost) == "spoilt"
-            assert [str(context["exception"]) for context in told] == ["spoilt"]
+            assert isinstance(await protocol.lost, error)
+            assert protocol.open_when_lost is False
+            assert [type(context["exception"]) for context in told] == [error]
+            assert told[0]["message"] == f"{NAME}: {method} raised; the port is closed"
+            other.send(b"y")
+            await until(lambda: beside.data == b"y")
+            assert beside.transport is not None
+            beside.transport.abort()
+            await beside.lost
 
         run(main())
 
+    @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, Spoilt])
+    @pytest.mark.parametrize("method", ["connection_made", "connection_lost"])
+    def test_a_protocol_that_raises_at_the_beginning_or_the_end_is_reported_and_the_port_closed_all_the_same(
+        self, run: Run, port: Port, method: str, error: type[BaseException]
+    ) -> None:
+        async def main() -> None:
+            told = reports()
+
+            class Faulty(Trace):
+                def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                    super().connection_made(transport)
+                    if method == "connection_made":
+                        raise error
+
+                def connection_lost(self, exc: Exception | None) -> None:
+                    super().connection_lost(exc)
+                    if method == "connection_lost":
+                        raise error
+
+            transport, protocol = await serial.create_serial_connection(asyncio.get_running_loop(), Faulty, NAME)
+            port.send(b"x")
+            await until(lambda: protocol.data == b"x")
+            transport.close()
+            await protocol.lost
+            assert protocol.open_when_lost is False
+            assert protocol.calls == ["made", "lost"]
+            assert [type(context["exception"]) for context in told] == [error]
+
+        run(main())
+
+    @pytest.mark.parametrize("leaving", [SystemExit, KeyboardInterrupt])
+    def test_an_exit_passes(self, port: Port, leaving: type[BaseException]) -> None:
+        async def main() -> None:
+            _, protocol = await serial.create_serial_connection(asyncio.get_running_loop(), Trace, NAME)
+            protocol.data_received = raising(leaving)  # type: ignore[method-assign]
+            port.send(b"x")
+            await asyncio.sleep(5)
+
+        with asyncio.Runner() as runner, pytest.raises(leaving):
+            runner.run(main())
+        gc.collect()
+
+    @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, Spoilt])
     def test_a_protocol_that_raises_in_pause_writing_is_reported_and_goes_on(
-        self, run: Run, board: SimBoard, port: Port
+        self, run: Run, board: SimBoard, port: Port, error: type[BaseException]
     ) -> None:
         echo = Echo(port)
 
         class Faulty(Trace):
             def pause_writing(self) -> None:
-                raise ValueError("spoilt")
+                raise error
 
         async def main() -> None:
             told = reports()
@@ -427,7 +516,7 @@ class TestTransport:
                 transport.write(bytes(200_000))
             await until(lambda: len(echo.heard) == 200_000)
             assert protocol.calls == ["made", "resume"]
-            assert [str(context["exception"]) for context in told] == ["spoilt"]
+            assert [type(context["exception"]) for context in told] == [error]
             transport.abort()
 
         run(main())
@@ -443,6 +532,123 @@ class TestTransport:
             transport.close()
             await second.lost
             assert first.calls == ["made"]
+
+        run(main())
+
+
+class TestBufferedProtocol:
+    def test_bytes_arrive_in_the_buffer_it_brings(self, run: Run, port: Port) -> None:
+        data = random.Random(2).randbytes(20_000)
+
+        async def main() -> None:
+            transport, protocol = await buffered()
+            port.send(data)
+            await until(lambda: len(protocol.data) == len(data))
+            assert protocol.data == data
+            assert set(protocol.hints) == {-1}
+            transport.close()
+            assert await protocol.lost is None
+            assert protocol.calls == ["made", "lost"]
+
+        run(main())
+
+    @pytest.mark.parametrize("buffer", [bytearray(), b"", None, 5, bytes(10), memoryview(b"read-only"), array("i")])
+    def test_a_buffer_that_takes_nothing_loses_the_connection(self, run: Run, port: Port, buffer: Any) -> None:
+        async def main() -> None:
+            told = reports()
+            _, protocol = await buffered()
+            protocol.buffer = buffer
+            port.send(b"x")
+            assert isinstance(await protocol.lost, RuntimeError | TypeError | BufferError)
+            assert [context["message"] for context in told] == [f"{NAME}: get_buffer raised; the port is closed"]
+
+        run(main())
+
+    @pytest.mark.parametrize("size", [1, 3, 100_000])
+    def test_any_size_and_kind_of_buffer_will_do(self, run: Run, port: Port, size: int) -> None:
+        async def main() -> None:
+            transport, protocol = await buffered()
+            protocol.buffer = memoryview(bytearray(size))
+            port.send(b"telegram")
+            await until(lambda: protocol.data == b"telegram")
+            protocol.buffer = array("H", [0] * size)
+            port.send(b"telegram")
+            await until(lambda: protocol.data == b"telegram" * 2)
+            transport.abort()
+
+        run(main())
+
+    def test_pausing_holds(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            transport, protocol = await buffered()
+            transport.pause_reading()
+            port.send(b"x")
+            await asyncio.sleep(0.01)
+            assert not protocol.hints
+            transport.resume_reading()
+            await until(lambda: protocol.data == b"x")
+            transport.abort()
+
+        run(main())
+
+    @pytest.mark.parametrize("act", ["pause_reading", "close", "abort"])
+    @pytest.mark.parametrize("method", ["get_buffer", "buffer_updated"])
+    def test_the_protocol_may_act_on_the_transport_in_each_call(
+        self, run: Run, port: Port, method: str, act: str
+    ) -> None:
+        async def main() -> None:
+            told = reports()
+            transport, protocol = await buffered()
+            plain = getattr(protocol, method)
+
+            def acting(*arguments: Any) -> Any:
+                getattr(transport, act)()
+                return plain(*arguments)
+
+            setattr(protocol, method, acting)
+            port.send(b"x")
+            if act == "pause_reading":
+                await until(lambda: not transport.is_reading())
+                await asyncio.sleep(0.005)
+                assert len(protocol.hints) == 1
+                transport.abort()
+            assert await protocol.lost is None
+            assert protocol.data == (b"" if method == "get_buffer" else b"x")
+            assert told == []
+
+        run(main())
+
+    def test_the_kind_of_protocol_may_change_while_bytes_arrive(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            transport, first = await connect()
+            second, third = Buffered(), Trace()
+            second.transport = third.transport = transport
+
+            def switch(data: bytes) -> None:
+                first.data += data
+                transport.set_protocol(second)
+
+            first.data_received = switch  # type: ignore[method-assign]
+            port.send(b"one")
+            await until(lambda: first.data == b"one")
+            port.send(b"two")
+            await until(lambda: second.data == b"two")
+            transport.set_protocol(third)
+            port.send(b"three")
+            await until(lambda: third.data == b"three")
+            transport.close()
+            await third.lost
+            assert not second.lost.done()
+
+        run(main())
+
+    def test_unplugging_loses_the_connection_once(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            transport, protocol = await buffered()
+            port.unplug()
+            assert isinstance(await protocol.lost, HardwareError)
+            assert transport.is_closing()
+            assert protocol.calls == ["made", "lost"]
 
         run(main())
 

@@ -30,6 +30,7 @@ from hwloop.sources.serial_options import PySerialOptions, SerialOptions
 
 if TYPE_CHECKING:
     import serial
+    from _typeshed import WriteableBuffer as Buffer
 
 logger = logging.getLogger("hwloop")
 
@@ -82,9 +83,21 @@ class SerialDevice:
             return b""
         except OSError as error:
             raise self._gone("reading", error) from error
-        if not data and self._hung_up():
-            raise self._gone("reading", OSError(errno.EIO, "hang-up"))
+        if not data:
+            self._check_hang_up()
         return data
+
+    def read_into(self, buffer: Buffer) -> int:
+        """Read what is there now, as much as `buffer` holds, and return how many bytes that was. Raises as `read`."""
+        try:
+            count = os.readv(self._fd, [buffer])
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            raise self._gone("reading", error) from error
+        if not count:
+            self._check_hang_up()
+        return count
 
     def write(self, data: bytes | bytearray) -> int:
         """Write what the kernel takes now, and return how many bytes that was. Raises `HardwareError`."""
@@ -120,10 +133,11 @@ class SerialDevice:
             return 0
         return count[0]
 
-    def _hung_up(self) -> bool:
+    def _check_hang_up(self) -> None:
         poll = select.poll()
         poll.register(self._fd, 0)
-        return bool(poll.poll(0))
+        if poll.poll(0):
+            raise self._gone("reading", OSError(errno.EIO, "hang-up"))
 
     def _gone(self, action: str, error: OSError) -> HardwareError:
         return HardwareError(

@@ -2,6 +2,10 @@
 
     reader, writer = await serial.open_serial_connection(url="/dev/ttyUSB0", baudrate=115200)
 
+A protocol is asyncio's: a `Protocol`, which is handed bytes, or a `BufferedProtocol`, which brings a buffer. One that
+raises while it takes bytes loses the connection, as with asyncio's own transports: what it has missed can't be made
+good.
+
 Where pyserial-asyncio leaves off, this promises: `connection_lost` comes once, and after the port is closed, so that a
 program may open it again right there; an unplugged port is a lost connection, never a spin; a wakeup reads all there
 is; and `close()` sends what was written without holding up the loop.
@@ -10,16 +14,19 @@ is; and `close()` sends what was written without holding up the loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, TypeVar, Unpack, cast
 
+from hwloop.errors import HardwareError
+from hwloop.naming import short_name
 from hwloop.sources.serial_device import Output, SerialDevice, logger, open_device
 from hwloop.sources.serial_options import Parity, PortName, SerialOptions, checked_options, checked_port
 
 if TYPE_CHECKING:
     import serial
 
-P = TypeVar("P", bound=asyncio.Protocol)
+T = TypeVar("T")
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class SerialTransport(asyncio.Transport):
@@ -29,10 +36,10 @@ class SerialTransport(asyncio.Transport):
         device: the open port. The transport closes it.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, device: SerialDevice) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, device: SerialDevice) -> None:
         super().__init__({"serial": device.serial})
         self._loop = loop
-        self._protocol = protocol
+        self.set_protocol(protocol)
         self._device = device
         self._output = Output(loop, device, self._on_sent, self._close)
         self._protocol_paused = False
@@ -63,7 +70,9 @@ class SerialTransport(asyncio.Transport):
         return self._protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = cast(asyncio.Protocol, protocol)
+        """Switch to another protocol, of either kind."""
+        self._protocol = protocol
+        self._receive = self._receive_into if isinstance(protocol, asyncio.BufferedProtocol) else self._receive_bytes
 
     def is_reading(self) -> bool:
         return not self._paused and not self._closing
@@ -134,17 +143,53 @@ class SerialTransport(asyncio.Transport):
             self._loop.remove_reader(self._device.fileno())
 
     def _on_readable(self) -> None:
+        # Asked each time: a protocol may switch to another kind while it takes bytes.
+        self._receive()
+
+    def _receive_bytes(self) -> None:
         try:
             data = self._device.read()
-        except OSError as error:
+        except HardwareError as error:
             self._close(error)
             return
         if data:
             try:
-                self._protocol.data_received(data)
-            except Exception as error:
-                self._report("data_received raised; the port is closed", error)
-                self._close(error)
+                cast(asyncio.Protocol, self._protocol).data_received(data)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._fail("data_received", error)
+
+    def _receive_into(self) -> None:
+        protocol = cast(asyncio.BufferedProtocol, self._protocol)
+        try:
+            buffer = protocol.get_buffer(-1)
+            if not len(cast(Sized, buffer)):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            # The protocol may have closed the port meanwhile.
+            count = self._device.read_into(buffer) if self._reading else 0
+        except HardwareError as error:
+            self._close(error)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fail("get_buffer", error)
+        else:
+            if count:
+                self._updated(protocol, count)
+
+    def _updated(self, protocol: asyncio.BufferedProtocol, count: int) -> None:
+        try:
+            protocol.buffer_updated(count)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fail("buffer_updated", error)
+
+    def _fail(self, name: str, error: BaseException) -> None:
+        """The protocol failed to take what was read."""
+        self._report(f"{name} raised; the port is closed", error)
+        self._close(error)
 
     def _on_sent(self) -> None:
         if self._protocol_paused and not self._output.full:
@@ -162,7 +207,7 @@ class SerialTransport(asyncio.Transport):
         else:
             self._close(None)
 
-    def _close(self, error: Exception | None) -> None:
+    def _close(self, error: BaseException | None) -> None:
         if self._lost:
             return
         self._closing = self._lost = True
@@ -172,16 +217,22 @@ class SerialTransport(asyncio.Transport):
             self._device.close()
         except OSError as second:
             error = error or second
-        self._loop.call_soon(self._protocol.connection_lost, error)
+        self._loop.call_soon(self._end, error)
+
+    def _end(self, error: BaseException | None) -> None:
+        # The protocol of now, which need not be the one that the port was closed under.
+        self._protocol.connection_lost(cast(Exception | None, error))
 
     def _tell(self, method: Callable[[], object]) -> None:
         """Tell the protocol to pause or resume writing. One that raises is reported, and the transport goes on."""
         try:
             method()
-        except Exception as error:
-            self._report(f"{getattr(method, '__name__', method)} raised", error)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(f"{short_name(method)} raised", error)
 
-    def _report(self, message: str, error: Exception) -> None:
+    def _report(self, message: str, error: BaseException) -> None:
         self._loop.call_exception_handler(
             {
                 "message": f"{self._device.name}: {message}",
