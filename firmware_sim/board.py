@@ -43,6 +43,8 @@ class SimBoard(Board):
         devices: what is on it, in the order of the board file.
     """
 
+    simulated = True
+
     def __init__(
         self, wiring: str | os.PathLike[str] | Mapping[str, object] | None = None, *, clock: Clock = REAL
     ) -> None:
@@ -53,6 +55,7 @@ class SimBoard(Board):
             checked = wirings.parse(wiring)
         else:
             checked = wirings.load(wiring)
+            self.choice = os.path.abspath(wiring)
         self.label = checked.label
         self.revision = checked.revision
         self.directory = checked.directory
@@ -71,6 +74,7 @@ class SimBoard(Board):
         self.buses: dict[int, Bus] = {1: Bus(1, self.timeline)}
         self._users: dict[int, str] = {}
         self._closed = False
+        self._process = os.getpid()
         self.devices: list[wirings.Device] = []
         try:
             for number, device in enumerate(checked.devices, 1):
@@ -86,7 +90,9 @@ class SimBoard(Board):
     @classmethod
     def default(cls, *, clock: Clock = REAL) -> SimBoard:
         """The board that the name "sim" stands for: one of each simulated device (default_board.toml)."""
-        return cls(Path(__file__).with_name("default_board.toml"), clock=clock)
+        board = cls(Path(__file__).with_name("default_board.toml"), clock=clock)
+        board.choice = "sim"
+        return board
 
     # For devices, when they attach.
 
@@ -142,13 +148,21 @@ class SimBoard(Board):
         self._check_chip(chip)
         return self._lines.open_output(line, initial=initial, drive=drive, active_low=active_low, consumer=consumer)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise HardwareError(
+                self.label, "the simulated board is closed", "open the line, port or bus while it is in use"
+            )
+
     def _check_chip(self, chip: str | None) -> None:
+        self._check_open()
         if chip not in (None, self.chip.label):
             raise HardwareError(
                 f"chip {chip!r}", "no such chip on the simulated board", f"its chip is {self.chip.label}"
             )
 
     def serial_port(self, port: str) -> str:
+        self._check_open()
         if port.startswith("/dev/pts/") and any(it.plugged and port == it.path for it in self.ports.values()):
             return port
         if port not in self.ports:
@@ -157,6 +171,7 @@ class SimBoard(Board):
         return self.ports[port].path
 
     def open_bus(self, bus: int) -> SMBus:
+        self._check_open()
         if bus not in self.buses:
             known = ", ".join(map(str, sorted(self.buses)))
             raise HardwareError(f"/dev/i2c-{bus}", "no such bus on the simulated board", f"its buses are: {known}")
@@ -166,6 +181,8 @@ class SimBoard(Board):
         if self._closed:
             return
         self._closed = True
+        if self._process != os.getpid():  # a forked child, whose parent goes on with the same FIFOs and terminals
+            return
         super().close()
         self.timeline.stop()
         self._lines.close()

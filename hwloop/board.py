@@ -14,136 +14,35 @@ import asyncio
 import atexit
 import contextlib
 import contextvars
+import difflib
 import importlib
 import logging
 import os
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from hwloop.clock import REAL, Clock
 from hwloop.errors import HardwareError
+from hwloop.lines import Bias as Bias
+from hwloop.lines import Drive as Drive
+from hwloop.lines import Edge as Edge
+from hwloop.lines import EdgeKind as EdgeKind
+from hwloop.lines import EdgeStream as EdgeStream
+from hwloop.lines import LineName as LineName
+from hwloop.lines import Losses as Losses
+from hwloop.lines import OutputLine as OutputLine
+from hwloop.naming import short_name
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
 
 logger = logging.getLogger("hwloop")
 
-EdgeKind = Literal["rising", "falling", "both"]
-Bias = Literal["as-is", "up", "down", "none"]
-Drive = Literal["push-pull", "open-drain", "open-source"]
 Backend = Literal["auto", "gpiod", "lgpio"]
-LineName = int | str
-"""A line as the user names it: the BCM number (17), the kernel's name ("GPIO17"), or where on the header ("J8:11")."""
-
-
-class Edge(NamedTuple):
-    """One change of one line."""
-
-    line: LineName
-    """The line, as it was named when it was asked for."""
-    value: int
-    """Logical level after the edge: 1 is active (for an active-low line that is electrically low)."""
-    timestamp_ns: int
-    """When the kernel saw it: nanoseconds, CLOCK_MONOTONIC, the clock of `loop.time()`."""
-    received_ns: int
-    """When the loop read it; same clock."""
-    lost: int
-    """Edges of this line known to be lost between the previous delivered edge and this one."""
-
-
-@dataclass
-class Losses:
-    """What a stream takes for missing. Each edge is in one of the first three."""
-
-    kernel: int = 0
-    """Events that the kernel numbered and dropped because its buffer was full. gpiod only."""
-    fifo: int = 0
-    """Edges missing at a time when lgpio's FIFO was at its limit: at least so many."""
-    merged: int = 0
-    """Events of the level that was known: an edge between left no event, or the kernel read this one's level late. With
-    lgpio it may also have been lost, there is no telling. An estimate, which may be too low or too high."""
-    reconciled: int = 0
-    """Edges that no event told of and that reading the quiet line found."""
-    overflows: int = 0
-    """Times a backlog was found at the limit of lgpio's FIFO."""
-
-
-class EdgeStream(ABC):
-    """Edges of one or more lines: a file descriptor and its decoder.
-
-    Attributes:
-        losses: what is known to be missing so far.
-    """
-
-    losses: Losses
-
-    @abstractmethod
-    def fileno(self) -> int:
-        """The descriptor that is readable when edges wait."""
-
-    @abstractmethod
-    def read(self) -> list[Edge]:
-        """Edges that wait now, oldest first; empty if there are none. A long backlog takes several reads. Never blocks.
-
-        Raises `HardwareError` when the device is gone.
-        """
-
-    def recheck(self) -> list[Edge]:
-        """Edges whose report was lost, found by reading the lines; for when they have been quiet.
-
-        A report may be on its way, so an edge is told only when two calls, with no report between them, find a line
-        at another level than the last one known. Empty where the stream can't lose reports, or can't tell.
-        """
-        return []
-
-    @abstractmethod
-    def level(self, line: LineName) -> int:
-        """The line's logical level now: 0 or 1. With debounce the settled one. Raises `HardwareError`."""
-
-    def alarm_fileno(self) -> int:
-        """A descriptor that is readable when the device may be gone and `fileno()` need not show it; -1 for none."""
-        return -1
-
-    def check(self) -> None:
-        """The alarm rang: raise `HardwareError` if the device is gone."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give the lines back. Harmless when repeated."""
-
-
-class OutputLine(ABC):
-    """One line driven by us."""
-
-    @property
-    def forked(self) -> bool:
-        """Whether this is a forked child of the process that opened the line: then it is not this one's to drive."""
-        return False
-
-    @abstractmethod
-    def set(self, value: int) -> None:
-        """Drive the line to a logical level, 0 or 1."""
-
-    @abstractmethod
-    def get(self) -> int:
-        """The line's logical level now."""
-
-    def pwm(self, frequency: float, duty: float) -> None:
-        """Be at 1 for the part `duty` (0 to 1) of each cycle, `frequency` (Hz) times a second, until `set()`.
-
-        Raises `HardwareError` where nothing but the loop could do it.
-        """
-        raise HardwareError(
-            "PWM",
-            "there is none on this line, which gpiod drives",
-            "HWLOOP_GPIO=lgpio has it; or use blink(on, off), which the loop does itself",
-        )
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give the line back; the level it keeps is the last one set where the chip allows. Repeatable."""
+Choice = str | os.PathLike[str] | Mapping[str, object]
+"""A board by name: "auto", "linux", "sim", a board file's path, or a mapping of the shape of such a file."""
 
 
 class Board(ABC):
@@ -155,6 +54,10 @@ class Board(ABC):
     """The time of its edges and bus threads."""
     shared: bool = False
     """Whether other processes have the same lines, so that one of them can see to what another has left."""
+    simulated: bool = False
+    """Whether it has no hardware."""
+    choice: str = ""
+    """The value of HWLOOP_BOARD for another process to get a board like this; empty if there is none."""
     revision: int | None = None
     """The revision code of the Raspberry Pi that a simulated board poses as; None: the kernel of this one says."""
 
@@ -218,44 +121,70 @@ class Board(ABC):
         self.close()
 
 
-def open_board(name: str = "", *, clock: Clock = REAL, backend: Backend | None = None) -> Board:
-    """The board called `name`: "auto", "linux", "sim", or the path of a board file (TOML) for the simulated one.
+def open_board(name: Choice = "", *, clock: Clock = REAL, backend: Backend | None = None) -> Board:
+    """Open a board: "auto", "linux", "sim", the path of a board file (TOML), or a mapping of the same shape.
 
     An empty name takes HWLOOP_BOARD from the environment, or else "auto": the real board where a GPIO chip is
-    present. Raises `HardwareError` when there is none, `ValueError` when the name means nothing.
+    present. Raises `HardwareError` when there is none, `ValueError` when the name means nothing. In a program that has
+    used a simulated board, "auto" raises `HardwareError` too: real lines then have to be asked for by name.
 
     With a virtual `clock` only a simulated board makes sense: "auto" is "sim" then, and "linux" a `ValueError`.
 
     `backend` says how the real board reaches its lines: "gpiod", "lgpio", or "auto" for the first of these that is
     installed. Without it HWLOOP_GPIO from the environment, or else "auto".
     """
+    if backend is not None and backend not in get_args(Backend):
+        known = get_args(Backend)
+        raise ValueError(f"unknown GPIO backend {backend!r}: use {', '.join(known)}{_meant(backend, known)}")
+    named = bool(name)
     name = name or os.environ.get("HWLOOP_BOARD", "") or "auto"
-    if clock is not REAL:
-        if name == "linux":
-            raise ValueError("real hardware knows real time only; in virtual time use board='sim' or a board file")
-        name = "sim" if name == "auto" else name
     if name == "auto":
-        if not has_gpiochip():
-            raise HardwareError(
-                "/dev/gpiochip*",
-                "no GPIO chip on this machine",
-                "on a desktop use the simulated board: HWLOOP_BOARD=sim, board='sim' or --board sim; "
-                "for this machine's serial ports and I2C buses alone, say linux in place of sim",
-            )
-        name = "linux"
-    board: Board
+        name = "sim" if clock is not REAL else _real_board()
     if name == "linux":
-        board = _board_class("hwloop.boards.linux", "LinuxBoard")(backend=backend)
-        return board
-    if backend is not None and (name == "sim" or name.endswith(".toml") or os.sep in name):
+        if clock is not REAL:
+            raise ValueError("real hardware knows real time only; in virtual time use board='sim' or a board file")
+        if any(block.binding for block in _blocks):
+            raise HardwareError(
+                "board 'linux'",
+                "the program was started on a simulated board",
+                "start it without --board, or let it take the board that is chosen for it",
+            )
+        return _load("hwloop.boards.linux", "LinuxBoard")(backend=backend)  # type: ignore[no-any-return]
+    if backend is not None and named:
         raise ValueError(f"backend={backend!r} is for the real board; the simulated one has no choice of them")
     if name == "sim":
-        board = _board_class("firmware_sim.board", "SimBoard").default(clock=clock)
-        return board
-    if name.endswith(".toml") or os.sep in name:
-        board = _board_class("firmware_sim.board", "SimBoard")(name, clock=clock)
-        return board
-    raise ValueError(f"unknown board {name!r}: use auto, linux, sim, or the path of a board file ending in .toml")
+        return _load("firmware_sim.board", "SimBoard").default(clock=clock)  # type: ignore[no-any-return]
+    if not isinstance(name, str) or name.endswith(".toml") or os.sep in name or os.path.isfile(name):
+        return _load("firmware_sim.board", "SimBoard")(name, clock=clock)  # type: ignore[no-any-return]
+    files = [entry for entry in os.listdir() if entry.endswith(".toml")]
+    raise ValueError(
+        f"unknown board {name!r}: use auto, linux, sim, or the path of a board file ending in .toml"
+        f"{_meant(name, ('auto', 'linux', 'sim', 'simulated', 'simulator', *files))}"
+    )
+
+
+def _real_board() -> str:
+    """The name of the real board, where it may be chosen without being asked for by that name."""
+    if not has_gpiochip():
+        raise HardwareError(
+            "/dev/gpiochip*",
+            "no GPIO chip on this machine",
+            "on a desktop use the simulated board: HWLOOP_BOARD=sim, board='sim' or --board sim; "
+            "for this machine's serial ports and I2C buses alone, say linux in place of sim",
+        )
+    if _simulated_before:
+        raise HardwareError(
+            "/dev/gpiochip*",
+            "this program has used a simulated board, which is not in use here, and real lines were not asked for",
+            "choose one by name: HWLOOP_BOARD=sim or board='sim', or linux in place of sim for the real lines",
+        )
+    return "linux"
+
+
+def _meant(name: object, known: Iterable[str]) -> str:
+    """A suggestion for a misspelt name, if one of the known ones is close."""
+    close = difflib.get_close_matches(str(name).lower(), list(known), 1)
+    return f"; did you mean {'sim' if close[0].startswith('simulat') else close[0]}?" if close else ""
 
 
 def has_gpiochip() -> bool:
@@ -267,61 +196,190 @@ def has_gpiochip() -> bool:
 
 
 def current() -> Board:
-    """The board in use here: that of the innermost `using()`, else one opened as `open_board()` says and kept.
+    """The board in use here: that of the innermost `using()`, else the process's own, which is opened as
+    `open_board()` says when it is first asked for, and closed when the process ends.
 
-    Raises `HardwareError` where it lives in another time than the running loop.
+    A thread that has chosen none uses the board that the main thread uses. In a forked child, a simulated board that
+    hwloop has opened is another one of the same kind. Raises `HardwareError` where the board lives in another time than
+    the running loop, or can't be had here any more.
     """
-    holder = _current.get()
-    if holder.board is None:
-        holder.board = open_board(clock=holder.clock, backend=holder.backend)
-        if holder is _process:
-            atexit.register(holder.board.close)
+    board = _in_use().get()
     clock = getattr(asyncio._get_running_loop(), "clock", REAL)
-    if isinstance(clock, Clock) and clock is not holder.board.clock:
+    if isinstance(clock, Clock) and clock is not board.clock:
         raise HardwareError(
-            holder.board.label,
+            board.label,
             "the board and the loop have different clocks",
             "hwloop.run(main(), clock='virtual', board=...) opens a board on the loop's clock, as does "
             "hwloop.board.using('sim', clock=loop.clock)",
         )
-    return holder.board
+    return board
 
 
 @contextlib.contextmanager
-def using(board: Board | str | None, *, clock: Clock = REAL, backend: Backend | None = None) -> Iterator[None]:
+def using(
+    board: Board | Choice | None, *, clock: Clock = REAL, backend: Backend | None = None, binding: bool = False
+) -> Iterator[None]:
     """Use a board for this block and the tasks it starts.
 
-    A `Board` given stays the caller's to close. One named by a string (see `open_board`) is opened now, and with None
-    the board that `open_board()` finds is opened when something first asks for it; both are on `clock`, with `backend`,
-    and closed at the end.
+    A `Board` given stays the caller's to close. One that is named (see `open_board`) is opened now, on `clock` and with
+    `backend`, and closed at the end. None is the board in use here already: that of an enclosing block or else the
+    process's own, opened when something first asks for it. Where that is on another clock, or `backend` asks for
+    another way to its lines, one of the same name is opened for this block. ValueError where that can't be.
+
+    While a simulated board is in use, HWLOOP_BOARD says so to the processes that the program starts. With `binding`
+    the real board can't be chosen within the block.
     """
-    if isinstance(board, Board) and backend is not None:
-        raise ValueError("backend= is for a board that is opened here; the one given has been made with its own")
-    holder = _Holder(
-        open_board(board, clock=clock, backend=backend) if isinstance(board, str) else board, clock, backend
-    )
+    if isinstance(board, Board):
+        if backend is not None:
+            raise ValueError("backend= is for a board that is opened here; the one given has been made with its own")
+        holder = _Holder(board)
+    elif board is None:
+        holder = _in_use().fitting(clock, backend)
+    elif isinstance(board, str | Mapping | os.PathLike):
+        choice = board if isinstance(board, Mapping) else os.fspath(board)
+        holder = _Holder(open_board(choice, clock=clock, backend=backend), choice, clock, backend)
+    else:
+        called = f"; write {board.__name__}()" if isinstance(board, type) else ""
+        raise TypeError(
+            f"board= takes auto, linux, sim, the path of a board file, a mapping like one, or a Board, "
+            f"not {short_name(board)}{called}"
+        )
+    holder.binding = holder.binding or (binding and holder.board is not None and holder.board.simulated)
     token = _current.set(holder)
+    _blocks.append(holder)
     try:
-        yield
+        with holder.shown_to_children():
+            yield
     finally:
         _current.reset(token)
-        if holder.board is not None and holder.board is not board:
-            holder.board.close()
+        del _blocks[max(place for place, each in enumerate(_blocks) if each is holder)]
+        if holder not in _blocks and holder not in _own.values():
+            holder.end()
 
 
 class _Holder:
     """A board in use, or the place for one that nobody has asked for yet."""
 
-    def __init__(self, board: Board | None = None, clock: Clock = REAL, backend: Backend | None = None) -> None:
+    def __init__(
+        self,
+        board: Board | None = None,
+        choice: Choice | None = None,
+        clock: Clock = REAL,
+        backend: Backend | None = None,
+    ) -> None:
         self.board = board
+        self.choice = choice
+        """What it was opened, or is to be opened, as; None for one that was given."""
         self.clock = clock
         self.backend = backend
+        self.binding = False
+        self.in_main = threading.current_thread() is threading.main_thread()
+        self._process = os.getpid()
+        self._ended = False
+        self._opening = threading.RLock()
+
+    def get(self) -> Board:
+        """The board, opened now if it is not yet."""
+        if self._process != os.getpid():
+            self._leave_to_parent()
+        with self._opening:
+            if self.board is None:
+                if self._ended:
+                    raise HardwareError(
+                        "the board", "the block that used it has ended", "open it for longer: board.using(...)"
+                    )
+                self.board = open_board(self.choice or "", clock=self.clock, backend=self.backend)
+            if self.board.simulated:
+                _simulated_before.add(self.board.label)
+            return self.board
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: a simulated board's threads and FIFOs are its parent's."""
+        if self.board is not None and self.board.simulated:
+            if self.choice is None:
+                raise HardwareError(
+                    self.board.label,
+                    "it was opened before this process was forked and belongs to its parent",
+                    "open one in the child: hwloop.run(main(), board=...), or with hwloop.board.using('sim')",
+                )
+            self.board = None
+        self._process, self._opening = os.getpid(), threading.RLock()
+
+    def fitting(self, clock: Clock, backend: Backend | None) -> _Holder:
+        """This one, or one of the same choice that is on `clock` and has `backend`. Raises ValueError."""
+        if self.choice is None:
+            assert self.board is not None
+            if clock is not REAL and clock is not self.board.clock:
+                raise ValueError(
+                    f"{self.board.label}, the board in use here, is not on the clock of this run: give the run a board "
+                    "of its own (board='sim'), or make both on one clock: SimBoard(..., clock=clock)"
+                )
+            return self
+        if clock in (REAL, self.clock) and backend in (None, self.backend):
+            return self
+        if isinstance(self.choice, Mapping) or self.choice not in ("", "auto", "linux"):
+            backend = None  # the same program, which would have its choice on the real board
+        elif backend is not None and backend not in get_args(Backend):
+            open_board(backend=backend)  # says what would be right
+        return _Holder(None, self.choice, self.clock if clock is REAL else clock, backend)
+
+    @contextlib.contextmanager
+    def shown_to_children(self) -> Iterator[None]:
+        """Name a simulated board in the environment, so that no process started here takes real lines for it."""
+        if self.board is not None and self.board.simulated:
+            _simulated_before.add(self.board.label)
+            name = self.board.choice or "sim"
+        elif self.board is None and self.clock is not REAL and self.choice in (None, "", "auto"):
+            name = os.environ.get("HWLOOP_BOARD", "sim")
+        else:
+            name = ""
+        before = os.environ.get("HWLOOP_BOARD")
+        if not name or name == before:
+            yield
+            return
+        os.environ["HWLOOP_BOARD"] = name
+        try:
+            yield
+        finally:
+            if os.environ.get("HWLOOP_BOARD") == name:
+                if before is None:
+                    del os.environ["HWLOOP_BOARD"]
+                else:
+                    os.environ["HWLOOP_BOARD"] = before
+
+    def end(self) -> None:
+        """Close the board if it was opened here, in this process."""
+        self._ended = True
+        if self.board is not None and self.choice is not None and self._process == os.getpid():
+            self.board.close()
 
 
-_process = _Holder()
-_current: contextvars.ContextVar[_Holder] = contextvars.ContextVar("hwloop.board", default=_process)
+_blocks: list[_Holder] = []
+"""Those of the `using` blocks that are under way, in any thread."""
+_own: dict[str, _Holder] = {}
+"""The process's own, one for each value of HWLOOP_BOARD that it has had."""
+_simulated_before: set[str] = set()
+"""The simulated boards that this process has used."""
+_current: contextvars.ContextVar[_Holder | None] = contextvars.ContextVar("hwloop.board", default=None)
 
 
-def _board_class(module: str, name: str) -> Any:
+def _in_use() -> _Holder:
+    holder = _current.get()
+    if holder is None:
+        blocks = tuple(_blocks)
+        of_main = [block for block in blocks if block.in_main]
+        name = os.environ.get("HWLOOP_BOARD", "")
+        holder = (of_main or blocks or (None,))[-1] or _own.setdefault(name, _Holder(choice=""))
+    return holder
+
+
+# Registered at import, so that it comes after the exit handlers of whoever has come to use a board.
+@atexit.register
+def _close_own() -> None:
+    for holder in _own.values():
+        holder.end()
+
+
+def _load(module: str, name: str) -> Any:
     """A board's class by name: boards are on the far side of the seam and bring packages of their own."""
     return getattr(importlib.import_module(module), name)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import Callable, Coroutine
+import logging
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hwloop import clock as clocks
 from hwloop.collecting import Mode
 from hwloop.loop import EventLoop
+from hwloop.naming import short_name
 
 if TYPE_CHECKING:
     from hwloop import board as boards
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from hwloop.virtual import VirtualClock
 
 T = TypeVar("T")
+
+logger = logging.getLogger("hwloop")
 
 
 def new_event_loop() -> EventLoop:
@@ -27,7 +33,7 @@ def new_event_loop() -> EventLoop:
 def run(
     main: Coroutine[Any, Any, T],
     *,
-    board: boards.Board | str | None = None,
+    board: boards.Board | boards.Choice | None = None,
     backend: boards.Backend | None = None,
     debug: bool | None = None,
     clock: Literal["real", "virtual"] | VirtualClock = "real",
@@ -38,9 +44,11 @@ def run(
 ) -> T:
     """Run a coroutine on a new hwloop loop and return its result, as `asyncio.run` does.
 
-    `board` is the board its sources use: a `Board`, "linux", "sim" or a board file; without it HWLOOP_BOARD
-    decides, or else what the machine has. A board opened here is closed at the end. `backend` is how a real board
-    reaches its GPIO lines: "gpiod", "lgpio" or "auto"; without it HWLOOP_GPIO decides, or else what is installed.
+    `board` is the board its sources use: a `Board`, "linux", "sim", a board file, or a mapping of the shape of one; it
+    is closed at the end if it was opened here. Without it, the board in use where `run` is called: that of `hwloop run
+    --board` or of `hwloop.board.using`, or else the process's own, which HWLOOP_BOARD names, or what the machine has.
+    `backend` is how a real board reaches its GPIO lines: "gpiod", "lgpio" or "auto"; without it HWLOOP_GPIO decides, or
+    else what is installed.
 
     With `clock="virtual"` time jumps from event to event, and `seed` chooses among the orders that asyncio leaves open
     (see `SimLoop`). The board is a simulated one on the same clock; one made beforehand needs a `VirtualClock` of its
@@ -70,6 +78,7 @@ def run(
             factory, time = virtual_loop(clock, seed, board)
         with (
             boards.using(board, clock=time, backend=backend),
+            _outputs_ended(),
             asyncio.Runner(debug=debug, loop_factory=factory) as runner,
         ):
             loop: Any = runner.get_loop()
@@ -79,6 +88,26 @@ def run(
             return runner.run(main)
     finally:
         main.close()  # if it never began: nothing where it has run
+
+
+@contextlib.contextmanager
+def _outputs_ended() -> Iterator[None]:
+    """Close the outputs that this block leaves open, which brings them to their safe level: their loop has ended."""
+    opened = _open_outputs()
+    try:
+        yield
+    finally:
+        for output in _open_outputs():
+            if output not in opened:
+                try:
+                    output.close()
+                except Exception:
+                    logger.exception("%s could not be left at its safe level", short_name(output))
+
+
+def _open_outputs() -> list[Any]:
+    module = sys.modules.get("hwloop.sources.gpio_output")
+    return [] if module is None else module.outputs()
 
 
 def __getattr__(name: str) -> Any:

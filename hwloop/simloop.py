@@ -332,7 +332,7 @@ class SimLoop(EventLoop):
 
 
 def virtual_loop(
-    clock: object, seed: int | Literal["random"] | None, board: Board | str | None
+    clock: object, seed: int | Literal["random"] | None, board: object
 ) -> tuple[Callable[[], SimLoop], VirtualClock]:
     """For `hwloop.run`: what makes its loop, and the clock of loop and board. ValueError if they don't go together."""
     if clock == "real":
