@@ -60,3 +60,27 @@ def _function(callback: Any) -> Any:
 def _clipped(name: str) -> str:
     name = " ".join(name[: 4 * LONGEST].split())
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
+def named_place(callback: object) -> str:
+    """Return a callback's short name and where its function is defined, as "on_press (program.py:12)"."""
+    place = place_of(callback)
+    return f"{short_name(callback)} ({place})" if place else short_name(callback)
+
+
+def error_text(error: BaseException) -> str:
+    """Return an exception as one line of at most 300 characters: its message, or its type where that says more.
+
+    A `HardwareError` is a whole sentence; of others the type is half of what they say. Raises nothing but an exit.
+    """
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        text = ""
+    text = " ".join(text[:1200].split())
+    if not isinstance(error, OSError):
+        text = f"{kind}: {text}" if text else kind
+    return (text or kind) if len(text) <= 300 else f"{text[:299]}…"

@@ -170,6 +170,169 @@ def test_a_full_queue_can_pause_reading_and_then_nothing_is_dropped(run):
     assert run(main()) == (list(range(40)), 0)
 
 
+@pytest.mark.parametrize("policy", ["drop-oldest", "drop-newest"])
+def test_what_a_dropped_event_knew_to_be_lost_is_carried_on(run, policy):
+    async def main():
+        async with Pipe(queue_size=2, when_full=policy) as pipe:
+            for value in range(5):
+                pipe.count_lost(9)
+                pipe.deliver(Event(value, lost=9))
+            events = [await anext(pipe) for _ in range(2)]
+            pipe.deliver(Event(5))
+            events.append(await anext(pipe))
+            return events, pipe.statistics()
+
+    events, statistics = run(main())
+    assert statistics.dropped == 3
+    assert sum(event.lost for event in events) == statistics.lost + statistics.dropped == 48
+    lossy = events[0 if policy == "drop-oldest" else 2]
+    assert lossy.lost == (39 if policy == "drop-oldest" else 30)
+
+
+# Callbacks and consumers.
+
+
+def receive_all(pipe, got):
+    async def consume():
+        async for event in pipe:
+            got.append(event.value)
+
+    return asyncio.create_task(consume())
+
+
+@pytest.mark.parametrize("waits", [anext, lambda pipe: anext(aiter(pipe))], ids=["anext(source)", "anext(aiter)"])
+@pytest.mark.parametrize("first", ["callback", "consumer"])
+def test_a_callback_and_a_waiting_consumer_get_the_same_event(run, waits, first):
+    async def main():
+        got = []
+        async with Pipe() as pipe:
+            if first == "callback":
+                pipe.add_callback(got.append)
+            tasks = [asyncio.ensure_future(waits(pipe)) for _ in range(2)]
+            await settle()
+            if first == "consumer":
+                pipe.add_callback(got.append)
+            pipe.send(1, 2, 3)
+            events = await asyncio.gather(*tasks)
+            assert sorted(event.value for event in events) == [1, 2]
+            assert [event.value for event in got] == [1, 2, 3]
+            # The third came while two were awaited, so it is there for the next; later ones are the callback's.
+            pipe.send(4)
+            await settle()
+            return pipe.statistics().queued
+
+    assert run(main()) <= 1
+
+
+def test_a_callback_taken_off_while_a_consumer_waits_changes_nothing_for_it(run):
+    async def main():
+        async with Pipe() as pipe:
+            pipe.add_callback(print)
+            task = asyncio.create_task(anext(pipe))
+            await settle()
+            pipe.remove_callback(print)
+            pipe.send(1)
+            return (await task).value
+
+    assert run(main()) == 1
+
+
+def test_consumers_that_come_and_go_beside_a_callback_get_what_comes_while_they_are_there(run):
+    async def main():
+        called, got = [], []
+        async with Pipe() as pipe:
+            pipe.add_callback(lambda event: called.append(event.value))
+            for start in (0, 10):
+                pipe.send(start)  # nobody but the callback wants it
+                await settle()
+                task = receive_all(pipe, got)
+                await settle()
+                pipe.send(start + 1, start + 2)
+                await settle()
+                task.cancel()
+                await asyncio.wait([task])
+            pipe.send(20)
+            await settle()
+            assert called == [0, 1, 2, 10, 11, 12, 20]
+            assert got == [1, 2, 11, 12]
+            statistics = pipe.statistics()
+            assert (statistics.received, statistics.delivered, statistics.queued) == (7, 7, 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["break", "cancellation", "exception"])
+def test_a_consumer_that_has_left_no_longer_holds_the_callbacks_up(run, how):
+    async def main():
+        called = []
+        async with Pipe(queue_size=4, when_full="pause") as pipe:
+            pipe.add_callback(lambda event: called.append(event.value))
+
+            async def consume():
+                async for _ in pipe:
+                    if how == "break":
+                        break
+                    if how == "exception":
+                        raise ValueError
+                    await asyncio.sleep(100)
+
+            task = asyncio.create_task(consume())
+            await settle()
+            sent = 0
+            for _ in range(3):
+                pipe.send(*range(sent, sent + 4))
+                sent += 4
+                await settle()
+            if how == "cancellation":
+                assert called[-1] < 11  # a slow consumer does pause the source
+                task.cancel()
+            await asyncio.wait([task])
+            await settle()
+            for _ in range(5):
+                pipe.send(*range(sent, sent + 4))
+                sent += 4
+                await settle()
+            assert called == list(range(sent))
+            statistics = pipe.statistics()
+            assert statistics.received == sent == statistics.delivered + statistics.dropped + statistics.queued
+
+    run(main())
+
+
+def test_a_callback_that_comes_to_a_paused_source_sets_it_going(run):
+    async def main():
+        called = []
+        async with Pipe(queue_size=2, when_full="pause") as pipe:
+            for start in (0, 2, 4):
+                pipe.send(start, start + 1)
+                await settle()
+            assert pipe.statistics().received == 4
+            pipe.add_callback(lambda event: called.append(event.value))
+            await settle()
+            return called
+
+    assert run(main()) == [4, 5]
+
+
+def test_without_callbacks_a_paused_source_waits_for_the_next_consumer(run):
+    async def main():
+        got = []
+        async with Pipe(queue_size=2, when_full="pause") as pipe:
+            pipe.send(0)
+            async for event in pipe:
+                got.append(event.value)
+                break
+            for start in range(1, 7, 2):
+                pipe.send(start, start + 1)
+                await settle()
+            assert pipe.statistics().received == 5
+            while len(got) < 7:
+                got.append((await anext(pipe)).value)
+            return got, pipe.statistics().dropped
+
+    assert run(main()) == (list(range(7)), 0)
+
+
 def test_closing_wakes_whoever_waits_and_is_harmless_when_repeated(run):
     async def main():
         pipe = Pipe().open()

@@ -4,10 +4,12 @@ A source is anything with `fileno()` and `on_readable()`; that is all that `loop
 base for one's own. It promises:
 
 - one failure stays one failure: an exception from the device closes this source (or, with `reopen=`, has it try
-  again with growing pauses) and is reported once; one from a callback is reported, and the rest goes on;
+  again with growing pauses) and is reported once; one from a callback or hook is reported, and the rest goes on
+  (`containment` has the rule);
 - nothing is lost silently: what the device lost and what a full queue dropped is counted, and the next event
-  delivered carries the count;
-- closing is harmless when repeated and wakes whoever waits.
+  delivered carries the count (`event_queue` keeps the account);
+- a callback and a consumer are both served, together or one after the other;
+- closing is harmless when repeated, completes whatever the device raises, and wakes whoever waits.
 
 Sources work on any asyncio loop: hwloop's registers them with their priority, another one gets a plain `add_reader`.
 """
@@ -15,39 +17,23 @@ Sources work on any asyncio loop: hwloop's registers them with their priority, a
 from __future__ import annotations
 
 import asyncio
-import collections
 import inspect
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Generic, Literal, Self, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Sized
+from typing import Generic, Self, TypeVar
 
+from hwloop.naming import error_text, named_place, short_name
 from hwloop.scheduling import Priority, as_priority
+from hwloop.sources.containment import EXITS, as_failure, report, run_hooks
+from hwloop.sources.event_queue import EventQueue, Iteration, WhenFull
 from hwloop.sources.rate_limit import Moderator, RateLimit
+from hwloop.sources.reopening import Backoff, HookRunner, ReopenHook, Reopening
 from hwloop.stats import SourceStatistics
 
 E = TypeVar("E")
-WhenFull = Literal["drop-oldest", "drop-newest", "pause"]
-_POLICIES = ("drop-oldest", "drop-newest", "pause")
 
-
-@dataclass(frozen=True)
-class Backoff:
-    """Pauses between attempts to reopen a source, in seconds: `initial`, then `factor` times the last, to `maximum`."""
-
-    initial: float = 0.1
-    factor: float = 2.0
-    maximum: float = 30.0
-
-    def __post_init__(self) -> None:
-        if not (0 < self.initial <= self.maximum and self.factor >= 1):
-            raise ValueError(f"a backoff needs 0 < initial <= maximum and factor >= 1, not {self}")
-
-    def pause(self, attempt: int) -> float:
-        """Seconds to wait before attempt number `attempt`, counted from 0."""
-        # The exponent is capped where any useful factor is past its maximum, so that years of retries can't overflow.
-        return min(self.initial * self.factor ** min(attempt, 64), self.maximum)
+__all__ = ["Backoff", "ReopenHook", "Source", "WhenFull"]
 
 
 class Source(ABC, Generic[E]):
@@ -64,6 +50,8 @@ class Source(ABC, Generic[E]):
             stop reading until there is room, so that the kernel's own buffer or the sender waits. With "pause" the
             queue may exceed its size by what one read brings.
         reopen: how to come back after the device fails; None closes the source for good.
+        on_reopen: a function or coroutine function, called with the source each time it has come back, to set up again
+            what the device has forgotten. One that raises is reported; a new failure cancels one that still runs.
         rate_limit: the most reads a second; over it the source is off the loop now and then, and the kernel's buffer
             collects. A read takes all that is there, so this bounds wakeups, not events. A `RateLimit` for the burst.
 
@@ -71,6 +59,7 @@ class Source(ABC, Generic[E]):
         deadline: seconds within which the handler should run once a look has found the descriptor readable; None for
             no deadline. Set it before the source is opened. Misses are counted by the loop.
         at_end: functions that are called when the source is closed, or has failed for good.
+        at_reopen: functions that are called when it has come back, before `on_reopen`.
     """
 
     deadline: float | None = None
@@ -83,20 +72,18 @@ class Source(ABC, Generic[E]):
         queue_size: int = 1024,
         when_full: WhenFull = "drop-oldest",
         reopen: Backoff | None = None,
+        on_reopen: ReopenHook | None = None,
         rate_limit: RateLimit | float | None = None,
     ) -> None:
-        if queue_size < 1:
-            raise ValueError(f"{name}: queue_size must be at least 1, not {queue_size!r}")
-        if when_full not in _POLICIES:
-            raise ValueError(f"{name}: when_full must be one of {', '.join(_POLICIES)}, not {when_full!r}")
+        if not isinstance(name, str):
+            raise TypeError(f"a source's name must be text, not {short_name(name)}")
         if not (reopen is None or isinstance(reopen, Backoff)):
             raise TypeError(f"{name}: reopen must be a Backoff or None, not {reopen!r}")
         self.name = name
         self.priority = as_priority(priority)
-        self._queue: collections.deque[E] = collections.deque()
-        self._queue_size = queue_size
-        self._when_full = when_full
-        self._reopen = reopen
+        self._queue: EventQueue[E] = EventQueue(name, queue_size, when_full)
+        self._reopening = Reopening(reopen) if reopen is not None else None
+        self._hook = HookRunner(on_reopen) if on_reopen is not None else None
         self._limit: Moderator | None = None
         if rate_limit is not None:
             self._limit = Moderator(rate_limit, name, self._stop_reading, self._resume_reading)
@@ -105,15 +92,14 @@ class Source(ABC, Generic[E]):
         self._fd = -1
         self._reading = False
         self._closed = False
-        self._iterated = False
+        self._away = False  # the device has failed, and is not back
+        self._opening = self._dropping = False
+        self._failed_opening: BaseException | None = None
         self.at_end: list[Callable[[], object]] = []
+        self.at_reopen: list[Callable[[], object]] = []
         self._callbacks: list[Callable[[E], object]] = []
-        self._waiters: collections.deque[asyncio.Future[None]] = collections.deque()
         self._failure: Exception | None = None
-        self._retry: asyncio.TimerHandle | None = None
-        self._unreported_drops = 0
-        self._wakeups = self._received = self._delivered = self._dropped = 0
-        self._lost = self._errors = self._reopened = 0
+        self._wakeups = self._received = self._passed_by = self._lost = self._errors = 0
 
     # What a subclass provides.
 
@@ -151,17 +137,21 @@ class Source(ABC, Generic[E]):
         return self
 
     def close(self) -> None:
-        """Give the device back and wake whoever waits for an event. Events already queued can still be read."""
+        """Give the device back and wake whoever waits. Events already queued can still be read.
+
+        Raises what the device raised, after everything else is done."""
         if self._closed:
             return
         self._closed = True
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        self._stop_reopening()
         try:
-            self._drop_device()
+            error = self._drop_device()
         finally:
             self._wake_all()
+        if isinstance(error, Exception):
+            raise error
+        if error is not None:  # it would end the caller's task
+            self._report_failure(f"{short_name(self)}: closing it failed", error)
 
     @property
     def closed(self) -> bool:
@@ -185,13 +175,15 @@ class Source(ABC, Generic[E]):
     def add_callback(self, callback: Callable[[E], object]) -> None:
         """Call `callback(event)` straight from the reader: the low-latency way. One that raises is reported.
 
-        With callbacks and no `async for`, events are not queued.
+        With callbacks, an event is queued only if a consumer wants it: one that is in an `async for` (or keeps the
+        iterator of `aiter(source)`), or that waits in `anext(source)` when the event comes. Both are served.
         """
         if not callable(callback):
             raise TypeError(f"{self.name}: a callback must be callable, not {callback!r}")
         if inspect.iscoroutinefunction(callback):
             raise TypeError(f"{self.name}: a callback must be a plain function; for coroutines use 'async for'")
         self._callbacks.append(callback)
+        self._release()  # what a full queue held up goes to the callback
 
     def remove_callback(self, callback: Callable[[E], object]) -> None:
         """Take a callback off again. ValueError if it is not there."""
@@ -200,15 +192,15 @@ class Source(ABC, Generic[E]):
     def statistics(self) -> SourceStatistics:
         """The counters so far."""
         return SourceStatistics(
-            name=self.name,
+            name=short_name(self),
             wakeups=self._wakeups,
             received=self._received,
-            delivered=self._delivered,
-            dropped=self._dropped,
+            delivered=self._passed_by + self._queue.taken,
+            dropped=self._queue.dropped,
             lost=self._lost,
-            errors=self._errors,
-            reopened=self._reopened,
-            queued=len(self._queue),
+            errors=self._errors + (self._reopening.failed if self._reopening is not None else 0),
+            reopened=self._reopening.succeeded if self._reopening is not None else 0,
+            queued=len(self._queue.events),
             limited=self._limit.times if self._limit is not None else 0,
             limited_seconds=self._limit.seconds if self._limit is not None else 0.0,
         )
@@ -219,24 +211,29 @@ class Source(ABC, Generic[E]):
     async def __aexit__(self, *exc_info: object) -> None:
         self.close()
 
-    def __aiter__(self) -> Self:
-        self._iterated = True
-        return self
+    def __aiter__(self) -> AsyncIterator[E]:
+        return Iteration(self._queue, self.__anext__, self._release)
 
     async def __anext__(self) -> E:
-        while not self._queue:
+        queue = self._queue
+        while not queue.events:
             if self._failure is not None:
                 raise self._failure
             if self._closed:
                 raise StopAsyncIteration
             if self._loop is None:
                 raise RuntimeError(f"{self.name} is not open; use 'async with' or call open() first")
-            await self._wait()
-        return self._take()
+            await queue.wait(self._loop)
+        event = queue.take()
+        if queue.owed and not queue.owed_by_new:
+            event = self._with_lost(event, queue.settle())
+        if not self._reading and queue.emptied:
+            self._resume_reading()
+        return event
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._fd >= 0 else "waiting" if self._retry else "new"
-        return f"<{type(self).__name__} {self.name} {state}>"
+        state = "closed" if self._closed else "waiting" if self._away else "open" if self._fd >= 0 else "new"
+        return f"<{type(self).__name__} {short_name(self)} {state}>"
 
     # How it runs.
 
@@ -246,120 +243,121 @@ class Source(ABC, Generic[E]):
         if not self._within_limit():
             return
         try:
-            for event in self.receive():
+            events = self.receive()
+            for event in events:
                 self.deliver(event)
-                if self._closed:  # by a callback, which then wants no more
+                # Closed by a callback, which then wants no more; or failed, and a generator would read a device that
+                # is gone, perhaps through a descriptor that is another one's by now.
+                if self._fd < 0 and (self._closed or not isinstance(events, Sized)):
                     break
         except (BlockingIOError, InterruptedError):
             pass
-        except Exception as error:
+        except EXITS:
+            raise
+        except BaseException as error:
             self.fail(error)
 
     def deliver(self, event: E) -> None:
-        """Hand one event to the callbacks and the queue."""
+        """Hand one event to the callbacks, and to the queue if somebody may want it there."""
         self._received += 1
-        if self._callbacks:
-            self._call(event)
-            if not self._iterated:
-                self._delivered += 1
-                return
         queue = self._queue
-        if len(queue) >= self._queue_size:
-            if self._when_full == "pause":
-                self._stop_reading()
-            else:
-                self._dropped += 1
-                self._unreported_drops += 1
-                if self._when_full == "drop-newest":
-                    return
-                queue.popleft()
-        elif self._unreported_drops and self._when_full == "drop-newest":
-            event = self.with_lost(event, self._unreported_drops)
-            self._unreported_drops = 0
-        queue.append(event)
-        self._wake_one()
+        if not self._callbacks:
+            self._enqueue(event)
+            return
+        if queue.consumers:
+            self._enqueue(event)
+        else:
+            self._passed_by += 1
+            if queue.owed_by_new:
+                event = self._with_lost(event, queue.settle())
+        for callback in tuple(self._callbacks):
+            try:
+                callback(event)
+            except EXITS:
+                raise
+            except BaseException as error:
+                self._report_failure(f"{short_name(self)}: exception in callback {named_place(callback)}", error)
 
     def count_lost(self, count: int) -> None:
         """Count events that the device or the kernel lost. The subclass puts the number on the next event itself."""
         self._lost += count
 
-    def fail(self, error: Exception) -> None:
-        """The device failed: close it, then come back later (with `reopen=`) or end the source with `error`."""
-        self._errors += 1
-        try:
-            self._drop_device()
-        except Exception as second:
-            error.add_note(f"closing it then failed too: {second!r}")
-        if self._reopen is not None and not self._closed:
-            self._report(f"{self.name} failed; it is reopened as soon as that works", error)
-            self._schedule_reopen(0)
+    def fail(self, error: BaseException) -> None:
+        """The device failed: close it, then come back later (with `reopen=`) or end the source with `error`.
+
+        A failure that is noticed again, by a writer and then by the reader, is the same one.
+        """
+        if self._opening:
+            self._failed_opening = error
             return
-        waited_for = any(not waiter.done() for waiter in self._waiters)
-        self._closed = True
-        self._failure = error
-        if not waited_for:
-            self._report(f"{self.name} failed and is closed", error)
-        self._wake_all()
+        if self._closed or self._away:
+            return
+        self._errors += 1
+        self._away = True
+        self._stop_reopening()
+        self._drop_failed(error)
+        if self._closed:  # meanwhile, by the device's own code
+            self._report(f"{short_name(self)} failed and is closed", error, outage=True)
+        elif self._reopening is not None and self._loop is not None:
+            self._report(f"{short_name(self)} failed; it is reopened as soon as that works", error, outage=True)
+            self._reopening.begin(self, self._loop, self._connect)
+        else:
+            waited_for = self._queue.waited_for
+            self._closed = True
+            self._failure = as_failure(short_name(self), error)
+            if not waited_for:
+                self._report(f"{short_name(self)} failed and is closed", error, outage=True)
+            self._wake_all()
 
     def _now_ns(self) -> int:
         """The loop's time: nanoseconds, on a real board CLOCK_MONOTONIC."""
         assert self._loop is not None
         return round(self._loop.time() * 1e9)
 
-    def _take(self) -> E:
-        event = self._queue.popleft()
-        self._delivered += 1
-        if self._unreported_drops and self._when_full == "drop-oldest":
-            event = self.with_lost(event, self._unreported_drops)
-            self._unreported_drops = 0
-        if not self._reading and len(self._queue) <= self._queue_size // 2:
-            self._resume_reading()
-        return event
+    def _enqueue(self, event: E) -> None:
+        queue = self._queue
+        if queue.full:
+            if queue.when_full == "pause":
+                self._stop_reading()
+        elif queue.owed_by_new:
+            event = self._with_lost(event, queue.settle())
+        queue.put(event)
 
-    async def _wait(self) -> None:
-        assert self._loop is not None
-        waiter = self._loop.create_future()
-        self._waiters.append(waiter)
+    def _with_lost(self, event: E, lost: int) -> E:
         try:
-            await waiter
-        except BaseException:
-            # Woken and cancelled in the same turn: hand the wake-up on, or the next consumer would sleep on it.
-            if waiter.done() and not waiter.cancelled():
-                self._wake_one()
+            return self.with_lost(event, lost)
+        except EXITS:
             raise
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-
-    def _wake_one(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        except BaseException as error:
+            self._report_failure(f"{short_name(self)}: with_lost() failed; {lost} lost events go unmentioned", error)
+            return event
 
     def _wake_all(self) -> None:
-        while self._waiters:
-            self._wake_one()
-        for callback in tuple(self.at_end):
-            callback()
-
-    def _call(self, event: E) -> None:
-        for callback in tuple(self._callbacks):
-            try:
-                callback(event)
-            except Exception as error:
-                self._errors += 1
-                self._report(f"{self.name}: exception in callback {callback!r}", error)
+        self._queue.wake_all()
+        run_hooks(self.at_end, f"{short_name(self)}: exception in at_end function", self._report_failure)
 
     def _connect(self) -> None:
         """Open the device and watch it; where either fails, nothing is left open."""
-        self._fd = self.connect()
+        self._opening, self._failed_opening = True, None
         try:
+            self._fd = self.connect()
+        finally:
+            self._opening = False
+        try:
+            if self._failed_opening is not None:
+                raise self._failed_opening
+            if self._closed:
+                raise RuntimeError(f"{short_name(self)} was closed while it was being opened")
             self._start_reading()
-        except BaseException:
-            self._drop_device()
+        except BaseException as error:
+            self._failed_opening = None
+            self._drop_failed(error)
             raise
+        if self._away:
+            self._away = False
+            run_hooks(self.at_reopen, f"{short_name(self)}: exception in at_reopen function", self._report_failure)
+            if self._hook is not None and self._loop is not None:
+                self._hook.run(self, self._loop, self._report_failure)
 
     def _start_reading(self) -> None:
         assert self._loop is not None
@@ -389,46 +387,64 @@ class Source(ABC, Generic[E]):
 
     def _within_limit(self) -> bool:
         """Whether the device may be read once more now; if not, reading stops until the rate limit allows it."""
-        if self._limit is None:
-            return True
-        assert self._loop is not None
-        return self._limit.admit(self._loop)
+        return self._limit is None or self._loop is None or self._limit.admit(self._loop)
 
     def _resume_reading(self) -> None:
         """Read again, unless there is another reason not to."""
         limited = self._limit is not None and self._limit.off
-        full = self._when_full == "pause" and len(self._queue) >= self._queue_size
-        if self._fd >= 0 and not limited and not full:
-            self._start_reading()
+        queue = self._queue
+        full = queue.when_full == "pause" and queue.full and (queue.consumers or not self._callbacks)
+        if self._fd >= 0 and not self._reading and not limited and not full:
+            try:
+                self._start_reading()
+            except EXITS:
+                raise
+            except BaseException as error:
+                self.fail(error)
 
-    def _drop_device(self) -> None:
+    def _release(self) -> None:
+        """A consumer has gone, or a callback has come: what the full queue held up may go on. From any thread."""
+        loop = self._loop
+        if self._reading or self._fd < 0 or loop is None or loop.is_closed():
+            return
+        try:
+            if asyncio._get_running_loop() is loop:
+                loop.call_soon(self._resume_reading)
+            else:
+                loop.call_soon_threadsafe(self._resume_reading)
+        except RuntimeError:
+            pass  # closed meanwhile, by another thread
+
+    def _stop_reopening(self) -> None:
+        if self._reopening is not None:
+            self._reopening.cancel()
+        if self._hook is not None:
+            self._hook.cancel()
+
+    def _drop_failed(self, error: BaseException) -> None:
+        """Let go of a device that failed with `error`, which gets a note if that goes wrong too."""
+        if (second := self._drop_device()) is not None:
+            error.add_note(f"closing it then failed too: {error_text(second)}")
+
+    def _drop_device(self) -> BaseException | None:
+        """Let go of the device. Return what went wrong in that."""
         if self._limit is not None:
             self._limit.end()
-        if self._fd >= 0:
-            try:
-                self._stop_reading()
-            finally:
-                try:
-                    self.disconnect()
-                finally:
-                    self._fd = -1
-
-    def _schedule_reopen(self, attempt: int) -> None:
-        assert self._loop is not None
-        assert self._reopen is not None
-        self._retry = self._loop.call_later(self._reopen.pause(attempt), self._try_reopen, attempt)
-
-    def _try_reopen(self, attempt: int) -> None:
-        self._retry = None
+        if self._fd < 0 or self._dropping:
+            return None
+        self._dropping = True
+        failures: list[BaseException] = []
         try:
-            self._connect()
-        except Exception:
-            # The outage was reported when it began; each vain attempt is counted only.
-            self._errors += 1
-            self._schedule_reopen(attempt + 1)
-        else:
-            self._reopened += 1
+            run_hooks((self._stop_reading, self.disconnect), "", lambda _, error: failures.append(error))
+        finally:
+            self._dropping = False
+            self._fd = -1
+        return failures[0] if failures else None
 
-    def _report(self, message: str, error: Exception) -> None:
-        assert self._loop is not None
-        self._loop.call_exception_handler({"message": message, "exception": error, "source": self})
+    def _report(self, message: str, error: BaseException, *, outage: bool = False) -> None:
+        report(self._loop, self, message, error, outage=outage)
+
+    def _report_failure(self, message: str, error: BaseException) -> None:
+        """Count and report a failure of user code."""
+        self._errors += 1
+        self._report(message, error)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hwloop import board as boards
 from hwloop.board import Board, Edge, EdgeKind, EdgeStream, LineName, Losses
 from hwloop.scheduling import Priority
-from hwloop.sources.base import Backoff, Source, WhenFull
+from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
 from hwloop.sources.gpio_checks import Level, check_bool, check_chip, check_choice, check_line
 from hwloop.sources.gpio_output import Output, make_safe, outputs
 from hwloop.sources.rate_limit import RateLimit
@@ -73,7 +73,7 @@ class Watch(Source[Edge]):
         pull: the chip's pull resistor: "up", "down", "none" for no resistor, None to leave it as it is.
         active_low: whether the line is active (1) when it is electrically low.
         debounce: seconds for which a level must be stable to be reported; 0 reports every edge. See docs/gpio.md.
-        queue_size, when_full, priority, name, reopen, rate_limit: see `Source`.
+        queue_size, when_full, priority, name, reopen, on_reopen, rate_limit: see `Source`.
 
     Opening raises `HardwareError` where a line does not exist, is in use, or may not be used.
     """
@@ -91,6 +91,7 @@ class Watch(Source[Edge]):
         priority: Priority = Priority.INTERRUPT,
         name: str | None = None,
         reopen: Backoff | None = None,
+        on_reopen: ReopenHook | None = None,
         rate_limit: RateLimit | float | None = None,
     ) -> None:
         named = _flat(lines)
@@ -109,6 +110,7 @@ class Watch(Source[Edge]):
             queue_size=queue_size,
             when_full=when_full,
             reopen=reopen,
+            on_reopen=on_reopen,
             rate_limit=rate_limit,
         )
         self.lines = named
@@ -167,7 +169,7 @@ class Watch(Source[Edge]):
                 reached.set_result(None)
 
         # While a failed device is being reopened there is no level; it is looked at when it is back.
-        if self._retry is None and self.level(line) == value:
+        if not self._away and self.level(line) == value:
             return
         self.add_callback(check)
         self._level_waiters[reached] = value

@@ -113,9 +113,11 @@ class Derived(ABC, Generic[T]):
         self._opened = False
         self.watch.remove_callback(self._take)
         self.watch.at_end.remove(self._wake)
-        if self._opened_watch:
-            self.watch.close()
-        self._wake()
+        try:
+            if self._opened_watch:
+                self.watch.close()
+        finally:
+            self._wake()
 
     async def __aenter__(self) -> Self:
         return self.open()

@@ -224,11 +224,11 @@ class Bus(Source[Transaction]):
         transactions = []
         for job in self._thread.collect():
             self._settle(job)
-            if self._callbacks or self._iterated:
+            if self._callbacks or self._queue.consumers:
                 transactions.append(Transaction(job.what, job.began_ns, job.ended_ns, job.error))
             else:
                 self._received += 1
-                self._delivered += 1
+                self._passed_by += 1
         if self._thread.ended and self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         return transactions

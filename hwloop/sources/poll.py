@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Generic, NamedTuple, Self, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Generic, NamedTuple, TypeVar
 
 from hwloop import clock
 from hwloop.board import Edge
@@ -108,12 +108,11 @@ class Poll(Source[Reading[T]]):
     def with_lost(self, event: Reading[T], lost: int) -> Reading[T]:
         return event._replace(lost=event.lost + lost)
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> AsyncIterator[Reading[T]]:
         # `async for reading in bus.poll(...)` is the shortest program there is, so it opens the poll.
         if self._loop is None and not self._closed:
             self.open()
-        super().__aiter__()
-        return self
+        return super().__aiter__()
 
     def _start_reading(self) -> None:
         self._reading = True

@@ -283,7 +283,7 @@ class SerialPort(Source[Frame]):
         if self._device is None or self._output is None:
             if self._failure is not None:
                 raise self._failure
-            reason = "it is closed" if self._closed else "it is not open" if self._retry is None else "it is away"
+            reason = "it is closed" if self._closed else "it is away" if self._away else "it is not open"
             raise HardwareError(self.name, reason, "" if self._closed else "open it, or wait for it to come back")
         return self._device, self._output
 

@@ -1,0 +1,146 @@
+"""How a source comes back after its device has failed: attempts with growing pauses, then the program's own hook.
+
+A port that was unplugged is opened again, but what is behind it has lost its settings: a modem its echo mode, a sensor
+its measuring mode. So a program may give a hook that sets the device up again. It promises: one reopening for one
+outage, however often the failure is noticed; one report when the outage begins and one line when it is over; a hook
+that raises is reported like a callback, and the source stays open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from hwloop.naming import named_place, short_name
+from hwloop.sources.containment import EXITS, ends_task, logger
+
+ReopenHook = Callable[[Any], object]
+"""Called with the source when it has come back; a coroutine function is awaited in a task."""
+Failed = Callable[[str, BaseException], None]
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Pauses between attempts to reopen a source, in seconds: `initial`, then `factor` times the last, to `maximum`."""
+
+    initial: float = 0.1
+    factor: float = 2.0
+    maximum: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.initial <= self.maximum and self.factor >= 1):
+            raise ValueError(f"a backoff needs 0 < initial <= maximum and factor >= 1, not {self}")
+
+    def pause(self, attempt: int) -> float:
+        """Seconds to wait before attempt number `attempt`, counted from 0."""
+        # The exponent is capped where any useful factor is past its maximum, so that years of retries can't overflow.
+        return min(self.initial * self.factor ** min(attempt, 64), self.maximum)
+
+
+class Reopening:
+    """The attempts to reopen one source. It refers to the source during an outage only."""
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._timer: asyncio.TimerHandle | None = None
+        self._outage: _Outage | None = None
+        self.failed = 0
+        """Attempts that failed, over all outages."""
+        self.succeeded = 0
+
+    def begin(self, source: object, loop: asyncio.AbstractEventLoop, attempt: Callable[[], None]) -> None:
+        """Call `attempt()`, which opens the device or raises, from now on until it succeeds."""
+        self._outage = _Outage(source, loop, attempt, loop.time())
+        self._schedule(0)
+
+    def cancel(self) -> None:
+        """Try no more."""
+        self._outage = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self, attempts: int) -> None:
+        if self._outage is not None:  # else the source was closed by the attempt itself
+            self._timer = self._outage.loop.call_later(self._backoff.pause(attempts), self._try, attempts)
+
+    def _try(self, attempts: int) -> None:
+        self._timer = None
+        outage = self._outage
+        assert outage is not None
+        try:
+            outage.attempt()
+        except EXITS:
+            self._schedule(attempts + 1)
+            raise
+        except BaseException:
+            # The outage was reported when it began; each vain attempt is counted only.
+            self.failed += 1
+            self._schedule(attempts + 1)
+        else:
+            self.succeeded += 1
+            if self._outage is outage:  # else it has failed anew already
+                self._outage = None
+            lasted = outage.loop.time() - outage.began
+            logger.warning("%s is back after %.1f s, at attempt %d", short_name(outage.source), lasted, attempts + 1)
+
+
+class _Outage(NamedTuple):
+    source: object
+    loop: asyncio.AbstractEventLoop
+    attempt: Callable[[], None]
+    began: float
+    """Loop time."""
+
+
+class HookRunner:
+    """Runs a program's hook each time that a source has come back; a new outage or the end cancels one that runs."""
+
+    def __init__(self, hook: ReopenHook) -> None:
+        if not callable(hook):
+            raise TypeError(f"on_reopen must be a function of the source, not {short_name(hook)}")
+        self._hook = hook
+        self._task: asyncio.Task[None] | None = None
+
+    def run(self, source: Any, loop: asyncio.AbstractEventLoop, failed: Failed) -> None:
+        """Call the hook with `source`; if it returns an awaitable, await that in a task.
+
+        What it raises is given to `failed(message, error)`.
+        """
+        self.cancel()
+        name = short_name(source)
+        try:
+            outcome = self._hook(source)
+            if inspect.isawaitable(outcome):
+                self._task = loop.create_task(self._follow(name, loop, outcome, failed), name=f"{name} on_reopen")
+        except EXITS:
+            raise
+        except BaseException as error:
+            failed(self._message(name), error)
+
+    def cancel(self) -> None:
+        """Cancel the hook if it is still running, unless it is the one that asks for it."""
+        task, self._task = self._task, None
+        if task is None or task.done():
+            return
+        loop = task.get_loop()
+        if not loop.is_closed() and task is not asyncio.current_task(loop):
+            task.cancel()
+
+    async def _follow(
+        self, name: str, loop: asyncio.AbstractEventLoop, outcome: Awaitable[object], failed: Failed
+    ) -> None:
+        try:
+            await outcome
+        except EXITS:
+            raise
+        except BaseException as error:
+            if ends_task(loop, error):
+                raise
+            failed(self._message(name), error)
+
+    def _message(self, name: str) -> str:
+        return f"{name}: exception in on_reopen hook {named_place(self._hook)}"
