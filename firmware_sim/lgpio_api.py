@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from firmware_sim.lgpio_constants import Refused
 from firmware_sim.lgpio_lines import ALERT, GROUP, OUTPUT, Held, Lines, claim, free_all, kernel_accepts, status
 from firmware_sim.pins import Chip
 from firmware_sim.transmit import SLOTS, Pwm, Wave
+from hwloop.boards.fifo_directory import FifoDirectory
 
 _MAX_DEBOUNCE_MICROS = 5_000_000
 _MAX_WATCHDOG_MICROS = 300_000_000
@@ -55,8 +55,8 @@ class Lgpio(Lines):
 
     def __init__(self, chip: Chip) -> None:
         super().__init__(chip)
-        self._temporary = tempfile.TemporaryDirectory(prefix="hwloop-lgpio-")
-        self.directory = self._temporary.name
+        self._directory = FifoDirectory()
+        self.directory = self._directory.path
         self._thread: CallbackThread | None = None
         self._closed = False
 
@@ -74,7 +74,7 @@ class Lgpio(Lines):
             self._handles = {0: None}
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(1)  # a callback of the program's may be in no hurry to return
-        self._temporary.cleanup()
+        self._directory.remove()
 
     def get_module_version(self) -> str:
         return "lgpio.py_0.2.2.0"

@@ -11,24 +11,24 @@ stream opens and removed at exit, and lgpio's thread, which sleeps.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import importlib
 import os
-import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
+from hwloop.boards.fifo_directory import FifoDirectory
 from hwloop.errors import HardwareError
 
 if TYPE_CHECKING:
     from hwloop.boards.lgpio import LgpioModule
 
 _lock = threading.Lock()
+_directories: list[FifoDirectory] = []
+"""That of the imported module, which keeps it until the process ends."""
 
 
 def load_lgpio() -> tuple[LgpioModule, str]:
@@ -40,6 +40,8 @@ def load_lgpio() -> tuple[LgpioModule, str]:
     with _lock:
         module = sys.modules.get("lgpio") or _import()
         if not hasattr(module, "gpio_claim_alert"):
+            while _directories:
+                _directories.pop().remove()
             raise HardwareError(
                 "import lgpio",
                 f"{module.__file__} is an empty placeholder, not lgpio (version 0.0.0.2 on PyPI is one)",
@@ -50,7 +52,7 @@ def load_lgpio() -> tuple[LgpioModule, str]:
 
 def _import() -> ModuleType:
     try:
-        directory = tempfile.mkdtemp(prefix="hwloop-lgpio-", dir=_runtime_directory())
+        directory = FifoDirectory(_runtime_directory())
     except OSError as error:
         raise HardwareError(
             "import lgpio",
@@ -58,25 +60,19 @@ def _import() -> ModuleType:
             "set TMPDIR to a directory that can be written, or give the service a RuntimeDirectory=",
             errno=error.errno,
         ) from error
-    owner = os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:  # a forked child shares the directory with its parent
-            shutil.rmtree(directory, ignore_errors=True)
-
     try:
-        with _working_in(directory), _without("LG_WD"):
+        with _working_in(directory.path), _without("LG_WD"):
             module = importlib.import_module("lgpio")
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(directory, ".lgd-nfy0"))
+            os.unlink(os.path.join(directory.path, ".lgd-nfy0"))
     except BaseException as error:
-        remove()
+        directory.remove()
         if isinstance(error, ModuleNotFoundError) and error.name == "lgpio":
             raise HardwareError("import lgpio", "the package is not installed", _how_to_get()) from error
         if isinstance(error, ImportError | OSError):
             raise HardwareError("import lgpio", str(error), _how_to_get()) from error
         raise
-    atexit.register(remove)
+    _directories.append(directory)
     return module
 
 
