@@ -11,7 +11,6 @@ On a virtual clock there is no thread: the clock drives the timeline, so that ea
 from __future__ import annotations
 
 import heapq
-import itertools
 import logging
 import os
 import select
@@ -46,7 +45,7 @@ class Timeline:
         self.clock = clock
         self.now_ns = clock.now_ns
         self._heap: list[tuple[int, int, Event]] = []
-        self._sequence = itertools.count()
+        self._planned = 0
         self._readers: dict[int, Callable[[], object]] = {}
         self._selector: selectors.BaseSelector | None = None
         self._wake_fd = -1
@@ -61,7 +60,8 @@ class Timeline:
         """Run `action()` at `when_ns`, with the lock held."""
         event = Event(when_ns, action)
         with self.lock:
-            heapq.heappush(self._heap, (when_ns, next(self._sequence), event))
+            heapq.heappush(self._heap, (when_ns, self._planned, event))
+            self._planned += 1
             if self._heap[0][2] is event:
                 self._wake()
         return event
@@ -98,6 +98,15 @@ class Timeline:
             while heap and heap[0][2].action is None:
                 heapq.heappop(heap)
             return heap[0][0] if heap else None
+
+    def planned(self) -> int:
+        """How many things have been planned so far."""
+        return self._planned
+
+    def plans_before(self, count: int) -> bool:
+        """Whether one of the first `count` things planned is still to come."""
+        with self.lock:
+            return any(number < count and event.action is not None for _, number, event in self._heap)
 
     def run_readable(self) -> bool:
         """On a clock that drives this timeline: run the actions of readable descriptors; whether there were any."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hwloop.simloop import SimLoop
     from hwloop.sources import gpio, i2c, serial
     from hwloop.sync import Event, Lock, Queue
-    from hwloop.virtual import DeadlockError, VirtualClock
+    from hwloop.virtual import DeadlockError, TimeLimitError, VirtualClock
 
 __all__ = [
     "DeadlockError",
@@ -38,6 +38,7 @@ __all__ = [
     "SimLoop",
     "ThrottleStatistics",
     "Tick",
+    "TimeLimitError",
     "VirtualClock",
     "checkpoint",
     "create_task",
@@ -68,7 +69,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("hwloop.realtime").RealTime
     if name == "SimLoop":
         return importlib.import_module("hwloop.simloop").SimLoop
-    if name in ("DeadlockError", "VirtualClock"):
+    if name in ("DeadlockError", "TimeLimitError", "VirtualClock"):
         return getattr(importlib.import_module("hwloop.virtual"), name)
     if name in ("Event", "Lock", "Queue"):
         return getattr(importlib.import_module("hwloop.sync"), name)

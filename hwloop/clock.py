@@ -52,6 +52,12 @@ class Agenda(Protocol):
     def run_readable(self) -> bool:
         """Take what a program has written to simulated devices; whether there was anything."""
 
+    def planned(self) -> int:
+        """How many things have been planned so far."""
+
+    def plans_before(self, count: int) -> bool:
+        """Whether one of the first `count` things planned is still to come."""
+
 
 class Disturbed(BaseException):
     """Raised by `Clock.foresee`: give up what has not begun yet. It is begun anew on a thread."""

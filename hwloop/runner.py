@@ -38,6 +38,7 @@ def run(
     debug: bool | None = None,
     clock: Literal["real", "virtual"] | VirtualClock = "real",
     seed: int | Literal["random"] | None = None,
+    limit: float | None = None,
     gc: Mode = "auto",
     spin: float = 0.0,
     realtime: RealTime | None = None,
@@ -51,8 +52,9 @@ def run(
     else what is installed.
 
     With `clock="virtual"` time jumps from event to event, and `seed` chooses among the orders that asyncio leaves open
-    (see `SimLoop`). The board is a simulated one on the same clock; one made beforehand needs a `VirtualClock` of its
-    own, given here too.
+    (see `SimLoop`). `limit` is the number of virtual seconds after which a run that has not ended fails; without it
+    HWLOOP_LIMIT decides, and a wait that could never end fails in any case. The board is a simulated one on the same
+    clock; one made beforehand needs a `VirtualClock` of its own, given here too.
 
     `gc` and `spin` are for programs in which microseconds count: see `EventLoop.schedule_gc` and `EventLoop.set_spin`.
     With `realtime`, the thread runs in real time meanwhile, as far as the system grants it: see `RealTime`.
@@ -72,10 +74,10 @@ def run(
     try:
         factory: Callable[[], EventLoop] = new_event_loop
         time = clocks.REAL
-        if clock != "real" or seed is not None:
+        if clock != "real" or seed is not None or limit is not None:
             from hwloop.simloop import virtual_loop
 
-            factory, time = virtual_loop(clock, seed, board)
+            factory, time = virtual_loop(clock, seed, board, limit)
         with (
             boards.using(board, clock=time, backend=backend),
             _outputs_ended(),

@@ -34,8 +34,11 @@ from weakref import WeakKeyDictionary, WeakSet
 from hwloop.board import Board
 from hwloop.clock import to_ns
 from hwloop.loop import EventLoop
+from hwloop.scheduling import Priority
 from hwloop.seeding import SeededBands, chosen_seed, task_of
-from hwloop.virtual import DeadlockError, VirtualClock
+from hwloop.timelimit import TimeLimit, chosen_limit
+from hwloop.virtual import DeadlockError, TimeLimitError, VirtualClock
+from hwloop.whereabouts import waits_of
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -47,7 +50,9 @@ BUSY_CALLBACKS = 10_000
 BUSY_SECONDS = 0.02
 """A program that is never at rest would stop the clock. After so many callbacks, time passes as if each took 2 µs."""
 
-_LIBRARIES = (os.path.dirname(asyncio.__file__), os.path.dirname(__file__))
+IDLE_CALLBACKS = 1000
+IDLE_SECONDS = 0.002
+"""Nor may IDLE work stop it. After so many IDLE callbacks in a row, time passes; twice as much each time."""
 
 
 class SimLoop(EventLoop):
@@ -57,6 +62,8 @@ class SimLoop(EventLoop):
         seed: which of the orders that asyncio leaves open: those of tasks that are ready together, and of descriptors
             that are readable together. "random" takes another one each time; None (and no HWLOOP_SEED in the
             environment) keeps first come, first served. A failure tells the seed and how to run it again.
+        limit: virtual seconds for which one run of the loop may last; longer ones raise `TimeLimitError`. inf means no
+            limit. Without it and HWLOOP_LIMIT, only a wait that can't end by itself is limited: see docs/simulation.md.
         clock: shared with the simulated board that the program uses; by default a new one.
 
     Attributes:
@@ -72,19 +79,27 @@ class SimLoop(EventLoop):
 
     _closed = True  # until it is made, so that one whose making is refused has nothing to close
 
-    def __init__(self, seed: int | Literal["random"] | None = None, *, clock: VirtualClock | None = None) -> None:
+    def __init__(
+        self,
+        seed: int | Literal["random"] | None = None,
+        *,
+        limit: float | None = None,
+        clock: VirtualClock | None = None,
+    ) -> None:
         if clock is not None and not isinstance(clock, VirtualClock):
             raise TypeError(f"clock must be a hwloop.VirtualClock, not {clock!r}")
         self.seed, self._given = chosen_seed(seed)
         self.clock = clock or VirtualClock()
         if self.clock.closed:
             raise ValueError("this clock has ended with its loop; make a new one for each loop")
+        self._limit = self.clock.limit = TimeLimit(self.clock, chosen_limit(limit))
         self._threads_before = set(threading.enumerate())
         self._random = None if self.seed is None else random.Random(self.seed)
         self._jobs: set[asyncio.Future[Any]] = set()
         self._executors: WeakSet[Executor] = WeakSet()
         self._holds = 0
-        self._looks = 0
+        self._looks = 0  # since time has passed
+        self._idled = 0  # IDLE callbacks in a row
         self._resting_until = 0.0
         self._taking_inbox = False
         self._task_numbers: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
@@ -114,6 +129,7 @@ class SimLoop(EventLoop):
     def run_forever(self) -> None:
         self.clock.driver = threading.get_ident()
         self._ordered = 0
+        self._limit.begin_run()
         super().run_forever()
 
     def run_until_complete(self, future: Any) -> Any:
@@ -179,12 +195,13 @@ class SimLoop(EventLoop):
             super()._take_inbox()
 
     def _wait(self, when: float | None) -> list[tuple[int, int]]:
+        self._looks += 1
         if self._ready or self._events or self._bands.waiting or self._stopping:
+            self._idled = 0
             found = self._pass_busily()
-        elif self._bands.idle:
-            found = self._wait_in_selector(0.0)
         else:
-            self._looks = 0
+            if self._bands.idle:
+                when = self._tolerant.wake_by(self._timers[0][0] if self._timers else None)
             found = self._rest(math.inf if when is None else when)
         if self._random is not None and len(found) > 1:
             self._random.shuffle(found)
@@ -192,44 +209,79 @@ class SimLoop(EventLoop):
 
     def _pass_busily(self) -> list[tuple[int, int]]:
         """There is work: look now and then, and make sure that it can't hold up everything else for ever."""
-        self._looks += 1
         if self._looks % LOOK_EVERY:
             return []
         if self._looks >= BUSY_CALLBACKS:
-            self._looks = 0
-            self._open_inbox(len(self._inbox))
-            self.clock.written = True
-            if not self.clock.settle() and not self._held_up():
-                timer = self._tolerant.wake_by(self._timers[0][0] if self._timers else None)
-                self._jump(min(math.inf if timer is None else timer, self.time() + BUSY_SECONDS))
+            self._pass_time(BUSY_SECONDS)
         return self._wait_in_selector(0.0)
 
+    def _pass_time(self, seconds: float) -> None:
+        """Let so much time pass, or less if something else is due before, although the program is not at rest."""
+        self._looks = 0
+        self._open_inbox(len(self._inbox))
+        self.clock.written = True
+        if not self.clock.settle() and not self._held_up():
+            timer = self._tolerant.wake_by(self._timers[0][0] if self._timers else None)
+            self._jump(min(math.inf if timer is None else timer, self.time() + seconds))
+
     def _rest(self, timer: float) -> list[tuple[int, int]]:
-        """Nothing is ready: wait in the real world where that may bring something, else jump to what comes next."""
-        clock, settle = self.clock, self.clock.settle
+        """Nothing is ready but IDLE work: wait in the real world where that may bring something, else jump."""
+        clock, settle, bands = self.clock, self.clock.settle, self._bands
         look, asked = self._selector.look, self._at_rest_until_after
+        idle = bool(bands.idle)
         clock.written = True
-        self._resting_until = timer
+        self._resting_until = -math.inf if idle else timer
+        waiting = False
         while True:
-            if found := look():
+            if self._ready or self._events or bands.waiting or self._stopping:
+                return []  # a signal's handler has found something to do
+            found = look()
+            if found and not (idle := self._only_idle(found)):
+                if self._looks >= BUSY_CALLBACKS:
+                    self._pass_time(BUSY_SECONDS)  # a descriptor that is always ready stops the clock no more than work
+                self._idled = 0
                 return found
             if self._inbox:
                 self._open_inbox(1)
-                return []
+                self._idled = 0
+                return found
             if settle(asked):
                 continue
             if timer <= clock.seconds:
-                return []
+                self._idled = 0
+                return found
+            if idle:
+                self._idled += 1
+                if self._idled % IDLE_CALLBACKS or self._held_up():
+                    return found
+                stride = IDLE_SECONDS * 2.0 ** min(self._idled // IDLE_CALLBACKS - 1, 50)
+                self._jump(min(timer, clock.seconds + stride))
+                continue
             if self._held_up():
                 # A turn that takes long tells nobody of its end: look again soon.
                 return self._wait_in_selector(self.time() + 0.01 if clock.busy else None)
+            if timer == math.inf and not waiting:
+                waiting = True
+                self._limit.begin_wait()
             if self._jump(timer):
                 if not settle(asked) and timer <= clock.seconds:
                     return []
+                if waiting and (reason := self._limit.stalled()) is not None:
+                    if not self._real_descriptors():
+                        raise TimeLimitError(self._who_waits(reason))
+                    waiting = False
             elif self._may_be_woken():
                 return self._wait_in_selector(None)
             else:
-                raise DeadlockError(self._who_waits())
+                raise DeadlockError(self._who_waits("nothing can ever wake this program"))
+
+    def _only_idle(self, found: list[tuple[int, int]]) -> bool:
+        """Whether only sources of IDLE priority are ready: the program is at rest all the same."""
+        for fd, _ in found:
+            for watcher in self._watchers.get(fd, ()):
+                if watcher is not None and watcher._priority is not Priority.IDLE:
+                    return False
+        return True
 
     def _at_rest_until_after(self, when_ns: int) -> bool:
         """Asked from a thread whose turn it is while the loop rests: whether nothing would wake the loop before."""
@@ -245,15 +297,16 @@ class SimLoop(EventLoop):
 
     def _jump(self, timer: float) -> bool:
         """Go on to a timer's time, or to what happens on the board or in a thread before. False if there is neither."""
-        next_ns = self.clock.next_ns()
-        if timer == math.inf:
-            if next_ns is not None:
-                self.clock.jump(next_ns)
-            return next_ns is not None
-        if next_ns is None or to_ns(timer) <= next_ns:
-            self.clock.jump(to_ns(timer), timer)
-        else:
-            self.clock.jump(next_ns)
+        clock = self.clock
+        next_ns = clock.next_ns()
+        if timer == math.inf and next_ns is None:
+            return False
+        first = next_ns is None or (timer != math.inf and to_ns(timer) <= next_ns)
+        when_ns = to_ns(timer) if first or next_ns is None else next_ns
+        if (reason := self._limit.passed_by(when_ns)) is not None:
+            raise TimeLimitError(self._who_waits(reason))
+        clock.jump(when_ns, timer if first else 0.0)
+        self._looks = 0
         return True
 
     def _open_inbox(self, count: int) -> None:
@@ -270,10 +323,7 @@ class SimLoop(EventLoop):
 
     def _may_be_woken(self) -> bool:
         """Whether something outside the virtual world may: a descriptor of the real one, a signal, a thread."""
-        watched = self._watchers.keys() - {self._ssock.fileno()}  # the self-pipe: only a thread or a signal writes it
-        claimed = self.clock.claimed
-        same = {_identity(fd) for fd in claimed} - {None}
-        if any(fd not in claimed and _identity(fd) not in same for fd in watched):
+        if self._real_descriptors():
             return True
         if self._signal_handlers:
             return True
@@ -283,15 +333,15 @@ class SimLoop(EventLoop):
             at_rest.update(getattr(executor, "_threads", ()))
         return any(thread not in at_rest and thread.ident not in self.clock.members for thread in threading.enumerate())
 
-    def _who_waits(self) -> str:
-        tasks = sorted(asyncio.all_tasks(self), key=lambda task: task.get_name())
-        lines = [f"  {task.get_name()} waits {_where(task)}" for task in tasks]
-        return "\n".join(
-            [
-                f"nothing can ever wake this program (virtual time {self.time():.6f} s)",
-                *(lines or ["  no task is left"]),
-            ]
-        )
+    def _real_descriptors(self) -> bool:
+        """Whether a descriptor of the real world is watched, on which anything may happen at any time."""
+        watched = self._watchers.keys() - {self._ssock.fileno()}  # the self-pipe: only a thread or a signal writes it
+        claimed = self.clock.claimed
+        same = {_identity(fd) for fd in claimed} - {None}
+        return any(fd not in claimed and _identity(fd) not in same for fd in watched)
+
+    def _who_waits(self, reason: str) -> str:
+        return "\n".join([f"{reason} (virtual time {self.time():.6f} s)", *waits_of(asyncio.all_tasks(self))])
 
     # Orders that asyncio leaves open.
 
@@ -332,10 +382,12 @@ class SimLoop(EventLoop):
 
 
 def virtual_loop(
-    clock: object, seed: int | Literal["random"] | None, board: object
+    clock: object, seed: int | Literal["random"] | None, board: object, limit: float | None = None
 ) -> tuple[Callable[[], SimLoop], VirtualClock]:
     """For `hwloop.run`: what makes its loop, and the clock of loop and board. ValueError if they don't go together."""
     if clock == "real":
+        if seed is None:
+            raise ValueError("a limit needs clock='virtual': real time can't be limited; use asyncio.timeout()")
         raise ValueError("a seed needs clock='virtual': in real time orders can't be repeated")
     time = VirtualClock() if clock == "virtual" else clock
     if not isinstance(time, VirtualClock):
@@ -345,7 +397,7 @@ def virtual_loop(
             f"{board.label} is not on the clock of this run: with clock = hwloop.VirtualClock() make it as "
             "SimBoard(..., clock=clock) and call run(..., clock=clock)"
         )
-    return lambda: SimLoop(seed, clock=time), time
+    return lambda: SimLoop(seed, limit=limit, clock=time), time
 
 
 class _Selector(selectors.PollSelector):
@@ -363,21 +415,3 @@ def _identity(fd: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return (found.st_dev, found.st_ino) if stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode) else None
-
-
-def _where(task: asyncio.Task[Any]) -> str:
-    """Where a task waits: the innermost line that it has come to, and who called that if it is asyncio's or ours."""
-    frames = []
-    awaited: Any = task.get_coro()
-    while awaited is not None:
-        kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(awaited, f"{kind}_frame")), None)
-        if kind is None:
-            break
-        if (frame := getattr(awaited, f"{kind}_frame")) is not None:
-            frames.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
-        awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
-    if not frames:
-        return f"somewhere in {task.get_coro()!r}"
-    ours = [place for place, frame in enumerate(frames) if not frame[0].startswith(_LIBRARIES)]
-    shown = frames[ours[-1] if ours else 0 :]
-    return "at " + ", called from ".join(f"{file}:{line} in {name}" for file, line, name in reversed(shown))

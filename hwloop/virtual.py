@@ -15,9 +15,12 @@ from __future__ import annotations
 import collections
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hwloop.clock import Agenda, Clock, Disturbed
+
+if TYPE_CHECKING:
+    from hwloop.timelimit import TimeLimit
 
 T = TypeVar("T")
 
@@ -34,14 +37,19 @@ class DeadlockError(RuntimeError):
     """In virtual time: nothing is ready or planned, and nothing that is watched could ever wake the program."""
 
 
+class TimeLimitError(DeadlockError):
+    """In virtual time: time has gone on for longer than it may, and the program has not ended. See `timelimit`."""
+
+
 class _Sleeper:
     """A thread that waits for its turn: at a time, once it is woken, or whichever comes first."""
 
-    __slots__ = ("go", "member", "parked", "when_ns", "woken")
+    __slots__ = ("go", "member", "number", "parked", "when_ns", "woken")
 
     def __init__(self, when_ns: int = _NEVER_NS, *, member: bool = False, woken: bool = False) -> None:
         self.when_ns = when_ns
         self.member = member
+        self.number = 0
         self.parked = False
         self.woken = woken
         self.go = threading.Lock()
@@ -64,10 +72,13 @@ class VirtualClock(Clock):
         self.written = True
         """Whether the program, or a thread, may have written to a simulated device since that was looked at."""
         self._now_ns = START_NS
+        self.limit: TimeLimit | None = None
+        """Ends a run that goes on for too long; the loop sets it."""
         self._agendas: list[Agenda] = []
         self._claimed: set[int] = set()
         self._guard = threading.RLock()
         self._sleeping: list[_Sleeper] = []
+        self._parked = 0
         self._woken: collections.deque[_Sleeper | Callable[[], object]] = collections.deque()
         self._members: set[int] = set()
         self._turn_over = threading.Lock()
@@ -178,6 +189,17 @@ class VirtualClock(Clock):
                     if first is None or sleeper.when_ns < first:
                         first = sleeper.when_ns
         return first
+
+    def planned(self) -> tuple[int, ...]:
+        """How many sleeps of threads and how many things on each board have been planned so far."""
+        return (self._parked, *(agenda.planned() for agenda in self._agendas))
+
+    def plans_before(self, counts: tuple[int, ...]) -> bool:
+        """Whether something that had been planned when `planned()` returned `counts` is still to come."""
+        with self._guard:
+            if any(sleeper.number < counts[0] for sleeper in self._sleeping):
+                return True
+        return any(agenda.plans_before(count) for agenda, count in zip(self._agendas, counts[1:], strict=False))
 
     def jump(self, when_ns: int, seconds: float = 0.0) -> None:
         """Go on to a time; never back. `seconds` is that of the timer that is due then, which may be no whole number of
@@ -297,6 +319,8 @@ class VirtualClock(Clock):
             else:
                 sleeper.parked = True
                 if sleeper.when_ns < _NEVER_NS:
+                    sleeper.number = self._parked
+                    self._parked += 1
                     self._sleeping.append(sleeper)
         if sleeper.member:
             self._end_turn()
@@ -318,6 +342,9 @@ class VirtualClock(Clock):
     def _block_loop(self, until_ns: int, done: Callable[[], bool]) -> None:
         """The loop's own thread blocks: let board and threads go on until then."""
         self.written = True
+        limit = self.limit
+        if limit is not None:
+            limit.begin_wait()
         while not done() and not self.closed:
             if self.settle() or self.busy:
                 continue
@@ -326,7 +353,12 @@ class VirtualClock(Clock):
             next_ns = self.next_ns()
             if next_ns is None and until_ns == _NEVER_NS:
                 raise DeadlockError("the loop's own thread waits for what nothing can ever bring about")
-            self.jump(until_ns if next_ns is None else min(until_ns, next_ns))
+            next_ns = until_ns if next_ns is None else min(until_ns, next_ns)
+            if limit is not None:
+                reason = limit.passed_by(next_ns) or (limit.stalled() if until_ns == _NEVER_NS else None)
+                if reason is not None:
+                    raise TimeLimitError(f"the loop's own thread waits: {reason}")
+            self.jump(next_ns)
 
 
 class _Condition(threading.Condition):

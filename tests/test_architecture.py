@@ -14,6 +14,8 @@ CORE = (
     "clock",
     "virtual",
     "seeding",
+    "timelimit",
+    "whereabouts",
     "scheduling",
     "ready",
     "overrides",

@@ -18,7 +18,7 @@ import pytest
 
 import hwloop
 from hwloop import virtual
-from hwloop.simloop import BUSY_CALLBACKS
+from hwloop.simloop import BUSY_CALLBACKS, IDLE_CALLBACKS
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
@@ -157,6 +157,97 @@ def test_idle_work_runs_before_time_passes() -> None:
         return ran
 
     assert play(main()) == ["idle", "timer"]
+
+
+class _Unread:
+    """A source that leaves its descriptor readable."""
+
+    def __init__(self, sock: socket.socket, priority: hwloop.Priority) -> None:
+        self.fileno = sock.fileno
+        self.priority = priority
+
+    def on_readable(self) -> None:
+        pass
+
+
+async def _housekeeping() -> None:
+    while True:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("priority", [hwloop.Priority.LOW, hwloop.Priority.IDLE])
+def test_a_task_that_is_always_ready_does_not_stop_the_clock(priority: hwloop.Priority) -> None:
+    async def main() -> float:
+        housekeeping = hwloop.create_task(_housekeeping(), priority=priority)
+        await asyncio.sleep(0.1)
+        housekeeping.cancel()
+        return asyncio.get_running_loop().time() - START
+
+    assert play(main()) == pytest.approx(0.1, abs=1e-9)
+
+
+def test_a_callback_that_schedules_itself_does_not_stop_the_clock() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+
+        def again() -> None:
+            loop.call_soon(again)
+
+        again()
+        await asyncio.sleep(0.1)
+        return loop.time() - START
+
+    assert play(main()) == pytest.approx(0.1, abs=1e-9)
+
+
+def test_idle_work_that_is_always_ready_lets_hours_pass_in_few_steps() -> None:
+    async def main() -> float:
+        housekeeping = hwloop.create_task(_housekeeping(), priority=hwloop.Priority.IDLE)
+        await asyncio.sleep(3600)
+        housekeeping.cancel()
+        return asyncio.get_running_loop().time() - START
+
+    assert play(main()) == 3600
+
+
+def test_idle_work_runs_for_its_time_before_a_timer() -> None:
+    async def main() -> int:
+        steps = 0
+
+        async def compact() -> None:
+            nonlocal steps
+            for _ in range(IDLE_CALLBACKS - 2):
+                await asyncio.sleep(0)
+                steps += 1
+
+        hwloop.create_task(compact(), priority=hwloop.Priority.IDLE)
+        await asyncio.sleep(1e-9)
+        return steps
+
+    assert play(main()) == IDLE_CALLBACKS - 2
+
+
+@pytest.mark.parametrize("priority", list(hwloop.Priority))
+@pytest.mark.parametrize("side", ["reader", "writer"])
+def test_a_descriptor_that_is_always_ready_does_not_stop_the_clock(priority: hwloop.Priority, side: str) -> None:
+    async def main() -> float:
+        loop: Any = asyncio.get_running_loop()
+        here, there = socket.socketpair()
+        with here, there:
+            there.send(b"!")
+            if side == "reader":
+                source = _Unread(here, priority)
+                loop.register(source)
+            else:
+                with hwloop.scheduled(priority=priority):
+                    loop.add_writer(here, int)
+            await asyncio.sleep(0.05)
+            loop.remove_writer(here)
+            if side == "reader":
+                loop.unregister(source)
+        return float(loop.time() - START)
+
+    assert play(main()) == pytest.approx(0.05, abs=1e-9)
 
 
 def test_each_callback_is_followed_by_what_is_more_urgent() -> None:
