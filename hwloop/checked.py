@@ -13,11 +13,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hwloop.handles import ThreadSafeHandle, TimerHandle, Watcher
+from hwloop.naming import place_of, short_name
 
 if TYPE_CHECKING:
     from hwloop.loop import Pollable
 
 _base: Any = base_events
+
+LONGEST = 500
+"""Characters of asyncio's text for a callback in a report. It holds a whole repr where a callable has no name."""
 
 
 class Checked:
@@ -104,10 +108,9 @@ class Checked:
         """Report what a callback raised; a source that raised is given up."""
         source = handle._source if isinstance(handle, Watcher) else None
         if source is not None:
-            report: dict[str, Any] = {"message": f"{source!r} failed and is closed", "source": source}
+            report: dict[str, Any] = {"message": f"{short_name(source)} failed and is closed", "source": source}
         else:
-            what = format_helpers._format_callback_source(handle._callback, handle._args)
-            report = {"message": f"Exception in callback {what}"}
+            report = {"message": f"Exception in callback {_shown(handle)}"}
         report.update(exception=error, handle=handle)
         if handle._source_traceback:
             report["source_traceback"] = handle._source_traceback
@@ -132,7 +135,23 @@ class Checked:
             if self._debug and took >= self.slow_callback_duration:
                 # A thread-safe handle stands behind the one that was queued, see call_soon_threadsafe.
                 behind = getattr(handle._callback, "__self__", None)
-                shown = _base._format_handle(behind if isinstance(behind, asyncio.Handle) else handle)
-                _base.logger.warning("Executing %s took %.3f seconds", shown, took)
+                shown = behind if isinstance(behind, asyncio.Handle) else handle
+                _base.logger.warning("Executing %s took %.3f seconds", _shown(shown, _base._format_handle), took)
         finally:
             self._current_handle = handle = None
+
+
+def _shown(handle: Any, show: Callable[[Any], str] | None = None) -> str:
+    """A callback as asyncio shows it in reports, or only its name where that fails or is too long."""
+    try:
+        if show is not None:
+            shown = show(handle)
+        else:
+            shown = format_helpers._format_callback_source(handle._callback, handle._args)
+        if len(shown) <= LONGEST:
+            return shown
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        pass
+    return f"{short_name(handle._callback)} at {place_of(handle._callback) or 'an unknown place'}"

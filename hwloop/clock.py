@@ -126,6 +126,20 @@ def _c_library() -> ctypes.PyDLL:
     return ctypes.PyDLL(None, use_errno=True)
 
 
+def _new_timerfd() -> int:
+    if hasattr(os, "timerfd_create"):
+        return _os.timerfd_create(time.CLOCK_MONOTONIC, flags=_os.TFD_CLOEXEC | _os.TFD_NONBLOCK)  # type: ignore[no-any-return]
+    import ctypes
+
+    libc = _c_library()
+    if not hasattr(libc, "timerfd_create"):
+        raise OSError("this system has no timerfd")
+    fd = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "timerfd_create failed")
+    return int(fd)
+
+
 class Alarm:
     """One absolute alarm as a file descriptor; readable once its time has come.
 
@@ -133,22 +147,15 @@ class Alarm:
     """
 
     def __init__(self) -> None:
-        self._fd: int
+        self._fd = _new_timerfd()
         self._spec: ctypes.Array[ctypes.c_long] | None = None
         if hasattr(os, "timerfd_create"):
-            self._fd = _os.timerfd_create(time.CLOCK_MONOTONIC, flags=_os.TFD_CLOEXEC | _os.TFD_NONBLOCK)
             return
         import ctypes
 
-        libc = _c_library()
-        if not hasattr(libc, "timerfd_create"):
-            raise OSError("this system has no timerfd")
-        self._fd = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)
-        if self._fd < 0:
-            raise OSError(ctypes.get_errno(), "timerfd_create failed")
         # struct itimerspec: interval seconds and nanoseconds, then value seconds and nanoseconds.
         self._spec = (ctypes.c_long * 4)()
-        self._settime = libc.timerfd_settime
+        self._settime = _c_library().timerfd_settime
         # Made once: converting them takes a third of the call. 1 is TFD_TIMER_ABSTIME.
         self._arguments = ctypes.c_int(self._fd), ctypes.c_int(1), ctypes.byref(self._spec), None
 
@@ -164,6 +171,12 @@ class Alarm:
     def clear(self) -> None:
         """Forget the time set."""
         self._arm(0)
+
+    def renew(self) -> None:
+        """Become another alarm, which is not set, under the same number: after a fork, the old one is the parent's."""
+        fresh = _new_timerfd()
+        os.dup2(fresh, self._fd, inheritable=False)
+        os.close(fresh)
 
     def close(self) -> None:
         os.close(self._fd)

@@ -17,12 +17,13 @@ import _thread
 import asyncio
 import collections
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from hwloop import clock
+from hwloop.descriptors import IN, OUT, Descriptors
 from hwloop.handles import Handle, ThreadSafeHandle, TimerHandle, Watcher
 from hwloop.ready import Bands
 from hwloop.scheduling import NORMAL, URGENCY, Urgency
@@ -50,7 +51,6 @@ WAITS_KEPT = 500
 
 LONGEST_WAIT = 24 * 3600.0
 INFINITY = float("inf")
-IN, OUT = 1, 4  # EPOLLIN, EPOLLOUT; selectors without epoll are translated to these
 _PURGE_AFTER = 64
 _new = object.__new__
 
@@ -62,6 +62,7 @@ class Core:
     _ready: collections.deque[Any]
     _debug: bool
     _stopping: bool
+    _descriptors: Descriptors  # the loop's
     _task_factory: Callable[..., asyncio.Task[Any]] | None
 
     if TYPE_CHECKING:
@@ -93,9 +94,10 @@ class Core:
         self._timer_sequence = 0
         self._tolerant = Tolerant()  # timers that may be late, until they are due
         self._timers_cancelled = 0
-        self._watchers: dict[int, tuple[Watcher | None, Watcher | None]] = {}  # fd: (reader, writer)
+        self._watchers: Mapping[int, Any] = {}  # fd: the selector's key, with (reader, writer)
         self._epoll: select.epoll | None = None  # with the alarm; without both, the selector waits
         self._alarm: clock.Alarm | None = None
+        self._alarm_fd = -1
         self._alarm_when = 0.0  # what the alarm is set to; 0 when it is not
         self._sleeping = False
         self._now = clock.monotonic
@@ -245,6 +247,8 @@ class Core:
                     handle._scheduled = False
                     if not handle._cancelled:
                         (latency if type(handle) is Watcher else lateness).append(time - handle._when)
+                    elif type(handle) is Watcher:
+                        self._descriptors.remove_watcher(handle)  # asyncio's rule for one cancelled by its handle
                     first = 1
                     ahead -= 1
                     if not ahead:
@@ -312,13 +316,18 @@ class Core:
             found = self._wait(when)
         time = self._now()
         watchers = self._watchers
+        if len(found) == EVENTS_PER_LOOK and (urgent := self._descriptors.urgent) is not None:
+            found += urgent.poll(0, EVENTS_PER_LOOK)  # 1. Order: what is urgent may be among the rest
         for fd, mask in found:
-            pair = watchers.get(fd)
-            if pair is None:
-                self._alarm_when = 0.0  # the alarm, which has rung
+            key = watchers.get(fd)
+            if key is None:
+                if fd == self._alarm_fd:
+                    self._alarm_when = 0.0  # it has rung
+                else:
+                    self._descriptors.renew()  # or the kernel would report for ever what nobody watches any more
                 continue
             # As selectors has it: an error or a hang-up concerns both directions.
-            reader, writer = pair
+            reader, writer = key[3]  # its data
             if reader is not None and mask & ~OUT and not reader._scheduled:
                 reader._scheduled = True
                 reader._when = time
@@ -355,6 +364,12 @@ class Core:
         """Queue the callback of a ready descriptor by its urgency."""
         deadline = INFINITY if watcher._deadline is None else watcher._when + watcher._deadline
         self._bands.push(watcher._priority, deadline, watcher)
+
+    def _wait_by_alarm(self, descriptors: Descriptors) -> None:
+        """Wait from now on in the selector's own epoll set, if there is one with an alarm in it."""
+        if descriptors.epoll is not None and descriptors.alarm is not None:
+            self._epoll, self._alarm = descriptors.epoll, descriptors.alarm
+            self._alarm_fd = descriptors.alarm.fileno()
 
     def _wait(self, when: float | None) -> list[tuple[int, int]]:
         """Wait for descriptors until `when` (loop time; None: for ever) and return them as (fd, epoll mask) pairs.
@@ -405,6 +420,8 @@ class Core:
     def _run_handle(self, handle: Any) -> None:
         """Run one handle; its failure goes to the exception handler."""
         if handle._cancelled:
+            if type(handle) is Watcher:
+                self._descriptors.remove_watcher(handle)
             return
         if self._debug or self._measuring:
             self._run_timed(handle)

@@ -69,7 +69,7 @@ class TimerHandle(asyncio.TimerHandle):
 class Watcher(asyncio.Handle):
     """The callback of one direction of a descriptor. `_scheduled` is true from the look that found it until it runs."""
 
-    __slots__ = ("_deadline", "_ordinary", "_priority", "_scheduled", "_source", "_when")
+    __slots__ = ("_deadline", "_fd", "_ordinary", "_priority", "_scheduled", "_source", "_when")
 
     def __init__(
         self,
@@ -81,6 +81,7 @@ class Watcher(asyncio.Handle):
         deadline: float | None = None,
     ) -> None:
         super().__init__(callback, args, loop, None)
+        self._fd = -1  # what it watches, once registered
         self._deadline = deadline  # seconds from the look that finds it ready
         self._ordinary = priority is Priority.NORMAL and deadline is None
         self._priority = priority

@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import os
-import select
 import selectors
 import signal
 import socket
@@ -24,7 +22,9 @@ from hwloop import clock as clocks
 from hwloop.checked import Checked
 from hwloop.collecting import Collecting
 from hwloop.core import INFINITY, LOOK_AGAIN, Core
+from hwloop.descriptors import READ, WRITE, Descriptors
 from hwloop.handles import Handle, Watcher
+from hwloop.naming import short_name
 from hwloop.overrides import Overriding
 from hwloop.reporting import Reporting
 from hwloop.running import listed
@@ -65,31 +65,18 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         self._init_core()
-        self._sources: dict[Pollable, int] = {}
+        self._sources: dict[int, Watcher] = {}  # by identity: equality and hash are user code
         self._realtime: Applied | None = None
         self._init_reporting()
+        if selector is None:
+            selector = selectors.DefaultSelector()
+        self._descriptors = Descriptors(selector)
+        self._watchers = self._descriptors.keys
         super().__init__(selector)
         if type(self).time is not EventLoop.time:
             self._now = self.time  # a subclass with a clock of its own, which no kernel alarm follows
-        elif type(self._selector) is getattr(selectors, "EpollSelector", None):
-            self._use_alarm()
-
-    def _use_alarm(self) -> None:
-        """Wait in the selector's own epoll set, together with an alarm; leave it be where the system has none."""
-        try:
-            alarm = clocks.Alarm()
-        except (OSError, ImportError):
-            return
-        # A second descriptor of the same epoll set: the selector owns and closes the first.
-        self._epoll = select.epoll.fromfd(os.dup(self._selector.fileno()))  # type: ignore[attr-defined]
-        self._epoll.register(alarm.fileno(), select.EPOLLIN | select.EPOLLET)
-        self._alarm = alarm
-
-    def _drop_alarm(self) -> None:
-        if self._epoll is not None and self._alarm is not None:
-            self._epoll.close()
-            self._alarm.close()
-            self._epoll = self._alarm = None
+        else:
+            self._wait_by_alarm(self._descriptors)
 
     def time(self) -> float:
         """Seconds of CLOCK_MONOTONIC, the clock of the kernel's edge timestamps."""
@@ -102,7 +89,7 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         bytecodes, and the system call that was about to begin has nothing to be interrupted.)
         """
         if self._alarm is not None and type(self).time is not EventLoop.time:
-            self._drop_alarm()  # made a subclass since, as looptime does
+            self._epoll = self._alarm = None  # made a subclass since, as looptime does
             self._now = self.time
         in_main = threading.current_thread() is threading.main_thread()
         self._check_closed()
@@ -134,8 +121,8 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         self._tolerant.clear()
         self._new_timers.clear()
         self._inbox.clear()
-        self._watchers.clear()
-        self._drop_alarm()
+        self._epoll = self._alarm = None
+        self._descriptors.close()
         self.set_realtime(None)
 
     def set_debug(self, enabled: bool) -> None:
@@ -173,40 +160,48 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         Raises ValueError if the descriptor is invalid or watched already, TypeError for what is no source. If
         `on_readable` raises, the source is unregistered, closed if it can be, and reported; the loop goes on.
         """
-        if source in self._sources:
-            raise ValueError(f"{source!r} is registered already")
+        if id(source) in self._sources:
+            raise ValueError(f"{short_name(source)} is registered already")
         on_readable = getattr(source, "on_readable", None)
         if not callable(on_readable) or inspect.iscoroutinefunction(on_readable):
-            raise TypeError(f"a source needs an on_readable() that is a plain function; {source!r} has none")
-        fd = source.fileno()
-        if self._watchers.get(fd, (None, None))[0] is not None:
-            raise ValueError(f"descriptor {fd} of {source!r} is watched already")
+            raise TypeError(f"a source needs an on_readable() that is a plain function; {short_name(source)} has none")
         priority = as_priority(getattr(source, "priority", Priority.NORMAL))
         deadline = getattr(source, "deadline", None)
         if deadline is not None and as_deadline(deadline) == INFINITY:
             deadline = None
+        fd = source.fileno()
+        key = self._watchers.get(fd)
+        if key is not None and key.data[0] is not None and not self._descriptors.drop_stale(fd):
+            raise ValueError(f"descriptor {fd} of {short_name(source)} is watched already")
+        self._check_closed()
         watcher = Watcher(on_readable, (), self, priority, source, deadline)
-        self._set_watcher(fd, selectors.EVENT_READ, watcher)
-        self._sources[source] = fd
+        self._descriptors.set(fd, READ, watcher)
+        self._sources[id(source)] = watcher
 
     def unregister(self, source: Pollable) -> None:
         """Stop watching `source`. KeyError if it is not registered."""
-        self._remove_watcher(self._sources.pop(source), selectors.EVENT_READ)
+        watcher = self._sources.pop(id(source), None)
+        if watcher is None:
+            raise KeyError(f"{short_name(source)} is not registered")
+        self._descriptors.remove_watcher(watcher)
 
     def sources(self) -> list[Pollable]:
         """The registered sources, in the order in which they came."""
-        return list(self._sources)
+        return [watcher._source for watcher in self._sources.values() if watcher._source is not None]
 
     def _discard(self, source: Pollable) -> None:
         """Let go of a source and close it if it can be; a failure to close is reported."""
-        close = getattr(source, "close", None)
-        if close is not None:
-            try:
+        try:
+            close = getattr(source, "close", None)
+            if close is not None:
                 close()
-            except Exception as error:
-                self.call_exception_handler({"message": f"closing {source!r} failed", "exception": error})
-        if source in self._sources:  # a source of ours has unregistered itself
-            self.unregister(source)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler({"message": f"closing {short_name(source)} failed", "exception": error})
+        finally:
+            if id(source) in self._sources:  # a source of ours has unregistered itself
+                self.unregister(source)
 
     # Urgency.
 
@@ -243,70 +238,23 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         """Look at the context's urgency from now on. A program that never asks for any is spared the look-up."""
         self._heeding = True
 
-    # Descriptors. The selector stays the register that asyncio's own code asks; the dispatch loop has its own table.
+    # Descriptors.
 
     def _add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
-        return self._set_watcher(fd, selectors.EVENT_READ, self._make_watcher(callback, args))
+        return self._add_watcher(fd, READ, callback, args)
 
     def _add_writer(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
-        return self._set_watcher(fd, selectors.EVENT_WRITE, self._make_watcher(callback, args))
+        return self._add_watcher(fd, WRITE, callback, args)
 
     def _remove_reader(self, fd: Any) -> bool:
-        return not self.is_closed() and self._remove_watcher(_fileno(fd), selectors.EVENT_READ)
+        return not self.is_closed() and self._descriptors.remove(fd, READ)
 
     def _remove_writer(self, fd: Any) -> bool:
-        return not self.is_closed() and self._remove_watcher(_fileno(fd), selectors.EVENT_WRITE)
+        return not self.is_closed() and self._descriptors.remove(fd, WRITE)
 
-    def _make_watcher(self, callback: Callable[..., object], args: tuple[Any, ...]) -> Watcher:
-        priority = URGENCY.get().priority if self._heeding else Priority.NORMAL
-        return Watcher(callback, args, self, priority)
-
-    def _set_watcher(self, fd: Any, event: int, watcher: Watcher) -> Watcher:
+    def _add_watcher(self, fd: Any, event: int, callback: Callable[..., object], args: tuple[Any, ...]) -> Watcher:
         self._check_closed()
-        number = _fileno(fd)
-        old = self._watchers.get(number)
-        reader, writer = old or (None, None)
-        replaced = reader if event == selectors.EVENT_READ else writer
-        pair = (watcher, writer) if event == selectors.EVENT_READ else (reader, watcher)
-        if old is None:
-            self._selector.register(number, event, pair)
-        else:
-            self._selector.modify(number, _mask(pair), pair)
-        self._watchers[number] = pair
-        if replaced is not None:
-            replaced.cancel()
+        priority = URGENCY.get().priority if self._heeding else Priority.NORMAL
+        watcher = Watcher(callback, args, self, priority)
+        self._descriptors.set(fd, event, watcher)
         return watcher
-
-    def _remove_watcher(self, number: int, event: int) -> bool:
-        pair = self._watchers.get(number)
-        if pair is None:
-            return False
-        reader, writer = pair
-        removed = reader if event == selectors.EVENT_READ else writer
-        pair = (None, writer) if event == selectors.EVENT_READ else (reader, None)
-        if mask := _mask(pair):
-            self._selector.modify(number, mask, pair)
-            self._watchers[number] = pair
-        else:
-            self._selector.unregister(number)
-            del self._watchers[number]
-        if removed is None:
-            return False
-        removed.cancel()
-        return True
-
-
-def _mask(pair: tuple[Watcher | None, Watcher | None]) -> int:
-    reader, writer = pair
-    return (selectors.EVENT_READ if reader else 0) | (selectors.EVENT_WRITE if writer else 0)
-
-
-def _fileno(fd: Any) -> int:
-    """The descriptor's number. Raises ValueError as `selectors` does."""
-    try:
-        number = fd if isinstance(fd, int) else int(fd.fileno())
-    except (AttributeError, TypeError, ValueError):
-        raise ValueError(f"Invalid file object: {fd!r}") from None
-    if number < 0:
-        raise ValueError(f"Invalid file descriptor: {number}")
-    return number

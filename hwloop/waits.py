@@ -8,18 +8,21 @@ at work, a look that does not wait must not take their turn from them (see `hwlo
 from __future__ import annotations
 
 import collections
+import math
 import select
 import selectors
 from collections.abc import Callable
 from typing import Any
 
-from hwloop.core import EVENTS_PER_LOOK, IN, LONGEST_WAIT, OUT
+from hwloop.core import EVENTS_PER_LOOK, LONGEST_WAIT
+from hwloop.descriptors import IN, OUT, Descriptors
 
 
 class Waits:
     """A mixin of `hwloop.EventLoop`: its cold half where waiting is concerned."""
 
     _selector: selectors.BaseSelector
+    _descriptors: Descriptors
     _inbox: collections.deque[Any]
     _sleeping: bool
     _now: Callable[[], float]
@@ -38,9 +41,14 @@ class Waits:
     def _wait_in_selector(self, when: float | None) -> list[tuple[int, int]]:
         """Wait through a selector that the user gave, or on a clock that the kernel's alarm does not know."""
         timeout = when if when is None else max(0.0, min(when - self._now(), LONGEST_WAIT))
+        epoll = self._descriptors.epoll
         self._sleeping = True
         try:
-            found = self._selector.select(0 if self._inbox else timeout)
+            if self._inbox:
+                timeout = 0.0
+            if epoll is not None:  # as the selector does, but what it does not know is shown
+                return epoll.poll(timeout and math.ceil(timeout * 1e3) / 1e3, EVENTS_PER_LOOK)
+            found = self._selector.select(timeout)
         finally:
             self._sleeping = False
         return [

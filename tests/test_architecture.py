@@ -31,6 +31,7 @@ CORE = (
     "core",
     "checked",
     "handles",
+    "descriptors",
     "naming",
     "collecting",
     "waits",
