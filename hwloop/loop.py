@@ -12,11 +12,9 @@ import asyncio
 import contextvars
 import inspect
 import selectors
-import signal
 import socket
-import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple, Unpack
 
 from hwloop import clock as clocks
 from hwloop.checked import Checked
@@ -27,14 +25,17 @@ from hwloop.handles import Handle, Watcher
 from hwloop.naming import short_name
 from hwloop.overrides import Overriding
 from hwloop.reporting import Reporting
-from hwloop.running import listed
+from hwloop.running import listed, made
 from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority
+from hwloop.signals import Wakeup
 from hwloop.timers import Timed
 from hwloop.transports import Transports
 from hwloop.waits import Waits
 
 if TYPE_CHECKING:
     from hwloop.realtime import Applied, RealTime
+
+Ts = TypeVarTuple("Ts")
 
 
 class Pollable(Protocol):
@@ -57,6 +58,7 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
 
     if TYPE_CHECKING:  # asyncio's own, which its stubs leave out
         _csock: socket.socket
+        _signal_handlers: dict[int, asyncio.Handle]
 
         def _check_closed(self) -> None: ...
         def _check_running(self) -> None: ...
@@ -67,12 +69,14 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         self._init_core()
         self._sources: dict[int, Watcher] = {}  # by identity: equality and hash are user code
         self._realtime: Applied | None = None
+        self._wakeup = Wakeup()
         self._init_reporting()
         if selector is None:
             selector = selectors.DefaultSelector()
         self._descriptors = Descriptors(selector)
         self._watchers = self._descriptors.keys
         super().__init__(selector)
+        made(self)
         if type(self).time is not EventLoop.time:
             self._now = self.time  # a subclass with a clock of its own, which no kernel alarm follows
         else:
@@ -91,18 +95,16 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         if self._alarm is not None and type(self).time is not EventLoop.time:
             self._epoll = self._alarm = None  # made a subclass since, as looptime does
             self._now = self.time
-        in_main = threading.current_thread() is threading.main_thread()
         self._check_closed()
         self._check_running()  # or what is refused would end what runs
-        before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False) if in_main else -1
+        self._wakeup.take(self._csock, bool(self._signal_handlers))
         self._take_gc_over()
         try:
             with listed(self):
                 super().run_forever()
         finally:
             self._give_gc_back()
-            if in_main:
-                signal.set_wakeup_fd(before)
+            self._wakeup.give_back(bool(self._signal_handlers))
 
     def close(self) -> None:
         """Close the loop, the sources still registered first."""
@@ -237,6 +239,33 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
     def heed_urgency(self) -> None:
         """Look at the context's urgency from now on. A program that never asks for any is spared the look-up."""
         self._heeding = True
+
+    # Signals.
+
+    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
+        """As in asyncio. The handler is called in any run of this loop, also for a signal between two."""
+        current = self._wakeup.peek()
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        except BaseException:
+            self._wakeup.put_back(current)
+            raise
+        self._wakeup.taken(self._csock, current)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        if self._signal_handlers.keys() != {sig}:
+            return super().remove_signal_handler(sig)
+        current = self._wakeup.peek()
+        try:
+            return super().remove_signal_handler(sig)
+        finally:
+            self._wakeup.after_removal(current, self.is_running())
+
+    def _handle_signal(self, sig: int) -> None:
+        if sig in self._signal_handlers:
+            super()._handle_signal(sig)  # type: ignore[misc]
+        else:
+            self._wakeup.pass_on(sig)
 
     # Descriptors.
 

@@ -28,9 +28,20 @@ class Follower(Protocol):
         """`loop` ran in this thread, and has stopped."""
 
 
+_made: weakref.WeakSet[EventLoop] = weakref.WeakSet()
 _guard = threading.Lock()
 _loops: list[tuple[EventLoop, int]] = []
 _followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+
+
+def made(loop: EventLoop) -> None:
+    """Note a new loop."""
+    _made.add(loop)
+
+
+def loops() -> list[EventLoop]:
+    """All loops of ours that there are, whether they run or not."""
+    return list(_made)
 
 
 def follow(follower: Follower) -> list[EventLoop]:

@@ -33,6 +33,7 @@ CORE = (
     "handles",
     "descriptors",
     "naming",
+    "signals",
     "collecting",
     "waits",
     "errors",
