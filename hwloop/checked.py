@@ -7,16 +7,21 @@ the code follows asyncio's, and CPython's own tests hold it to that (tests/confo
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextvars
+import operator
 from asyncio import base_events, format_helpers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hwloop.core import SLICE
 from hwloop.handles import ThreadSafeHandle, TimerHandle, Watcher
 from hwloop.naming import place_of, short_name
+from hwloop.scheduling import NORMAL, Urgency
 
 if TYPE_CHECKING:
     from hwloop.loop import Pollable
+    from hwloop.ready import Bands
 
 _base: Any = base_events
 
@@ -31,6 +36,14 @@ class Checked:
     _measuring: bool
     _current_handle: Any
     _new_timers: list[Any]
+    _due_timers: list[Any]
+    _ready: collections.deque[Any]
+    _events: collections.deque[Any]
+    _inbox: collections.deque[Any]
+    _bands: Bands
+    _now: Callable[[], float]
+    _look_next: bool
+    _stopping: bool
     slow_callback_duration: float
 
     if TYPE_CHECKING:
@@ -42,6 +55,8 @@ class Checked:
         def _check_callback(self, callback: object, method: str) -> None: ...
         def _take_inbox(self) -> None: ...
         def _add_ready(self, handle: Any) -> None: ...
+        def _urgency(self, handle: Any) -> Urgency: ...
+        def _run_handle(self, handle: Any) -> None: ...
         def _measured(self, handle: Any, took: float) -> None: ...
         def _discard(self, source: Pollable) -> None: ...
 
@@ -86,7 +101,7 @@ class Checked:
             del timer._source_traceback[-2:]
         else:
             timer = TimerHandle(when, callback, args, self, contextvars.copy_context() if context is None else context)
-        self._new_timers.append(timer)
+        self._set_timer(timer, self.time())
         return timer  # type: ignore[no-any-return]
 
     def _call_later_checked(
@@ -97,12 +112,50 @@ class Checked:
         timer: Any = self._call_at_checked(self.time() + delay, callback, args, context)
         if timer._source_traceback:
             del timer._source_traceback[-1]
-        if delay <= 0:
-            # Due already: it takes its place among ordinary work, as if by call_soon.
-            self._new_timers.pop()
-            self._take_inbox()
-            self._add_ready(timer)
         return timer  # type: ignore[no-any-return]
+
+    def _set_timer(self, timer: Any, now: float) -> None:
+        """Keep a new timer. asyncio finds one that is due by the end of the batch then: look no later for it."""
+        if timer._when <= now + SLICE:
+            self._look_next = True
+        if timer._when <= now and self._urgency(timer) == NORMAL:
+            self._due_timers.append(timer)
+        else:
+            self._new_timers.append(timer)
+
+    def _queue_due_timers(self) -> int:
+        """A batch has ended: queue the timers that were due when it set them, by their times, and count them.
+
+        asyncio's next look would find them, after all that is queued by now. Those with an urgency of their own are
+        found by the next look here too.
+        """
+        self._look_next = self._stopping
+        if self._inbox:
+            self._take_inbox()
+        due, self._due_timers = self._due_timers, []
+        due.sort(key=operator.attrgetter("_when"))
+        for timer in due:
+            self._add_ready(timer)
+        return len(due)
+
+    def _finish_batch(self, ahead: int, batch: int, first: int) -> None:
+        """`stop()` was called: run what is left of the batch, and nothing that its callbacks add."""
+        bands, events, ready = self._bands, self._events, self._ready
+        while True:
+            if bands.old and (handle := bands.pop_old(self._now(), ahead > 0 or batch > 0)) is not None:
+                pass
+            elif ahead and (first <= 0 or batch <= 0):
+                handle = events.popleft()
+                handle._scheduled = False
+                ahead -= 1
+                first = 1
+            elif batch > 0:
+                handle = ready.popleft()
+                batch -= 1
+                first -= 1
+            else:
+                return
+            self._run_handle(handle)
 
     def _callback_failed(self, handle: Any, error: BaseException) -> None:
         """Report what a callback raised; a source that raised is given up."""

@@ -79,6 +79,8 @@ class Core:
         def _overran(self, handle: asyncio.Handle, took: float) -> None: ...
         def _peek_beside_threads(self, epoll: select.epoll) -> list[tuple[int, int]]: ...
         def _wait_in_selector(self, when: float | None) -> list[tuple[int, int]]: ...
+        def _queue_due_timers(self) -> int: ...
+        def _finish_batch(self, ahead: int, batch: int, first: int) -> None: ...
         def _file_waits(self) -> None: ...
 
     def _init_core(self) -> None:
@@ -90,6 +92,8 @@ class Core:
         self._bands = Bands(self._deadline_missed, self._note_wait)
         self._inbox: collections.deque[Any] = collections.deque()  # from other threads
         self._new_timers: list[Any] = []  # not in the heap yet: one cancelled in the same turn never gets there
+        self._due_timers: list[Any] = []  # due when they were set: they join the ready queue when the batch ends
+        self._look_next = False  # before the next batch: a timer was set that is due by then, or stop() was called
         self._timers: list[tuple[float, int, Any]] = []  # heap by (when, order of arrival)
         self._timer_sequence = 0
         self._tolerant = Tolerant()  # timers that may be late, until they are due
@@ -157,18 +161,22 @@ class Core:
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Any:
-        if self._guarded or not delay > 0:
+        if self._guarded or not delay > SLICE:
             return self._call_later_checked(delay, callback, args, context)
         timer = TimerHandle(self._now() + delay, callback, args, self, copy_context() if context is None else context)
         self._new_timers.append(timer)
         return timer
 
     def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
-        if self._guarded or not when > 0:
+        if self._guarded or not when > self._now() + SLICE:
             return self._call_at_checked(when, callback, args, context)
         timer = TimerHandle(when, callback, args, self, copy_context() if context is None else context)
         self._new_timers.append(timer)
         return timer
+
+    def stop(self) -> None:
+        """Stop when the current batch of callbacks has run; what they add runs when the loop does next."""
+        self._stopping = self._look_next = True
 
     def _add_ready(self, handle: Any) -> None:
         """Queue a handle by its context's urgency."""
@@ -218,31 +226,38 @@ class Core:
         """Dispatch until `stop()`; `run_forever` is asyncio's own and calls this once.
 
         The order of a turn: look; then, until the slice is used up, the most urgent work first, and what the looks
-        found in alternation with ordinary work. As in asyncio, work is done in batches: the `ahead` events that had
-        been found and the `batch` callbacks that were ready then; what these schedule belongs to the next one.
-        `stop()` lets the current one finish.
+        found in alternation with ordinary work. As in asyncio, work is done in batches: the `ahead` events and `batch`
+        ordinary callbacks that were queued when the last one ended, and `bands.old` urgent ones. What these schedule
+        and what later looks find belongs to the next batch, however many slices the current one takes. `stop()` runs
+        the rest of the current one and nothing else.
         """
         ready, events, bands = self._ready, self._events, self._bands
         now, lateness, latency = self._now, self._lateness, self._latency
-        ahead = batch = 0
+        ahead = batch = bands.old = 0
         first = 0  # ordinary callbacks that go before the next event
         handle: Any
         while True:
+            over = not ahead and batch <= 0
+            due = self._queue_due_timers() if over and self._look_next else 0  # 1. Behind all that is queued
+            alone = not events
             time = self._look()  # 2. Once a slice. 3. Never early, 4. precise, 9. idle is idle: see there
             if bands.idle and not (ready or events or bands.waiting):
                 ready.append(bands.pop_idle(time))  # 5. IDLE: nothing else is ready
-            if not ahead:
-                ahead, batch = len(events), len(ready)
+            if alone:
                 # Programs rely on asyncio's order where little is ready: a short timeout must not cancel a task before
                 # its first step. So a short queue goes first, and a long one takes turns.
-                first = batch if batch <= SHORT_QUEUE else max(first, 0)
+                first = queued if (queued := len(ready) - due) <= SHORT_QUEUE else max(first, 0)
+            if over and not bands.old:
+                ahead, batch = len(events), len(ready)
+                if bands.waiting:
+                    bands.begin_batch()
             debug = self._debug or self._measuring
             self._turn = time
             until = time + self._slice
             while True:
                 if bands.waiting and (handle := bands.pick(time, bool(ready or events))) is not None:
                     pass  # 1. Order, 5. no starvation, 6. deadlines: see Bands
-                elif events and (first <= 0 or batch <= 0):
+                elif events and (first <= 0 or batch <= 0 < ahead or not ready):
                     handle = events.popleft()
                     handle._scheduled = False
                     if not handle._cancelled:
@@ -250,14 +265,14 @@ class Core:
                     elif type(handle) is Watcher:
                         self._descriptors.remove_watcher(handle)  # asyncio's rule for one cancelled by its handle
                     first = 1
-                    ahead -= 1
-                    if not ahead:
-                        ahead, batch = len(events), len(ready)
+                    if ahead:
+                        ahead -= 1
                 elif ready:
                     handle = ready.popleft()
                     batch -= 1
                     first -= 1
                 else:
+                    ahead = batch = 0  # as they are, unless somebody has emptied the queues
                     break
                 if debug:
                     self._run_handle(handle)
@@ -274,18 +289,25 @@ class Core:
                     except BaseException as error:
                         self._callback_failed(handle, error)  # 7. One failure stays one failure
                 time = now()
-                if batch <= 0:
-                    if self._stopping:
+                if batch <= 0 and not ahead:
+                    if self._look_next:
                         break
-                    if not events:
+                    if not bands.waiting:
                         batch = len(ready)
+                        if events:
+                            ahead = len(events)
+                    elif not bands.old:
+                        ahead, batch = len(events), len(ready)
+                        bands.begin_batch()
+                elif self._stopping:
+                    break
                 if time >= until:  # 2.
                     break
             if time - until >= self._slow:
                 self._overran(handle, time - until)  # the last one: any that overruns its slice ends it
             handle = args = None  # or they would live on, with all they refer to, through the next wait
             if self._stopping:
-                self._finish_batch(batch)
+                self._finish_batch(ahead, batch, first)
                 return
 
     def _look(self) -> float:
@@ -303,7 +325,7 @@ class Core:
         while timers and timers[0][2]._cancelled:
             heappop(timers)
             self._timers_cancelled -= 1
-        if self._ready or events or bands.waiting or bands.idle or self._stopping:
+        if self._ready or events or bands.waiting or bands.idle or self._stopping or self._look_next:
             if self._collector is not None:
                 self._collector.collect_if_pressing()
             found = self._wait(0.0)
@@ -398,24 +420,6 @@ class Core:
             return epoll.poll(0 if self._inbox else -1, EVENTS_PER_LOOK)
         finally:
             self._sleeping = False
-
-    def _finish_batch(self, batch: int) -> None:
-        """`stop()` was called: run what was ready, and nothing that these callbacks add."""
-        bands, events, ready = self._bands, self._events, self._ready
-        urgent, found = len(bands), len(events)
-        while True:
-            if urgent > 0 and bands.waiting and (handle := bands.pick(self._now(), found > 0 or batch > 0)) is not None:
-                urgent -= 1
-            elif found > 0:
-                handle = events.popleft()
-                handle._scheduled = False
-                found -= 1
-            elif batch > 0:
-                handle = ready.popleft()
-                batch -= 1
-            else:
-                return
-            self._run_handle(handle)
 
     def _run_handle(self, handle: Any) -> None:
         """Run one handle; its failure goes to the exception handler."""

@@ -122,6 +122,7 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         self._timers.clear()
         self._tolerant.clear()
         self._new_timers.clear()
+        self._due_timers.clear()
         self._inbox.clear()
         self._epoll = self._alarm = None
         self._descriptors.close()

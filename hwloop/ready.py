@@ -21,7 +21,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from hwloop.scheduling import Priority, Urgency
@@ -35,8 +35,8 @@ _RANK = {Priority.INTERRUPT: 0, Priority.HIGH: 1, Priority.NORMAL: 2, Priority.L
 _IDLE = 5
 _NOBODY = [0] * _IDLE
 
-# (deadline or infinity once it has passed, order of arrival, handle, deadline as asked)
-_Entry = tuple[float, int, Any, float]
+# (deadline or infinity once it has passed, order of arrival, handle, deadline as asked, number of the batch)
+_Entry = tuple[float, int, Any, float, int]
 
 
 class Bands:
@@ -48,9 +48,22 @@ class Bands:
         waiting: not 0 while `pick` has to be asked: there are such entries, or ordinary work was passed over and has
             not run since. Else it would keep that for the next rush, and overtake what is more urgent then.
         idle: the heap of IDLE entries.
+        old: how many of those that compete were queued when the loop's current batch began.
     """
 
-    __slots__ = ("_found", "_heaps", "_latest", "_missed", "_owed", "_passed", "_sequence", "idle", "waiting")
+    __slots__ = (
+        "_batch",
+        "_found",
+        "_heaps",
+        "_latest",
+        "_missed",
+        "_owed",
+        "_passed",
+        "_sequence",
+        "idle",
+        "old",
+        "waiting",
+    )
 
     def __init__(self, missed: Callable[[Any, float], None], found: Callable[[Any, float], None]) -> None:
         """`missed(handle, seconds)` is told of each deadline that had passed when its handle ran.
@@ -62,8 +75,9 @@ class Bands:
         self._sequence = itertools.count()
         self._missed = missed
         self._found = found
+        self._batch = 0
         self._owed = 0  # 1 if ordinary work was passed over: `waiting` counts it
-        self.waiting = 0
+        self.waiting = self.old = 0
         self.idle = self._heaps[_IDLE]
         self._latest = self.idle  # the heap of the last push that competes
 
@@ -74,7 +88,7 @@ class Bands:
         """Queue a handle; `deadline` is loop time, infinite if it has none."""
         rank = _RANK[priority]
         heap = self._heaps[rank]
-        heappush(heap, (deadline, next(self._sequence), handle, deadline))
+        heappush(heap, (deadline, next(self._sequence), handle, deadline, self._batch))
         if rank != _IDLE:
             self.waiting += 1
             self._latest = heap
@@ -91,8 +105,7 @@ class Bands:
         chosen = -1
         for rank, heap in enumerate(self._heaps[:_IDLE]):
             while heap and heap[0][2]._cancelled:  # it takes nobody's turn
-                heappop(heap)
-                self.waiting -= 1
+                self._leaves(heappop(heap))
             if not (heap or (rank == ORDINARY and ordinary)):
                 passed[rank] = 0
             elif chosen < 0 or passed[rank] >= AGEING:
@@ -109,9 +122,31 @@ class Bands:
         self._owed = owed
         return None if chosen == ORDINARY else self._pop(self._heaps[chosen], now)
 
+    def begin_batch(self) -> None:
+        """What competes by now belongs to the loop's next batch; what is pushed from now on does not."""
+        self._batch += 1
+        self.old = self.waiting - self._owed
+
+    def pop_old(self, now: float, ordinary: bool) -> Any:
+        """The handle of the batch that runs next, past those pushed since it began; None as for `pick`."""
+        for rank, heap in enumerate(self._heaps[:_IDLE]):
+            if rank == ORDINARY and ordinary:
+                return None
+            new = [entry for entry in heap if entry[4] == self._batch]
+            if len(new) == len(heap):
+                continue
+            heap[:] = [entry for entry in heap if entry[4] < self._batch]
+            heapify(heap)
+            try:
+                return self._pop(heap, now)
+            finally:
+                heap.extend(new)
+                heapify(heap)
+        self.old = 0
+        return None
+
     def pop_idle(self, now: float) -> Any:
         """The IDLE handle that runs next. IndexError if there is none."""
-        self.waiting += 1  # _pop counts it as one that competed
         return self._pop(self.idle, now)
 
     def take(self, wanted: Callable[[Any, Urgency], bool], instead: Any) -> list[Any]:
@@ -123,23 +158,31 @@ class Bands:
         taken = []
         for priority, rank in _RANK.items():
             heap = self._heaps[rank]
-            for place, (deadline, sequence, handle, asked) in enumerate(heap):
+            for place, (deadline, sequence, handle, asked, batch) in enumerate(heap):
                 if wanted(handle, Urgency(priority, asked if asked == math.inf else math.nan)):
                     taken.append((sequence, handle))
-                    heap[place] = (deadline, sequence, instead, asked)
+                    heap[place] = (deadline, sequence, instead, asked, batch)
         return [handle for _, handle in sorted(taken, key=lambda pair: pair[0])]
 
     def clear(self) -> None:
         for heap in self._heaps:
             heap.clear()
-        self.waiting = self._owed = 0
+        self.waiting = self._owed = self.old = 0
+
+    def _leaves(self, entry: _Entry) -> None:
+        """An entry that competed is in no heap any more."""
+        self.waiting -= 1
+        if self.old and entry[4] < self._batch:
+            self.old -= 1
 
     def _pop(self, heap: list[_Entry], now: float) -> Any:
         while heap[0][0] < now:
-            _, sequence, handle, deadline = heappop(heap)
-            heappush(heap, (math.inf, sequence, handle, deadline))
-        _, _, handle, deadline = heappop(heap)
-        self.waiting -= 1
+            _, sequence, handle, deadline, batch = heappop(heap)
+            heappush(heap, (math.inf, sequence, handle, deadline, batch))
+        entry = heappop(heap)
+        _, _, handle, deadline, batch = entry
+        if heap is not self.idle:
+            self._leaves(entry)
         if hasattr(handle, "_scheduled"):  # a descriptor's: a look may find it ready again
             handle._scheduled = False
             self._found(handle, now)

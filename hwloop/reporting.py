@@ -42,6 +42,7 @@ class Reporting:
     _bands: Bands
     _timers: list[tuple[float, int, Any]]
     _new_timers: list[Any]
+    _due_timers: list[Any]
     _timers_cancelled: int
     _tolerant: Tolerant
     _watchers: dict[int, Any]
@@ -138,7 +139,7 @@ class Reporting:
 
         kept = [source.statistics() for source in self.sources() if hasattr(source, "statistics")]
         lateness, latency = self._file_waits()
-        new = sum(not timer._cancelled for timer in self._new_timers)
+        new = sum(not timer._cancelled for timer in (*self._new_timers, *self._due_timers))
         return LoopStatistics(
             ready=len(self._ready) + len(self._events) + len(self._bands) + len(self._bands.idle),
             timers=len(self._timers) - self._timers_cancelled + new + self._tolerant.waiting,

@@ -120,3 +120,83 @@ def test_run_until_complete_leaves_what_its_last_step_scheduled(stage):
 
     assert stage.run_until_complete(main()) == 7
     assert "ready with the end" in stage.trace
+
+
+def test_stop_leaves_urgent_work_that_the_batch_has_added_however_early_its_deadline(stage):
+    def urgent(name, deadline, *, then=None):
+        stage.call_deadline(stage.time() + deadline, stage.work(name, took=100, then=then), priority=Priority.HIGH)
+
+    def add_and_stop():
+        urgent("added", 0.1)
+        stage.stop()
+        urgent("added later", 0.2)
+
+    urgent("first", 1, then=add_and_stop)
+    urgent("second", 2)
+    stage.call_soon(stage.work("plain"))
+    stage.call_soon_priority(Priority.LOW, stage.work("low"))
+    stage.run_forever()
+    assert [name for name in stage.trace if name != "look"] == ["first", "second", "plain", "low"]
+    del stage.trace[:]
+    stage.stop()
+    stage.run_forever()
+    assert [name for name in stage.trace if name != "look"] == ["added", "added later"]
+
+
+def test_stop_leaves_urgent_work_that_was_added_in_an_earlier_slice_of_the_batch(stage):
+    stage.call_soon(stage.work("a", took=100, then=lambda: stage.call_soon_priority(Priority.LOW, stage.work("low"))))
+    stage.call_soon(stage.work("b", took=100, then=stage.stop))
+    stage.call_soon(stage.work("c", took=100))
+    stage.run_forever()
+    assert [name for name in stage.trace if name != "look"] == ["a", "b", "c"]
+
+
+def test_stop_leaves_what_a_look_found_within_the_batch(stage):
+    edge = stage.edge(stage.work("edge"))
+    for number in range(9):
+        then = {0: edge, 1: stage.stop}.get(number)
+        stage.call_soon(stage.work("busy", took=100, then=then))
+        stage.call_later(0.00005, stage.work("timer"))
+    stage.run_forever()
+    ran = [name for name in stage.trace if name != "look"]
+    assert ran == ["busy", "edge", "busy", *["busy"] * 7]  # the edge alone was served before stop() was called
+
+
+def test_stop_keeps_asyncios_order_of_few_callbacks_and_an_event(stage):
+    edge = stage.edge(stage.work("edge"))
+    edge()
+    stage.call_soon(stage.work("a", took=100, then=stage.stop))
+    stage.call_soon(stage.work("b"))
+    stage.run_forever()
+    assert [name for name in stage.trace if name != "look"] == ["a", "b", "edge"]
+
+
+def test_what_another_thread_sends_after_the_batch_began_is_left_by_stop(stage):
+    stage.call_soon(stage.work("a", took=100, then=lambda: stage.call_soon_threadsafe(stage.work("sent"))))
+    stage.call_soon(stage.work("b", took=100, then=stage.stop))
+    stage.call_soon(stage.work("c", took=100))
+    stage.run_forever()
+    assert [name for name in stage.trace if name != "look"] == ["a", "b", "c"]
+
+
+def test_a_timer_that_was_due_when_it_was_set_waits_for_the_batch_and_what_it_adds(stage):
+    stage.call_soon(stage.work("a", took=100, then=lambda: stage.call_at(0.5, stage.work("timer"))))
+    for _ in range(9):
+        stage.call_soon(stage.work("b", took=100, then=lambda: stage.call_soon(stage.work("added"))))
+    assert stage.play() == ["a", *["b"] * 9, *["added"] * 9, "timer"]
+
+
+def test_an_urgent_timer_that_was_due_when_it_was_set_does_not_wait_for_the_batch(stage):
+    def set_timer():
+        stage.call_later(0, stage.work("timer"))
+
+    stage.call_soon_priority(Priority.HIGH, stage.work("urgent", took=100, then=set_timer))
+    for _ in range(9):
+        stage.call_soon(stage.work("b", took=100))
+    assert stage.play() == ["urgent", "timer", *["b"] * 9]
+
+
+def test_a_timer_that_is_due_within_a_slice_is_looked_for_at_the_end_of_the_batch(stage):
+    stage.call_soon(stage.work("a", took=20, then=lambda: stage.call_later(10e-6, stage.work("timer"))))
+    stage.call_soon(stage.work("b", took=20, then=lambda: stage.call_soon(stage.work("c"))))
+    assert stage.play() == ["a", "b", "c", "timer"]

@@ -78,12 +78,12 @@ def test_many_cancelled_timers_leave_the_heap(stage):
     assert len(stage._timers) < 100
 
 
-def test_a_timer_of_no_delay_takes_its_place_among_plain_callbacks(stage):
+def test_timers_of_no_delay_run_after_all_that_is_queued_by_their_times_as_in_asyncio(stage):
     stage.call_soon(stage.work("a"))
     stage.call_later(0, stage.work("b"))
     stage.call_later(-5, stage.work("c"))
     stage.call_soon(stage.work("d"))
-    assert stage.play() == ["a", "b", "c", "d"]
+    assert stage.play() == ["a", "d", "c", "b"]
 
 
 def test_a_timer_in_the_past_runs_at_the_next_look(stage):

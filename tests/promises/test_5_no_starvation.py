@@ -133,7 +133,7 @@ def test_what_ordinary_work_adds_after_a_rush_does_not_run_after_stop(stage):
     assert stage.statistics().ready == 1
 
 
-def test_stop_lets_what_is_ready_finish_in_its_order(stage):
+def test_stop_lets_what_is_ready_finish_in_its_order_and_nothing_that_is_added(stage):
     stage.call_soon(
         stage.work("first", took=500, then=lambda: (stage.stop(), stage.call_soon_priority(Priority.HIGH, high)))
     )
@@ -141,4 +141,7 @@ def test_stop_lets_what_is_ready_finish_in_its_order(stage):
     stage.call_soon(stage.work("plain"))
     stage.call_soon_priority(Priority.LOW, stage.work("low"))
     stage.run_forever()
-    assert [name for name in stage.trace if name != "look"] == ["first", "high", "plain", "low"]
+    assert [name for name in stage.trace if name != "look"] == ["first", "plain", "low"]
+    stage.call_soon(stage.stop)
+    stage.run_forever()
+    assert stage.trace[-1] == "high"

@@ -59,7 +59,8 @@ class Reference:
 
     def __init__(self):
         self.waiting = []
-        self.order = itertools.count()
+        self.order = 0  # of the last that came
+        self.last_before_stop = 0
         self.passed = [0] * IDLE  # how many others have run since the rank last did, or began to wait
         self.overtaken = [0] * IDLE  # the same, but not counting when ordinary work ran with nothing else waiting
         self.row = 0  # ordinary callbacks in a row while an event waits
@@ -68,7 +69,8 @@ class Reference:
     def add(self, item, urgency, now, *, event=False, rank=None):
         item.rank = (ORDINARY if urgency == NORMAL else RANKS[urgency.priority]) if rank is None else rank
         item.event = event
-        item.deadline, item.order = now + urgency.deadline, next(self.order)
+        self.order += 1
+        item.deadline, item.order = now + urgency.deadline, self.order
         self.waiting.append(item)
 
     def drop(self, item):
@@ -79,6 +81,9 @@ class Reference:
     def run(self, item, now, finishing):
         assert item in self.waiting, f"{item} ran twice, early, or though it was cancelled"
         equals = [one for one in self.waiting if (one.rank, one.event) == (item.rank, item.event)]
+        if finishing:
+            assert item.order <= self.last_before_stop, f"{item} came after stop() and ran"
+            equals = [one for one in equals if one.order <= item.order]  # later ones need not be of the last batch
         first = min(equals, key=lambda one: (one.deadline if one.deadline >= now else math.inf, one.order))
         assert item is first, f"{item} ran before {first} at {now}"
         ranks = {one.rank for one in self.waiting}
@@ -174,6 +179,7 @@ class Machine(RuleBasedStateMachine):
         self.looked_at = self.loop.clock
         self.stopped = self.ran_after_stop = False
         self.timers, self.inbox, self.tasks = [], [], []
+        self.due = []  # ordinary timers that were due when they were set
         self.raised = self.failures = 0
         self.broken = None
         kinds = [(priority, None) for priority in Priority] + [(Priority.HIGH, 30 * TICK), (Priority.NORMAL, 1.0)]
@@ -206,8 +212,10 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self):
         try:
-            while self.broken is None and (self.reference.waiting or self.timers or self.inbox or self.unread()):
-                if all(item.handle is not None for item in self.timers):  # none is left that stops the loop
+            while self.broken is None and (
+                self.reference.waiting or self.timers or self.due or self.inbox or self.unread()
+            ):
+                if all(item.handle is not None for item in self.timers + self.due):  # none is left that stops the loop
                     self.do_timer(2**22, (("stop",),), lasting=True)
                 self.play_until_stopped()
             if self.broken is None:
@@ -237,8 +245,16 @@ class Machine(RuleBasedStateMachine):
         self.failures += 1
 
     def looked(self, found):
-        """What one look takes in: what other threads sent, what is readable, and then the timers that are due."""
+        """What one look takes in: what other threads sent, what is readable, and then the timers that are due.
+
+        Timers that were due when they were set come in between two batches, behind all that is queued. (Which look that
+        is, the loop is asked here; that it is the right one is tested against asyncio in test_1_as_asyncio.py.)
+        """
         self.take_inbox()
+        if not self.loop._due_timers:
+            for item in sorted(self.due, key=lambda item: item.when):
+                self.reference.add(item, item.urgency, item.when)
+            self.due.clear()
         now = self.looked_at = self.loop.clock
         for key, _ in found:
             source = next((source for source in self.sources if source.reader == key.fd), None)
@@ -249,6 +265,8 @@ class Machine(RuleBasedStateMachine):
         self.timers = [item for item in self.timers if item.when > now]
         for item in sorted(due, key=lambda item: item.when):
             self.reference.add(item, item.urgency, item.when, event=item.urgency == NORMAL)
+        if self.stopped:  # before the run, which takes in what this look has found
+            self.reference.last_before_stop = self.reference.order
 
     def take_inbox(self):
         for item in self.inbox:
@@ -317,10 +335,10 @@ class Machine(RuleBasedStateMachine):
         item.when = self.loop.clock + count * TICK
         handle = self.loop.call_later(count * TICK, self.run, item)
         item.handle = None if lasting else handle
-        if count:
+        if count or item.urgency != NORMAL:
             self.timers.append(item)
         else:
-            self.ready(item)
+            self.due.append(item)
 
     def do_tolerant(self, count, tolerance, script):
         item = self.item("tolerant", self.current.urgency, script)
@@ -352,7 +370,7 @@ class Machine(RuleBasedStateMachine):
             self.reference.add(item, item.urgency, self.loop.clock)
 
     def do_cancel(self, number):
-        queues = (self.reference.waiting, self.timers, self.inbox)
+        queues = (self.reference.waiting, self.timers, self.due, self.inbox)
         items = [item for queue in queues for item in queue if item.handle is not None]
         if not items:
             return
@@ -362,7 +380,7 @@ class Machine(RuleBasedStateMachine):
         if item in self.reference.waiting:
             self.reference.drop(item)
         else:
-            (self.timers if item in self.timers else self.inbox).remove(item)
+            next(queue for queue in queues if item in queue).remove(item)
             self.reference.ghosts += 1
 
     def do_happen(self, number, script):
@@ -374,6 +392,8 @@ class Machine(RuleBasedStateMachine):
             raise Failed
 
     def do_stop(self):
+        if not self.stopped:
+            self.reference.last_before_stop = self.reference.order
         self.stopped = True
         self.loop.stop()
 
