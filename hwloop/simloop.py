@@ -278,7 +278,8 @@ class SimLoop(EventLoop):
     def _only_idle(self, found: list[tuple[int, int]]) -> bool:
         """Whether only sources of IDLE priority are ready: the program is at rest all the same."""
         for fd, _ in found:
-            for watcher in self._watchers.get(fd, ()):
+            key = self._watchers.get(fd)
+            for watcher in key.data if key is not None else ():
                 if watcher is not None and watcher._priority is not Priority.IDLE:
                     return False
         return True
