@@ -73,8 +73,7 @@ class SimBoard(Board):
         self.ports: dict[str, Port] = {}
         self.buses: dict[int, Bus] = {1: Bus(1, self.timeline)}
         self._users: dict[int, str] = {}
-        self._closed = False
-        self._process = os.getpid()
+        self._closed = self._closing = False
         self.devices: list[wirings.Device] = []
         try:
             for number, device in enumerate(checked.devices, 1):
@@ -177,13 +176,20 @@ class SimBoard(Board):
             raise HardwareError(f"/dev/i2c-{bus}", "no such bus on the simulated board", f"its buses are: {known}")
         return self.buses[bus].open()
 
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child of the process that made the board: then it is not this one's."""
+        return self._lines.forked
+
     def close(self) -> None:
-        if self._closed:
+        if self._closed or self._closing:
             return
-        self._closed = True
-        if self._process != os.getpid():  # a forked child, whose parent goes on with the same FIFOs and terminals
+        if self.forked:  # the parent goes on with the same FIFOs and terminals
+            self._closed = True
             return
+        self._closing = True
         super().close()
+        self._closed = True
         self.timeline.stop()
         self._lines.close()
         self.lgpio.close()

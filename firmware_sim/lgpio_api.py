@@ -57,11 +57,14 @@ class Lgpio(Lines):
         super().__init__(chip)
         self._directory = FifoDirectory()
         self.directory = self._directory.path
+        self._process = os.getpid()
         self._thread: CallbackThread | None = None
         self._closed = False
 
     def close(self) -> None:
-        """Free every line, close every FIFO, end the callback thread. Harmless when repeated."""
+        """Free every line, close every FIFO, end the callback thread. Harmless when repeated, and in a forked child."""
+        if os.getpid() != self._process:
+            return
         with self._chip.timeline.lock:
             if self._closed:
                 return

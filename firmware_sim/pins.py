@@ -7,7 +7,9 @@ lines that are joined form one net, and a net has one level, found by these rule
 1. Strong drivers (a push-pull output, an open-drain output that is low, an open-source output that is high, a part
    that drives) set the level. Where two disagree it is a short circuit: low wins, it is counted, and logged once.
 2. Resistors of parts pull; where they disagree they cancel out.
-3. The chip's own weak resistors pull (about 50 kΩ against the 10 kΩ of a part); disagreeing, they cancel out.
+3. The chip's own weak resistors pull (about 50 kΩ against the 10 kΩ of a part); disagreeing, they cancel out. One
+   that a program has set wins over one that is as it was at reset: 50 kΩ against 50 kΩ would be anybody's guess, and
+   a program that asks for a pull-up on a wired line means it.
 4. Nothing acts: the net floats and keeps the level it had, as the capacitance of a CMOS input does.
 
 What a line is after a program lets go of it follows Raspberry Pi OS: an output goes on driving (its kernel's
@@ -71,6 +73,7 @@ class Line:
         self.consumer: str | None = None
         self.changes = self.reports = self.reports_lost = 0
         self.bias: Pull = "up" if number in _PULLED_UP_AT_RESET else "down"
+        self._bias_set = False  # by a program, not at reset
         self.output: int | None = None
         self.flags = 0
         self.active_low = False
@@ -124,7 +127,7 @@ class Line:
             self.consumer, self.flags = consumer, flags
             self.output, self._drive, self.active_low = output, drive, active_low
             if bias is not None:
-                self.bias = bias
+                self.bias, self._bias_set = bias, True
             self._chip.resolve(self.net)
 
     def release(self) -> None:
@@ -145,9 +148,9 @@ class Line:
         if self.output is not None and self.output != released:
             yield self.output
 
-    def pulls(self) -> tuple[Pull, Pull]:
-        """What a part's resistor and what the chip's own do to this line."""
-        return self._pulled, self.bias
+    def pulls(self) -> tuple[Pull, Pull, Pull]:
+        """What resistors do to this line, the strongest first: a part's, the chip's own as set, or as at reset."""
+        return (self._pulled, self.bias, "none") if self._bias_set else (self._pulled, "none", self.bias)
 
     def notify(self, level: int, when_ns: int) -> None:
         """The level changed: count it and tell the observers."""
@@ -222,7 +225,7 @@ class Chip:
         net.shorted = shorted
         if driven:
             return min(driven)
-        for strength in (0, 1):
+        for strength in (0, 1, 2):
             pulls = {line.pulls()[strength] for line in net.lines} - {"none"}
             if len(pulls) == 1:
                 return 1 if pulls == {"up"} else 0

@@ -111,8 +111,10 @@ class Board(ABC):
         for callback in tuple(self.before_closing):
             try:
                 callback()
-            except Exception:
-                logger.exception("%s: failed before closing: %r", self.label, callback)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException:
+                logger.exception("%s: failed before closing: %s", self.label, short_name(callback))
 
     def __enter__(self) -> Self:
         return self

@@ -58,6 +58,10 @@ class EdgeStream(ABC):
     """
 
     losses: Losses
+    disorder_ns: int = 0
+    """For how long after its time stamp an edge may come behind a later one of another stream."""
+    doubtful: bool = False
+    """Whether the last `recheck` found a line in another state than the reports say: it is to be called again soon."""
 
     @abstractmethod
     def fileno(self) -> int:

@@ -9,6 +9,7 @@ just before its first callback and just after its last.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -44,6 +45,17 @@ def loops() -> list[EventLoop]:
     return list(_made)
 
 
+def _forget() -> None:
+    """In a forked child none of these loops runs, whatever thread was about to change the list."""
+    global _guard
+    _guard = threading.Lock()
+    _loops.clear()
+    _followers.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 def follow(follower: Follower) -> list[EventLoop]:
     """Tell `follower` from now on; the loops that run already, oldest first."""
     with _guard:
@@ -76,7 +88,8 @@ def listed(loop: EventLoop) -> Iterator[None]:
         yield
     finally:
         with _guard:
-            _loops.remove(entry)
+            if entry in _loops:  # it is not, in a child that was forked meanwhile
+                _loops.remove(entry)
             followers = list(_followers)
         for follower in followers:
             follower.loop_ended(loop)

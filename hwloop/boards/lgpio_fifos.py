@@ -81,7 +81,7 @@ class Fifos:
     def discard(self, fifo: Fifo) -> None:
         """Close one that a stream has, and that is of no more use."""
         os.close(fifo.fd)
-        _opened[self._lgpio] -= 1
+        _opened[self._lgpio] = _opened.get(self._lgpio, 1) - 1  # as the interpreter ends it may be gone already
         try:
             self._lgpio.notify_close(fifo.notify)
         except self._lgpio.error:

@@ -5,7 +5,8 @@ first factory of ours is made, these names of gpiozero's modules are replaced, o
 
 - `GPIOThread`, `HoldThread` and `GPIOQueue`, where devices make one, by functions that make a job (`hwloop.pins.jobs`);
 - `Event`, where devices make one, by a subclass whose `set()` also wakes awaiting tasks;
-- the methods `_fire_*`, which call handlers, and `wait_for_*`, which block.
+- the methods `_fire_*`, which call handlers, and `wait_for_*`, which block;
+- `ButtonBoard._fire_events`, which reads its lines: between an edge and its delivery they may have changed again.
 
 Each replacement looks at the device's pin factory first and does for devices of other factories exactly what was there
 before. What a subclass of a program's own does in a `GPIOThread` of its own stays a thread.
@@ -13,9 +14,12 @@ before. What a subclass of a program's own does in a `GPIOThread` of its own sta
 
 from __future__ import annotations
 
+import atexit
 import functools
 import inspect
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
@@ -23,8 +27,9 @@ from typing import Any
 from gpiozero import boards, devices, input_devices, internal_devices, mixins, output_devices
 from gpiozero.threads import GPIOThread
 
-from hwloop.pins import jobs
+from hwloop.pins import holds, jobs
 from hwloop.pins.dispatch import Dispatch
+from hwloop.pins.parts import pins_of
 
 _Rotary = input_devices.RotaryEncoder
 _Polled = internal_devices.PolledInternalDevice
@@ -74,6 +79,31 @@ class OnLoop:
         """Who serves its devices."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Give everything back."""
+        raise NotImplementedError
+
+    def leave_to_parent(self) -> None:
+        """Forget pins and board, in a forked child, without a touch."""
+        raise NotImplementedError
+
+
+_factories: weakref.WeakSet[OnLoop] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for factory in list(_factories):
+        factory.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def _close_all() -> None:
+    """At exit: close the factories that nobody has closed."""
+    for factory in list(_factories):
+        factory.close()
+
 
 class Signal(threading.Event):
     """An event of a device, for threads and for tasks."""
@@ -108,13 +138,18 @@ def signal_of(device: object, what: str) -> Signal:
     return signal
 
 
-def adopt() -> None:
-    """Make the replacements. Harmless when repeated."""
+def adopt(factory: OnLoop) -> None:
+    """Make the replacements, at the first factory, and close this one at exit."""
     global _adopted
     with _lock:
+        _factories.add(factory)
         if _adopted:
             return
         _adopted = True
+        # At exit the last one registered goes first: gpiozero closes devices and its factory, then the others close.
+        atexit.unregister(devices._shutdown)
+        atexit.register(_close_all)
+        atexit.register(devices._shutdown)
         for module in (mixins, output_devices, boards):
             module.GPIOThread = _thread
         mixins.HoldThread = _hold
@@ -123,6 +158,9 @@ def adopt() -> None:
         for owner, methods in _HANDLERS.items():
             for method, handler in methods.items():
                 setattr(owner, method, _firing(getattr(owner, method), handler))
+        mixins.HoldMixin._fire_activated = _pressed(mixins.HoldMixin._fire_activated)
+        mixins.HoldMixin._fire_deactivated = _released(mixins.HoldMixin._fire_deactivated)
+        boards.ButtonBoard._fire_events = _changed(boards.ButtonBoard._fire_events)
         for cls in _family(mixins.EventsMixin):
             for name, method in list(vars(cls).items()):
                 if name.startswith("wait_for_") and isinstance(method, FunctionType):
@@ -135,7 +173,10 @@ def _thread(target: Callable[..., object], args: tuple[Any, ...] = (), *rest: An
     steps = _STEPS.get(getattr(target, "__func__", None))
     if dispatch is None or steps is None:
         return GPIOThread(target, args, *rest, **options)
-    return jobs.Job(dispatch, functools.partial(steps, device, *args), f"{steps.__name__} of {type(device).__name__}")
+    for pin in pins_of(device):
+        pin.check_process()
+    name = f"{steps.__name__} of {type(device).__name__}"
+    return jobs.Job(dispatch, functools.partial(steps, device, *args), name, device)
 
 
 _HoldThread = mixins.HoldThread
@@ -143,7 +184,7 @@ _HoldThread = mixins.HoldThread
 
 def _hold(device: Any) -> Any:
     dispatch = dispatch_of(device)
-    return _HoldThread(device) if dispatch is None else jobs.Hold(device, dispatch)
+    return _HoldThread(device) if dispatch is None else holds.Hold(device, dispatch)
 
 
 def _queue(device: Any, *args: Any, **options: Any) -> Any:
@@ -161,16 +202,49 @@ def _firing(method: Callable[[Any], object], name: str) -> Callable[[Any], None]
         if dispatch is None:
             method(self)
         elif (handler := getattr(self, name)) is not None:
-            dispatch.fire(handler, f"{name} of {self!r}")
+            dispatch.handlers.fire(handler, name, self)
 
     return fire
+
+
+def _pressed(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(method)
+    def fire(self: Any) -> None:
+        if dispatch_of(self) is None:
+            method(self)
+            return
+        super(mixins.HoldMixin, self)._fire_activated()
+        if self._hold_thread is not None:  # the handler has not closed the device
+            self._hold_thread.holding.set()
+
+    return fire
+
+
+def _released(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(method)
+    def fire(self: Any) -> None:
+        if dispatch_of(self) is not None and self._hold_thread is not None:
+            self._hold_thread.released()
+        method(self)
+
+    return fire
+
+
+def _changed(method: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(method)
+    def fire_events(self: Any, ticks: float, active: bool) -> None:
+        if dispatch_of(self) is not None:
+            active = any(button._last_active for button in self)
+        method(self, ticks, active)
+
+    return fire_events
 
 
 def _waiting(method: Callable[..., bool], name: str) -> Callable[..., bool]:
     @functools.wraps(method)
     def wait(self: Any, timeout: float | None = None) -> bool:
         dispatch = dispatch_of(self)
-        if dispatch is not None and dispatch.blocks_loop():
+        if dispatch is not None and dispatch.handlers.blocks_loop():
             raise RuntimeError(
                 f"{type(self).__name__}.{name}() would stop the loop that delivers what it waits for; use "
                 f"'await hwloop.pins.wait_for(device, {name.removeprefix('wait_for_')!r})' there"

@@ -7,37 +7,58 @@ watches that one descriptor, and it changes hands without a line being claimed a
 - while one of our loops runs on the board's clock, handlers run on it, in the order of the edges' time stamps; a
   second loop that starts meanwhile changes nothing;
 - while none runs, a thread of this object delivers; it starts when first needed and a loop that starts takes over;
-- a handler that raises is reported, a coroutine becomes a task, and the rest goes on.
+- whatever a handler raises is reported, a coroutine becomes a task, and the rest goes on (`hwloop.pins.handlers`);
+- a forked child has nothing to do with the dispatch of its parent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
-import inspect
-import logging
-import select
+import functools
+import os
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+import weakref
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from hwloop import running
 from hwloop.board import Edge, EdgeStream
 from hwloop.clock import REAL, Clock
+from hwloop.errors import HardwareError
 from hwloop.loop import EventLoop
+from hwloop.naming import short_name
+from hwloop.pins.handlers import Handlers
+from hwloop.pins.lines import Entry, Lines, Taker
+from hwloop.pins.server import ServingThread
 from hwloop.scheduling import Priority
 
 if TYPE_CHECKING:
+    from hwloop.pins.holds import Holding
     from hwloop.pins.jobs import Job
 
-logger = logging.getLogger("hwloop")
-
-Deliver = Callable[[Edge], object]
-
 _QUIET = 0.02  # seconds without a report after which lines are read, as in hwloop.sources.gpio
-_LONGEST_HANDLER = 10.0  # seconds for which a handler under way is waited for at the end, as gpiozero does
 _LOOKS = 2  # a recheck takes two looks that find the same
+
+_dispatches: weakref.WeakSet[Dispatch] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for dispatch in list(_dispatches):
+        dispatch.leave_to_parent()
+    _dispatches.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def inherited(what: str) -> HardwareError:
+    """The error for what a forked child finds of its parent's."""
+    return HardwareError(
+        what,
+        "was opened before this process was forked and belongs to its parent",
+        "make the pin factory and its devices in the process that uses them",
+    )
 
 
 class Dispatch:
@@ -47,77 +68,67 @@ class Dispatch:
         self.clock = clock
         self.loop: EventLoop | None = None
         """The program's loop that serves now; None while the thread does, or nobody has to."""
-        self._epoll = select.epoll()
-        clock.claim(self._epoll.fileno())
+        self.forked = False
+        """Whether this is a forked child of the process that made it."""
+        self.handlers = Handlers(self)
+        """What calls the handlers of devices."""
+        self._lines = Lines(clock)
         self._lock = threading.RLock()
-        self._lines: dict[int, tuple[EdgeStream, Deliver]] = {}
-        self._pending: collections.deque[tuple[object, Deliver, Edge]] = collections.deque()
-        self._here = threading.local()
         self._jobs: set[Job] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._thread: _Thread | None = None
+        self._holds: set[Holding] = set()
+        self._thread: ServingThread | None = None
         self._looks = 0
         self._quiet: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
         self._reader: _Reader | None = None
         self._closed = False
+        _dispatches.add(self)
         for loop in running.follow(self):
             self._adopt(loop)
 
     # For pins.
 
-    def watch(self, stream: EdgeStream, deliver: Deliver) -> None:
-        """Call `deliver(edge)` for each edge of `stream` from now on; those that wait in it are forgotten."""
+    def watch(self, stream: EdgeStream, pin: Taker) -> None:
+        """Deliver each edge of `stream` to `pin` from now on; those that wait in it are forgotten."""
+        if self.forked:
+            raise inherited("this pin factory")
         while stream.read():
             pass
         with self._lock:
-            for fd in _descriptors(stream):
-                self._lines[fd] = (stream, deliver)
-                self._epoll.register(fd, select.EPOLLIN)
+            self._lines.add(stream, pin)
             self._ensure_served()
 
     def unwatch(self, stream: EdgeStream) -> None:
         """Deliver no more of its edges, not even those that have been read. To be called before it is closed."""
         with self._lock:
-            for fd in _descriptors(stream):
-                if self._lines.pop(fd, None) is not None:
-                    self._epoll.unregister(fd)
-            self._pending = collections.deque(entry for entry in self._pending if entry[0] is not stream)
+            self._lines.remove(stream)
 
-    def post(self, pin: object, deliver: Deliver, edge: Edge, *, soon: bool) -> None:
+    def post(self, pin: Taker, edge: Edge, *, soon: bool) -> None:
         """Deliver an edge that comes from no descriptor; `soon`, if this is a callback of a loop, right after it."""
         with self._lock:
-            self._pending.append((pin, deliver, edge))
-            loop: asyncio.AbstractEventLoop = self.loop or self._start_thread().loop
-        call = loop.call_soon if soon and asyncio._get_running_loop() is loop else loop.call_soon_threadsafe
-        with contextlib.suppress(RuntimeError):  # it has just been closed: delivered by who serves next
-            call(self._deliver, loop)
+            self._lines.append(Entry(pin, edge, edge.timestamp_ns))
+            loop = self.ensure_loop()
+        self._call_soon(loop, self._deliver, loop, at_once=soon)
 
-    @contextlib.contextmanager
-    def unguarded(self) -> Iterator[None]:
-        """In this block, in this thread, handlers are called at once, and what they raise is not caught."""
-        before = getattr(self._here, "unguarded", False)
-        self._here.unguarded = True
-        try:
-            yield
-        finally:
-            self._here.unguarded = before
+    def _call_soon(
+        self,
+        loop: asyncio.AbstractEventLoop | None,
+        callback: Callable[..., object],
+        *args: object,
+        at_once: bool = True,
+    ) -> None:
+        """Have the loop that serves call; `at_once` counts where this is a callback of it."""
+        if loop is not None:
+            call = loop.call_soon if at_once and asyncio._get_running_loop() is loop else loop.call_soon_threadsafe
+            with contextlib.suppress(RuntimeError):  # it has just been closed: who serves next looks by itself
+                call(callback, *args)
 
     # For devices and jobs.
 
-    def fire(self, handler: Callable[[], object], what: str) -> None:
-        """Have a handler called where handlers belong: here if this is the serving thread, else on the loop."""
-        if getattr(self._here, "unguarded", False):
-            self._take_result(handler(), what)
-            return
-        loop = self.loop
-        if loop is not None and running.thread_of(loop) not in (None, threading.get_ident()):
-            with contextlib.suppress(RuntimeError):  # it has just been closed
-                loop.call_soon_threadsafe(self._call, handler, what)
-                return
-        self._call(handler, what)
-
     def start_job(self, job: Job) -> None:
         """Start a job, and hand it over when a loop begins or ends."""
+        if self.forked:
+            raise inherited("this pin factory")
         with self._lock:
             self._jobs.add(job)
             job.carry_on(self.loop)
@@ -125,22 +136,23 @@ class Dispatch:
     def forget_job(self, job: Job) -> None:
         self._jobs.discard(job)
 
-    def blocks_loop(self) -> bool:
-        """Whether to wait in this thread is to stop the loop that would end the wait."""
-        return self.loop is not None and asyncio._get_running_loop() is self.loop
+    def follow_hold(self, hold: Holding) -> None:
+        """Let a hold know of each edge before it is delivered."""
+        self._holds.add(hold)
 
-    def report(self, message: str, error: BaseException) -> None:
-        """Tell of an exception through the exception handler of who serves, or in the log if nobody does."""
-        loop: asyncio.AbstractEventLoop | None = self.loop
-        if loop is None and self._thread is not None:
-            loop = self._thread.loop
-        context = {"message": message, "exception": error}
-        if loop is None or loop.is_closed():
-            logger.error(message, exc_info=error)
-        elif asyncio._get_running_loop() is loop:
-            loop.call_exception_handler(context)
-        else:
-            loop.call_soon_threadsafe(loop.call_exception_handler, context)
+    def forget_hold(self, hold: Holding) -> None:
+        self._holds.discard(hold)
+
+    def next_edge(self, pins: Collection[object]) -> Edge | None:
+        """The next edge of these pins that waits to be delivered, after a look at the lines."""
+        with self._lock:
+            if self._closed:
+                return None
+            loop = self.serving_loop()
+            if self._collect() and loop is not None:
+                self._call_soon(loop, functools.partial(self._serve, loop, anew=True))
+            entry = self._lines.next_of(pins)
+        return None if entry is None else entry.edge
 
     def time(self) -> float:
         """Seconds of the board's clock: for a loop that serves, its own time."""
@@ -152,11 +164,14 @@ class Dispatch:
             return
         self._closed = True
         running.unfollow(self)
+        _dispatches.discard(self)
         for job in list(self._jobs):
-            job.stop()
+            try:
+                job.stop()
+            except Exception as error:  # a step that takes longer than is waited for
+                self.handlers.report(f"{job.name} goes on although its pin factory was closed", error)
         with self._lock:
             self._lines.clear()
-            self._pending.clear()
             loop, self.loop = self.loop, None
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -167,54 +182,82 @@ class Dispatch:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._let_go, loop)
 
+    def leave_to_parent(self) -> None:
+        """Let go of everything, in a forked child, and touch nothing that the parent uses."""
+        self.forked = self._closed = True
+        self._lock = threading.RLock()  # the parent's thread may hold the old one
+        for job in self._jobs:
+            job.leave_to_parent()
+        self._jobs.clear()
+        self._holds.clear()
+        self.loop = self._thread = self._reader = self._quiet = self._later = None
+        self._lines.close()
+
     def _let_go(self, loop: EventLoop | None) -> None:
         if loop is not None:
             self._leave(loop)
-        self.clock.disclaim(self._epoll.fileno())
-        self._epoll.close()
+        self._lines.close()
 
     # What a loop calls.
 
     def fileno(self) -> int:
-        return self._epoll.fileno()
+        return self._lines.fileno()
 
     def on_readable(self) -> None:
         """Deliver what is there, oldest first."""
-        server = asyncio.get_running_loop()
+        self._serve(asyncio.get_running_loop())
+
+    def _serve(self, server: asyncio.AbstractEventLoop, *, anew: bool = False) -> None:
+        """Read and deliver; `anew`, if others may have read before."""
         with self._lock:
             if not self._serves(server):
                 return
-            found = []
-            for fd, _ in self._epoll.poll(0):
-                if fd not in self._lines:
-                    continue  # its stream has just failed
-                stream, deliver = self._lines[fd]
-                try:
-                    if fd == stream.alarm_fileno():
-                        stream.check()
-                    else:
-                        found += [(stream, deliver, edge) for edge in stream.read()]
-                except OSError as error:
-                    self.unwatch(stream)
-                    self.report("a line failed and is watched no more", error)
-            found.sort(key=lambda entry: entry[2].timestamp_ns)
-            self._pending.extend(found)
-            self._looks = 0
-            if self._quiet is None and self._lines:
-                self._quiet = server.call_later(_QUIET, self._look, server)
+            if self._collect() or anew:
+                self._looks = 0
+                if self._quiet is None and self._lines.watched():
+                    self._quiet = server.call_later(_QUIET, self._look, server)
+            self._plan(server)
         self._deliver(server)
+
+    def _plan(self, server: asyncio.AbstractEventLoop) -> None:
+        """Look again when an edge that is held back for an earlier one need wait no longer."""
+        wait_ns = self._lines.wait_ns()
+        if wait_ns is not None and self._later is None:
+            self._later = server.call_later(wait_ns / 1e9, self._serve_later, server)
+
+    def _serve_later(self, server: asyncio.AbstractEventLoop) -> None:
+        if self._serves(server):
+            self._later = None
+            self._serve(server)
+
+    def _collect(self) -> bool:
+        return self._lines.collect(
+            lambda stream, error: self.handlers.failed(error, "a line failed and is watched no more")
+        )
 
     def _deliver(self, server: asyncio.AbstractEventLoop | None) -> None:
         """Hand out what was read, for as long as `server` serves: a handler may start a loop, or close a line."""
-        while self._pending and self._serves(server):
-            try:
-                _, deliver, edge = self._pending.popleft()
-            except IndexError:
+        while self._serves(server):
+            with self._lock:
+                entry = self._lines.first()
+            if entry is None:
                 return
+            if self._holds and not entry.found:
+                self._catch_up(entry.edge.timestamp_ns / 1e9)
+            with self._lock:
+                if not self._lines.take(entry):
+                    continue
             try:
-                deliver(edge)
-            except Exception as error:
-                self.report(f"delivering {edge} failed", error)
+                entry.pin.deliver(entry.edge)
+            except BaseException as error:
+                self.handlers.failed(error, f"delivering an edge to {short_name(entry.pin)} failed")
+
+    def _catch_up(self, ticks: float) -> None:
+        """Before an edge of this time is delivered, have what was held before that be held."""
+        due = sorted(((hold.due(), id(hold), hold) for hold in list(self._holds)), key=lambda it: it[:2])
+        for when, _, hold in due:
+            if when <= ticks:
+                hold.catch_up(ticks)
 
     def _look(self, server: asyncio.AbstractEventLoop) -> None:
         """No report for a while: an edge whose report was lost shows in the level of its line."""
@@ -223,51 +266,15 @@ class Dispatch:
                 return
             self._quiet = None
             self._looks += 1
-            if self._looks > 1:
-                for stream, deliver in dict(self._lines.values()).items():
-                    with contextlib.suppress(OSError):  # its next read tells
-                        self._pending.extend((stream, deliver, edge) for edge in stream.recheck())
+            if self._collect():
+                self._looks = 0
+            elif self._looks > 1:
+                self._lines.recheck()
             # The first look only knows that reports came since the timer was set.
-            if self._looks <= _LOOKS and self._lines:
+            if (self._looks <= _LOOKS or self._lines.doubtful()) and self._lines.watched():
                 self._quiet = server.call_later(_QUIET, self._look, server)
+            self._plan(server)
         self._deliver(server)
-
-    def _call(self, handler: Callable[[], object], what: str) -> None:
-        """Call a handler; what it raises is reported, and a coroutine that it returns becomes a task."""
-        try:
-            result = handler()
-        except Exception as error:
-            self.report(f"{what} raised", error)
-            return
-        self._take_result(result, what)
-
-    def _take_result(self, result: object, what: str) -> None:
-        if inspect.iscoroutine(result):
-            self.spawn(result, what)
-
-    def spawn(self, coroutine: Coroutine[Any, Any, object], what: str) -> None:
-        """Run a coroutine as a task: on the loop of this thread, else on who serves."""
-        here = asyncio._get_running_loop()
-        if here is not None:
-            task = here.create_task(coroutine, name=what)
-            self._tasks.add(task)
-            task.add_done_callback(self._task_done)
-            return
-        loop: asyncio.AbstractEventLoop
-        with self._lock:
-            loop = self.loop or self._start_thread().loop
-        try:
-            loop.call_soon_threadsafe(self.spawn, coroutine, what)
-        except RuntimeError:
-            coroutine.close()
-            raise
-
-    def _task_done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            task.get_loop().call_exception_handler(
-                {"message": f"{task.get_name()} raised", "exception": error, "task": task}
-            )
 
     # Who serves.
 
@@ -297,8 +304,8 @@ class Dispatch:
                 return
             self.loop = loop
             if self._thread is not None:
-                self._thread.loop.call_soon_threadsafe(self._thread.loop.remove_reader, self._epoll.fileno())
-            self._quiet = None
+                self._thread.loop.call_soon_threadsafe(self._thread.loop.remove_reader, self.fileno())
+            self._quiet = self._later = None
             jobs = list(self._jobs)
         if running.thread_of(loop) == threading.get_ident():
             self._enter(loop)
@@ -312,37 +319,48 @@ class Dispatch:
         if self.loop is loop:
             self._reader = _Reader(self)
             loop.register(self._reader)
-            loop.call_soon(self._deliver, loop)
+            loop.call_soon(functools.partial(self._serve, loop, anew=True))
 
     def _leave(self, loop: EventLoop) -> None:
-        if self._quiet is not None:
-            self._quiet.cancel()
-            self._quiet = None
+        for timer in (self._quiet, self._later):
+            if timer is not None:
+                timer.cancel()
+        self._quiet = self._later = None
         if self._reader is not None:
-            loop.unregister(self._reader)
+            with contextlib.suppress(KeyError):  # the loop has let go of it already
+                loop.unregister(self._reader)
             self._reader = None
 
     def _serves(self, server: asyncio.AbstractEventLoop | None) -> bool:
+        return not self._closed and server is not None and server is self.serving_loop()
+
+    def serving_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that serves: the program's, or the thread's; None while nobody has to."""
         if self.loop is not None:
-            return server is self.loop
-        return self._thread is not None and server is self._thread.loop
+            return self.loop
+        return self._thread.loop if self._thread is not None else None
+
+    def ensure_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that serves, started where there is none; None where the program has ended."""
+        with self._lock:
+            return self.loop or self._start_thread()
 
     def _ensure_served(self) -> None:
         """The lock is held. In virtual time nothing happens without a loop, so nobody has to serve."""
-        if self.loop is None and self.clock is REAL and (self._lines or self._pending) and not self._closed:
-            thread = self._start_thread()
-            thread.loop.call_soon_threadsafe(thread.loop.add_reader, self._epoll.fileno(), self.on_readable)
-            thread.loop.call_soon_threadsafe(self._deliver, thread.loop)
+        if self.loop is None and self.clock is REAL and self._lines and not self._closed:
+            loop = self._start_thread()
+            if loop is not None:
+                loop.call_soon_threadsafe(loop.add_reader, self.fileno(), self.on_readable)
+                loop.call_soon_threadsafe(functools.partial(self._serve, loop, anew=True))
 
-    def _start_thread(self) -> _Thread:
-        if self._thread is None:
-            self._thread = _Thread()
-        return self._thread
-
-
-def _descriptors(stream: EdgeStream) -> list[int]:
-    """What is readable when edges wait, and what tells that the device may be gone."""
-    return [fd for fd in (stream.fileno(), stream.alarm_fileno()) if fd >= 0]
+    def _start_thread(self) -> asyncio.AbstractEventLoop | None:
+        """The loop of the thread; None where the program has ended and no thread can start."""
+        if self._thread is None and not self._closed:
+            try:
+                self._thread = ServingThread()
+            except RuntimeError:
+                return None
+        return None if self._thread is None else self._thread.loop
 
 
 class _Reader:
@@ -353,32 +371,3 @@ class _Reader:
     def __init__(self, dispatch: Dispatch) -> None:
         self.fileno = dispatch.fileno
         self.on_readable = dispatch.on_readable
-
-
-class _Thread:
-    """The thread that serves while no loop of the program does. It has a loop of its own, for coroutine handlers."""
-
-    def __init__(self) -> None:
-        started = threading.Event()
-        self.loop: asyncio.AbstractEventLoop
-        self._ended: asyncio.Event
-
-        async def main() -> None:
-            self.loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
-            started.set()
-            await self._ended.wait()
-
-        def run() -> None:
-            # asyncio's own loop: it is nobody's to follow.
-            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-                runner.run(main())
-
-        self._thread = threading.Thread(target=run, name="hwloop pins", daemon=True)
-        self._thread.start()
-        started.wait()
-
-    def stop(self) -> None:
-        """End it: now where this is another thread, else when what runs in it has come to its end."""
-        self.loop.call_soon_threadsafe(self._ended.set)
-        if self._thread is not threading.current_thread():
-            self._thread.join(_LONGEST_HANDLER)

@@ -23,6 +23,7 @@ from gpiozero.threads import GPIOThread
 from hwloop import running
 from hwloop.loop import EventLoop
 from hwloop.pins.dispatch import Dispatch
+from hwloop.pins.parts import device_name
 
 Steps = Iterator[float]
 """Work that yields after each step for how many seconds to pause."""
@@ -31,10 +32,15 @@ _SAMPLE_WAIT = 0.001  # seconds; gpiozero's default of 0 means "as fast as the t
 
 
 class Job:
-    """Steps driven by the serving loop's timers, or by a thread while there is none."""
+    """Steps driven by the serving loop's timers, or by a thread while there is none.
 
-    def __init__(self, dispatch: Dispatch, steps: Callable[[], Steps], name: str) -> None:
+    `name` says what the steps do, `subject` what they do it to: a report of their failure names both.
+    """
+
+    def __init__(self, dispatch: Dispatch, steps: Callable[[], Steps], name: str, subject: object = None) -> None:
         self.name = name
+        """What it does, and the kind of device."""
+        self._subject = weakref.ref(subject) if subject is not None else lambda: None
         self._dispatch = dispatch
         self._make_steps = steps
         self._steps: Steps | None = None
@@ -54,18 +60,23 @@ class Job:
     def is_alive(self) -> bool:
         return self._steps is not None and not self._done.is_set()
 
-    def stop(self, timeout: float = 10) -> None:
-        """Take no further step. A step under way is waited for; `ZombieThread` if that takes over `timeout` seconds."""
+    def end(self) -> None:
+        """Take no further step; one that is under way goes on."""
         with self._guard:
             self._driver = None
             self._done.set()
             timer, self._timer = self._timer, None
-            thread, self._thread = self._thread, None
+            thread = self._thread
         self._dispatch.forget_job(self)
         if timer is not None:
             _cancel(timer)
         if thread is not None:
             thread.stopping.set()
+
+    def stop(self, timeout: float = 10) -> None:
+        """Take no further step. A step under way is waited for; `ZombieThread` if that takes over `timeout` seconds."""
+        thread = self._thread
+        self.end()
         if not self._lock.acquire(timeout=timeout):
             raise ZombieThread(f"{self.name} failed to stop within {timeout} seconds")
         self._lock.release()
@@ -74,7 +85,7 @@ class Job:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for its end. On the loop that drives it, and would wait for itself: RuntimeError, and it is stopped."""
-        if self.is_alive() and self._dispatch.blocks_loop():
+        if self.is_alive() and self._dispatch.handlers.blocks_loop():
             self.stop()
             raise RuntimeError(
                 f"{self.name} is driven by this loop, which can't wait for it: use background=True (the default)"
@@ -138,21 +149,29 @@ class Job:
             try:
                 pause = next(self._steps)
             except (StopIteration, ReferenceError):  # or the device is gone
-                self._end()
+                self.end()
                 return False
-            except Exception as error:
-                self._end()
-                self._dispatch.report(f"{self.name} failed and has ended", error)
+            except BaseException as error:
+                self.end()
+                self._dispatch.handlers.failed(error, f"{self.describe()} failed and has ended")
                 return False
-            now = self._dispatch.time()
-            self._due = self._due + pause if self._due + pause > now else now
+            self._due = self._next_due(pause, self._dispatch.time())
             return self._driver is driver
 
-    def _end(self) -> None:
-        with self._guard:
-            self._driver = None
-            self._done.set()
-        self._dispatch.forget_job(self)
+    def _next_due(self, pause: float, now: float) -> float:
+        return self._due + pause if self._due + pause > now else now
+
+    def describe(self) -> str:
+        """What the job does, and to which device."""
+        subject = self._subject()
+        return self.name if subject is None else f"{self.name.partition(' of ')[0]} of {device_name(subject)}"
+
+    def leave_to_parent(self) -> None:
+        """End, in a forked child: the thread that drives it, and may be in a step now, is the parent's alone."""
+        self._lock, self._guard = threading.RLock(), threading.Lock()
+        self._driver = self._timer = self._thread = None
+        self._done = threading.Event()
+        self._done.set()
 
 
 class _Driver(GPIOThread):  # type: ignore[misc]
@@ -186,34 +205,13 @@ def _cancel(timer: asyncio.Handle) -> None:
             loop.call_soon_threadsafe(timer.cancel)
 
 
-class Hold:
-    """Fires `when_held`. In place of gpiozero's `HoldThread`, which wakes ten times a second for every button."""
-
-    def __init__(self, parent: Any, dispatch: Dispatch) -> None:
-        self.holding = self  # what devices set when they become active
-        self._parent = weakref.proxy(parent)
-        self._dispatch = dispatch
-        self._job: Job | None = None
-
-    def set(self) -> None:
-        """The device has become active."""
-        self.stop()
-        self._job = Job(self._dispatch, lambda: _held(self._parent), "hwloop hold")
-        self._job.start()
-
-    def stop(self, timeout: float = 10) -> None:
-        if self._job is not None:
-            self._job.stop(timeout)
-            self._job = None
-
-
 class Queue(GPIOQueue):  # type: ignore[misc]
     """gpiozero's queue of samples, filled by a job. For devices that take a sample without waiting for anything."""
 
     def __init__(self, parent: Any, dispatch: Dispatch, *args: Any, **options: Any) -> None:
         super().__init__(parent, *args, **options)
         self._dispatch = dispatch
-        self._job = Job(dispatch, self._samples, f"smoothing of {type(parent).__name__}")
+        self._job = Job(dispatch, self._samples, f"smoothing of {type(parent).__name__}", parent)
 
     def start(self) -> None:
         self._job.start()
@@ -223,7 +221,7 @@ class Queue(GPIOQueue):  # type: ignore[misc]
 
     @property
     def value(self) -> float:
-        if not self.partial and not self.full.is_set() and self._dispatch.blocks_loop():
+        if not self.partial and not self.full.is_set() and self._dispatch.handlers.blocks_loop():
             raise RuntimeError(
                 f"{self.parent.__class__.__name__} has taken {len(self.queue)} of {self.queue.maxlen} samples, and "
                 "this loop takes them: make it with partial=True, or ask after a moment"
@@ -231,34 +229,35 @@ class Queue(GPIOQueue):  # type: ignore[misc]
         return float(super().value)
 
     def _samples(self) -> Steps:
-        parent = self.parent
         pause = max(self.sample_wait, _SAMPLE_WAIT)
+        failing = False
         yield pause
         while True:
-            sample = parent._read()
-            if sample not in self.ignore:
-                self.queue.append(sample)
-            if len(self.queue) == self.queue.maxlen:
-                self.full.set()
-            if (self.partial or self.full.is_set()) and isinstance(parent, EventsMixin):
-                parent._fire_events(parent.pin_factory.ticks(), parent.is_active)
+            try:
+                self._take_sample()
+                failing = False
+            except ReferenceError:
+                return  # the device is gone
+            except BaseException as error:
+                if not failing or isinstance(error, SystemExit | KeyboardInterrupt):
+                    self._dispatch.handlers.failed(
+                        error, f"{self._job.describe()} failed, and goes on with the next sample"
+                    )
+                failing = True
             yield pause
+
+    def _take_sample(self) -> None:
+        parent = self.parent
+        sample = parent._read()
+        if sample not in self.ignore:
+            self.queue.append(sample)
+        if len(self.queue) == self.queue.maxlen:
+            self.full.set()
+        if (self.partial or self.full.is_set()) and isinstance(parent, EventsMixin):
+            parent._fire_events(parent.pin_factory.ticks(), parent.is_active)
 
 
 # The steps. What they stand in for are the methods of the same devices that run in a thread.
-
-
-def _held(button: Any) -> Steps:
-    # The time of the hold counts from the edge, not from when it was told of.
-    factory = button.pin_factory
-    yield max(0.0, button.hold_time - factory.ticks_diff(factory.ticks(), button._last_changed))
-    while not button._inactive_event.is_set():
-        if button._held_from is None:
-            button._held_from = factory.ticks()
-        button._fire_held()
-        if not button.hold_repeat:
-            return
-        yield button.hold_time
 
 
 def blink_digital(device: Any, on_time: float, off_time: float, n: int | None) -> Steps:

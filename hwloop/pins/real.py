@@ -7,6 +7,9 @@ away. Ticks are seconds of the kernel's time stamps, so `active_time` and holds 
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
 from typing import Any
 
 import gpiozero
@@ -16,10 +19,13 @@ from gpiozero.pins.pi import PiFactory, PiPin
 from hwloop import board as boards
 from hwloop.board import Bias, Board, Edge, EdgeStream, OutputLine
 from hwloop.errors import HardwareError
+from hwloop.naming import short_name
 from hwloop.pins.adoption import OnLoop, adopt
-from hwloop.pins.dispatch import Dispatch
+from hwloop.pins.dispatch import Dispatch, inherited
 from hwloop.pins.jobs import Job, Steps
 from hwloop.sources.gpio import MAX_DEBOUNCE
+
+logger = logging.getLogger("hwloop")
 
 _BIAS: dict[str, Bias] = {"up": "up", "down": "down", "floating": "none"}
 _EDGES = {"both": (0, 1), "rising": (1,), "falling": (0,), "none": ()}
@@ -36,13 +42,15 @@ class LoopFactory(OnLoop, PiFactory):  # type: ignore[misc]
         revision: the Raspberry Pi to be, as a revision code in hexadecimal ("c03111"): it says which pins there are.
             By default what the board says that it is.
 
+    A forked child that finds the factory of its parent may use it as a new one; the parent's devices are not its own.
+
     Closing the factory closes its pins and gives the lines back; the board stays open. Closing the board closes the
     factory first.
     """
 
     def __init__(self, board: Board | None = None, *, revision: str | None = None) -> None:
         super().__init__()
-        adopt()
+        adopt(self)
         self.pin_class = LoopPin
         self._given = board
         self._board: Board | None = None
@@ -63,11 +71,23 @@ class LoopFactory(OnLoop, PiFactory):  # type: ignore[misc]
             self._dispatch = Dispatch(self.board.clock)
         return self._dispatch
 
+    def leave_to_parent(self) -> None:
+        self._res_lock = threading.RLock()
+        self.pins.clear()
+        self._reservations.clear()
+        self._dispatch = self._board = None
+
     def close(self) -> None:
         """Close all pins and give the lines back. The factory can be used again, with what is the board in use then."""
-        if self._dispatch is not None:
-            self._dispatch.close()
-        super().close()
+        dispatch = self._dispatch
+        if dispatch is not None:
+            dispatch.close()
+        for pin in list(self.pins.values()):
+            try:
+                pin.close()
+            except Exception as error:  # a chip that is gone, say: the other pins are closed all the same
+                logger.error("%s could not be closed", short_name(pin), exc_info=error)
+        self.pins.clear()
         self._reservations.clear()
         self._dispatch = None
         board, self._board = self._board, None
@@ -99,10 +119,14 @@ class LoopPin(PiPin):  # type: ignore[misc]
 
     def __init__(self, factory: LoopFactory, info: Any) -> None:
         super().__init__(factory, info)
+        self._process = os.getpid()
         self._function = "input"
         self._pull = info.pull or "floating"
         self._bounce: float | None = None
         self._edges = "both"
+        self.lost = 0
+        """Edges that are known to be lost, as `hwloop.Edge.lost` has it."""
+        self._last_value: int | None = None
         self._detecting = False
         self._pwm: tuple[float, float] | None = None  # frequency in Hz, duty from 0 to 1
         self._pulses: Job | None = None
@@ -110,7 +134,9 @@ class LoopPin(PiPin):  # type: ignore[misc]
         self._output: OutputLine | None = None
 
     def close(self) -> None:
-        """Leave the line a floating input that nobody has."""
+        """Leave the line a floating input that nobody has; in a forked child, leave it to the parent."""
+        if os.getpid() != self._process:
+            return
         self.when_changed = None
         self.frequency = None
         if self._output is not None:
@@ -118,6 +144,11 @@ class LoopPin(PiPin):  # type: ignore[misc]
             self._pull = self.info.pull or "floating"
             self._claim()
         self._release()
+
+    def check_process(self) -> None:
+        """Raise `HardwareError` in a forked child of the process that made the pin."""
+        if os.getpid() != self._process:
+            raise inherited(f"pin {self.info.name}")
 
     def output_with_state(self, state: float) -> None:
         self._function = "output"
@@ -132,6 +163,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
         return self._function
 
     def _set_function(self, value: str) -> None:
+        self.check_process()
         if value not in ("input", "output"):
             raise gpiozero.PinInvalidFunction(f"function must be input or output, not {value!r}, for pin {self!r}")
         initial = self.state if value == "output" else False  # as it is found
@@ -139,6 +171,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
         self._claim(initial=initial)
 
     def _get_state(self) -> float:
+        self.check_process()
         if self._pwm is not None:
             return self._pwm[1]
         if self._output is not None:
@@ -149,6 +182,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
         return bool(self._stream.level(self._number))
 
     def _set_state(self, value: float) -> None:
+        self.check_process()
         if self._output is None:
             raise gpiozero.PinSetInput(f"cannot set state of pin {self!r}")
         if self._pwm is None:
@@ -178,6 +212,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
         return None if self._pwm is None else self._pwm[0]
 
     def _set_frequency(self, value: float | None) -> None:
+        self.check_process()
         if value:
             if self._output is None:
                 raise gpiozero.PinPWMFixedValue(f"cannot start PWM on pin {self!r}, which is an input")
@@ -204,7 +239,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
         """Pulses by a job, on a line that has no PWM; steady where nothing changes."""
         if 0 < duty < 1:
             if self._pulses is None:
-                self._pulses = Job(self.factory.dispatch, lambda: self._pulse(output), f"PWM of {self!r}")
+                self._pulses = Job(self.factory.dispatch, lambda: self._pulse(output), f"PWM of {self.info.name}")
                 self._pulses.start()
         else:
             self._end_pulses()
@@ -243,23 +278,33 @@ class LoopPin(PiPin):  # type: ignore[misc]
         self._edges = value
 
     def _enable_event_detect(self) -> None:
+        self.check_process()
         self._detecting = True
         if self._stream is not None:
-            self.factory.dispatch.watch(self._stream, self._deliver)
+            self.factory.dispatch.watch(self._stream, self)
         elif self._function == "input":
             self._claim()
 
     def _disable_event_detect(self) -> None:
         self._detecting = False
-        if self._stream is not None:
+        if self._stream is not None and os.getpid() == self._process:
             self.factory.dispatch.unwatch(self._stream)
 
-    def _deliver(self, edge: Edge) -> None:
-        if self._when_changed is not None and edge.value in _EDGES[self._edges]:
-            self._call_when_changed(edge.timestamp_ns / 1e9, edge.value)
+    def deliver(self, edge: Edge) -> None:
+        """Hand an edge to whoever set `when_changed`."""
+        self.lost += edge.lost
+        if edge.lost % 2 and edge.value == self._last_value:
+            self._tell(1 - edge.value, edge)  # an edge between left no report: the level did change
+        self._last_value = edge.value
+        self._tell(edge.value, edge)
+
+    def _tell(self, value: int, edge: Edge) -> None:
+        if self._when_changed is not None and value in _EDGES[self._edges]:
+            self._call_when_changed(edge.timestamp_ns / 1e9, value)
 
     def _claim(self, *, initial: bool = False) -> None:
         """Have the line as function, pull and bounce say."""
+        self.check_process()
         self._release()
         board = self.factory.board
         consumer = f"gpiozero {self.info.name}"
@@ -277,7 +322,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
             consumer=consumer,
         )
         if self._detecting:
-            self.factory.dispatch.watch(self._stream, self._deliver)
+            self.factory.dispatch.watch(self._stream, self)
 
     def _release(self) -> None:
         self._pwm = None

@@ -33,7 +33,7 @@ from hwloop.board import Edge
 from hwloop.clock import REAL
 from hwloop.errors import HardwareError
 from hwloop.pins.adoption import OnLoop, adopt
-from hwloop.pins.dispatch import Dispatch
+from hwloop.pins.dispatch import Dispatch, inherited
 
 _PULLS: dict[str, Pull] = {"up": "up", "down": "down", "floating": "none"}
 _CONSUMER = "gpiozero"
@@ -57,7 +57,7 @@ class SimFactory(OnLoop, MockFactory):  # type: ignore[misc]
         self, revision: str | None = None, pin_class: type[MockPin] | None = None, *, board: SimBoard | None = None
     ) -> None:
         super().__init__(revision, pin_class)
-        adopt()
+        adopt(self)
         self._named = revision is not None or "GPIOZERO_MOCK_REVISION" in os.environ
         self._given = board
         self._board: SimBoard | None = None
@@ -70,7 +70,10 @@ class SimFactory(OnLoop, MockFactory):  # type: ignore[misc]
     def board(self) -> SimBoard:
         """The board whose lines these are."""
         if self._board is None:
-            self._board = self._given or self._in_use() or self._make_own()
+            board = self._given or self._in_use() or self._make_own()
+            if board.forked:
+                raise inherited(board.label)
+            self._board = board
             self._board.before_closing.append(self.close)
         return self._board
 
@@ -90,6 +93,14 @@ class SimFactory(OnLoop, MockFactory):  # type: ignore[misc]
         if self._dispatch is None:
             self._dispatch = Dispatch(self.board.clock)
         return self._dispatch
+
+    def leave_to_parent(self) -> None:
+        self._res_lock = threading.RLock()
+        self.pins.clear()
+        self._reservations.clear()
+        self._acting = threading.local()
+        self._direct.clear()
+        self._dispatch = self._board = self._own = None
 
     def close(self) -> None:
         """Close all pins, and the board if it is the factory's own. The factory can be used again."""
@@ -148,12 +159,12 @@ class SimFactory(OnLoop, MockFactory):  # type: ignore[misc]
         if acting and self.dispatch.loop is None:
             self._direct.append((pin, edge))
         else:
-            self.dispatch.post(pin, pin.deliver, edge, soon=acting)
+            self.dispatch.post(pin, edge, soon=acting)
 
     def _deliver_direct(self) -> None:
         while self._direct:
             pin, edge = self._direct.popleft()
-            with self.dispatch.unguarded():
+            with self.dispatch.handlers.unguarded():
                 pin.deliver(edge)
 
 
@@ -164,6 +175,7 @@ class SimPin(MockPin):  # type: ignore[misc]
 
     def __init__(self, factory: SimFactory, info: Any) -> None:
         super().__init__(factory, info)
+        self._process = os.getpid()
         self._line = factory.board.chip.line(self._number)
         self._bounce: float | None = None
         self._cause: Literal["part", "pull", "program"] = "program"
@@ -176,14 +188,26 @@ class SimPin(MockPin):  # type: ignore[misc]
         self._line.observe(self._on_change)
 
     def detach(self) -> None:
-        """Leave the line, for good."""
+        """Leave the line, for good; in a forked child, leave it to the parent."""
+        if os.getpid() != self._process:
+            return
         self._line.forget(self._on_change)
         self._line.drive(None)
         self._line.release()
 
     def close(self) -> None:
-        super().close()
-        self._line.release()
+        if os.getpid() == self._process:
+            super().close()
+            self._line.release()
+
+    def check_process(self) -> None:
+        """Raise `HardwareError` in a forked child of the process that made the pin."""
+        if os.getpid() != self._process:
+            raise inherited(f"pin {self.info.name}")
+
+    def _get_state(self) -> float:
+        self.check_process()
+        return cast("float", super()._get_state())
 
     def drive_high(self) -> None:
         """A part drives the line high."""
@@ -195,6 +219,7 @@ class SimPin(MockPin):  # type: ignore[misc]
 
     def drive_floating(self) -> None:
         """No part drives the line: it goes where pull and wires take it."""
+        self.check_process()
         assert self._function == "input"
         with self.factory.acting():
             self._line.drive(None)
@@ -208,6 +233,7 @@ class SimPin(MockPin):  # type: ignore[misc]
         self._change_input(level, "part")
 
     def _change_input(self, level: bool, cause: Literal["part", "pull"]) -> None:
+        self.check_process()
         with self.factory.acting():
             self._cause = cause
             try:
@@ -216,6 +242,7 @@ class SimPin(MockPin):  # type: ignore[misc]
                 self._cause = "program"
 
     def _set_function(self, value: str) -> None:
+        self.check_process()
         with self.factory.acting():
             super()._set_function(value)
             if value == "output":
@@ -223,6 +250,7 @@ class SimPin(MockPin):  # type: ignore[misc]
                 self._line.drive(None)
 
     def _set_pull(self, value: str) -> None:
+        self.check_process()
         if self._function != "input":
             raise gpiozero.PinFixedPull(f"cannot set pull on non-input pin {self!r}")
         if self.info.pull and value != self.info.pull:
@@ -238,6 +266,7 @@ class SimPin(MockPin):  # type: ignore[misc]
 
     def _change_state(self, value: float) -> bool:
         """Bring the line to a state: as an output, by the pull or by a part. A program moves no input."""
+        self.check_process()
         before = self._state
         with self.factory.acting():
             if self._function == "output":

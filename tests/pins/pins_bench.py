@@ -1,0 +1,41 @@
+"""What the tests of pins work at: a simulated board with a pin factory on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import hwloop
+from firmware_sim import SimBoard
+from hwloop.pins import LoopFactory
+
+
+class Bench:
+    """A simulated board, a factory on it, and buttons (lines pulled up) to be pressed."""
+
+    def __init__(self, board: SimBoard, factory: LoopFactory) -> None:
+        self.board = board
+        self.factory = factory
+        self.clock: Any = board.clock
+        self.reports: list[dict[str, Any]] = []
+
+    def press(self, line: int = 17) -> None:
+        self.board.chip.line(line).drive(0)
+
+    def release(self, line: int = 17) -> None:
+        self.board.chip.line(line).drive(None)
+
+    def busy(self, seconds: float) -> None:
+        """Let time pass in a callback, in virtual time: what happens meanwhile on the board is read later."""
+        self.clock.jump(self.clock.now_ns() + round(seconds * 1e9))
+
+    def run(self, main: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on a loop of hwloop's, and keep what is reported to its exception handler."""
+        virtual = isinstance(self.clock, hwloop.VirtualClock)
+
+        async def reporting() -> Any:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: self.reports.append(context))
+            return await main
+
+        return hwloop.run(reporting(), board=self.board, clock=self.clock if virtual else "real")
