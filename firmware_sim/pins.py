@@ -25,6 +25,8 @@ from typing import Literal
 
 from firmware_sim.timeline import Timeline
 from hwloop.board import Drive
+from hwloop.clock import Disturbed
+from hwloop.naming import short_name
 
 logger = logging.getLogger("firmware_sim")
 
@@ -158,9 +160,11 @@ class Line:
         for observer in self._observers:
             try:
                 observer(level, when_ns)
-            except Exception:
+            except (SystemExit, KeyboardInterrupt, Disturbed):
+                raise
+            except BaseException:
                 # A fault in one simulated device must not stop the others.
-                logger.exception("simulated device failed in %r", observer)
+                logger.exception("simulated device failed in %s", short_name(observer))
 
     def __repr__(self) -> str:
         return f"<Line {self.number} level={self.level} consumer={self.consumer}>"

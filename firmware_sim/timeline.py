@@ -19,7 +19,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from hwloop.clock import REAL, Clock
+from hwloop.clock import REAL, Clock, Disturbed
+from hwloop.naming import short_name
 
 logger = logging.getLogger("firmware_sim")
 
@@ -186,6 +187,10 @@ class Timeline:
     def _run(self, action: Callable[[], object]) -> None:
         try:
             action()
-        except Exception:
-            # A fault in one simulated device must not stop the others.
-            logger.exception("simulated device failed in %r", action)
+        except Disturbed:
+            raise
+        except BaseException as error:
+            # A fault in one simulated device must not stop the others, nor the thread that they share.
+            if self._driven and isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
+            logger.exception("simulated device failed in %s", short_name(action))

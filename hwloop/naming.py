@@ -12,6 +12,8 @@ import inspect
 import os
 from typing import Any
 
+_PACKAGE = os.path.dirname(__file__) + os.sep
+
 LONGEST = 80
 """Characters of a name, at most."""
 
@@ -66,6 +68,25 @@ def named_place(callback: object) -> str:
     """Return a callback's short name and where its function is defined, as "on_press (program.py:12)"."""
     place = place_of(callback)
     return f"{short_name(callback)} ({place})" if place else short_name(callback)
+
+
+def users_place(callback: object) -> str:
+    """Return where a callback's function is defined, or, if that is in hwloop itself, where the program is now.
+
+    A partial of a bus's own method, say, is named by the line of the program that handed it over.
+    """
+    try:
+        code = getattr(inspect.unwrap(_function(callback)), "__code__", None)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        code = None
+    if code is not None and not code.co_filename.startswith(_PACKAGE):
+        return place_of(callback)
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return "" if frame is None else f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 def error_text(error: BaseException) -> str:

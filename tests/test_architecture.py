@@ -87,7 +87,7 @@ def test_imports_keep_to_the_layers(module):
         assert not [name for name in ours if within(name, *forbidden)]
     if within(module, "firmware_sim"):
         boards = ("hwloop.board", "hwloop.boards.lgpio", "hwloop.boards.fifo_directory")
-        allowed = ("firmware_sim", *boards, "hwloop.errors", "hwloop.clock")
+        allowed = ("firmware_sim", *boards, "hwloop.errors", "hwloop.clock", "hwloop.naming")
         assert not [name for name in ours if not within(name, *allowed)]
     elif not within(module, "hwloop.cli", "hwloop.pins.sim"):
         assert not [name for name in ours if within(name, "firmware_sim")]

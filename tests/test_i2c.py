@@ -587,6 +587,52 @@ def test_a_bus_that_comes_back_is_reopened(run: Run, board: SimBoard, chip: Chip
     run(main())
 
 
+def test_a_hook_runs_once_the_bus_was_reopened_and_a_job_has_succeeded(run: Run, board: SimBoard, chip: Chip) -> None:
+    async def main() -> None:
+        seen = []
+
+        async def set_up(bus: i2c.Bus) -> None:
+            seen.append(await bus.device(ADDRESS).read_register(7))
+
+        outer = Unplugged(board)
+        with boards.using(outer):
+            bus = i2c.open(1, reopen=Backoff(0.001, 1, 0.001), on_reopen=set_up).open()
+        await fail_five_times(bus)
+        outer.there = False
+        with pytest.raises(HardwareError, match="no such bus"):
+            await bus.device(ADDRESS).read_register(0)
+        outer.there = True
+        await asyncio.sleep(0.002)
+        assert seen == []
+        assert await bus.device(ADDRESS).read_register(7) == 7
+        while not seen:
+            await asyncio.sleep(0)
+        assert await bus.device(ADDRESS).read_register(7) == 7
+        assert seen == [7]
+        bus.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), asyncio.CancelledError()], ids=["ValueError", "CancelledError"])
+def test_a_bus_that_cannot_be_reopened_for_any_reason_says_so(
+    run: Run, board: SimBoard, chip: Chip, error: BaseException
+) -> None:
+    async def main() -> None:
+        outer = Unplugged(board)
+        with boards.using(outer):
+            bus = i2c.open(1, reopen=Backoff(30, 1, 30)).open()
+        await fail_five_times(bus)
+        outer.open_bus = lambda bus: (_ for _ in ()).throw(error)  # type: ignore[method-assign, assignment]
+        with pytest.raises(type(error)):
+            await bus.device(ADDRESS).read_register(0)
+        with pytest.raises(HardwareError, match=f"could not be reopened: {type(error).__name__}"):
+            await bus.device(ADDRESS).read_register(0)
+        bus.close()
+
+    run(main())
+
+
 # The end.
 
 

@@ -164,7 +164,9 @@ def test_an_outage_is_reported_once_counted_and_survived(run: Run, board: SimBoa
                 while poll.statistics().errors < 3:
                     await asyncio.sleep(0.001)
                 assert len(contexts) == 1
-                assert contexts[0]["message"] == "sensor: a reading failed; it is tried again each time one is due"
+                message = contexts[0]["message"]
+                assert message.startswith("sensor: a reading failed (test_poll.py:")
+                assert message.endswith("); it is tried again each time one is due")
                 assert isinstance(contexts[0]["exception"], HardwareError)
                 assert contexts[0]["source"] is poll
                 board.bus(1).attach(ADDRESS, chip)
@@ -195,6 +197,124 @@ def test_a_read_function_that_raises_or_returns_no_awaitable_is_reported_like_an
                         await asyncio.sleep(0.001)
                 assert isinstance(contexts.pop()["exception"], error)
                 assert contexts == []
+
+    run(main())
+
+
+class Own(BaseException):
+    pass
+
+
+HARMLESS = [
+    asyncio.CancelledError(),
+    GeneratorExit(),
+    StopAsyncIteration(),
+    Own("own"),
+    BaseExceptionGroup("g", [Own()]),
+]
+
+
+@pytest.mark.parametrize("error", HARMLESS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("where", ["read function", "coroutine", "bus thread"])
+def test_a_reading_that_raises_anything_is_a_failed_reading(
+    run: Run, board: SimBoard, error: BaseException, where: str
+) -> None:
+    async def main() -> None:
+        contexts = reported()
+        faulty = [True]
+
+        async def value() -> int:
+            await asyncio.sleep(0)
+            return 1
+
+        async def fails() -> int:
+            await asyncio.sleep(0)
+            raise error
+
+        def on_the_thread(_: object) -> int:
+            raise error
+
+        def read() -> Any:
+            if not faulty:
+                return value()
+            faulty.clear()
+            if where == "read function":
+                raise error
+            return fails() if where == "coroutine" else bus.run(on_the_thread)
+
+        async with i2c.open(1) as bus, bus.poll(read, every=0.001) as poll:
+            reading = await asyncio.wait_for(anext(poll), 5)
+            assert reading.value == 1
+            assert reading.lost >= 1
+            assert poll.statistics().errors == 1
+            assert await bus.run(lambda _: 5) == 5  # the thread lives
+        assert [type(context["exception"]) for context in contexts] == [type(error)]
+        assert contexts[0]["source"] is poll
+
+    run(main())
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
+def test_an_exit_on_the_bus_thread_goes_to_whoever_waits_and_the_thread_lives(
+    run: Run, board: SimBoard, error: BaseException
+) -> None:
+    def leave(_: object) -> None:
+        raise error
+
+    async def main() -> None:
+        async with i2c.open(1) as bus:
+            try:
+                await bus.run(leave)
+            except type(error):
+                assert await bus.run(lambda _: 5) == 5
+                raise
+
+    with pytest.raises(type(error)):
+        run(main())
+
+
+def test_an_outage_is_one_line_with_the_programs_line_and_its_end_another(
+    run: Run, board: SimBoard, chip: RegisterDevice, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(make_read: Callable[[i2c.Device], Any], debug: bool) -> None:
+        asyncio.get_running_loop().set_debug(debug)
+        async with i2c.open(1) as bus:
+            board.bus(1).detach(ADDRESS)
+            async with bus.poll(make_read(bus.device(ADDRESS)), every=0.001, name="sensor") as poll:
+                while poll.statistics().errors < 3:
+                    await asyncio.sleep(0.001)
+                board.bus(1).attach(ADDRESS, chip)
+                assert (await anext(poll)).value == 42
+
+    for make_read in (
+        lambda device: lambda: device.read_register(1),
+        lambda device: functools.partial(device.read_register, 1),  # of no line of the program's: that of the poll
+    ):
+        for debug in (False, True):
+            caplog.clear()
+            run(main(make_read, debug))
+            begins, ends = (record for record in caplog.records if record.name == "hwloop")
+            message = begins.getMessage()
+            assert message.startswith("sensor: a reading failed (test_poll.py:")
+            assert "address 0x40: no answer" in message
+            assert "\n" not in message
+            assert bool(begins.exc_info) == debug
+            assert ends.getMessage().startswith("sensor: readings succeed again, after ")
+
+
+def test_a_reading_cancelled_from_outside_is_no_failure(run: Run, board: SimBoard) -> None:
+    async def main() -> None:
+        contexts = reported()
+        gate = Gate()
+        async with i2c.open(1) as bus, bus.poll(gate.read, every=0.001, name="sensor") as poll:
+            while not gate.under_way:
+                await asyncio.sleep(0)
+            (task,) = (task for task in asyncio.all_tasks() if task.get_name() == "sensor")
+            task.cancel()
+            gate.open.set()
+            assert (await anext(poll)).lost >= 1
+            assert poll.statistics().errors == 0
+        assert contexts == []
 
     run(main())
 

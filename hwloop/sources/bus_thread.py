@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwloop.clock import Clock, Disturbed
 from hwloop.errors import HardwareError
+from hwloop.naming import error_text
 from hwloop.sources.base import Backoff
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class BusThread:
         self._failures = 0
         self._attempt = 0
         self._not_before_ns = 0
-        self._why_closed: OSError | None = None
+        self._why_closed: BaseException | None = None
         self._waiting: collections.deque[Job] = collections.deque()
         self._finished: list[Job] = []
         self._under_way: Job | None = None
@@ -235,9 +236,9 @@ class BusThread:
             elif self._smbus is None:
                 raise HardwareError(
                     self._name,
-                    f"it could not be reopened: {self._why_closed}",
+                    "it could not be reopened" + (f": {error_text(self._why_closed)}" if self._why_closed else ""),
                     f"next attempt in {(self._not_before_ns - now_ns) / 1e9:.1f} s",
-                    errno=self._why_closed.errno if self._why_closed else None,
+                    errno=self._why_closed.errno if isinstance(self._why_closed, OSError) else None,
                 )
         assert self._smbus is not None
         return self._smbus
@@ -246,7 +247,7 @@ class BusThread:
         self._close_bus()
         try:
             self._smbus = self._open_bus()
-        except OSError as error:
+        except BaseException as error:
             self._why_closed = error
             raise
         self._failures = 0
@@ -257,5 +258,5 @@ class BusThread:
         if smbus is not None:
             try:
                 smbus.close()
-            except OSError:
-                pass  # the descriptor is gone in any case (close(2))
+            except BaseException:
+                pass  # the descriptor is gone in any case (close(2)), and the thread must live

@@ -48,7 +48,7 @@ class Framer(ABC):
             raise TypeError(f"check must be a function of bytes, not {check!r}")
         self.skipped = 0
         self.lost = 0
-        self.check_error: Exception | None = None
+        self.check_error: BaseException | None = None
         self._check = check
         self._carried = 0
 
@@ -82,7 +82,9 @@ class Framer(ABC):
             return True
         try:
             return bool(self._check(data))
-        except Exception as error:
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             self.check_error = error
             return False
 

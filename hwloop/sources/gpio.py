@@ -25,6 +25,7 @@ from hwloop import board as boards
 from hwloop.board import Board, Edge, EdgeKind, EdgeStream, LineName, Losses
 from hwloop.scheduling import Priority
 from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
+from hwloop.sources.containment import EXITS
 from hwloop.sources.gpio_checks import Level, check_bool, check_chip, check_choice, check_line
 from hwloop.sources.gpio_output import Output, make_safe, outputs
 from hwloop.sources.rate_limit import RateLimit
@@ -147,6 +148,15 @@ class Watch(Source[Edge]):
             raise RuntimeError(f"{self.name} is not open; use 'async with' or call open() first")
         return self._stream.level(line)
 
+    @property
+    def active_level(self) -> Level | None:
+        """The logical level to which the watched edges lead, or the line is pulled away from; None if nothing says."""
+        if self.edges != "both":
+            return 1 if self.edges == "rising" else 0
+        if self._active_low:
+            return 1
+        return {"up": 0, "down": 1}.get(self._pull or "")  # type: ignore[return-value]
+
     async def wait_for(self, value: Level, timeout: float | None = None) -> None:
         """Wait until the line is at a logical level: at once if it is there, else for the edge to it.
 
@@ -252,7 +262,9 @@ class Watch(Source[Edge]):
         assert self._stream is not None
         try:
             self._stream.check()
-        except OSError as error:
+        except EXITS:
+            raise
+        except BaseException as error:
             self.fail(error)
 
     def _await_quiet(self) -> None:
@@ -266,7 +278,9 @@ class Watch(Source[Edge]):
             assert self._stream is not None
             try:
                 edges = self._stream.recheck()
-            except OSError as error:
+            except EXITS:
+                raise
+            except BaseException as error:
                 self.fail(error)
                 return
             for edge in edges:
@@ -276,10 +290,10 @@ class Watch(Source[Edge]):
             self._await_quiet()
 
     def _wake_all(self) -> None:
-        super()._wake_all()
         for waiter in self._level_waiters:
             if not waiter.done():
                 waiter.set_exception(self._failure or RuntimeError(f"{self.name} was closed"))
+        super()._wake_all()
 
     def _only_line(self, what: str) -> LineName:
         if len(self.lines) > 1:

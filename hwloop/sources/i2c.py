@@ -27,9 +27,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple
 
 from hwloop.board import Edge, current
 from hwloop.errors import HardwareError
+from hwloop.naming import short_name
 from hwloop.scheduling import Priority
-from hwloop.sources.base import Backoff, Source, WhenFull
+from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
 from hwloop.sources.bus_thread import BusThread, Job
+from hwloop.sources.containment import run_hooks
 from hwloop.sources.i2c_device import Device
 from hwloop.sources.poll import Poll, Reading
 from hwloop.sources.rate_limit import RateLimit
@@ -97,14 +99,16 @@ class Bus(Source[Transaction]):
         queue_size: int,
         when_full: WhenFull,
         backoff: Backoff,
+        on_reopen: ReopenHook | None,
     ) -> None:
-        super().__init__(name=name, priority=priority, queue_size=queue_size, when_full=when_full)
+        super().__init__(name=name, priority=priority, queue_size=queue_size, when_full=when_full, on_reopen=on_reopen)
         if _whole("an I2C bus", number) < 0:
             raise ValueError(f"an I2C bus has a number from 0, not {number}")
         self.number = number
         self.timeout = _checked_timeout(timeout)
         self.suspect = False
         self._backoff = backoff
+        self._told_reopened = 0
         self._thread: BusThread | None = None
         self._ended: asyncio.Future[None] | None = None
         self._polls: weakref.WeakSet[Poll[Any]] = weakref.WeakSet()
@@ -123,7 +127,7 @@ class Bus(Source[Transaction]):
         Nothing else is on the bus meanwhile. `timeout` in seconds, counted from now (None: the bus's own; math.inf:
         none). What the function raises is raised here; the kernel's I2C errors become `HardwareError`.
         """
-        return await self.perform(getattr(function, "__qualname__", repr(function)), function, *args, timeout=timeout)
+        return await self.perform(short_name(function), function, *args, timeout=timeout)
 
     async def perform(
         self,
@@ -196,7 +200,7 @@ class Bus(Source[Transaction]):
 
     def statistics(self) -> SourceStatistics:
         """The counters so far. `received` counts the jobs done, `lost` the answers that came too late for anybody."""
-        reopened = self._thread.reopened if self._thread is not None else 0
+        reopened = 0 if self._thread is None else self._thread.reopened
         return dataclasses.replace(super().statistics(), reopened=reopened)
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -222,13 +226,19 @@ class Bus(Source[Transaction]):
     def receive(self) -> Iterable[Transaction]:
         assert self._thread is not None
         transactions = []
+        succeeded = False
         for job in self._thread.collect():
             self._settle(job)
+            succeeded = succeeded or job.error is None
             if self._callbacks or self._queue.consumers:
                 transactions.append(Transaction(job.what, job.began_ns, job.ended_ns, job.error))
             else:
                 self._received += 1
                 self._passed_by += 1
+        if succeeded and self._hook is not None and self._thread.reopened > self._told_reopened:
+            self._told_reopened = self._thread.reopened
+            assert self._loop is not None
+            self._hook.run(self, self._loop, self._report_failure)
         if self._thread.ended and self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         return transactions
@@ -290,8 +300,8 @@ class Bus(Source[Transaction]):
 
     def _give_up_waiting(self, thread: BusThread) -> None:
         """Close the polls and refuse all that has not begun."""
-        for poll in list(self._polls):
-            poll.close()
+        closing = [poll.close for poll in self._polls]
+        run_hooks(closing, f"{short_name(self)}: a poll could not be closed:", self._report_failure)
         for job in thread.stop():
             self._refuse(job)
 
@@ -329,6 +339,7 @@ def open(
     queue_size: int = 1024,
     when_full: WhenFull = "drop-oldest",
     reopen: Backoff | None = None,
+    on_reopen: ReopenHook | None = None,
 ) -> Bus:
     """I2C bus number `bus` of the board in use, to be opened with `async with`.
 
@@ -340,6 +351,8 @@ def open(
         queue_size, when_full: of the log of transactions, for those who iterate over the bus.
         reopen: pauses between reopenings; the bus is reopened when five jobs in a row have failed. By default 0.1 s,
             doubled each time, up to 30 s.
+        on_reopen: a function or coroutine function, called with the bus when it has been reopened and a job has
+            succeeded since: to set the devices up again.
 
     `open()` and `async with` raise `HardwareError` if there is no such bus, or no right to use it.
     """
@@ -351,6 +364,7 @@ def open(
         queue_size=queue_size,
         when_full=when_full,
         backoff=reopen or Backoff(),
+        on_reopen=on_reopen,
     )
 
 

@@ -356,7 +356,7 @@ def test_nobody_will_ever_press_a_button_that_is_not_there() -> None:
             await bus.scan()
             await asyncio.gather(anext(line), anext(port))
 
-    with pytest.raises(hwloop.DeadlockError, match=r"Source\._wait, called from"):
+    with pytest.raises(hwloop.DeadlockError, match=r"EventQueue\.wait, called from"):
         play(MODBUS, main)
 
 
