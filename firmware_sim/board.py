@@ -68,6 +68,7 @@ class SimBoard(Board):
             number=0,
             workdir=self.lgpio.directory,
             time_ns=self.timeline.now_ns,
+            level_of=lambda number: self.chip.line(number).level,
             revision=self.revision,
         )
         self.ports: dict[str, Port] = {}
@@ -138,7 +139,7 @@ class SimBoard(Board):
         self,
         line: LineName,
         *,
-        initial: int,
+        initial: int | None,
         drive: Drive,
         active_low: bool,
         consumer: str,

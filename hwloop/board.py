@@ -87,13 +87,16 @@ class Board(ABC):
         self,
         line: LineName,
         *,
-        initial: int,
+        initial: int | None,
         drive: Drive,
         active_low: bool,
         consumer: str,
         chip: str | None = None,
     ) -> OutputLine:
-        """Claim `line` as an output at logical level `initial`; `chip` as in `open_edges`."""
+        """Claim `line` as an output at logical level `initial`, or with None at the level that it has.
+
+        `chip` is as in `open_edges`.
+        """
 
     @abstractmethod
     def serial_port(self, port: str) -> str:
@@ -108,13 +111,16 @@ class Board(ABC):
 
         Does what is to be done before closing; a board of its own calls this first.
         """
+        ending: BaseException | None = None
         for callback in tuple(self.before_closing):
             try:
                 callback()
-            except (SystemExit, KeyboardInterrupt):
-                raise
+            except (SystemExit, KeyboardInterrupt) as error:
+                ending = ending or error
             except BaseException:
                 logger.exception("%s: failed before closing: %s", self.label, short_name(callback))
+        if ending is not None:
+            raise ending
 
     def __enter__(self) -> Self:
         return self
@@ -215,6 +221,11 @@ def current() -> Board:
             "hwloop.board.using('sim', clock=loop.clock)",
         )
     return board
+
+
+def made_by_program() -> bool:
+    """Whether the board in use here was made by the program, which closes it when it likes, outputs included."""
+    return _in_use().choice is None
 
 
 @contextlib.contextmanager

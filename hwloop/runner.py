@@ -94,7 +94,15 @@ def run(
 
 @contextlib.contextmanager
 def _outputs_ended() -> Iterator[None]:
-    """Close the outputs that this block leaves open, which brings them to their safe level: their loop has ended."""
+    """Close the outputs that this block leaves open, which brings them to their safe level: their loop has ended.
+
+    On a board that the program has made they stay open as long as the board, for the next run to use.
+    """
+    from hwloop import board as boards
+
+    if boards.made_by_program():
+        yield
+        return
     opened = _open_outputs()
     try:
         yield

@@ -9,6 +9,7 @@ import os
 import selectors
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -90,6 +91,28 @@ def leap_hwloop() -> Callable[[Coroutine[Any, Any, Any]], Any]:
             return runner.run(main)
 
     return leap
+
+
+@pytest.fixture
+def in_child() -> Callable[[Callable[[], object]], None]:
+    """`in_child(check)` calls `check()` in a forked child; a failed assertion there fails the test.
+
+    For what leaves traces in the interpreter: an exception of a trace function stays in `sys.exc_info()` for ever.
+    """
+
+    def in_child(check: Callable[[], object]) -> None:
+        child = os.fork()
+        if child == 0:  # nothing of pytest may run in here
+            try:
+                check()
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0, "see the captured stderr"
+
+    return in_child
 
 
 @pytest.fixture(autouse=True)

@@ -55,6 +55,12 @@ class Request:
             self.chip.levels[line] = level
             os.write(self.writer, self.event(line, level, skip=skip, timestamp_ns=timestamp_ns))
 
+    def reconfigure_lines(self, config: dict[Any, Any]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        ((line, self.settings),) = config.items()
+        self.set_value(line, self.settings.output_value)
+
     def get_value(self, line: int) -> Any:
         if self.failure is not None:
             raise self.failure
@@ -471,3 +477,26 @@ def test_gpiod_is_named_where_it_is_missing_or_too_old(monkeypatch: pytest.Monke
 def test_the_event_is_the_kernels() -> None:
     assert EVENT.size == 48
     assert board_gpiod.EVENT_BUFFER == 16 * board_gpiod.MAX_LINES
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_an_output_without_an_initial_level_is_taken_as_it_is_and_keeps_its_level(setup: Setup, level: int) -> None:
+    setup.chip.levels[27] = level
+    output = setup.output(27, initial=None, drive="open-drain")
+    assert len(setup.chip.requests) == 1  # never given back in between, which some chips answer by letting go
+    assert setup.request.settings.direction == gpiod.line.Direction.OUTPUT
+    assert setup.request.settings.drive == gpiod.line.Drive.OPEN_DRAIN
+    assert setup.request.settings.output_value == Value(level)
+    assert output.get() == level
+
+
+def test_an_output_that_can_not_keep_its_level_gives_the_line_back(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Request, config: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(Request, "reconfigure_lines", refuse)
+    with pytest.raises(HardwareError, match="line 27: the kernel refused it"):
+        setup.output(27, initial=None)
+    assert setup.chip.taken == setup.board.users == {}

@@ -247,7 +247,6 @@ def test_an_output_that_can_not_be_made_safe_does_not_keep_the_others_from_it(ca
         with process.hosted(board) as host:
             host.run(program)
         assert board.chip.line(6).level == 0
-        stuck.close()
     assert capsys.readouterr().err == "hwloop: pump could not be left at its safe level: stuck\n"
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import itertools
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ import pytest
 import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.devices.pin_parts import Led
-from hwloop import HardwareError, gpio
+from hwloop import HardwareError, deferring, gpio
 from hwloop import board as boards
 
 Main = Callable[["Stage"], Awaitable[Any]]
@@ -383,3 +386,286 @@ def test_an_output_that_is_not_open_does_nothing_by_itself() -> None:
                 call()
 
     hwloop.run(main())
+
+
+# Levels that are kept, and the short names for them.
+
+
+@pytest.mark.parametrize("active_low", [False, True])
+@pytest.mark.parametrize("level", [0, 1])
+def test_an_output_without_an_initial_level_keeps_the_one_that_the_line_has(level: int, active_low: bool) -> None:
+    with SimBoard() as board, boards.using(board):
+        line = board.chip.line(27)
+        gpio.output(27, initial=level).open().close()
+        before = line.changes
+        with gpio.output(27, initial=None, active_low=active_low) as relay:
+            assert relay.value == level ^ active_low
+            relay.toggle()
+            assert line.level == 1 - level
+        assert line.changes == before + 1
+
+
+def test_an_output_without_an_initial_level_takes_that_of_an_undriven_line() -> None:
+    with SimBoard() as board, boards.using(board):
+        board.chip.line(5).pull("up")
+        board.chip.line(6).pull("down")
+        with gpio.output(5, initial=None) as high, gpio.output(6, initial=None) as low:
+            assert (high.value, low.value) == (1, 0)
+            assert (board.chip.line(5).output, board.chip.line(6).output) == (1, 0)
+
+
+def test_on_off_and_value_drive_the_line() -> None:
+    with SimBoard() as board, boards.using(board), gpio.output(27) as lamp:
+        seen = []
+        board.chip.line(27).observe(lambda level, when_ns: seen.append(level))
+        lamp.on()
+        lamp.off()
+        lamp.value = 1
+        lamp.value = False
+        with pytest.raises(ValueError, match="a level must be 0 or 1, not 2"):
+            lamp.value = 2
+        assert (seen, lamp.value) == ([1, 0, 1, 0], 0)
+
+
+@pytest.mark.parametrize("wrong", ["1", 1.0, 2, -1, None, [1]])
+def test_a_level_is_0_or_1_and_nothing_that_equals_them(wrong: Any) -> None:
+    board = SimBoard()
+    with board, boards.using(board), gpio.output(27) as lamp, pytest.raises(ValueError, match="a level must be 0 or 1"):
+        lamp.set(wrong)
+
+
+def test_a_closed_output_says_that_it_is_closed() -> None:
+    with SimBoard() as board, boards.using(board):
+        lamp = gpio.output(27, name="lamp").open()
+        lamp.close()
+        for call in (lamp.on, lamp.toggle, lambda: lamp.value, lambda: lamp.pulse(1), lambda: lamp.pwm(0.5)):
+            with pytest.raises(RuntimeError, match="lamp is closed; make a new one"):
+                call()
+
+
+# Ends: whatever breaks into a closing, the line is safe before it is given back, and no other output suffers.
+
+
+class Interrupted(KeyboardInterrupt):
+    """What a signal's handler raises."""
+
+
+def interruptions(action: Callable[[], object]) -> int:
+    """How many times the trace function is called while `action` runs: the places where a handler may break in."""
+    count = 0
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += 1
+        return trace
+
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(None)
+    return count
+
+
+def interrupted_at(place: int, action: Callable[[], object]) -> None:
+    """Run `action`, into which a signal breaks at the place with that number, between two bytecodes."""
+    left = place
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        nonlocal left
+        frame.f_trace_opcodes = True
+        left -= 1
+        if left == 0:
+            signal.raise_signal(signal.SIGUSR1)
+        return trace
+
+    def handler(number: int, frame: object) -> None:
+        sys.settrace(None)
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    sys.settrace(trace)
+    try:
+        action()
+    except Interrupted:
+        pass
+    finally:
+        sys.settrace(None)
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("way", ["open", "close"])
+def test_a_signal_at_any_bytecode_leaves_no_line_on(
+    way: str, monkeypatch: pytest.MonkeyPatch, in_child: Callable[[Callable[[], object]], None]
+) -> None:
+    """The line may be open still, for whoever closes next; it is never given back at its unsafe level, nor lost."""
+    monkeypatch.setattr(deferring, "_NUMBERS", [signal.SIGINT, signal.SIGUSR1])  # quicker, and the same code
+
+    def act() -> None:
+        if way == "open":
+            lamp.open()
+        else:
+            lamp.close()
+
+    def check() -> None:
+        nonlocal lamp
+        with SimBoard() as board, boards.using(board):
+            line = board.chip.line(27)
+            lamp = gpio.output(27, initial=1, safe=0)
+            if way == "close":
+                lamp.open()
+            places = interruptions(act)
+            for each in gpio.outputs():
+                each.close()
+            assert places > 100
+            for place in range(1, places + 1, 3):
+                lamp = gpio.output(27, initial=1, safe=0)
+                if way == "close":
+                    lamp.open()
+                interrupted_at(place, act)
+                if line.consumer is None:
+                    assert line.level == 0, place
+                for each in gpio.outputs():
+                    each.close()
+                assert (line.level, line.consumer) == (0, None), place
+                assert board.before_closing == []
+
+    lamp = gpio.output(27, initial=1, safe=0)
+    in_child(check)
+
+
+def test_a_signal_waits_until_the_output_is_closed() -> None:
+    seen: list[tuple[int, str | None]] = []
+
+    def handler(number: int, frame: object) -> None:
+        seen.append((line.level, line.consumer))
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with SimBoard() as board, boards.using(board):
+            line = board.chip.line(27)
+            line.observe(lambda level, when_ns: None if level else signal.raise_signal(signal.SIGUSR1))
+            lamp = gpio.output(27, initial=1, safe=0).open()
+            with pytest.raises(Interrupted):
+                lamp.close()
+        assert seen == [(0, None)]
+        assert signal.getsignal(signal.SIGUSR1) is handler
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("failure", [OSError("stuck"), asyncio.CancelledError(), GeneratorExit(), StopIteration()])
+def test_an_output_that_fails_to_close_does_not_keep_the_others_from_their_safe_level(failure: BaseException) -> None:
+    def fail(value: int) -> None:
+        raise failure
+
+    with SimBoard() as board, boards.using(board):
+        outputs = [gpio.output(line, initial=1, safe=0).open() for line in (5, 6, 7)]
+        device: Any = outputs[1]._device
+        device.set = fail
+        with pytest.raises(ExceptionGroup, match="could not be set to their safe level"):
+            gpio.make_safe()
+        assert [board.chip.line(line).level for line in (5, 6, 7)] == [0, 1, 0]
+        for each in outputs[::2]:
+            each.set(1)
+    assert [board.chip.line(line).level for line in (5, 6, 7)] == [0, 1, 0]
+    assert gpio.outputs() == []
+
+
+def test_a_safe_level_that_is_refused_once_is_set_again() -> None:
+    with SimBoard() as board, boards.using(board):
+        lamp = gpio.output(27, initial=1, safe=0).open()
+        device: Any = lamp._device
+        refusals, drive = [OSError("busy"), OSError("busy")], device.set
+
+        def set_level(value: int) -> None:
+            if refusals:
+                raise refusals.pop()
+            drive(value)
+
+        device.set = set_level
+        lamp.close()
+        assert (refusals, board.chip.line(27).level) == ([], 0)
+
+
+def test_a_blink_in_another_thread_can_not_undo_the_safe_level() -> None:
+    """Its timer is due while the output is made safe: it waits, and then has nothing to do."""
+
+    async def blink() -> None:
+        lamp.blink(1e-3, 1e-3)
+        started.set()
+        while not stop.is_set():
+            await asyncio.sleep(1e-3)
+
+    started, stop = threading.Event(), threading.Event()
+    with SimBoard() as board, boards.using(board):
+        lamp = gpio.output(27, safe=0).open()
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(hwloop.run, blink()))
+        thread.start()
+        started.wait()
+        lamp.make_safe()
+        before = board.chip.line(27).changes
+        lamp.close()
+        stop.set()
+        thread.join()
+        assert (board.chip.line(27).level, board.chip.line(27).changes) == (0, before)
+
+
+def test_pulses_on_a_line_that_raises_anything_end_and_are_reported_once() -> None:
+    reports: list[dict[str, Any]] = []
+
+    def fail(value: int) -> None:
+        raise asyncio.CancelledError("of somebody else")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+        with gpio.output(27) as lamp:
+            blinking = lamp.blink(0.2, 0.2)
+            device: Any = lamp._device
+            drive, device.set = device.set, fail
+            with pytest.raises(RuntimeError, match="gpio:27: driving the line raised CancelledError"):
+                await blinking
+            device.set = drive
+            assert await lamp.pulse(0.1)
+
+    hwloop.run(main(), board=None, clock="virtual")
+    assert [report["message"] for report in reports] == ["gpio:27 can't be driven; its pulses end here"]
+
+
+WAYS_OUT = """
+import asyncio, atexit, os, signal, sys, threading
+import hwloop
+from hwloop import board, gpio
+lamp = gpio.output(27, initial=1, safe=0).open()
+board.current().chip.line(27).observe(lambda level, when_ns: os.write(1, b"%d" % level))
+class Refuses(list):
+    def remove(self, each):
+        if raises:
+            raise raises.pop()
+        super().remove(each)
+raises = []
+from hwloop.sources import gpio_output
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "sys.exit(3)",
+        "raise KeyError",
+        "raises.append(KeyboardInterrupt()); gpio_output._open_outputs = Refuses([lamp]); lamp.close()",
+        "threading.Thread(target=sys.exit).start()",
+        "atexit.register(lambda: 1 / 0)",
+        "atexit.register(signal.raise_signal, signal.SIGINT)",
+        "hwloop.run(asyncio.sleep(0)); signal.raise_signal(signal.SIGINT)",
+    ],
+)
+def test_whatever_ends_a_process_its_outputs_are_safe(end: str) -> None:
+    environment = {**os.environ, "HWLOOP_BOARD": "sim", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", WAYS_OUT + end], env=environment, capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout == "0", done.stderr

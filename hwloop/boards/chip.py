@@ -72,8 +72,10 @@ class GpioChip(ABC):
         """Watch `lines`. Raises `HardwareError`, or ValueError for arguments that can't be; leaves nothing then."""
 
     @abstractmethod
-    def open_output(self, line: LineName, *, initial: int, drive: Drive, active_low: bool, consumer: str) -> OutputLine:
-        """Drive `line`. Raises `HardwareError`."""
+    def open_output(
+        self, line: LineName, *, initial: int | None, drive: Drive, active_low: bool, consumer: str
+    ) -> OutputLine:
+        """Drive `line`, from the level that it has if `initial` is None. Raises `HardwareError`."""
 
     @abstractmethod
     def gone(self) -> bool:

@@ -129,22 +129,35 @@ class GpiodChip(GpioChip):
         )
         return GpiodEdges(self, request, numbers, both=edges == "both", debounced=debounce > 0)
 
-    def open_output(self, line: LineName, *, initial: int, drive: Drive, active_low: bool, consumer: str) -> OutputLine:
-        numbers = {self.find(line): line}
+    def open_output(
+        self, line: LineName, *, initial: int | None, drive: Drive, active_low: bool, consumer: str
+    ) -> OutputLine:
+        number = self.find(line)
+        numbers = {number: line}
         self.check_free(numbers)
         kinds = self._gpiod.line
-        request = self._request(
-            numbers,
-            consumer,
-            direction=kinds.Direction.OUTPUT,
-            drive={
+        settings = {
+            "direction": kinds.Direction.OUTPUT,
+            "drive": {
                 "push-pull": kinds.Drive.PUSH_PULL,
                 "open-drain": kinds.Drive.OPEN_DRAIN,
                 "open-source": kinds.Drive.OPEN_SOURCE,
             }[drive],
-            active_low=active_low,
-            output_value=kinds.Value(initial),
-        )
+            "active_low": active_low,
+        }
+        if initial is not None:
+            request = self._request(numbers, consumer, **settings, output_value=kinds.Value(initial))
+            return _Output(self, request, line, kinds.Value)
+        # The line is taken as it is, so that an output goes on driving; it is an output at its own level after that.
+        request = self._request(numbers, consumer, direction=kinds.Direction.AS_IS, active_low=active_low)
+        try:
+            level = request.get_value(number)
+            request.reconfigure_lines({number: self._gpiod.LineSettings(**settings, output_value=level)})
+        except BaseException as error:
+            self.release(request, numbers)
+            if isinstance(error, OSError):
+                raise self.refusal(numbers, text_of(error), error.errno) from error
+            raise
         return _Output(self, request, line, kinds.Value)
 
     # For streams and outputs.

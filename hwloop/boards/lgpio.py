@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple, Protocol
 
 from hwloop.board import Bias, Drive, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.boards.as_is import read_level
 from hwloop.boards.chip import GpioChip, LineInfo
 from hwloop.boards.lgpio_edges import Edges, text_of
 from hwloop.boards.lgpio_fifos import Fifo, Fifos
@@ -84,6 +85,7 @@ class LgpioChip(GpioChip):
         workdir: the directory in which this lgpio makes its FIFOs.
         time_ns: the clock of its reports, in nanoseconds.
         node, revision: see `GpioChip`.
+        level_of: the electrical level of a line that nobody has; by default the kernel reads it at `node`.
 
     Raises `HardwareError` where the chip can't be opened.
     """
@@ -97,7 +99,9 @@ class LgpioChip(GpioChip):
         time_ns: Callable[[], int] = time.monotonic_ns,
         node: str = "",
         revision: int | None = None,
+        level_of: Callable[[int], int] | None = None,
     ) -> None:
+        self._level_of = level_of or (lambda number: read_level(node, number))
         self.lgpio = lgpio
         self.time_ns = time_ns
         self.number = number
@@ -156,7 +160,9 @@ class LgpioChip(GpioChip):
             )
         return Edges(self, numbers, edges, bias, active_low, debounce, consumer)
 
-    def open_output(self, line: LineName, *, initial: int, drive: Drive, active_low: bool, consumer: str) -> OutputLine:
+    def open_output(
+        self, line: LineName, *, initial: int | None, drive: Drive, active_low: bool, consumer: str
+    ) -> OutputLine:
         number = self.find(line)
         self.check_free({number: line})
         flags = {
@@ -166,7 +172,12 @@ class LgpioChip(GpioChip):
         }[drive]
         if active_low:
             flags |= self.lgpio.SET_ACTIVE_LOW
-        self._claim(number, line, lambda: self.lgpio.gpio_claim_output(self.handle, number, initial, flags))
+
+        def claim() -> int:
+            level = initial if initial is not None else self._level_of(number) ^ active_low
+            return self.lgpio.gpio_claim_output(self.handle, number, level, flags)
+
+        self._claim(number, line, claim)
         self.users[number] = consumer
         return _Output(self, number, line)
 
@@ -205,8 +216,10 @@ class LgpioChip(GpioChip):
             try:
                 claim()
                 return
-            except self.lgpio.error as error:
+            except (self.lgpio.error, OSError) as error:
                 if time.monotonic() > self._freed.get(number, -_LETTING_GO) + _LETTING_GO:
+                    if isinstance(error, OSError):
+                        raise self.refusal({number: line}, str(error.strerror).lower(), error.errno) from error
                     raise self.refusal({number: line}, f"lgpio: {text_of(error)}") from error
             time.sleep(0.002)
 

@@ -72,7 +72,7 @@ class LinuxBoard(Board):
         self,
         line: LineName,
         *,
-        initial: int,
+        initial: int | None,
         drive: Drive,
         active_low: bool,
         consumer: str,

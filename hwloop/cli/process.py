@@ -21,6 +21,7 @@ from hwloop import service
 from hwloop.board import Board
 from hwloop.cli import Ended, Failure, UsageError
 from hwloop.clock import REAL, Clock
+from hwloop.deferring import DeferredSignals
 from hwloop.runner import new_event_loop
 
 T = TypeVar("T")
@@ -61,14 +62,22 @@ class Process:
                 runner.close()
 
     def close(self) -> None:
-        """Close the outputs that the program left open, which sets them to their safe level."""
+        """Close the outputs that the program left open, which sets them to their safe level. Harmless when repeated.
+
+        Each is tried, whatever becomes of the others, and no signal breaks it off.
+        """
         self._closing = True
-        gpio = sys.modules.get("hwloop.sources.gpio")
-        for output in gpio.outputs() if gpio is not None else ():
-            try:
-                output.close()
-            except Exception as error:
-                print(f"hwloop: {output.name} could not be left at its safe level: {error}", file=sys.stderr)
+        failures = []
+        with DeferredSignals():
+            gpio = sys.modules.get("hwloop.sources.gpio")
+            for output in gpio.outputs() if gpio is not None else ():
+                try:
+                    output.close()
+                except BaseException as error:
+                    failures.append(f"hwloop: {output.name} could not be left at its safe level: {error}")
+        for failure in failures:  # afterwards: nobody may be there to read it
+            with contextlib.suppress(OSError):
+                print(failure, file=sys.stderr)
 
     async def _supervise(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
@@ -134,6 +143,9 @@ def _handling_signals(process: Process) -> Iterator[None]:
     try:
         yield
     finally:
+        # Once more, and before the handlers go: a signal may have broken off what was to call it, and the next one
+        # would kill the process where it stands.
+        process.close()
         for number, handler in before.items():
             signal.signal(number, handler)
 

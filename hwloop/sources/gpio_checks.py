@@ -38,5 +38,5 @@ def check_bool(what: str, value: object) -> None:
 
 
 def check_level(what: str, value: object) -> None:
-    if value not in (0, 1):
+    if not isinstance(value, int) or value not in (0, 1):  # False and True are 0 and 1
         raise ValueError(f"{what} must be 0 or 1, not {value!r}")

@@ -1,91 +1,45 @@
 """GPIO lines that we drive, and that end at a safe level.
 
 A line goes on driving what it was last set to when the program that set it is gone, so an output says beforehand at
-what level it is to be left. `close()` sees to that, the board's own closing for outputs that were left open, and
-`make_safe()` for all that are open.
+what level it is to be left. `close()` sees to that, the board's own closing for outputs that were left open,
+`make_safe()` for all that are open, and the end of the process for whatever is left then.
+
+An output stays on the list of open ones until its line is at the safe level, and is taken off only then. So whatever
+breaks off a `close()`, a signal's exception included, the next one on the way out finds it and closes it again.
 
 Pulses, blinking and what is scheduled are timers of the loop: no thread, as precise as the loop's timers, and gone
-when the output is closed. A blink reckons each change from its beginning, so that lateness never adds up.
+when the output is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import itertools
+import logging
 import os
+import time
 from typing import Self
 
 from hwloop import board as boards
-from hwloop import clock, guard
+from hwloop import guard
 from hwloop.board import Board, Drive, LineName, OutputLine
+from hwloop.deferring import DeferredSignals
 from hwloop.errors import check_range
 from hwloop.sources.gpio_checks import Level, check_bool, check_chip, check_choice, check_level, check_line
+from hwloop.sources.gpio_pulses import Action, Driven, as_failure
 
 SHORTEST, LONGEST = 1e-6, 1e9
 """Seconds that a level of a pulse or blink may last."""
 PWM_FREQUENCIES = 0.1, 10_000
 """Hz; lgpio's limits."""
+_TRIES, _PAUSE = 3, 0.001
+"""How often a safe level that the line refuses is set, and the seconds between: an I2C expander may recover."""
 
+_BROKEN_OFF = 100
+"""How often closing at exit begins anew: once for each signal that falls between two closings."""
 
-class Action(asyncio.Future[bool]):
-    """A pulse or a blink under way. Awaiting it gives True at its end, False if something else took the line over.
-
-    Cancelling it, or the task that awaits it, ends it at once, at the level that it has between pulses. Where the line
-    can't be driven any more it stops with that `HardwareError`, which is also reported to the loop.
-    """
-
-    def __init__(self, output: Output, on: float, off: float, times: int | None, value: Level) -> None:
-        loop = asyncio.get_running_loop()
-        super().__init__(loop=loop)
-        self._output = output
-        self._on_ns = clock.to_ns(on)
-        self._cycle_ns = self._on_ns + clock.to_ns(off)
-        self._times = times
-        self._value = value
-        self._rest: Level = 0 if value else 1
-        self._began_ns = clock.to_ns(loop.time())
-        output._write(value)
-        self._plan(self._began_ns + self._on_ns)
-
-    def cancel(self, msg: object = None) -> bool:
-        if self.done():
-            return False
-        self._timer.cancel()
-        try:
-            self._output._write(self._rest)
-        finally:
-            super().cancel(msg)
-        return True
-
-    def give_way(self) -> None:
-        """Leave the line to something else."""
-        self._timer.cancel()
-        if not self.done() and not self.get_loop().is_closed():
-            self.set_result(False)
-
-    def _plan(self, due_ns: int) -> None:
-        self._timer = self.get_loop().call_at(clock.from_ns(due_ns), self._change, due_ns)
-
-    def _change(self, due_ns: int) -> None:
-        """Drive what is to be driven now, which after a stall of the loop may be some changes further on."""
-        since_ns = max(due_ns, clock.to_ns(self.get_loop().time())) - self._began_ns
-        cycle, within_ns = divmod(since_ns, self._cycle_ns)
-        ended = self._times is not None and cycle >= self._times
-        on = within_ns < self._on_ns and not ended
-        level = self._value if on else self._rest
-        try:
-            if level != self._output._level:
-                self._output._write(level)
-        except Exception as error:
-            self.set_exception(error)
-            self.exception()  # reported now, and not once more when nobody has asked for it
-            message = f"{self._output.name} can't be driven; its pulses end here"
-            self.get_loop().call_exception_handler({"message": message, "exception": error, "future": self})
-            return
-        if ended:
-            self.set_result(True)
-        else:
-            self._plan(self._began_ns + cycle * self._cycle_ns + (self._on_ns if on else self._cycle_ns))
+logger = logging.getLogger("hwloop")
 
 
 class Output:
@@ -94,7 +48,7 @@ class Output:
     Parameters:
         line: BCM number, the kernel's name, or its position on the header.
         chip: label or device path of the chip that has the line; None for the header's.
-        initial: the logical level to begin with.
+        initial: the logical level to begin with; None keeps the level that the line has (docs/gpio.md).
         safe: the level to leave it at when it is closed, however that comes about; None leaves it as it was set.
         drive: "push-pull", "open-drain" (drives low only) or "open-source" (drives high only).
         active_low: whether 1 is electrically low.
@@ -111,7 +65,7 @@ class Output:
         line: LineName,
         *,
         chip: str | None = None,
-        initial: Level = 0,
+        initial: Level | None = 0,
         safe: Level | None = None,
         drive: Drive = "push-pull",
         active_low: bool = False,
@@ -119,7 +73,8 @@ class Output:
     ) -> None:
         check_line(line)
         check_chip(chip)
-        check_level("initial", initial)
+        if initial is not None:
+            check_level("initial", initial)
         if safe is not None:
             check_level("safe", safe)
         check_choice("drive", drive, Drive)
@@ -127,13 +82,12 @@ class Output:
         self.line = line
         self.name = name or f"gpio:{line}"
         self.safe = safe
-        self._level = initial
+        self._initial = initial
+        self._line = Driven(self.name)
         self._chip = chip
         self._drive: Drive = drive
         self._active_low = active_low
         self._board: Board | None = None
-        self._device: OutputLine | None = None
-        self._closed = False
         self._action: Action | None = None
         self._plans: dict[int, asyncio.TimerHandle] = {}
         self._numbers = itertools.count()
@@ -141,57 +95,46 @@ class Output:
 
     def open(self) -> Self:
         """Claim the line and drive it to its initial level."""
-        if self._device is not None or self._closed:
-            raise RuntimeError(f"{self.name} is {'closed; make a new one' if self._closed else 'open already'}")
+        if self._device is not None or self._line.closed:
+            raise RuntimeError(f"{self.name} is {'closed; make a new one' if self._line.closed else 'open already'}")
         self._board = boards.current()
-        self._report_opening()
         try:
-            self._device = self._board.open_output(
-                self.line,
-                initial=self._level,
-                drive=self._drive,
-                active_low=self._active_low,
-                consumer=self.name,
-                chip=self._chip,
-            )
+            with DeferredSignals():
+                self._claim(self._board)
         except BaseException:
-            self._report_closed()
+            self._release()  # a signal's handler has raised
             raise
-        _open_outputs.append(self)
-        self._board.before_closing.append(self.close)
         return self
 
     def close(self) -> None:
         """Set the safe level, if there is one, and give the line back. Harmless when repeated.
 
+        Signal handlers run before or after it, never in between. Raises `HardwareError` where the line does not take
+        its safe level; it is given back all the same, and remains a guardian's to drive, if there is one.
+
         In a forked child it does nothing to the line: that is its parent's.
         """
-        self._closed = True
-        if self._device is None:
-            return
-        assert self._board is not None
-        ours = not self._device.forked
-        if ours:
-            self._end_all()
-        device, self._device = self._device, None
-        _open_outputs.remove(self)
-        self._board.before_closing.remove(self.close)
-        try:
-            if self.safe is not None and ours:
-                device.set(self.safe)
-            self._report_closed()
-        finally:
-            device.close()
+        self._line.closed = True
+        with DeferredSignals():
+            self._release()
 
     def set(self, value: Level) -> None:
         """Drive the line to a logical level."""
         check_level("a level", value)
         self._take_over()
-        self._write(value)
+        self._line.write(value)
+
+    def on(self) -> None:
+        """Drive the line to 1: `set(1)`."""
+        self.set(1)
+
+    def off(self) -> None:
+        """Drive the line to 0: `set(0)`."""
+        self.set(0)
 
     def toggle(self) -> None:
         """Drive the line to the other level than it was last set to."""
-        self.set(0 if self._level else 1)
+        self.set(0 if self._line.level else 1)
 
     def pulse(self, seconds: float, value: Level = 1) -> Action:
         """Drive the line to `value` now, and to the other level `seconds` later."""
@@ -220,8 +163,8 @@ class Output:
         check_range("duty", duty, 0, 1)
         check_range("frequency in Hz", frequency, *PWM_FREQUENCIES)
         self._take_over()
-        self._opened().pwm(frequency, duty)
-        self._level = 1 if duty else 0
+        self._line.opened().pwm(frequency, duty)
+        self._line.level = 1 if duty else 0
 
     def schedule(self, at: float, value: Level) -> asyncio.TimerHandle:
         """Drive the line to `value` at the time `at` (seconds, loop time), or at once if that is past.
@@ -230,7 +173,7 @@ class Output:
         """
         check_range("at in seconds of loop time", at, 0, 1e18)
         check_level("a level", value)
-        self._opened()
+        self._line.opened()
         number = next(self._numbers)
         plan = asyncio.get_running_loop().call_at(at, self._carry_out, number, value)
         self._plans[number] = plan
@@ -238,8 +181,88 @@ class Output:
 
     @property
     def value(self) -> int:
-        """The line's logical level now. Another part of the circuit may hold it elsewhere than it was set."""
-        return self._opened().get()
+        """The line's logical level now. Another part of the circuit may hold it elsewhere than it was set.
+
+        Setting it is the same as `set()`.
+        """
+        return self._line.opened().get()
+
+    @value.setter
+    def value(self, level: Level) -> None:
+        self.set(level)
+
+    def make_safe(self) -> None:
+        """Set the safe level, if there is one, and end what runs. In a forked child it does nothing."""
+        device = self._device
+        if device is None or device.forked or self.safe is None:
+            return
+        with self._line.lock:
+            try:
+                self._drive_safe(device, self.safe)
+            finally:
+                self._end_all()
+
+    def _claim(self, board: Board) -> None:
+        self._report_opening()
+        try:
+            self._line.device = board.open_output(
+                self.line,
+                initial=self._initial,
+                drive=self._drive,
+                active_low=self._active_low,
+                consumer=self.name,
+                chip=self._chip,
+            )
+        except BaseException:
+            self._report_closed()
+            raise
+        self._line.level = self._initial
+        _open_outputs.append(self)
+        board.before_closing.append(self.close)
+        if self._initial is None:
+            self._line.level = 1 if self._line.device.get() else 0
+
+    def _release(self) -> None:
+        """Drive first, give back afterwards, and only then forget: whatever breaks this off, it can be repeated."""
+        device = self._device
+        if device is None:
+            return
+        failure: BaseException | None = None
+        if not device.forked:
+            try:
+                self.make_safe()
+                if self.safe is None:
+                    self._end_all()
+                self._report_closed()
+            except (SystemExit, KeyboardInterrupt):
+                raise  # the line is ours and listed still, so that the next `close()` can drive it
+            except BaseException as error:
+                failure = error
+        try:
+            device.close()
+        finally:
+            self._line.device = None
+            if self in _open_outputs:
+                _open_outputs.remove(self)
+            assert self._board is not None
+            if self.close in self._board.before_closing:
+                self._board.before_closing.remove(self.close)
+        if failure is not None:
+            raise failure
+
+    def _drive_safe(self, device: OutputLine, safe: Level) -> None:
+        for left in reversed(range(_TRIES)):
+            try:
+                device.set(safe)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException:
+                if not left:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                self._line.level = safe
+                return
 
     def _report_opening(self) -> None:
         """Tell whoever sees to the outputs of this process when it can't, before the line is driven."""
@@ -259,20 +282,17 @@ class Output:
 
     def _begin(self, on: float, off: float, times: int | None, value: Level) -> Action:
         self._take_over()
-        self._action = Action(self, on, off, times, value)
+        self._action = Action(self._line, on, off, times, value)
         return self._action
 
     def _carry_out(self, number: int, value: Level) -> None:
-        del self._plans[number]
-        self._end_action()
-        self._write(value)
-
-    def _write(self, value: Level) -> None:
-        self._opened().set(value)
-        self._level = value
+        with self._line.lock:
+            if self._plans.pop(number, None) is not None:
+                self._end_action()
+                self._line.write(value)
 
     def _take_over(self) -> None:
-        self._opened()
+        self._line.opened()
         self._end_all()
 
     def _end_all(self) -> None:
@@ -286,10 +306,9 @@ class Output:
             self._action.give_way()
             self._action = None
 
-    def _opened(self) -> OutputLine:
-        if self._device is None:
-            raise RuntimeError(f"{self.name} is not open; use 'async with', 'with' or open()")
-        return self._device
+    @property
+    def _device(self) -> OutputLine | None:
+        return self._line.device
 
     def __enter__(self) -> Self:
         return self.open()
@@ -304,7 +323,7 @@ class Output:
         self.close()
 
     def __repr__(self) -> str:
-        state = "open" if self._device is not None else "closed" if self._closed else "new"
+        state = "open" if self._device is not None else "closed" if self._line.closed else "new"
         return f"<Output {self.name} {state}>"
 
 
@@ -321,12 +340,33 @@ def make_safe() -> None:
 
     For the way out of a program, and for an emergency stop. Raises an ExceptionGroup of what failed.
     """
-    failures = []
-    for each in outputs():
-        try:
-            if each.safe is not None and not each._opened().forked:
-                each.set(each.safe)
-        except Exception as error:
-            failures.append(error)
+    failures: list[Exception] = []
+    with DeferredSignals():
+        for each in outputs():
+            try:
+                each.make_safe()
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                failures.append(as_failure(each.name, error))
     if failures:
         raise ExceptionGroup("outputs that could not be set to their safe level", failures)
+
+
+def _close_what_is_left() -> None:
+    """The last of all ways out: what was broken off before is done again, as often as it is broken off."""
+    for _ in range(_BROKEN_OFF):
+        try:
+            for each in outputs():
+                try:
+                    each.close()
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    logger.error("%s could not be left at its safe level: %s", each.name, error)
+            return
+        except (SystemExit, KeyboardInterrupt):
+            continue
+
+
+atexit.register(_close_what_is_left)

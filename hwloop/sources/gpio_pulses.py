@@ -1,0 +1,125 @@
+"""Pulses and blinking: timers of the loop that drive a line.
+
+A blink keeps to a grid that begins with it, so that lateness never adds up. Timers of a loop in one thread and an
+emergency stop in another may meet; the line's lock decides who drives last, and a pulse that has ended drives nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from hwloop import clock
+from hwloop.board import OutputLine
+from hwloop.sources.gpio_checks import Level
+
+
+class Driven:
+    """The line of an output, as its pulses see it.
+
+    Attributes:
+        name: the output's.
+        device: the board's; None before it is opened and after it is closed.
+        closed: whether nothing may drive the line any more.
+        level: the logical level that was driven last; None if that is not known.
+        lock: held by whoever drives the line.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.device: OutputLine | None = None
+        self.closed = False
+        self.level: Level | None = None
+        self.lock = threading.RLock()
+
+    def opened(self) -> OutputLine:
+        """Return the board's device. Raises RuntimeError where there is none, or the output is closed."""
+        if self.device is None or self.closed:
+            state = "closed; make a new one" if self.closed else "not open; use 'async with', 'with' or open()"
+            raise RuntimeError(f"{self.name} is {state}")
+        return self.device
+
+    def write(self, level: Level) -> None:
+        """Drive the line to a logical level. Raises `HardwareError`, and RuntimeError as `opened` does."""
+        with self.lock:
+            self.opened().set(level)
+            self.level = level
+
+
+class Action(asyncio.Future[bool]):
+    """A pulse or a blink under way. Awaiting it gives True at its end, False if something else took the line over.
+
+    Cancelling it, or the task that awaits it, ends it at once, at the level that it has between pulses. Where the line
+    can't be driven any more it stops with that `HardwareError`, which is also reported to the loop.
+    """
+
+    def __init__(self, line: Driven, on: float, off: float, times: int | None, value: Level) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(loop=loop)
+        self._line = line
+        self._on_ns = clock.to_ns(on)
+        self._cycle_ns = self._on_ns + clock.to_ns(off)
+        self._times = times
+        self._value = value
+        self._rest: Level = 0 if value else 1
+        self._began_ns = clock.to_ns(loop.time())
+        line.write(value)
+        self._plan(self._began_ns + self._on_ns)
+
+    def cancel(self, msg: object = None) -> bool:
+        if self.done():
+            return False
+        self._timer.cancel()
+        try:
+            self._line.write(self._rest)
+        finally:
+            super().cancel(msg)
+        return True
+
+    def give_way(self) -> None:
+        """Leave the line to something else."""
+        self._timer.cancel()
+        if not self.done() and not self.get_loop().is_closed():
+            self.set_result(False)
+
+    def _plan(self, due_ns: int) -> None:
+        self._timer = self.get_loop().call_at(clock.from_ns(due_ns), self._change, due_ns)
+
+    def _change(self, due_ns: int) -> None:
+        """Drive what is to be driven now, which after a stall of the loop may be some changes further on."""
+        with self._line.lock:
+            if not self.done():  # another thread may just have made the output safe
+                self._drive_due(due_ns)
+
+    def _drive_due(self, due_ns: int) -> None:
+        since_ns = max(due_ns, clock.to_ns(self.get_loop().time())) - self._began_ns
+        cycle, within_ns = divmod(since_ns, self._cycle_ns)
+        ended = self._times is not None and cycle >= self._times
+        on = within_ns < self._on_ns and not ended
+        level = self._value if on else self._rest
+        try:
+            if level != self._line.level:
+                self._line.write(level)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if isinstance(error, StopIteration | asyncio.CancelledError):  # which no future takes as its exception
+                error = as_failure(self._line.name, error)
+            self.set_exception(error)
+            self.exception()  # reported now, and not once more when nobody has asked for it
+            message = f"{self._line.name} can't be driven; its pulses end here"
+            self.get_loop().call_exception_handler({"message": message, "exception": error, "future": self})
+            return
+        if ended:
+            self.set_result(True)
+        else:
+            self._plan(self._began_ns + cycle * self._cycle_ns + (self._on_ns if on else self._cycle_ns))
+
+
+def as_failure(name: str, error: BaseException) -> Exception:
+    """An exception that a future and an ExceptionGroup take, for one that they refuse."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    failure = RuntimeError(f"{name}: driving the line raised {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
