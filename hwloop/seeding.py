@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
+from hwloop.ages import Task
 from hwloop.ready import Bands
 from hwloop.scheduling import Priority
 
@@ -40,6 +43,58 @@ class SeededBands(Bands):
 
     def _jitter(self) -> float:
         return self._random.random() * _OVERTAKING if task_of(self._pushed) is not None else 0.0
+
+
+class StepOrder:
+    """Shuffles the steps of ordinary tasks that are ready together among their places in the queue.
+
+    Each batch once. Plain callbacks keep their places.
+    """
+
+    def __init__(self, seeded: random.Random) -> None:
+        self._random = seeded
+        self._ordered = 0  # so many at the head of the queue are in the seed's order, up to and with ...
+        self._last: Any = None
+        self._others: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+        self._made = 0
+
+    def reset(self) -> None:
+        """Forget what is in the seed's order: the loop has ended."""
+        self._ordered = 0
+        self._last = None
+
+    def note(self, task: asyncio.Task[Any]) -> None:
+        """Note the age of a task that a factory of the program's own has made."""
+        self._made += 1
+        self._others[task] = self._made
+
+    def arrange(self, ready: deque[Any]) -> None:
+        """Put what has come into the queue since the last batch into the seed's order."""
+        left = self._ordered
+        if left > len(ready) or (left and ready[left - 1] is not self._last):
+            left -= 1  # one has run since
+            if left > 0 and (left > len(ready) or ready[left - 1] is not self._last):
+                left = 0
+        if left <= 0 and ready:
+            left = len(ready)
+            if left > 1:
+                self._shuffle(ready)
+            self._last = ready[-1]
+        self._ordered = max(left, 0)
+        if not self._ordered:
+            self._last = None
+
+    def _shuffle(self, ready: deque[Any]) -> None:
+        places = [place for place, handle in enumerate(ready) if task_of(handle) is not None]
+        if len(places) > 1:
+            steps = sorted((ready[place] for place in places), key=self._age)
+            self._random.shuffle(steps)
+            for place, step in zip(places, steps, strict=True):
+                ready[place] = step
+
+    def _age(self, step: Any) -> tuple[bool, int]:
+        task = task_of(step)
+        return (False, task.number) if type(task) is Task else (True, self._others.get(task, 0))
 
 
 def chosen_seed(seed: int | Literal["random"] | None) -> tuple[int | None, bool]:

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import itertools
 import math
 import os
 import random
@@ -25,17 +27,18 @@ import socket
 import stat
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, Unpack
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
+from hwloop.ages import Future, Task, WeakInOrder, asyncio_keeps_order
 from hwloop.board import Board
 from hwloop.clock import to_ns
+from hwloop.collecting import CountingCollector, Mode
 from hwloop.loop import EventLoop
 from hwloop.scheduling import Priority
-from hwloop.seeding import SeededBands, chosen_seed, task_of
+from hwloop.seeding import SeededBands, StepOrder, chosen_seed
 from hwloop.timelimit import TimeLimit, chosen_limit
 from hwloop.virtual import DeadlockError, TimeLimitError, VirtualClock
 from hwloop.whereabouts import waits_of
@@ -53,6 +56,9 @@ BUSY_SECONDS = 0.02
 IDLE_CALLBACKS = 1000
 IDLE_SECONDS = 0.002
 """Nor may IDLE work stop it. After so many IDLE callbacks in a row, time passes; twice as much each time."""
+
+
+_EAGER: Any = getattr(asyncio, "eager_task_factory", None)
 
 
 class SimLoop(EventLoop):
@@ -102,11 +108,14 @@ class SimLoop(EventLoop):
         self._idled = 0  # IDLE callbacks in a row
         self._resting_until = 0.0
         self._taking_inbox = False
-        self._task_numbers: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
-        self._tasks_made = 0
-        self._ordered = 0  # so many at the head of the ready queue are in the seed's order, up to and with ...
-        self._last_ordered: Any = None
+        self._order = None if self._random is None else StepOrder(self._random)
+        self.next_task_number = itertools.count(1).__next__
+        self._names = itertools.count(1)
+        self.next_future_number = itertools.count(1).__next__
+        self._thresholds: tuple[int, int, int] | None = None
         super().__init__(_Selector())
+        self.schedule_gc("auto")
+        self._asyncgens = WeakInOrder()
         self._slice = 0.0  # look after each callback; what a look costs is saved in `_wait`
         if self._random is not None:
             self._bands = SeededBands(self._deadline_missed, self._note_wait, self._random)
@@ -124,13 +133,30 @@ class SimLoop(EventLoop):
         finally:
             self._holds -= 1
 
+    def schedule_gc(self, mode: Mode) -> None:
+        """As on other loops, but "auto" and "idle" are one: garbage is collected after a number of looks."""
+        super().schedule_gc("auto" if mode == "idle" else mode)
+        self._collector = None if mode == "off" else CountingCollector(self._now)
+
+    def _take_gc_over(self) -> None:
+        super()._take_gc_over()
+        if gc.isenabled():
+            self._thresholds = gc.get_threshold()
+            gc.set_threshold(CountingCollector.VALVE, *self._thresholds[1:])
+
+    def _give_gc_back(self) -> None:
+        super()._give_gc_back()
+        if self._thresholds is not None:
+            gc.set_threshold(*self._thresholds)
+            self._thresholds = None
+
     # What asyncio's own loop does, with time in mind.
 
     def run_forever(self) -> None:
         self.clock.driver = threading.get_ident()
-        self._ordered = 0
         self._limit.begin_run()
-        super().run_forever()
+        with asyncio_keeps_order():
+            super().run_forever()
 
     def run_until_complete(self, future: Any) -> Any:
         try:
@@ -144,16 +170,36 @@ class SimLoop(EventLoop):
         if not (self.is_running() or self.is_closed()):
             super().close()
             self.clock.close()
-            self._last_ordered = None
+            if self._order is not None:
+                self._order.reset()
         else:
             super().close()
 
-    def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
-        task = super().create_task(coro, **kwargs)
-        if self._random is not None and isinstance(task, asyncio.Task):
-            self._tasks_made += 1
-            self._task_numbers[task] = self._tasks_made
-        return task
+    def create_future(self) -> asyncio.Future[Any]:
+        return Future(loop=self)
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any]
+        if self._task_factory is not None and self._task_factory is not _EAGER:
+            task = super().create_task(coro, **options)
+            if self._order is not None:
+                self._order.note(task)
+            return task
+        self._check_closed()
+        if self._task_factory is not None:
+            options.setdefault("eager_start", True)
+        if options.get("name") is None:
+            options["name"] = f"Task-{next(self._names)}"  # numbered by the loop: the same in each run of a process
+        made: Any = Task(coro, loop=self, **options)
+        if made._source_traceback:
+            del made._source_traceback[-1]
+        return made  # type: ignore[no-any-return]
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> Any:
+        return _in_order(await super().create_server(*args, **kwargs))
+
+    async def create_unix_server(self, *args: Any, **kwargs: Any) -> Any:
+        return _in_order(await super().create_unix_server(*args, **kwargs))
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
@@ -185,8 +231,8 @@ class SimLoop(EventLoop):
             time = self.clock.seconds
         else:
             time = super()._look()
-        if self._random is not None:
-            self._order_by_seed(self._random)
+        if self._order is not None:
+            self._order.arrange(self._ready)
         return time
 
     def _take_inbox(self) -> None:
@@ -248,7 +294,8 @@ class SimLoop(EventLoop):
             if settle(asked):
                 continue
             if timer <= clock.seconds:
-                self._idled = 0
+                if timer:  # 0 after a garbage collection: look again
+                    self._idled = 0
                 return found
             if idle:
                 self._idled += 1
@@ -344,35 +391,6 @@ class SimLoop(EventLoop):
     def _who_waits(self, reason: str) -> str:
         return "\n".join([f"{reason} (virtual time {self.time():.6f} s)", *waits_of(asyncio.all_tasks(self))])
 
-    # Orders that asyncio leaves open.
-
-    def _order_by_seed(self, seeded: random.Random) -> None:
-        """Shuffle the steps of tasks that are ready together among their places in the queue, once for each batch.
-
-        Plain callbacks keep their places: asyncio promises their order, and its transports rely on it.
-        """
-        ready: deque[Any] = self._ready
-        left = self._ordered
-        if left > len(ready) or (left and ready[left - 1] is not self._last_ordered):
-            left -= 1  # one has run since
-            if left > 0 and (left > len(ready) or ready[left - 1] is not self._last_ordered):
-                left = 0
-        if left <= 0 and ready:
-            left = len(ready)
-            if left > 1:
-                places = [place for place, handle in enumerate(ready) if task_of(handle) is not None]
-                if len(places) > 1:
-                    # First by age: they may have come in the order of a set, which differs from run to run.
-                    numbers = self._task_numbers
-                    steps = sorted((ready[place] for place in places), key=lambda step: numbers.get(task_of(step), 0))
-                    seeded.shuffle(steps)
-                    for place, step in zip(places, steps, strict=True):
-                        ready[place] = step
-            self._last_ordered = ready[-1]
-        self._ordered = max(left, 0)
-        if not self._ordered:
-            self._last_ordered = None
-
     def _how_to_repeat(self) -> str:
         """For a failure: the seed, and what runs it again."""
         if self._given:
@@ -407,6 +425,16 @@ class _Selector(selectors.PollSelector):
     def look(self) -> list[tuple[int, int]]:
         """What is ready now: descriptor and mask, whose bits are those of epoll."""
         return self._selector.poll(0)  # type: ignore[attr-defined,no-any-return]
+
+
+def _in_order(server: Any) -> Any:
+    """A server of Python 3.13 and later closes its connections in the order of a set."""
+    if hasattr(server, "_clients"):
+        clients = WeakInOrder()
+        for transport in server._clients:
+            clients.add(transport)
+        server._clients = clients
+    return server
 
 
 def _identity(fd: int) -> tuple[int, int] | None:

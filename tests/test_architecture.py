@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 CORE = (
     "clock",
     "virtual",
+    "ages",
     "seeding",
     "timelimit",
     "whereabouts",

@@ -1,0 +1,115 @@
+"""Tasks and futures that sets keep in the order of their age: for a loop whose traces must be the same each time.
+
+A set iterates in the order of hashes, and by default an object's hash is its address, which differs from one process
+to another and from one run to the next. asyncio keeps tasks in sets: a `TaskGroup` cancels its tasks so, `wait()`
+returns two sets, `as_completed()` starts coroutines from one, a runner cancels all tasks that are left. In virtual
+time all of this must not depend on addresses. So the loop makes tasks and futures of the two classes below, whose hash
+is a number that the loop counts; and while it runs, asyncio's own modules find `keep_order` in place of `set` where
+they put coroutines, or what is to be cancelled, into one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import weakref
+from asyncio import base_events, taskgroups, tasks
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Counting(Protocol):
+    """A loop that numbers its tasks and futures."""
+
+    def next_task_number(self) -> int: ...
+    def next_future_number(self) -> int: ...
+
+
+class Task(asyncio.Task[T]):
+    """asyncio's task, with its number on its loop as its hash."""
+
+    __slots__ = ("number",)
+    number: int
+
+    def __new__(cls, *arguments: Any, loop: Counting, **options: Any) -> Task[Any]:
+        task = super().__new__(cls)
+        task.number = loop.next_task_number()
+        return task
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class Future(asyncio.Future[T]):
+    """asyncio's future, with its number on its loop as its hash."""
+
+    __slots__ = ("number",)
+    number: int
+
+    def __new__(cls, *, loop: Counting) -> Future[Any]:
+        future = super().__new__(cls)
+        future.number = loop.next_future_number()
+        return future
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class InOrder(dict[T, None]):
+    """What asyncio takes for a set that it only adds to, takes from and iterates over, in the order of addition."""
+
+    def add(self, item: T) -> None:
+        self[item] = None
+
+    def discard(self, item: T) -> None:
+        self.pop(item, None)
+
+
+class WeakInOrder(weakref.WeakKeyDictionary[Any, None]):
+    """A `WeakSet` that iterates in the order of addition."""
+
+    def add(self, item: Any) -> None:
+        self[item] = None
+
+    def discard(self, item: Any) -> None:
+        self.pop(item, None)
+
+
+def keep_order(items: Iterable[T] = ()) -> InOrder[T]:
+    """Return what stands for `set(items)`."""
+    return InOrder.fromkeys(items)  # type: ignore[return-value]
+
+
+def _set_of_given(*items: Iterable[Any]) -> set[Any] | InOrder[Any]:
+    """Return a real set unless items are given: asyncio fills real ones and returns them to the program."""
+    return keep_order(*items) if items else set()
+
+
+_PLACES: tuple[tuple[Any, Callable[..., Any]], ...] = (
+    (base_events, _set_of_given),  # the addresses that a server binds
+    (taskgroups, keep_order),  # the tasks of a group
+    (tasks, _set_of_given),  # what wait() and as_completed() are given
+)
+_lock = threading.Lock()
+_users = 0
+
+
+@contextlib.contextmanager
+def asyncio_keeps_order() -> Iterator[None]:
+    """Have asyncio put what it is given into sets that keep its order, while any thread is in such a block."""
+    global _users
+    with _lock:
+        _users += 1
+        for module, stand_in in _PLACES:
+            module.set = stand_in
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if not _users:
+                for module, _ in _PLACES:
+                    del module.set
