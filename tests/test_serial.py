@@ -7,18 +7,20 @@ import contextlib
 import errno
 import grp  # noqa: F401  # before a test becomes a user who may not read Python's own files
 import hashlib
+import itertools
 import os
 import random
 import select
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from firmware_sim import SimBoard
+from firmware_sim.serial_calls import LineSettings
 from firmware_sim.uart import Port
 from hwloop.board import using
 from hwloop.errors import HardwareError
@@ -67,6 +69,10 @@ class Prompts(serial.Lines):
 
     def flush(self, now_ns: int) -> list[Frame]:
         return super().feed(b"\n", now_ns) if self.deadline_ns and now_ns >= self.deadline_ns else []
+
+
+class Spoilt(BaseException):
+    """What few expect."""
 
 
 @pytest.fixture
@@ -369,6 +375,322 @@ class TestFraming:
                             port.send(b"x")
                             await take(source, 1)
                 serial.open(NAME).open().close()  # not busy
+
+        run(main())
+
+    @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, Spoilt])
+    def test_a_check_that_raises_anything_counts_as_no(self, run: Run, port: Port, error: type[BaseException]) -> None:
+        def check(line: bytes) -> bool:
+            if line == b"x":
+                raise error
+            return True
+
+        async def main() -> None:
+            told = reports()
+            async with serial.open(NAME, framing=serial.Lines(check=check)) as source:
+                port.send(b"1\nx\n2\n")
+                assert [(frame.data, frame.lost) for frame in await take(source, 2)] == [(b"1", 0), (b"2", 1)]
+            assert [type(context["exception"]) for context in told] == [error]
+
+        run(main())
+
+    @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, GeneratorExit, StopIteration, Spoilt])
+    @pytest.mark.parametrize("where", ["feed", "flush", "deadline_ns", "late feed"])
+    def test_a_framer_that_raises_fails_its_port_alone_and_begins_anew(
+        self, run: Run, board: SimBoard, port: Port, where: str, error: type[BaseException]
+    ) -> None:
+        other = board.add_port("/dev/ttyUSB0")
+        faults = [error]
+
+        class Faulty(serial.IdleGap):
+            def fail(self, here: str, data: bytes) -> None:
+                if here == where and faults and data:
+                    raise faults.pop()
+
+            def feed(self, data: bytes, now_ns: int) -> Iterable[Frame]:  # type: ignore[override]
+                self.fail("feed", data)
+                frames = super().feed(data, now_ns)
+                return self.late(frames, data) if where == "late feed" else frames
+
+            def late(self, frames: list[Frame], data: bytes) -> Iterator[Frame]:
+                yield from frames
+                self.fail("late feed", data)
+
+            def flush(self, now_ns: int) -> list[Frame]:
+                self.fail("flush", self._buffer)
+                return super().flush(now_ns)
+
+            @property
+            def deadline_ns(self) -> int | None:
+                self.fail("deadline_ns", self._buffer)
+                return super().deadline_ns
+
+        async def main() -> None:
+            told = reports()
+            beside = serial.open("/dev/ttyUSB0", framing=serial.Lines)
+            faulty = serial.open(NAME, framing=Faulty(0.001), reopen=Backoff(initial=0.001))
+            async with beside, faulty:
+                port.send(b"x")
+                await until(lambda: faulty.statistics().reopened == 1)
+                other.send(b"1\n")
+                assert [frame.data for frame in await take(beside, 1)] == [b"1"]
+                await until(lambda: faulty.fileno() >= 0)
+                port.send(b"again")
+                [frame] = await take(faulty, 1)
+                assert frame.data == b"again"  # nothing is left of what the framer had before
+            [context] = told
+            assert context["source"] is faulty
+            assert NAME in context["message"]
+            assert isinstance(context["exception"], error | RuntimeError)  # a StopIteration in a generator
+
+        run(main())
+
+    @pytest.mark.parametrize(
+        ("made", "message"),
+        [
+            (lambda: None, "not iterable"),
+            (lambda: 5, "not iterable"),
+            (lambda: [b"frame"], r"a framing makes frames \(serial.Frame\), not b'frame'"),
+            (lambda: [None], "a framing makes frames"),
+            (lambda: "text", "a framing makes frames"),
+            (lambda: itertools.repeat(Frame(b"x", 0)), "more than 262144 frames of one read"),
+        ],
+    )
+    def test_what_a_framer_makes_that_are_no_frames_fails_the_port(
+        self, run: Run, port: Port, made: Callable[[], Any], message: str
+    ) -> None:
+        class Nonsense(serial.Raw):
+            def feed(self, data: bytes, now_ns: int) -> Any:
+                return made()
+
+        async def main() -> None:
+            async with serial.open(NAME, framing=Nonsense) as source:
+                port.send(b"x")
+                with pytest.raises((TypeError, ValueError), match=message):
+                    await take(source, 1)
+                assert source.closed
+
+        run(main())
+
+    def test_a_deadline_that_stays_in_the_past_does_not_spin(self, run: Run, port: Port) -> None:
+        class Stuck(serial.IdleGap):
+            flushed = 0
+
+            def flush(self, now_ns: int) -> list[Frame]:
+                self.flushed += 1
+                return []
+
+        async def main() -> None:
+            framing = Stuck(0.001)
+            async with serial.open(NAME, framing=framing) as source:
+                for count in (1, 2):
+                    port.send(b"x")
+                    await until(lambda: framing.flushed == count)  # noqa: B023
+                    for _ in range(100):
+                        await asyncio.sleep(0)
+                    await asyncio.sleep(0.002)
+                    assert framing.flushed == count
+                assert source.fileno() >= 0
+
+        run(main())
+
+    def test_two_ports_cannot_share_a_framer(self, run: Run, board: SimBoard, port: Port) -> None:
+        board.add_port("/dev/ttyUSB0")
+
+        async def main() -> None:
+            framing = serial.Lines()
+            async with serial.open(NAME, framing=framing) as one:
+                port.send(b"hal")
+                await until(lambda: framing._buffer == b"hal")
+                second = serial.open("/dev/ttyUSB0", framing=framing)
+                with pytest.raises(ValueError, match=f"^/dev/ttyUSB0: its framer is in use at {NAME}; give each port"):
+                    second.open()
+                port.send(b"f\n")
+                assert [frame.data for frame in await take(one, 1)] == [b"half"]
+            second.open().close()
+
+        run(main())
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda: serial.Fixed("32"), "length must be a whole number, not '32'"),  # type: ignore[arg-type]
+            (lambda: serial.Lines(max_length=None), "max_length must be a whole number, not None"),  # type: ignore[arg-type]
+            (lambda: serial.Delimited("\n"), r"at least one byte, as b'\\n', not '\\n'"),  # type: ignore[arg-type]
+            (lambda: serial.Lines(check=True), "check must be a function of bytes, not True"),  # type: ignore[arg-type]
+        ],
+    )
+    def test_a_framers_arguments_are_checked(self, make: Callable[[], object], message: str) -> None:
+        with pytest.raises((TypeError, ValueError), match=message):
+            make()
+
+
+class TestDiscarding:
+    def test_everything_that_has_arrived_is_dropped_and_counted(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.Lines, queue_size=2) as source:
+                port.send(b"1\n2\n3\nhal")
+                await until(lambda: source.statistics().queued == 3)
+                port.send(b"f\n5\nhal")  # the queue is full: this waits in the kernel
+                assert select.select([source], [], [], 5)[0]
+                source.discard()
+                port.send(b"f\n7\n")
+                frames = await take(source, 2)
+                assert [frame.data for frame in frames] == [b"f", b"7"]
+                statistics = source.statistics()
+                assert (statistics.dropped, statistics.lost, statistics.delivered) == (5, 1, 2)
+                assert sum(frame.lost for frame in frames) == statistics.dropped + statistics.lost
+                assert statistics.received == statistics.delivered + statistics.dropped
+
+        run(main())
+
+    def test_pyserials_way_does_the_same(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.Lines) as source:
+                port.send(b"1\n2\nhal")
+                await until(lambda: source.statistics().queued == 2)
+                source.serial.reset_input_buffer()
+                port.send(b"f\n")
+                assert [(frame.data, frame.lost) for frame in await take(source, 1)] == [(b"f", 3)]
+
+        run(main())
+
+    def test_a_silence_that_was_waited_for_is_forgotten(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.IdleGap(0.005)) as source:
+                port.send(b"old")
+                await until(lambda: source.statistics().wakeups == 1)
+                source.discard()
+                assert source._gap is None
+                port.send(b"new")
+                assert [(frame.data, frame.lost) for frame in await take(source, 1)] == [(b"new", 1)]
+
+        run(main())
+
+    @pytest.mark.parametrize("policy", ["pause", "drop-oldest", "drop-newest"])
+    def test_with_each_policy_the_account_is_exact(self, run: Run, port: Port, policy: Any) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.Lines, queue_size=3, when_full=policy) as source:
+                told, sent = 0, 0
+                for round_ in range(6):
+                    port.send(b"".join(b"%d\n" % number for number in range(5)))
+                    sent += 5
+                    await until(lambda: source.statistics().received == sent)  # noqa: B023
+                    if round_ % 2:
+                        source.discard()
+                        port.send(b"last\n")
+                        sent += 1
+                        await until(lambda: source.statistics().queued == 1)
+                    for frame in await take(source, source.statistics().queued):
+                        told += frame.lost
+                statistics = source.statistics()
+                assert statistics.received == sent == statistics.delivered + statistics.dropped
+                port.send(b"end\n")  # what is owed still
+                told += (await take(source, 1))[0].lost
+                assert told == statistics.dropped
+
+        run(main())
+
+    def test_a_port_that_is_gone_is_failed_and_one_not_open_says_so(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            reports()
+            source = serial.open(NAME)
+            with pytest.raises(HardwareError, match="it is not open"):
+                source.discard()
+            async with source:
+                port.unplug()
+                source.discard()
+                assert source.closed
+                assert isinstance(source.failure, HardwareError)
+                with pytest.raises(HardwareError):
+                    source.discard()
+
+        run(main())
+
+    def test_a_framer_that_raises_fails_the_port_and_not_the_caller(self, run: Run, port: Port) -> None:
+        class Faulty(serial.Lines):
+            def reset(self) -> None:
+                if self.user is not None:
+                    raise asyncio.CancelledError
+
+        async def main() -> None:
+            told = reports()
+            async with serial.open(NAME, framing=Faulty) as source:
+                source.discard()
+                assert source.closed
+            assert [type(context["exception"]) for context in told] == [asyncio.CancelledError]
+
+        run(main())
+
+    def test_opening_discards_what_came_before(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            port.send(b"garbage of the boot\n")
+            async with serial.open(NAME, framing=serial.Lines) as source:
+                port.send(b"1\n")
+                assert [frame.data for frame in await take(source, 1)] == [b"1"]
+
+        run(main())
+
+
+class TestReopening:
+    @staticmethod
+    async def outage(source: serial.SerialPort, port: Port) -> None:
+        port.unplug()
+        await until(lambda: source.fileno() < 0)
+        port.replug()
+        await until(lambda: source.fileno() >= 0)
+
+    def test_settings_that_the_program_has_made_are_kept(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            reports()
+            async with serial.open(NAME, 9600, dtr=True, reopen=Backoff(initial=0.001)) as source:
+                source.serial.baudrate, source.serial.parity, source.serial.stopbits = 115200, "E", 2
+                source.serial.dtr = False
+                for _ in range(2):
+                    await self.outage(source, port)
+                    assert source.serial.get_settings()["baudrate"] == 115200
+                    assert port.settings == LineSettings(115200, 8, "E", 2)
+                    assert (port.dtr, port.rts) == (False, True)
+
+        run(main())
+
+    def test_a_hook_sets_the_device_up_again(self, run: Run, port: Port) -> None:
+        device = Recorder(port)
+        hooked: list[serial.SerialPort] = []
+
+        async def set_up(source: serial.SerialPort) -> None:
+            source.serial.baudrate = 9600
+            source.write(b"baud 115200\n")
+            await source.flush()
+            source.serial.baudrate = 115200
+            hooked.append(source)
+
+        async def main() -> None:
+            reports()
+            async with serial.open(NAME, 9600, reopen=Backoff(initial=0.001), on_reopen=set_up) as source:
+                for count in (1, 2):
+                    await self.outage(source, port)
+                    await until(lambda: len(hooked) == count)  # noqa: B023
+                    assert source.serial.baudrate == 115200
+                    await until(lambda: device.heard == b"baud 115200\n" * count)  # noqa: B023
+
+        run(main())
+
+    @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, Spoilt])
+    def test_a_hook_that_raises_is_reported_and_the_port_stays_open(
+        self, run: Run, port: Port, error: type[BaseException]
+    ) -> None:
+        def set_up(source: serial.SerialPort) -> None:
+            raise error
+
+        async def main() -> None:
+            told = reports()
+            framing = serial.Lines()
+            async with serial.open(NAME, framing=framing, reopen=Backoff(initial=0.001), on_reopen=set_up) as source:
+                await self.outage(source, port)
+                port.send(b"1\n")
+                assert [frame.data for frame in await take(source, 1)] == [b"1"]
+            assert [type(context["exception"]) for context in told][1:] == [error]  # after the outage's own report
 
         run(main())
 

@@ -75,13 +75,22 @@ class EventQueue(Generic[E]):
         events = self.events
         if len(events) >= self._size and self.when_full != "pause":
             newest = self.when_full == "drop-newest"
-            self.dropped += 1
-            self.owed += 1 + lost_in(event if newest else events.popleft())
+            self.drop(event if newest else events.popleft())
             if newest:
                 return
         events.append(event)
         if self._waiters:
             self.wake()
+
+    def drop(self, event: E) -> None:
+        """Count an event that nobody will get, and owe it to the next one."""
+        self.dropped += 1
+        self.owed += 1 + lost_in(event)
+
+    def clear(self) -> None:
+        """Drop all that is here."""
+        while self.events:
+            self.drop(self.events.popleft())
 
     def take(self) -> E:
         """Remove and return the first event. IndexError if there is none."""

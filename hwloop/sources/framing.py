@@ -18,6 +18,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hwloop.naming import short_name
+
 Check = Callable[[bytes], bool]
 """Says whether a frame is sound (its checksum is right). An exception counts as "no", and is reported."""
 
@@ -51,6 +53,8 @@ class Framer(ABC):
         self.check_error: BaseException | None = None
         self._check = check
         self._carried = 0
+        self.user: object = None
+        """The open port that it frames; it keeps state, so there can't be two."""
 
     @abstractmethod
     def feed(self, data: bytes, now_ns: int) -> list[Frame]:
@@ -115,7 +119,7 @@ class Delimited(Framer):
     def __init__(self, delimiter: bytes, *, max_length: int = 65536, check: Check | None = None) -> None:
         super().__init__(check)
         if not isinstance(delimiter, bytes) or not delimiter:
-            raise ValueError(f"the delimiter must be at least one byte, not {delimiter!r}")
+            raise ValueError(f"the delimiter must be at least one byte, as b'\\n', not {delimiter!r}")
         self._delimiter = delimiter
         self._max_length = _positive("max_length", max_length)
         self._buffer = bytearray()
@@ -343,6 +347,8 @@ def nmea_checksum(sentence: bytes) -> bool:
 
 
 def _positive(name: str, value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {short_name(value)}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value!r}")
     return value

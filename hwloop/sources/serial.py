@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Never
 
 from hwloop.errors import HardwareError
 from hwloop.scheduling import Priority
-from hwloop.sources.base import Backoff, Source, WhenFull
+from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
+from hwloop.sources.containment import EXITS
 from hwloop.sources.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw, nmea_checksum
 from hwloop.sources.rate_limit import RateLimit
 from hwloop.sources.serial_device import Output, SerialDevice, open_device
+from hwloop.sources.serial_framing import Framing
 from hwloop.sources.serial_options import (
     Parity,
     PortName,
@@ -36,6 +38,7 @@ from hwloop.sources.serial_options import (
     checked_port,
     misplaced,
 )
+from hwloop.sources.serial_requests import Claim, Match, Requests, check_request
 from hwloop.sources.serial_streams import (
     SerialTransport,
     connection_for_serial,
@@ -64,6 +67,10 @@ __all__ = [
 ]
 
 
+_DISCARD_AT_MOST = 1 << 16
+"""Bytes that `discard` frames and counts; a device that sends on and on must not hold it up."""
+
+
 class SerialPort(Source[Frame]):
     """A serial port as a source of frames. `hwloop.serial.open` is this class.
 
@@ -83,7 +90,8 @@ class SerialPort(Source[Frame]):
         dtr, rts: levels of these modem lines when the port is opened, and at each reopening: True asserts a line, False
             does not (many boards are reset by DTR), None leaves it to the kernel, which asserts both. The kernel
             asserts both for a moment in any case: docs/serial.md says how to prevent that.
-        queue_size, when_full, priority, name, reopen, rate_limit: as for every `Source`.
+        reopen: as for every `Source`. Settings that the program has made through `port.serial` are kept.
+        queue_size, when_full, priority, name, on_reopen, rate_limit: as for every `Source`.
 
     Raises `ValueError` or `TypeError` for settings that make no sense. `open()` and `async with` raise `HardwareError`
     when the port is missing, busy, not ours to open, no serial port, or refuses the settings. Opening is quick, but a
@@ -110,6 +118,7 @@ class SerialPort(Source[Frame]):
         priority: Priority = Priority.NORMAL,
         name: str | None = None,
         reopen: Backoff | None = None,
+        on_reopen: ReopenHook | None = None,
         rate_limit: RateLimit | float | None = None,
         **others: Never,
     ) -> None:
@@ -122,10 +131,12 @@ class SerialPort(Source[Frame]):
             queue_size=queue_size,
             when_full=when_full,
             reopen=reopen,
+            on_reopen=on_reopen,
             rate_limit=rate_limit,
         )
         self.port = port
         self.framing = checked_framing(self.name, framing)
+        self._framing = Framing(self.name, self.framing, self.count_lost, self._report_failure)
         options = SerialOptions(
             baudrate=baudrate,
             bytesize=bytesize,
@@ -144,7 +155,8 @@ class SerialPort(Source[Frame]):
         self._unsent = 0
         self._writers: collections.deque[asyncio.Future[None]] = collections.deque()
         self._gap: asyncio.TimerHandle | None = None
-        self._lost_in_framing = self.framing.lost
+        self._requests: Requests | None = None
+        self._kept: serial.SerialBase | None = None  # pyserial's object before an outage, for its settings
 
     # Writing.
 
@@ -156,6 +168,60 @@ class SerialPort(Source[Frame]):
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"{self.name}: data must be bytes, not {type(data).__name__}")
         self._connected()[1].write(data)
+
+    async def request(
+        self,
+        data: bytes | bytearray | memoryview,
+        *,
+        timeout: float | None = 1.0,
+        late: float | None = None,
+        match: Match | None = None,
+    ) -> Frame:
+        """Send `data` and return the frame that answers it. Requests of several tasks are sent one after the other.
+
+        What came before is discarded. The answer goes to the request alone, not to callbacks or `async for`; these get
+        what `match` does not accept.
+
+        Parameters:
+            data: the request.
+            timeout: seconds from the moment at which the request is on the wire until the whole answer is there; None
+                for no limit. Waiting for other requests is not counted.
+            late: seconds after the timeout, or after this task was cancelled, for which the answer may still come. The
+                next request is sent when it has come, and was dropped, or when that time is over. Default: `timeout`.
+            match: says whether a frame is the answer, by its bytes: for devices that also speak unasked, or adapters
+                that echo. Default: the next frame is.
+
+        Raises `TimeoutError` when no answer comes, and `HardwareError` when the port is not open, or fails meanwhile.
+        """
+        check_request(self.name, timeout, late, match)
+        self._connected()
+        if self._requests is None:
+            self._requests = Requests(self.name, self._make_ready, self._send, self._catch_up, self._take_back)
+        return await self._requests.ask(data, timeout, late, match)
+
+    def discard(self) -> None:
+        """Drop everything that has arrived: queued frames, the one under way, and what waits in the kernel.
+
+        Dropped frames are counted, and the next frame's `lost` tells of them. Opening a port does this too.
+        `port.serial.reset_input_buffer()` is the same.
+        """
+        device, _ = self._connected()
+        try:
+            taken = 0
+            while taken < _DISCARD_AT_MOST and (data := device.read()):
+                taken += len(data)
+                for frame in self._framing.feed(data, self._now_ns()):
+                    self._received += 1
+                    self._queue.drop(frame)
+            device.flush_input()
+            self._forget_frame()
+        except EXITS:
+            raise
+        except BaseException as error:
+            self.fail(error)
+            return
+        self._queue.clear()
+        self._resume_reading()
 
     async def drain(self) -> None:
         """Wait, if more than 64 KiB are waiting to be sent, until at most 16 are. Raises as `flush` does."""
@@ -204,11 +270,13 @@ class SerialPort(Source[Frame]):
 
     def connect(self) -> int:
         loop = asyncio.get_running_loop()
-        device = open_device(self.port, self._options, low_latency=self._low_latency)
+        self._framing.check_free(self)
+        device = open_device(self.port, self._options, low_latency=self._low_latency, like=self._kept)
+        vars(device.serial)["reset_input_buffer"] = self.discard  # what programs know from pyserial
         self._device = device
         self._output = Output(loop, device, self._wake_writers, self.fail)
         try:
-            self.framing.set_character_time(device.character_time)
+            self._framing.begin(self, device.character_time)
         except BaseException:
             self.disconnect()
             raise
@@ -219,16 +287,39 @@ class SerialPort(Source[Frame]):
         data = self._device.read()
         if not data:
             return []
-        frames = self.framing.feed(data, self._now_ns())
-        self._note_framing()
+        frames = self._framing.feed(data, self._now_ns())
         self._watch_gap()
         return frames
+
+    def deliver(self, event: Frame) -> None:
+        requests = self._requests
+        if requests is None or not requests.expecting:
+            super().deliver(event)
+            return
+        claim, wrong = requests.claim(event, self._now_ns() / 1e9)
+        if wrong is not None:
+            self._report_failure(f"{self.name}: exception in a request's match", wrong)
+        if claim is Claim.UNSOLICITED:
+            super().deliver(event)
+            if requests.waiting:
+                self._keep_reading()
+            return
+        self._received += 1
+        queue = self._queue
+        if claim is Claim.LATE:
+            queue.drop(event)
+            return
+        self._passed_by += 1
+        if queue.owed and not queue.events:
+            event = self._with_lost(event, queue.settle())
+        requests.resolve(event)
 
     def disconnect(self) -> None:
         device, output = self._device, self._output
         assert device is not None
         assert output is not None
         self._device = self._output = None
+        self._kept = device.serial
         if self._gap is not None:
             self._gap.cancel()
             self._gap = None
@@ -237,8 +328,9 @@ class SerialPort(Source[Frame]):
             self._unsent += device.close()
         finally:
             self._wake_writers()
-            self.framing.reset()
-            self._note_framing()
+            if self._requests is not None:
+                self._requests.fail(HardwareError(self.name, "the port went away before the answer came", "ask again"))
+            self._framing.end()
 
     def with_lost(self, event: Frame, lost: int) -> Frame:
         return event._replace(lost=event.lost + lost)
@@ -249,15 +341,48 @@ class SerialPort(Source[Frame]):
         super()._start_reading()
         self._watch_gap()
 
-    def _note_framing(self) -> None:
-        """Count what the framer skipped, and report an exception of its check."""
-        framing = self.framing
-        self.count_lost(framing.lost - self._lost_in_framing)
-        self._lost_in_framing = framing.lost
-        if framing.check_error is not None:
-            self._errors += 1
-            self._report(f"{self.name}: exception in the framing's check", framing.check_error)
-            framing.check_error = None
+    def _forget_frame(self) -> None:
+        """Drop the frame under way."""
+        self._framing.reset()
+        if self._gap is not None:
+            self._gap.cancel()
+            self._gap = None
+
+    def _make_ready(self, match: Match | None) -> None:
+        """Before a request: nothing that has come by now may be taken for its answer."""
+        device, _ = self._connected()
+        queue = self._queue
+        if not (queue.consumers or self._callbacks) and (match is None or queue.full):
+            self.discard()
+            return
+        if device.in_waiting():
+            self.on_readable()
+        if match is None and self._device is not None:
+            self._forget_frame()
+        self._keep_reading()
+
+    def _keep_reading(self) -> None:
+        """Read although the queue is full: an answer is on its way behind what fills it."""
+        if self._fd >= 0 and not self._reading and not (self._limit is not None and self._limit.off):
+            self._start_reading()
+
+    def _send(self, data: bytes | bytearray | memoryview) -> float:
+        """Write a request, and return the seconds until all of it is on the wire."""
+        device, output = self._connected()
+        self.write(data)
+        if device is not self._device:  # the port failed, and the request with it
+            return 0.0
+        return (len(output) + device.out_waiting()) * device.character_time
+
+    def _catch_up(self) -> None:
+        """Read what waits in the kernel: it came in time, only the program is late."""
+        if self._device is not None and self._reading and self._device.in_waiting():
+            self.on_readable()
+
+    def _take_back(self, frame: Frame) -> None:
+        """Count an answer as dropped: whoever asked has been cancelled."""
+        self._passed_by -= 1
+        self._queue.drop(frame)
 
     def _watch_gap(self) -> None:
         """See to it that the frame under way ends when the line has been silent long enough."""
@@ -273,10 +398,24 @@ class SerialPort(Source[Frame]):
             # The loop is late, or the port paused: what waits in the kernel belongs to the frame. Once it is read, or
             # reading goes on, the watch begins anew.
             return
-        for frame in self.framing.flush(self._now_ns()):
+        try:
+            self._end_frame()
+        except EXITS:
+            raise
+        except BaseException as error:
+            self.fail(error)
+
+    def _end_frame(self) -> None:
+        """The line has been silent long enough."""
+        now_ns = self._now_ns()
+        frames = self._framing.flush(now_ns)
+        for frame in frames:
             self.deliver(frame)
-        if self._device is not None:
-            self._note_framing()
+        if self._device is None:
+            return
+        deadline_ns = self.framing.deadline_ns
+        # A framer that leaves its deadline in the past and ends nothing would have this repeated without end.
+        if frames or (deadline_ns is not None and deadline_ns > now_ns):
             self._watch_gap()
 
     def _connected(self) -> tuple[SerialDevice, Output]:

@@ -108,6 +108,13 @@ class SerialDevice:
         except OSError as error:
             raise self._gone("writing", error) from error
 
+    def flush_input(self) -> None:
+        """Discard what has arrived, also what the driver has not handed over yet. Raises `HardwareError`."""
+        try:
+            termios.tcflush(self._fd, termios.TCIFLUSH)
+        except termios.error as error:
+            raise self._gone("discarding", OSError(*error.args)) from error
+
     def in_waiting(self) -> int:
         """Bytes that can be read now; 0 if the port is gone."""
         return self._count(termios.FIONREAD)
@@ -227,8 +234,12 @@ class Output:
             self._loop.remove_writer(self._device.fileno())
 
 
-def open_device(port: str, options: SerialOptions, *, low_latency: bool = False) -> SerialDevice:
+def open_device(
+    port: str, options: SerialOptions, *, low_latency: bool = False, like: serial.SerialBase | None = None
+) -> SerialDevice:
     """Open and configure a port of the board in use, or one that a pyserial URL finds (hwgrep://0403:6001).
+
+    With `like` it gets the settings that this object of pyserial's has now, in place of those in `options`.
 
     It is quick, but a call of the kernel that may block: a driver can wait for the hardware.
 
@@ -260,6 +271,10 @@ def open_device(port: str, options: SerialOptions, *, low_latency: bool = False)
         instance.dtr = bool(dtr)
     if rts is not None:
         instance.rts = bool(rts)
+    if like is not None:
+        instance.apply_settings(like.get_settings())
+        instance.dtr, instance.rts = like.dtr, like.rts
+        instance.rs485_mode = like.rs485_mode
     try:
         instance.open()
         device = SerialDevice(port, instance)

@@ -1,0 +1,95 @@
+"""A port's framer, which may be the program's own: its calls checked, its losses counted, its faults reported.
+
+A framer is user code in the middle of a stream. It promises that what it makes are frames and that it ends, which is
+checked here: a framer that returns something else, or frames without end, fails its port like a device that is gone,
+and with `reopen=` begins anew. What its checksum function raises counts as a wrong checksum, and is reported.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+
+from hwloop.naming import short_name
+from hwloop.sources.framing import Frame, Framer
+
+MOST_FRAMES = 1 << 18
+"""Frames that a framer may make of one read, at most: several for each byte that it can bring."""
+
+
+class Framing:
+    """The framer of one port.
+
+    Parameters:
+        name: the port's, for messages.
+        framer: cuts the stream into frames.
+        count_lost: called with the number of frames lost.
+        failed: called with a message and what the framer's check raised.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        framer: Framer,
+        count_lost: Callable[[int], None],
+        failed: Callable[[str, BaseException], None],
+    ) -> None:
+        self.framer = framer
+        self._name = name
+        self._count_lost = count_lost
+        self._failed = failed
+        self._lost = framer.lost
+
+    def check_free(self, user: object) -> None:
+        """Raise `ValueError` if the framer is in use at another port."""
+        other = self.framer.user
+        if other not in (None, user):
+            raise ValueError(
+                f"{self._name}: its framer is in use at {short_name(other)}; give each port one of its own"
+            )
+
+    def begin(self, user: object, character_time: float) -> None:
+        """The port of `user` is open."""
+        self.framer.user = user
+        self.framer.set_character_time(character_time)
+
+    def feed(self, data: bytes, now_ns: int) -> Sequence[Frame]:
+        """Return the frames that `data` completes. Raises what the framer raises."""
+        frames = _checked(self.framer.feed(data, now_ns))
+        self._note()
+        return frames
+
+    def flush(self, now_ns: int) -> Sequence[Frame]:
+        """Return the frame that ends because the line is silent. Raises what the framer raises."""
+        frames = _checked(self.framer.flush(now_ns))
+        self._note()
+        return frames
+
+    def reset(self) -> None:
+        """Drop the frame under way, which counts as lost."""
+        self.framer.reset()
+        self._note()
+
+    def end(self) -> None:
+        """The port is closed."""
+        self.framer.user = None
+        self.reset()
+
+    def _note(self) -> None:
+        framer = self.framer
+        self._count_lost(framer.lost - self._lost)
+        self._lost = framer.lost
+        if framer.check_error is not None:
+            error, framer.check_error = framer.check_error, None
+            self._failed(f"{self._name}: exception in the framing's check", error)
+
+
+def _checked(made: Iterable[Frame]) -> Sequence[Frame]:
+    """Return the frames of one read. Raises `TypeError` or `ValueError` for what are no frames."""
+    frames = made if type(made) is list else list(itertools.islice(made, MOST_FRAMES + 1))
+    if len(frames) > MOST_FRAMES:
+        raise ValueError(f"the framing made more than {MOST_FRAMES} frames of one read")
+    for frame in frames:
+        if not isinstance(frame, Frame):
+            raise TypeError(f"a framing makes frames (serial.Frame), not {short_name(frame)}")
+    return frames
