@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import os
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -16,6 +18,7 @@ from firmware_sim import SimBoard
 from firmware_sim.devices.pin_parts import Button
 from hwloop import HardwareError, gpio
 from hwloop.board import Edge
+from hwloop.sources import Backoff
 from hwloop.sources.gpio_clicks import LATENCY
 
 
@@ -365,6 +368,130 @@ def test_a_lost_release_is_noticed_at_the_next_press_and_a_button_held_at_the_be
                 watch.deliver(Edge(17, level, round(when * 1e9), 0, lost))
             assert await told(stage, button) == [(0.0, "single", 0.2, 0.3)]
             assert button.lost == 1
+
+    play(main)
+
+
+def test_a_lone_lost_edge_is_found_by_the_level() -> None:
+    async def main(stage: Stage) -> None:
+        line = stage.board.chip.line(17)
+        for debounce in (0.0, 0.01):
+            for level in (1, 0):
+                async with gpio.watch(17, debounce=debounce) as watch:
+                    line.drive(level)
+                    await anext(watch)
+                    await asyncio.sleep(3)
+                    line.drive(1 - level)
+                    stage.clock.sleep(0.02)  # it has settled, and the report is written
+                    assert len(os.read(watch.fileno(), 64)) == 16  # and lost
+                    async with asyncio.timeout(3.2):
+                        edge = await anext(watch)
+                    assert (edge.value, edge.lost, watch.value) == (1 - level, 0, 1 - level)
+                    line.drive(level)
+                    assert await anext(watch) == (17, level, ANY, ANY, 0)
+                    assert watch.statistics().reconciled == 1
+                    await asyncio.sleep(60)
+                    assert watch.statistics().queued == 0
+
+    play(main)
+
+
+@pytest.mark.parametrize("gap", [0, GAP])
+@pytest.mark.parametrize("released", [0.05, LONG - 0.001, LONG + 0.001])
+def test_a_press_whose_release_was_lost_is_a_click_and_no_long_one(gap: float, released: float) -> None:
+    async def main(stage: Stage) -> None:
+        line = stage.board.chip.line(17)
+        async with gpio.watch(17) as watch, gpio.clicks(watch, gap=gap, long=LONG) as button:
+            kinds: list[str] = []
+            for _ in range(2):
+                line.drive(1)
+                await asyncio.sleep(released)
+                line.drive(0)
+                os.read(watch.fileno(), 64)
+                await asyncio.sleep(2)
+                kinds += [click.kind for click in button._results]
+                button._results.clear()
+            assert kinds == (["single"] * 2 if released <= LONG else [kinds[0]] * 2)
+
+    play(main)
+
+
+def test_an_edge_lost_in_a_press_spoils_that_press_only() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.watch(17) as watch, gpio.clicks(watch, gap=0) as button:
+            for when, level, lost in ((1.0, 1, 0), (9.0, 0, 2), (10.0, 1, 0), (10.1, 0, 0)):
+                watch.deliver(Edge(17, level, round(when * 1e9), 0, lost))
+            assert await told(stage, button) == [(0.0, "single", 9.0, 9.1)]
+
+    play(main)
+
+
+def test_an_outage_spoils_what_was_under_way_and_the_encoder_reads_its_levels_anew() -> None:
+    async def main(stage: Stage) -> None:
+        lines = [stage.board.chip.line(number) for number in (5, 6, 17)]
+        for line in lines:
+            line.drive(0)
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        reopen = Backoff(0.5)
+        async with (
+            gpio.watch(5, 6, reopen=reopen) as turning,
+            gpio.watch(17, reopen=reopen) as pulsing,
+            gpio.encoder(turning) as knob,
+            gpio.pulse_width(pulsing) as meter,
+            gpio.frequency(pulsing) as counter,
+            gpio.clicks(pulsing, gap=0) as button,
+        ):
+            lines[0].drive(1)
+            lines[2].drive(1)
+            await asyncio.sleep(0.1)
+            assert knob.steps == 1
+            for watch in (turning, pulsing):
+                watch.fail(OSError("gone"))
+            lines[1].drive(1)
+            lines[2].drive(0)
+            await asyncio.sleep(1)
+            assert counter.hz == 0
+            assert meter.count == len(button._results) == 0
+            lines[0].drive(0)
+            lines[2].drive(1)
+            await asyncio.sleep(0.1)
+            lines[2].drive(0)
+            await asyncio.sleep(0.1)
+            assert (knob.steps, knob.invalid) == (2, 0)
+            assert [round(pulse.seconds, 3) for pulse in meter._results] == [0.1]
+            assert [click.kind for click in button._results] == ["single"]
+            assert counter.hz == 0
+
+    play(main)
+
+
+# Cancellation.
+
+
+def test_a_frequency_that_was_due_is_not_lost_with_the_wait_that_is_cancelled() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.frequency(17, window=1.0) as meter:
+            taken = []
+            for _ in range(100):
+                try:
+                    async with asyncio.timeout(0.4):
+                        await anext(meter)
+                except TimeoutError:
+                    continue
+                taken.append(round(stage.now, 6))
+            assert taken == list(range(1, len(taken) + 1))
+            assert len(taken) > 25
+
+    play(main)
+
+
+def test_closing_wakes_whoever_waits_for_a_frequency() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.frequency(17, window=60.0) as meter:
+            waiting = asyncio.create_task(anext(meter, "ended"))
+            await asyncio.sleep(0.1)
+        assert await waiting == "ended"
+        assert stage.now < 1
 
     play(main)
 

@@ -51,6 +51,8 @@ class Edges(LevelStream):
         self._fd = -1
         self._rest = b""
         self._not_full_ns = self._full_from_ns = self._full_to_ns = 0
+        self._looked_ns = 0
+        self._debounce_ns = round(debounce * 1e9)
         self._closed = self._broken = False
         flags = {"as-is": 0, "up": lgpio.SET_PULL_UP, "down": lgpio.SET_PULL_DOWN, "none": lgpio.SET_PULL_NONE}[bias]
         if active_low:
@@ -129,7 +131,16 @@ class Edges(LevelStream):
         return self.states[number].level if self._debounced else self.read_level(number)
 
     def recheck(self) -> list[Edge]:
-        return [] if self._debounced else super().recheck()
+        if not self._debounced:
+            return super().recheck()
+        # lgpio reads the line as it is, not the settled level. If it is at another level than the settled one at two
+        # times further apart than the debounce time, and lgpio has nothing to say to it, a report was lost.
+        now_ns = self._chip.time_ns()
+        if now_ns < self._looked_ns + self._debounce_ns + _HELD_BACK_NS:
+            return []
+        self._looked_ns = now_ns
+        edges = super().recheck()
+        return edges if self._only is None else [edge for edge in edges if edge.value == self._only]
 
     def close(self) -> None:
         if self._closed:

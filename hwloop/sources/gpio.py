@@ -60,7 +60,11 @@ Pull = Literal["up", "down", "none"]
 MAX_DEBOUNCE = 5.0
 """Seconds."""
 
-_QUIET = 0.02  # seconds without a report after which lines are read; lgpio holds reports back for about 1 ms
+_QUIET = 0.02
+"""Seconds without a report after which lines are read; lgpio holds reports back for about 1 ms."""
+
+_LAST_LOOK = 19
+"""Looks after the last report. Their pauses double, so the last one comes some 10 s (500 times `_QUIET`) after it."""
 
 
 class Watch(Source[Edge]):
@@ -230,6 +234,7 @@ class Watch(Source[Edge]):
         except BaseException:
             self.disconnect()
             raise
+        self._quiet_looks = 0
         self._await_quiet()
         return self._stream.fileno()
 
@@ -239,8 +244,8 @@ class Watch(Source[Edge]):
         for edge in edges:
             if edge.lost:
                 self.count_lost(edge.lost)
-        self._quiet_looks = 0
-        if self._quiet_timer is None:
+        looks, self._quiet_looks = self._quiet_looks, 0
+        if self._quiet_timer is None or looks >= 3:
             self._await_quiet()
         return edges
 
@@ -268,7 +273,14 @@ class Watch(Source[Edge]):
             self.fail(error)
 
     def _await_quiet(self) -> None:
-        self._quiet_timer = asyncio.get_running_loop().call_later(_QUIET, self._look)
+        # A lost report of a single edge leaves no trace but the level, so the lines are read for a while, in pairs of
+        # looks that have to agree: 20 ms after the last report, and then less and less often. Then idle is idle.
+        looks = self._quiet_looks
+        growing = looks >= 3 and looks % 2
+        pause = max(_QUIET, self._debounce + 0.005) * (2.0 ** ((looks - 1) // 2) if growing else 1)
+        if self._quiet_timer is not None:
+            self._quiet_timer.cancel()
+        self._quiet_timer = asyncio.get_running_loop().call_later(pause, self._look)
 
     def _look(self) -> None:
         """Some time has passed: if no report came in it, see whether the lines are where the last ones left them."""
@@ -286,7 +298,7 @@ class Watch(Source[Edge]):
             for edge in edges:
                 self.deliver(edge)
         # The first look only knows that reports came since the timer was set; a recheck takes two that find the same.
-        if self._quiet_looks < 3 and self._stream is not None:
+        if self._quiet_looks < (_LAST_LOOK if self.edges == "both" else 3) and self._stream is not None:
             self._await_quiet()
 
     def _wake_all(self) -> None:

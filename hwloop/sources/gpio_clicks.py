@@ -35,6 +35,10 @@ LATENCY = 0.003
 """Seconds from an edge until a loop that is not busy has read it, lgpio's millisecond included."""
 
 
+GIVEN_UP = 0.015
+"""Seconds after which a release that the line shows and no edge tells of is taken for lost."""
+
+
 class Click(NamedTuple):
     """A click."""
 
@@ -54,7 +58,8 @@ class Clicks(Derived[Click]):
         gap: seconds from a release within which the next press makes a double click; 0 for no double clicks.
         long: seconds that make a long click of a press.
 
-    A release that was lost is noticed at the next press, and the press before tells nothing.
+    A release that was lost shows in the line's level when the press would be a long one, and makes it a single click.
+    If the next press comes first, the press before tells nothing.
     """
 
     def __init__(
@@ -95,7 +100,9 @@ class Clicks(Derived[Click]):
                 self._tell_single()
             self._state = "pressed"
             self._pressed_ns = now_ns
-            self._set_timer(now_ns + self._long_ns, self._tell_long)
+            self._set_timer(now_ns + self._long_ns, self._see_if_long)
+        elif self._state == "pressed" and edge.lost:
+            self._interrupted()  # a release and a press are missing, so this is not the end of that press
         elif self._state == "pressed":
             self._stop_timer()
             self._released_ns = now_ns
@@ -109,6 +116,31 @@ class Clicks(Derived[Click]):
                 self._tell_single()
         elif self._state in ("held", "again"):
             self._state = "at rest"
+
+    def _interrupted(self) -> None:
+        self._stop_timer()
+        self._state = "at rest"
+
+    def _see_if_long(self) -> None:
+        """The button has been held for `long`, unless its release was lost, or is only now read."""
+        if self._pressed_now():
+            self._tell_long()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(GIVEN_UP, self._see_if_released)
+
+    def _see_if_released(self) -> None:
+        """No report of the release has come, but the line has known of it: the press was a short one."""
+        if self._pressed_now():
+            self._interrupted()  # pressed anew, and both edges lost
+            return
+        self._released_ns = self._pressed_ns + self._long_ns
+        self._tell_single()
+
+    def _pressed_now(self) -> bool:
+        try:
+            return bool(self.watch.value)
+        except Exception:  # away
+            return True
 
     def _tell_single(self) -> None:
         self._state = "at rest"

@@ -26,7 +26,7 @@ from hwloop import clock
 from hwloop.board import Edge, LineName
 from hwloop.sources.gpio import Pull, Watch
 from hwloop.sources.gpio_checks import Level, check_level
-from hwloop.timers import every
+from hwloop.timers import Schedule
 
 T = TypeVar("T")
 
@@ -86,6 +86,10 @@ class Derived(ABC, Generic[T]):
     def _take(self, edge: Edge) -> None:
         """Take an edge in, in the reader."""
 
+    @abstractmethod
+    def _interrupted(self) -> None:
+        """The watch has come back after a failure: what was under way will not be completed."""
+
     def _begin(self) -> None:
         """The watch is open, and edges are taken from now on."""
 
@@ -99,6 +103,7 @@ class Derived(ABC, Generic[T]):
         self._opened = True
         self.watch.add_callback(self._take)
         self.watch.at_end.append(self._wake)
+        self.watch.at_reopen.append(self._interrupted)
         try:
             self._begin()
         except BaseException:
@@ -113,6 +118,7 @@ class Derived(ABC, Generic[T]):
         self._opened = False
         self.watch.remove_callback(self._take)
         self.watch.at_end.remove(self._wake)
+        self.watch.at_reopen.remove(self._interrupted)
         try:
             if self._opened_watch:
                 self.watch.close()
@@ -207,6 +213,9 @@ class PulseWidth(Derived[Pulse]):
             self._began_ns = None
             self._tell(self.last)
 
+    def _interrupted(self) -> None:
+        self._began_ns = None
+
 
 class Frequency(Derived[float]):
     """How often a line goes to 1, in Hz. `hwloop.gpio.frequency` is this class; iterating gives it each `window`.
@@ -228,7 +237,8 @@ class Frequency(Derived[float]):
         active_low: bool = False,
         debounce: float = 0.0,
     ) -> None:
-        self._ticks = every(window)
+        self._schedule = Schedule(window, None, "skip")
+        self._due_ns: int | None = None
         super().__init__((line,), 1, pull, active_low, debounce)
         self.count = 0
         self._window_ns = clock.to_ns(window)
@@ -243,10 +253,21 @@ class Frequency(Derived[float]):
         return 1e9 * (len(self._rises_ns) - 1) / (self._rises_ns[-1] - self._rises_ns[0])
 
     async def __anext__(self) -> float:
-        self._check_open()
-        await anext(self._ticks)
-        self._check_open()
-        return self.hz
+        # A value is due until somebody has it: a wait that is cancelled, even as it ends, takes none away.
+        loop = asyncio.get_running_loop()
+        while True:
+            self._check_open()
+            now_ns = clock.to_ns(loop.time())
+            if self._due_ns is None:
+                self._due_ns, _ = self._schedule.next(now_ns)
+            if now_ns >= self._due_ns:
+                self._due_ns = None
+                return self.hz
+            timer = loop.call_at(clock.from_ns(self._due_ns), self._wake)
+            try:
+                await self._wait()
+            finally:
+                timer.cancel()
 
     def _take(self, edge: Edge) -> None:
         if edge.lost:
@@ -256,6 +277,9 @@ class Frequency(Derived[float]):
             self.count += 1
             self._forget(edge.timestamp_ns)
             self._rises_ns.append(edge.timestamp_ns)
+
+    def _interrupted(self) -> None:
+        self._rises_ns.clear()
 
     def _forget(self, now_ns: int) -> None:
         while self._rises_ns and now_ns - self._rises_ns[0] > self._window_ns:
@@ -304,6 +328,7 @@ class Encoder(Derived[int]):
         return self.steps
 
     def _begin(self) -> None:
+        """Read the levels, from which on edges count."""
         self._before_ns = clock.to_ns(asyncio.get_running_loop().time())
         self._levels = [self.watch.level(line) for line in self.watch.lines]
         self._after_ns = clock.to_ns(asyncio.get_running_loop().time())
@@ -326,6 +351,8 @@ class Encoder(Derived[int]):
             self.steps += change
             self.direction = change
             self._wake()
+
+    _interrupted = _begin
 
     def _step(self) -> int:
         # Steps lie at the transitions 0 to 1 and, with resolution 2, also 2 to 3: those of A.
