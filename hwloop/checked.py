@@ -10,6 +10,7 @@ import asyncio
 import collections
 import contextvars
 import operator
+import types
 from asyncio import base_events, format_helpers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -186,12 +187,21 @@ class Checked:
             if self._measuring:
                 self._measured(handle, took)
             if self._debug and took >= self.slow_callback_duration:
-                # A thread-safe handle stands behind the one that was queued, see call_soon_threadsafe.
-                behind = getattr(handle._callback, "__self__", None)
-                shown = behind if isinstance(behind, asyncio.Handle) else handle
-                _base.logger.warning("Executing %s took %.3f seconds", _shown(shown, _base._format_handle), took)
+                self._warn_of_slow(handle, took)
         finally:
             self._current_handle = handle = None
+
+    def _warn_of_slow(self, handle: Any, took: float) -> None:
+        """Log a slow callback as asyncio's debug mode does."""
+        try:
+            # A thread-safe handle stands behind the one that was queued, see call_soon_threadsafe.
+            behind = handle._callback.__self__ if type(handle._callback) is types.MethodType else None
+            shown = behind if isinstance(behind, asyncio.Handle) else handle
+            _base.logger.warning("Executing %s took %.3f seconds", _shown(shown, _base._format_handle), took)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler({"message": "a slow callback could not be reported", "exception": error})
 
 
 def _shown(handle: Any, show: Callable[[Any], str] | None = None) -> str:

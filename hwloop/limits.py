@@ -225,7 +225,7 @@ def throttle(*, rate: float, mode: Mode = "latest", burst: int = 1, queue_size: 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if not callable(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"throttle is for functions and coroutine functions, not {function!r}")
-        gate = _Gate(TokenBucket(rate, burst), mode, queue_size)
+        gate = _Gate(TokenBucket(rate, burst), mode, queue_size, function)
         throttled: Any
 
         if inspect.iscoroutinefunction(function):
@@ -257,7 +257,8 @@ class _Call(NamedTuple):
 class _Gate:
     """Decides which calls run, and when."""
 
-    def __init__(self, bucket: TokenBucket, mode: Mode, queue_size: int) -> None:
+    def __init__(self, bucket: TokenBucket, mode: Mode, queue_size: int, function: Callable[..., Any]) -> None:
+        self.__wrapped__ = function  # reports of slow callbacks name it
         self._bucket = bucket
         self._mode = mode
         self._room = {"drop": 0, "latest": 1, "queue": queue_size}[mode]

@@ -25,11 +25,11 @@ def short_name(thing: object) -> str:
     its `repr`.
     """
     try:
-        return _clipped(_name(thing))
+        return clipped(_name(thing))
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException:
-        return _clipped(f"<{type(thing).__qualname__} object>")
+        return clipped(f"<{type(_function(thing)).__qualname__} object>")
 
 
 def place_of(callback: object) -> str:
@@ -48,7 +48,7 @@ def _name(thing: Any) -> str:
     for attribute in ("name", "__qualname__"):
         name = getattr(thing, attribute, None)
         if isinstance(name, str) and name:
-            return name
+            return name if len(name) <= LONGEST else name.rpartition("<locals>.")[2]
     return repr(thing)
 
 
@@ -59,7 +59,8 @@ def _function(callback: Any) -> Any:
     return callback
 
 
-def _clipped(name: str) -> str:
+def clipped(name: str) -> str:
+    """Return `name` on one line of at most `LONGEST` characters."""
     name = " ".join(name[: 4 * LONGEST].split())
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 

@@ -1,37 +1,45 @@
-"""What ran late or too long: counted by name, reported once, and handed to whoever wants to know.
+"""Reports of callbacks that ran late or for too long: counted by name, logged once, and handed to those who ask.
 
 A program that is late now and then should say so without a debugger or debug mode. Both reports are free until they
 happen: a missed deadline is noticed when its handle is picked, and a callback that runs for long is always the last of
 its slice, so one comparison at the end of each slice finds it, with its time right to within a slice.
 
-Names are what a person would look for: the task's name if it was given one, else its coroutine's; the source's; the
-function's. So the tables stay as small as the program, however many tasks it starts. What only a report needs is
-imported when the first one is made.
+Names are those that a person would look for (`hwloop.attribution`), so the tables stay as small as the program, however
+many tasks it starts. Reporting calls code of the program: names, handlers, handlers of its logging. Whatever that
+raises, but for SystemExit and KeyboardInterrupt, the loop goes on. What a report needs is imported when it is asked
+for, never while the loop dispatches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import inspect
 import logging
-import re
+import sys
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from hwloop.attribution import culprit, task_name, task_of, waits_at
+from hwloop.counting import Histogram, Tally
+from hwloop.naming import named_place, short_name
 
 if TYPE_CHECKING:
     from hwloop.collecting import Collector
     from hwloop.ready import Bands
     from hwloop.realtime import Applied
     from hwloop.sampling import Sampler
-    from hwloop.stats import DeadlineMiss, Histogram, LoopStatistics, Occurrences, Overrun
+    from hwloop.stats import DeadlineMiss, LoopStatistics, Overrun
     from hwloop.tolerance import Tolerant
 
-MOST_NAMES = 1000
-"""Names beyond this many are counted together, as "others"."""
+LONGEST_SHOWN = 500
+"""Characters of one value in a report, at most; of a longer one a short name is shown."""
+
+_SHOWN_BY_ASYNCIO = ("message", "exception", "source_traceback", "handle_traceback")
 
 logger = logging.getLogger("hwloop")
-_NAME_BY_DEFAULT = re.compile(r"Task-\d+")
 
 
 class Reporting:
@@ -46,6 +54,7 @@ class Reporting:
     _timers_cancelled: int
     _tolerant: Tolerant
     _watchers: dict[int, Any]
+    _debug: bool
     _slow: float
     _measuring: bool
     _slice: float
@@ -56,21 +65,21 @@ class Reporting:
     _collector: Collector | None
     _realtime: Applied | None
 
+    _miss_type: type[DeadlineMiss]
+    _overrun_type: type[Overrun]
+
     if TYPE_CHECKING:
 
-        def call_exception_handler(self, context: dict[str, Any]) -> None: ...
         def sources(self) -> list[Any]: ...
         def _demote(self, task: asyncio.Task[Any]) -> None: ...
 
     def _init_reporting(self) -> None:
-        self._deadline_misses: dict[str, Occurrences] = {}
-        self._overruns: dict[str, Occurrences] = {}
+        self._deadline_misses, self._overruns, self._task_times = Tally(), Tally(), Tally()
         self._deadline_handler: Callable[[Any, DeadlineMiss], object] | None = None
         self._overrun_handler: Callable[[Any, Overrun], object] | None = None
         self._demoting = False
         self._sampler: Sampler | None = None
-        self._task_times: dict[str, Occurrences] = {}
-        self._histograms: tuple[Histogram, Histogram] | None = None  # of lateness and latency
+        self._histograms = Histogram(), Histogram()  # of lateness and latency
 
     def turn_began(self) -> float:
         """When the loop last looked at the hardware and began to run callbacks (loop time)."""
@@ -86,6 +95,10 @@ class Reporting:
         Without one (None), the first miss under each name is logged as a warning; all are counted.
         """
         self._deadline_handler = _as_handler(handler)
+        if handler is not None:  # imported here, not when the first deadline is missed
+            from hwloop.stats import DeadlineMiss
+
+            self._miss_type = DeadlineMiss
 
     def watch_slices(
         self,
@@ -95,7 +108,7 @@ class Reporting:
         demote: bool = False,
         handler: Callable[[Any, Overrun], object] | None = None,
     ) -> None:
-        """Report callbacks and steps of tasks that let nobody else run for `limit` seconds or more; None ends it.
+        """Report callbacks and steps of tasks that block the loop for `limit` seconds or more; None ends it.
 
         They are counted in `statistics()`, and the first under each name is logged as a warning, or each one given to
         `handler(loop, overrun)` as soon as it is over. It costs one comparison a slice.
@@ -110,6 +123,10 @@ class Reporting:
         if limit is not None and not limit > 0:
             raise ValueError(f"a limit is in seconds, more than 0, not {limit!r}")
         self._overrun_handler = _as_handler(handler)
+        if handler is not None:
+            from hwloop.stats import Overrun
+
+            self._overrun_type = Overrun
         self._demoting = demote
         self._stop_sampling()
         self._slow = float("inf") if limit is None else limit
@@ -124,9 +141,13 @@ class Reporting:
 
     def _measured(self, handle: Any, took: float) -> None:
         """A callback ran for `took` seconds, while `measure_tasks` is on."""
-        name, task = _who(handle)
-        if task is not None:
-            _count(self._task_times, name, took)
+        try:
+            if (task := task_of(handle)) is not None:
+                self._task_times.count(task_name(task), took)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler({"message": "the time of a task could not be counted", "exception": error})
 
     def _stop_sampling(self) -> None:
         if self._sampler is not None:
@@ -145,9 +166,9 @@ class Reporting:
             timers=len(self._timers) - self._timers_cancelled + new + self._tolerant.waiting,
             descriptors=len(self._watchers),
             sources=tuple(one for one in kept if isinstance(one, SourceStatistics)),
-            deadline_misses=dict(self._deadline_misses),
-            overruns=dict(self._overruns),
-            tasks=dict(self._task_times),
+            deadline_misses=self._deadline_misses.occurrences(),
+            overruns=self._overruns.occurrences(),
+            tasks=self._task_times.occurrences(),
             lateness=lateness.summary(),
             latency=latency.summary(),
             gc=None if self._collector is None else self._collector.statistics(),
@@ -156,10 +177,6 @@ class Reporting:
 
     def _file_waits(self) -> tuple[Histogram, Histogram]:
         """Put what the core has noted since the last time into the histograms of lateness and latency."""
-        if self._histograms is None:
-            from hwloop.stats import Histogram
-
-            self._histograms = Histogram(), Histogram()
         for histogram, noted in zip(self._histograms, (self._lateness, self._latency), strict=True):
             histogram.record_all(noted)
             noted.clear()
@@ -167,93 +184,93 @@ class Reporting:
 
     def _deadline_missed(self, handle: Any, lateness: float) -> None:
         """A callback runs `lateness` seconds after its deadline."""
-        name, task = _who(handle)
-        count = _count(self._deadline_misses, name, lateness)
-        if self._deadline_handler is not None:
-            from hwloop.stats import DeadlineMiss
-
-            miss = DeadlineMiss(name, lateness, count, task, getattr(handle, "_source", None))
-            self._tell(self._deadline_handler, miss)
-        elif count == 1:
-            logger.warning("%s ran %.3f ms after its deadline (reported once)", name, lateness * 1e3)
+        try:
+            name, shown, task = culprit(handle)
+            count = self._deadline_misses.count(name, lateness)
+            if self._deadline_handler is not None:
+                miss = self._miss_type(name, lateness, count, task, getattr(handle, "_source", None), shown)
+                self._hand_over(self._deadline_handler, miss)
+            elif count == 1:
+                logger.warning("%s ran %.3f ms after its deadline (reported once)", shown, lateness * 1e3)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler({"message": "a missed deadline could not be reported", "exception": error})
 
     def _overran(self, handle: Any, took: float) -> None:
-        """A callback has just let nobody else run for `took` seconds."""
-        name, task = _who(handle)
-        if self._demoting and task is not None:
-            self._demote(task)
-        count = _count(self._overruns, name, took)
-        if self._overrun_handler is None and count > 1:
-            return
-        where = (self._sampler.found() if self._sampler is not None else "") or _waits_at(task)
-        if self._overrun_handler is not None:
-            from hwloop.stats import Overrun
-
-            self._tell(self._overrun_handler, Overrun(name, took, count, where, task))
-        else:
+        """A callback has just blocked the loop for `took` seconds."""
+        try:
+            name, shown, task = culprit(handle)
+            if self._demoting and task is not None:
+                self._demote(task)
+            count = self._overruns.count(name, took)
+            if self._overrun_handler is None and count > 1:
+                return
+            where = (self._sampler.found() if self._sampler is not None else "") or waits_at(task)
+            if self._overrun_handler is not None:
+                self._hand_over(self._overrun_handler, self._overrun_type(name, took, count, where, task, shown))
+                return
             at = f", {where}" if where else ""
-            logger.warning("%s let nothing else run for %.1f ms%s (reported once)", name, took * 1e3, at)
+            details = self._details(handle) if self._debug else ""
+            logger.warning("%s blocked the loop for %.1f ms%s (reported once)%s", shown, took * 1e3, at, details)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler({"message": "a slow callback could not be reported", "exception": error})
 
-    def _tell(self, handler: Callable[[Any, Any], object], report: DeadlineMiss | Overrun) -> None:
+    def _details(self, handle: Any) -> str:
+        """For debug mode: where a callback was while it blocked the loop, and where it was scheduled."""
+        stack = self._sampler.stack() if self._sampler is not None else ""
+        scheduled = "".join(traceback.format_list(handle._source_traceback or ()))
+        return (f"\nIt ran (most recent call last):\n{stack}".rstrip() if stack else "") + (
+            f"\nIt was scheduled at (most recent call last):\n{scheduled}".rstrip() if scheduled else ""
+        )
+
+    def _hand_over(self, handler: Callable[[Any, Any], object], report: DeadlineMiss | Overrun) -> None:
         try:
             handler(self, report)
-        except Exception as error:
-            self.call_exception_handler({"message": f"{handler!r} failed", "exception": error})
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler({"message": f"{named_place(handler)} failed", "exception": error})
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """As asyncio's, but whatever a handler of the program or of its logging raises, the loop goes on."""
+        try:
+            super().call_exception_handler(context)  # type: ignore[misc]
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                traceback.print_exception(error, file=sys.__stderr__)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """As asyncio's, with a short name for whatever can't be shown or is too long."""
+        shown = {key: value if key in _SHOWN_BY_ASYNCIO else _Shown(value) for key, value in context.items()}
+        super().default_exception_handler(shown)  # type: ignore[misc]
+
+
+class _Shown:
+    """A value whose repr neither raises nor fills the log."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        try:
+            shown = repr(self._value)
+            if len(shown) <= LONGEST_SHOWN:
+                return shown
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            pass
+        return short_name(self._value)
 
 
 def _as_handler(handler: Any) -> Any:
     if handler is not None and (not callable(handler) or inspect.iscoroutinefunction(handler)):
-        raise TypeError(f"a handler must be a plain function or None, not {handler!r}")
+        raise TypeError(f"a handler must be a plain function or None, not {short_name(handler)}")
     return handler
-
-
-def _count(table: dict[str, Occurrences], name: str, seconds: float) -> int:
-    """Count one more under a name; returns how many there are."""
-    from hwloop.stats import Occurrences
-
-    if name not in table and len(table) >= MOST_NAMES:
-        name = "others"
-    old = table.get(name, Occurrences(0, 0.0, 0.0))
-    table[name] = Occurrences(old.count + 1, old.total + seconds, max(old.worst, seconds))
-    return old.count + 1
-
-
-def _who(handle: Any) -> tuple[str, asyncio.Task[Any] | None]:
-    """The name of what a handle runs, and the task if it is one."""
-    callback = handle._callback
-    source = getattr(handle, "_source", None)
-    if source is not None:
-        return getattr(source, "name", None) or repr(source), None
-    if callback is None:
-        return "a callback that has cancelled itself", None
-    task = getattr(callback, "__self__", None)
-    if not isinstance(task, asyncio.Task):
-        task = _sleeper(handle)
-    if task is None:
-        return getattr(callback, "__qualname__", None) or repr(callback), None
-    name = task.get_name()
-    if _NAME_BY_DEFAULT.fullmatch(name):
-        name = getattr(task.get_coro(), "__qualname__", name)
-    return name, task
-
-
-def _sleeper(handle: Any) -> asyncio.Task[Any] | None:
-    """The task that waits for the future that a callback is given: how `asyncio.sleep` ends."""
-    future = handle._args[0] if handle._args else None
-    if asyncio.isfuture(future):
-        for done, _ in getattr(future, "_callbacks", None) or ():
-            task = getattr(done, "__self__", None)
-            if isinstance(task, asyncio.Task):
-                return task
-    return None
-
-
-def _waits_at(task: asyncio.Task[Any] | None) -> str:
-    """The line at which a task is suspended."""
-    from hwloop.sampling import place
-
-    awaited: Any = None if task is None or task.done() else task.get_coro()
-    frame = None
-    while (inner := getattr(awaited, "cr_frame", None)) is not None:
-        frame, awaited = inner, awaited.cr_await
-    return "" if frame is None else f"now waiting at {place(frame)}"

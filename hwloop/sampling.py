@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from types import FrameType
 from typing import Any
+
+from hwloop.attribution import is_library, place
 
 _CALLERS = 2
 
@@ -22,7 +25,7 @@ class Sampler:
     def __init__(self, loop: Any, period: float) -> None:
         self._loop = loop
         self._period = period
-        self._seen: tuple[float, str] = (0.0, "")
+        self._seen: tuple[float, str, str] = (0.0, "", "")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hwloop-sampler", daemon=True)
         self._thread.start()
@@ -34,8 +37,13 @@ class Sampler:
 
     def found(self) -> str:
         """Where the callback was that ends the loop's current turn; empty if it was not seen."""
-        turn, where = self._seen
+        turn, where, _ = self._seen
         return where if turn == self._loop.turn_began() else ""
+
+    def stack(self) -> str:
+        """The whole stack of calls at that moment, as a traceback, if the loop is in debug mode."""
+        turn, _, stack = self._seen
+        return stack if turn == self._loop.turn_began() else ""
 
     def _run(self) -> None:
         last = 0.0
@@ -44,7 +52,8 @@ class Sampler:
             if turn == last and not self._loop._sleeping:
                 frame = sys._current_frames().get(self._loop._thread_id)
                 if frame is not None and not _is_the_loop(frame):
-                    self._seen = (turn, f"at {places(frame)}")
+                    stack = "".join(traceback.format_stack(frame)) if self._loop.get_debug() else ""
+                    self._seen = (turn, f"at {places(frame)}", stack)
                 del frame  # or it would keep the callback's variables alive
             last = turn
 
@@ -53,16 +62,14 @@ def _is_the_loop(frame: FrameType) -> bool:
     return frame.f_globals.get("__name__") in ("hwloop.core", "hwloop.loop")
 
 
-def place(frame: FrameType) -> str:
-    """File, line and function of a frame."""
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
-
-
 def places(frame: FrameType) -> str:
-    """The same with its nearest callers."""
+    """Return file, line and function of a frame and its nearest callers, up to the first in the program's own code."""
     found = [place(frame)]
+    seen = not is_library(frame)
     caller = frame.f_back
-    while caller is not None and len(found) <= _CALLERS and not _is_the_loop(caller):
-        found.append(place(caller))
+    while caller is not None and not _is_the_loop(caller):
+        if len(found) <= _CALLERS or (not seen and not is_library(caller)):
+            found.append(place(caller))
+            seen = seen or not is_library(caller)
         caller = caller.f_back
     return ", called from ".join(found)

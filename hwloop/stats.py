@@ -1,86 +1,14 @@
-"""Counters and latency histograms, cheap enough to stay on in production.
-
-A histogram has logarithmic buckets, eight to an octave, so a quantile is right to a sixteenth of itself, and there are
-only so many of them however long it runs. The bucket of a value is its own bits: the exponent and the first three
-of the mantissa of a double (IEEE 754), so that counting many values at once is cheap.
-"""
+"""Statistics as plain data: what `loop.statistics()`, a source's `statistics()` and the handlers of reports return."""
 
 from __future__ import annotations
 
 import asyncio
-import struct
-from array import array
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hwloop.realtime import Granted
-
-_BELOW_BUCKET = 52 - 3  # bits of the mantissa that a bucket does not tell apart
-
-
-class Histogram:
-    """Durations, in whatever unit they are recorded in."""
-
-    __slots__ = ("_counts", "count", "max", "min", "total")
-
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
-        self.count = 0
-        self.total: float = 0
-        self.min: float = 0
-        self.max: float = 0
-
-    def record(self, value: float) -> None:
-        """Count one duration. A negative one (clocks that disagree) counts as zero."""
-        self.record_all((value,))
-
-    def record_all(self, values: Sequence[float]) -> None:
-        """Count many durations, for less than a tenth of the price of one at a time."""
-        if not values:
-            return
-        least = min(values)
-        if least < 0:
-            values, least = [max(value, 0) for value in values], 0
-        self.min = min(self.min, least) if self.count else least
-        self.max = max(self.max, max(values))
-        self.count += len(values)
-        self.total += sum(values)
-        self._counts.update([bits >> _BELOW_BUCKET for bits in memoryview(array("d", values)).cast("B").cast("Q")])
-
-    def quantile(self, fraction: float) -> float:
-        """The duration below which `fraction` (0 to 1) of the recorded ones lie; 0 if empty."""
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"fraction must be between 0 and 1, not {fraction!r}")
-        if fraction == 1:
-            return self.max
-        wanted = fraction * self.count
-        seen = 0
-        for bucket in sorted(self._counts):
-            seen += self._counts[bucket]
-            if seen >= wanted:
-                return min(max(_middle(bucket), self.min), self.max)
-        return self.max
-
-    @property
-    def mean(self) -> float:
-        """The mean duration; 0 if empty."""
-        return self.total / self.count if self.count else 0.0
-
-    def summary(self) -> Durations:
-        """The histogram as plain data, if it is one of seconds."""
-        p50, p90, p99 = map(self.quantile, (0.5, 0.9, 0.99))
-        return Durations(self.count, self.mean, self.min, p50, p90, p99, self.max)
-
-
-def _middle(bucket: int) -> float:
-    """The middle of a bucket; the first is that of zero alone, for all that a clock can tell."""
-    if not bucket:
-        return 0.0
-    (middle,) = struct.unpack("d", struct.pack("Q", (bucket << _BELOW_BUCKET) + (1 << _BELOW_BUCKET - 1)))
-    return float(middle)
 
 
 @dataclass(frozen=True)
@@ -192,7 +120,7 @@ class LoopStatistics:
 
 @dataclass(frozen=True)
 class DeadlineMiss:
-    """What a deadline handler is told."""
+    """A missed deadline, as a deadline handler gets it."""
 
     name: str
     lateness: float
@@ -203,18 +131,22 @@ class DeadlineMiss:
     """The task, if it was one's step."""
     source: object
     """The source that had become readable, or None."""
+    shown: str = ""
+    """The name with the place of its code in the program, for messages: "on_edge (door.py:12)"."""
 
 
 @dataclass(frozen=True)
 class Overrun:
-    """What an overrun handler is told."""
+    """A callback that blocked the loop, as an overrun handler gets it."""
 
     name: str
     took: float
-    """Seconds for which it let nobody else run, right to within a slice."""
+    """Seconds for which it blocked the loop, right to within a slice."""
     count: int
     """Overruns under this name so far."""
     where: str
     """File, line and function: while it ran if that was sampled, else where it went to wait; empty if not known."""
     task: asyncio.Task[object] | None
     """The task, if it was one's step."""
+    shown: str = ""
+    """The name with the place of its code in the program, for messages: "on_edge (door.py:12)"."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 from hwloop import clock
 from hwloop.errors import check_range
 from hwloop.handles import TimerHandle
+from hwloop.naming import short_name
 from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority, scheduled
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Periodic:
         self.ticks = self.missed = self.missed_deadlines = 0
         self._loop = loop
         self._schedule = schedule
-        self._callback = callback
+        self.__wrapped__ = self._callback = callback  # reports name it instead of us
         self._args = args
         self._context = context
         self._deadline = deadline
@@ -201,8 +202,8 @@ class Periodic:
                 self._arm()
 
     def __repr__(self) -> str:
-        name = getattr(self._callback, "__qualname__", None) or repr(self._callback)
-        return f"<Periodic {name} {'cancelled' if self._cancelled else f'after {self.ticks} ticks'}>"
+        state = "cancelled" if self._cancelled else f"after {self.ticks} ticks"
+        return f"<Periodic {short_name(self._callback)} {state}>"
 
     def _arm(self) -> None:
         due_ns, self._skipped = self._schedule.next(clock.to_ns(self._loop.time()))

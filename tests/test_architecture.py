@@ -30,6 +30,8 @@ CORE = (
     "stats",
     "realtime",
     "core",
+    "counting",
+    "attribution",
     "checked",
     "handles",
     "descriptors",

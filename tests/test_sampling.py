@@ -18,6 +18,9 @@ class Busy:
         self._sleeping = sleeping
         self._thread_id = threading.get_ident()
 
+    def get_debug(self):
+        return False
+
     def turn_began(self):
         if threading.get_ident() != self._thread_id:
             self.looks += 1
