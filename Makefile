@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 GUEST = $(BIN)/python tests/kernel/guest/run.py -e PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
+# A worker for each processor; one that has nothing left to do takes tests from another.
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 BENCHMARKS := core scale startup ports echo
 
-.PHONY: help demo test test-clients test-gpiozero test-kernel check conformance bench bench-all soak figures lock format clean
+.PHONY: help demo test coverage test-clients test-gpiozero test-kernel check conformance bench bench-all soak figures lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -21,6 +23,10 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
+$(VENV)/installed-coverage: $(VENV)/installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,plot]'
+	touch $@
+
 $(VENV)/installed-clients: $(VENV)/installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,clients]'
 	touch $@
@@ -32,8 +38,14 @@ $(VENV)/installed-check: $(VENV)/installed-test
 demo: $(VENV)/installed  ## run the main job on the simulated board (about ten seconds)
 	$(BIN)/hwloop demo
 
-test: $(VENV)/installed-test  ## run the tests on the simulated board (a minute or two; the ones below are apart)
-	$(BIN)/python -m pytest
+test: $(VENV)/installed-test  ## run the tests on the simulated board (about a minute; the ones below are apart)
+	$(BIN)/python -m pytest $(PARALLEL)
+
+coverage: $(VENV)/installed-coverage  ## run the same tests and fail if they cover less than 95 % of lines and branches
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q $(PARALLEL)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 test-clients: $(VENV)/installed-clients  ## run aiohttp, anyio, uvicorn and others on the loop (installs them)
 	$(BIN)/python -m pytest tests/clients
@@ -70,7 +82,7 @@ figures: $(VENV)/installed  ## the table of all figures asked and measured, as M
 
 lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,clients,check]'
+	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,clients,check,plot]'
 	build/lock/bin/pip freeze --exclude hwloop > .ci/constraints.txt
 
 format: $(VENV)/installed-check  ## format and fix what can be fixed
@@ -78,4 +90,4 @@ format: $(VENV)/installed-check  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build *.egg-info

@@ -112,7 +112,8 @@ def transfer(loop: str, seconds: float, job: str, tcp: bool) -> Taken:
         listener.bind(("127.0.0.1", 0) if tcp else os.path.join(directory, "socket"))
         listener.listen(connections)
         address = listener.getsockname()
-        answer, question = socket.socketpair()
+        # Each message arrives by itself, however late the reader is.
+        answer, question = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if not os.fork():
             sockets = [socket.socket(listener.family) for _ in range(connections)]
             for sock in sockets:

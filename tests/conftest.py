@@ -38,6 +38,12 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], 
     return run
 
 
+@pytest.fixture
+def unmeasured() -> dict[str, str]:
+    """The environment for a program that coverage must not measure: its memory counts, or it gives up its rights."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 class LeapingClock(selectors.SelectSelector):
     """A clock that stands still while anything runs, and leaps to the next timer when nothing does."""
 

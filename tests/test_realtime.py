@@ -182,7 +182,7 @@ def test_within_a_limit_what_is_allocated_later_is_not_locked(monkeypatch: pytes
     assert hint.startswith("LimitMEMLOCK=infinity in the unit")
 
 
-def test_a_process_without_privileges_is_told_what_to_do_and_goes_on() -> None:
+def test_a_process_without_privileges_is_told_what_to_do_and_goes_on(unmeasured: dict[str, str]) -> None:
     program = f"""
 import asyncio, ctypes, os, resource, hwloop.realtime, hwloop.stats
 resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
@@ -194,9 +194,8 @@ async def main():
 granted = hwloop.run(main(), realtime=hwloop.RealTime(priority=60))
 print(granted.scheduling.granted, granted.memory.granted, granted.affinity)
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=20, check=True
-    )
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, env=unmeasured, capture_output=True, text=True, cwd=ROOT, timeout=20, check=True)
     assert ended.stdout == "False False None\n"
     assert ended.stderr == (
         "real time: SCHED_FIFO, priority 60: refused; operation not permitted; the limit is 0: LimitRTPRIO=60 in the "

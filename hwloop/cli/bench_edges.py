@@ -29,6 +29,8 @@ PAUSE = 0.005
 """Seconds between edges on average; each pause is between half and one and a half times as long."""
 START = 0.1
 """Seconds that the loop has to get going before the first edge."""
+LAST_EDGE = 1.0
+"""Seconds after the last change of the output within which its edge must arrive; else it counts as lost."""
 
 
 def edge(loop: str, seconds: float, callbacks: int = 0, each: float = 0.0) -> Taken:
@@ -145,13 +147,23 @@ def wired(
         with gpio.output(driven, initial=0, safe=0) as output:
             async with gpio.watch(watched) as watch:
                 watch.on_edge(on_edge)
-                thread = threading.Thread(target=_drive, args=(output, count))
-                keep_busy(asyncio.get_running_loop(), callbacks, each)
+                events = asyncio.get_running_loop()
+                drive_ended = asyncio.Event()
+
+                def drive() -> None:
+                    try:
+                        _drive(output, count)
+                    finally:
+                        events.call_soon_threadsafe(drive_ended.set)
+
+                thread = threading.Thread(target=drive)
+                keep_busy(events, callbacks, each)
                 thread.start()
+                await drive_ended.wait()  # a busy loop may keep the thread from running for a while
                 try:
-                    await asyncio.wait_for(arrived.wait(), 2 * seconds + 1)
+                    await asyncio.wait_for(arrived.wait(), LAST_EDGE)
                 except TimeoutError:
-                    pass  # what did not come is told below
+                    pass  # the figures count the edges that are missing
                 thread.join()
 
     with boards.using(board or None):
