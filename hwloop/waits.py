@@ -46,7 +46,8 @@ class Waits:
         try:
             if self._inbox:
                 timeout = 0.0
-            if epoll is not None:  # as the selector does, but what it does not know is shown
+            # As the selector does, but with the numbers it does not know. looptime puts another select() there.
+            if epoll is not None and "select" not in vars(self._selector):
                 return epoll.poll(timeout and math.ceil(timeout * 1e3) / 1e3, EVENTS_PER_LOOK)
             found = self._selector.select(timeout)
         finally:
