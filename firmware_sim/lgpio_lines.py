@@ -50,7 +50,7 @@ class Held:
         return self.group[0] is self
 
     def read(self) -> int:
-        return self.line.level ^ self.line.active_low
+        return self.line.look() ^ self.line.active_low
 
     def write(self, level: int) -> None:
         self.line.set_output(level ^ self.line.active_low)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import collections
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from firmware_sim.timeline import Timeline
@@ -84,6 +84,13 @@ class Line:
         self._pulled: Pull = "none"
         self._observers: list[Observer] = []
         self.net = Net([self], 1 if self.bias == "up" else 0)
+        self.looked_ns = 0
+
+    def look(self) -> int:
+        """Return the electrical level to a program that reads the line; `looked_ns` is the time of the last look."""
+        with self._chip.timeline.lock:
+            self.looked_ns = self._chip.timeline.now_ns()
+            return self.net.level
 
     @property
     def level(self) -> int:
@@ -128,6 +135,7 @@ class Line:
         with self._chip.timeline.lock:
             self.consumer, self.flags = consumer, flags
             self.output, self._drive, self.active_low = output, drive, active_low
+            self.looked_ns = self._chip.timeline.now_ns()
             if bias is not None:
                 self.bias, self._bias_set = bias, True
             self._chip.resolve(self.net)
@@ -186,6 +194,7 @@ class Chip:
         self._lines = tuple(Line(self, number) for number in range(lines))
         self._news: collections.deque[tuple[Line, int, int]] = collections.deque()
         self._telling = False
+        self._told_ns = 0
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -235,10 +244,13 @@ class Chip:
                 return 1 if pulls == {"up"} else 0
         return net.level
 
-    def _tell(self, lines: Iterable[Line], level: int) -> None:
+    def _tell(self, lines: Sequence[Line], level: int) -> None:
         """Tell `lines` of a new level. An observer may change a line again: that is told after this, not amidst."""
-        now_ns = self.timeline.now_ns()
-        self._news.extend((line, level, now_ns) for line in lines)
+        # The time for which it was planned, but never before what was told already, nor before a look that did not see
+        # it: a program takes an edge stamped earlier than its last look for one that it has seen.
+        self._told_ns = max(self.timeline.moment_ns(), self._told_ns, *(line.looked_ns for line in lines))
+        when_ns = self._told_ns
+        self._news.extend((line, level, when_ns) for line in lines)
         if self._telling:
             return
         self._telling = True

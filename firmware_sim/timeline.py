@@ -47,6 +47,7 @@ class Timeline:
         self.now_ns = clock.now_ns
         self._heap: list[tuple[int, int, Event]] = []
         self._planned = 0
+        self._moment_ns: int | None = None
         self._readers: dict[int, Callable[[], object]] = {}
         self._selector: selectors.BaseSelector | None = None
         self._wake_fd = -1
@@ -68,8 +69,17 @@ class Timeline:
         return event
 
     def after(self, seconds: float, action: Callable[[], object]) -> Event:
-        """Run `action()` so many seconds from now."""
-        return self.at(self.now_ns() + round(seconds * 1e9), action)
+        """Run `action()` so many seconds from now; from the moment for which it was planned, where an action asks."""
+        with self.lock:
+            return self.at(self.moment_ns() + round(seconds * 1e9), action)
+
+    def moment_ns(self) -> int:
+        """Return the time of what happens now: that for which the running action was planned, else the clock's.
+
+        The thread of a busy machine is late, and a device's pulses would be as ragged as its turns if they were
+        stamped with the time at which they ran. The lock is held.
+        """
+        return self.now_ns() if self._moment_ns is None else self._moment_ns
 
     def add_reader(self, fd: int, action: Callable[[], object]) -> None:
         """Run `action()`, with the lock held, whenever `fd` is readable."""
@@ -124,9 +134,13 @@ class Timeline:
         heap, happened = self._heap, False
         with self.lock:
             while heap and (heap[0][2].action is None or heap[0][0] <= self.now_ns()):
-                action = heapq.heappop(heap)[2].action
-                if action is not None:
-                    self._run(action)
+                event = heapq.heappop(heap)[2]
+                if event.action is not None:
+                    self._moment_ns = event.when_ns
+                    try:
+                        self._run(event.action)
+                    finally:
+                        self._moment_ns = None
                     happened = True
         return happened
 

@@ -135,7 +135,7 @@ class Port:
             if self._master < 0:
                 self.dropped += len(data)
                 return
-            when_ns = max(self._timeline.now_ns(), self._wire_free_ns)
+            when_ns = max(self._timeline.moment_ns(), self._wire_free_ns)
             if baudrate is None:
                 self._wire.append((when_ns, data, False))
             else:

@@ -111,7 +111,7 @@ class Button:
 
     def _plan_bounces(self, pressed: bool) -> None:
         """An even number of changes after the first, so that the contact ends where it was moved to."""
-        now_ns = self._timeline.now_ns()
+        now_ns = self._timeline.moment_ns()
         moments = sorted(self._random.uniform(0, self.bounce) for _ in range(2 * self._random.randint(1, 4)))
         for moment, closed in zip(moments, itertools.cycle((not pressed, pressed)), strict=False):
             contact = functools.partial(self._contact, closed)

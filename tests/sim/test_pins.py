@@ -174,3 +174,48 @@ def test_an_observer_that_fails_does_not_stop_the_others(chip: Chip, caplog: pyt
     chip.line(17).drive(1)
     assert seen == [1]
     assert "simulated device failed" in caplog.text
+
+
+class TestStamps:
+    """A change carries the time for which it was planned, however late it runs, within what a program can have seen."""
+
+    @staticmethod
+    def pulses(chip: Chip, timeline: Any, *moments: int) -> list[int]:
+        """Change line 17 at these times; return the stamps that its observer is given."""
+        stamps: list[int] = []
+        line = chip.line(17)
+        line.observe(lambda level, when_ns: stamps.append(when_ns))
+        for number, moment in enumerate(moments):
+            timeline.at(moment, lambda level=1 - number % 2: line.drive(level))
+        return stamps
+
+    def test_late_changes_keep_the_times_for_which_they_were_planned(self, chip: Chip, timeline: Any) -> None:
+        stamps = self.pulses(chip, timeline, 1000, 1050, 1120, 1170)
+        timeline.time_ns = 1_000_000
+        timeline.run_due()
+        assert stamps == [1000, 1050, 1120, 1170]
+
+    def test_a_change_is_never_stamped_before_a_look_that_did_not_see_it(self, chip: Chip, timeline: Any) -> None:
+        stamps = self.pulses(chip, timeline, 1000, 3000)
+        timeline.time_ns = 2000
+        assert chip.line(17).look() == 0
+        timeline.time_ns = 4000
+        timeline.run_due()
+        assert stamps == [2000, 3000]
+
+    def test_a_change_is_never_stamped_before_the_claim(self, chip: Chip, timeline: Any) -> None:
+        stamps = self.pulses(chip, timeline, 1000)
+        timeline.time_ns = 2000
+        chip.line(17).claim("x")
+        timeline.run_due()
+        assert stamps == [2000]
+
+    def test_changes_are_told_in_the_order_of_their_stamps_on_all_lines(self, chip: Chip, timeline: Any) -> None:
+        stamps: list[tuple[int, int]] = []
+        for number in (4, 17):
+            chip.line(number).observe(lambda level, when_ns, number=number: stamps.append((number, when_ns)))
+        timeline.at(1000, lambda: chip.line(17).drive(1))
+        timeline.time_ns = 2000
+        chip.line(4).drive(0)  # by another thread, before the late one runs
+        timeline.run_due()
+        assert stamps == [(4, 2000), (17, 2000)]

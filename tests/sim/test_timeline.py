@@ -52,6 +52,21 @@ def test_an_action_that_fails_is_logged_and_the_rest_goes_on(timeline: Any, capl
     assert "simulated device failed" in caplog.text
 
 
+def test_what_runs_late_happens_at_the_moment_for_which_it_was_planned(timeline: Any) -> None:
+    moments: list[int] = []
+
+    def chain(left: int) -> None:
+        moments.append(timeline.moment_ns())
+        if left:
+            timeline.after(0.001, lambda: chain(left - 1))
+
+    timeline.after(0.001, lambda: chain(3))
+    timeline.time_ns = 50_000_000  # the thread was kept from running
+    timeline.run_due()
+    assert moments == [1_000_000, 2_000_000, 3_000_000, 4_000_000]
+    assert timeline.moment_ns() == 50_000_000
+
+
 # On its thread.
 
 
