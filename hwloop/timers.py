@@ -41,10 +41,22 @@ class Tick(NamedTuple):
     """Whether it got to run later than its deadline after it was due."""
 
 
+class Plan(NamedTuple):
+    """A tick of a `Schedule` that was not taken yet."""
+
+    due_ns: int
+    missed: int
+    """Ticks that are skipped if it is taken."""
+    start_ns: int
+    number: int
+    """Where the schedule stands if it is taken."""
+    taken_before: int
+
+
 class Schedule:
     """The times of the ticks: nanoseconds, loop time. For parameters see `every`."""
 
-    __slots__ = ("_denominator", "_number", "_numerator", "_overrun", "_phase", "_start_ns")
+    __slots__ = ("_denominator", "_number", "_numerator", "_overrun", "_phase", "_start_ns", "_taken")
 
     def __init__(self, period: float, phase: float | None, overrun: Overrun) -> None:
         check_range("a period in seconds", period, 1e-6, 1e9)
@@ -57,23 +69,35 @@ class Schedule:
         self._phase = phase
         self._overrun = overrun
         self._start_ns: int | None = None
-        self._number = 0
+        self._number = self._taken = 0
 
     def next(self, now_ns: int) -> tuple[int, int]:
         """When the next tick is due, which may be in the past, and how many were skipped before it."""
+        plan = self.plan(now_ns)
+        self.take(plan)
+        return plan.due_ns, plan.missed
+
+    def plan(self, now_ns: int) -> Plan:
+        """The next tick, which is still the next one as long as nobody takes it."""
         if self._start_ns is None:
             self._start_ns = now_ns if self._phase is None else clock.to_ns(self._phase)
             self._number = self._last_by(now_ns)
-        self._number += 1
-        due_ns = self._due_ns(self._number)
+        number = self._number + 1
+        due_ns = self._due_ns(number)
         if due_ns >= now_ns or self._overrun == "catch-up":
-            return due_ns, 0
+            return Plan(due_ns, 0, self._start_ns, number, self._taken)
         if self._overrun == "delay":
-            self._start_ns, self._number = now_ns, 0
-            return due_ns, 0
-        missed = self._last_by(now_ns) - self._number
-        self._number += missed
-        return self._due_ns(self._number), missed
+            return Plan(due_ns, 0, now_ns, 0, self._taken)
+        last = self._last_by(now_ns)
+        return Plan(self._due_ns(last), last - number, self._start_ns, last, self._taken)
+
+    def take(self, plan: Plan) -> bool:
+        """Go on to the tick after this one. False if another consumer has taken it since it was planned."""
+        if plan.taken_before != self._taken:
+            return False
+        self._taken += 1
+        self._start_ns, self._number = plan.start_ns, plan.number
+        return True
 
     def _due_ns(self, number: int) -> int:
         """When a tick is due, rounded to the nearest nanosecond."""
@@ -102,8 +126,10 @@ class every:
             come, one after the other, until none is late. "delay": it comes at once, and the grid begins anew with
             it, so that at least a period lies between it and the next.
 
-    A tick is never early. On another loop than hwloop's, priority, deadline and tolerance have no effect, but for
-    `missed_deadline`. Raises ValueError for what is out of range, TypeError for what is no number.
+    A tick is never early. A wait for one that is cancelled, by a timeout for instance, takes none: the next wait is for
+    the same tick, or for what `overrun` says if that is late by then. On another loop than hwloop's, priority, deadline
+    and tolerance have no effect, but for `missed_deadline`. Raises ValueError for what is out of range, TypeError for
+    what is no number.
     """
 
     def __init__(
@@ -127,21 +153,27 @@ class every:
 
     async def __anext__(self) -> Tick:
         loop = asyncio.get_running_loop()
-        due_ns, missed = self._schedule.next(clock.to_ns(loop.time()))
-        when = clock.from_ns(due_ns)
-        # The wakeup looks the urgency up in the task's context, where it stands for as long as the task waits.
-        urgency = scheduled(priority=self._priority, deadline=self._deadline) if self._urgent else _PLAIN
-        with urgency:
-            if loop.time() >= when:
-                await asyncio.sleep(0)  # late, but others get their turn
-            while loop.time() < when:  # other loops' timers may be early
-                due = loop.create_future()
-                timer = _call_about(loop, when, self._tolerance, _release, due)
-                try:
-                    await due
-                finally:
-                    timer.cancel()
-        return _tick(when, loop.time() - when, missed, self._deadline)
+        while True:
+            # Taken after the wait: a wait that is cancelled takes no tick.
+            plan = self._schedule.plan(clock.to_ns(loop.time()))
+            when = clock.from_ns(plan.due_ns)
+            # The wakeup looks the urgency up in the task's context, where it stands for as long as the task waits.
+            urgency = scheduled(priority=self._priority, deadline=self._deadline) if self._urgent else _PLAIN
+            with urgency:
+                await self._wait_until(when, loop)
+            if self._schedule.take(plan):
+                return _tick(when, loop.time() - when, plan.missed, self._deadline)
+
+    async def _wait_until(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
+        if loop.time() >= when:
+            await asyncio.sleep(0)  # late, but others get their turn
+        while loop.time() < when:  # other loops' timers may be early
+            due = loop.create_future()
+            timer = _call_about(loop, when, self._tolerance, _release, due)
+            try:
+                await due
+            finally:
+                timer.cancel()
 
 
 class Periodic:
