@@ -355,14 +355,41 @@ def test_a_report_that_comes_after_the_edge_was_told_is_not_told_again(setup: Se
     assert told(stream.read()) == [(0, 0)]
 
 
-@pytest.mark.parametrize("options", [{"edges": "rising"}, {"debounce": 0.5}])
-def test_without_both_edges_undebounced_nothing_can_be_told_by_reading(setup: Setup, options: dict[str, Any]) -> None:
-    stream = setup.watch(17, **options)
+def test_with_one_kind_of_edge_undebounced_nothing_can_be_told_by_reading(setup: Setup) -> None:
+    stream = setup.watch(17, edges="rising")
     setup.drive(17, 1)
     os.set_blocking(stream.fileno(), False)
     stream.read()
     setup.drive(17, 0)
     assert (stream.recheck(), stream.recheck()) == ([], [])
+
+
+@pytest.mark.parametrize("edges", ["both", "rising", "falling"])
+def test_with_debounce_a_lost_report_is_found_once_the_level_has_lasted(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, edges: str
+) -> None:
+    stream = setup.watch(17, debounce=0.5, edges=edges)
+    chip = stream.chip
+    assert isinstance(chip, LgpioChip)
+    now_ns = time.monotonic_ns()
+    monkeypatch.setattr(chip, "time_ns", lambda: now_ns)
+    for level in (1, 0):
+        setup.chip.line(17).drive(level)  # and no report of it comes
+        for milliseconds in (0, 100, 395):
+            now_ns += milliseconds * 1_000_000
+            assert (stream.recheck(), stream.doubtful) == ([], True)
+        setup.chip.line(17).drive(1 - level)
+        assert (stream.recheck(), stream.doubtful) == ([], False)  # it was a glitch
+        setup.chip.line(17).drive(level)
+        assert (stream.recheck(), stream.doubtful) == ([], True)
+        now_ns += 510_000_000
+        expected = [(level, 0)] if edges in ("both", "rising" if level else "falling") else []
+        assert told(stream.recheck()) == expected
+        assert (stream.level(17), stream.doubtful) == (level, False)
+        assert (stream.recheck(), stream.losses.reconciled) == ([], 2 - level)
+    late = REPORT.pack(now_ns + 100_000_000, 0, 17, 0, 0, 0)
+    setup.inject(stream, late)
+    assert (stream.read(), stream.losses.reconciled, stream.losses.merged) == ([], 1, 0)
 
 
 class Sleepy(Lgpio):

@@ -36,6 +36,8 @@ _BY_TIME = operator.attrgetter("timestamp_ns")  # each line's interrupt thread q
 class GpiodEdges(LevelStream):
     """The events of a line request. Takes the request over, and releases it where it can't be used."""
 
+    disorder_ns = 1_000_000  # the interrupt thread of each line queues its own events; as lgpio allows for
+
     def __init__(
         self,
         chip: GpiodChip,
@@ -91,7 +93,7 @@ class GpiodEdges(LevelStream):
                     continue
                 losses.merged += missing
                 lost += missing
-            state.level, state.reported, state.suspect = level, True, False
+            state.level, state.reported, state.suspect_ns = level, True, 0
             edges.append(Edge(state.line, level, timestamp_ns, received_ns, lost))
         if len(states) > 1:
             edges.sort(key=_BY_TIME)

@@ -28,7 +28,7 @@ class LineState:
         "reported",
         "seqno",
         "since_ns",
-        "suspect",
+        "suspect_ns",
     )
 
     def __init__(self, line: LineName, since_ns: int) -> None:
@@ -44,7 +44,8 @@ class LineState:
         """Time stamp of the last report."""
         self.seqno = 0
         """The kernel's number of the last event, where it is known."""
-        self.suspect = False
+        self.suspect_ns = 0
+        """Since when the line has been found at another level, with no report of it; 0 while it has not."""
         self.owed = 0
         """Edges found missing that no edge has told of yet, where not every edge is told."""
         self.made_up_ns = 0
@@ -59,6 +60,9 @@ class LevelStream(EdgeStream):
         both: whether it is told of both edges, so that levels alternate.
         debounced: whether it is told of settled levels only.
     """
+
+    settling_ns = 0
+    """For how long a level must last before it is reported, where `read_level` does not wait for that."""
 
     def __init__(self, chip: GpioChip, lines: Mapping[int, LineName], *, both: bool, debounced: bool) -> None:
         self.losses = Losses()
@@ -84,7 +88,7 @@ class LevelStream(EdgeStream):
     def missing_before(self, state: LineState, level: int, timestamp_ns: int) -> int | None:
         """How many edges must be missing before a report of the level that was known: 0 or 1; None if it is no news."""
         assert level == state.level
-        if timestamp_ns <= state.made_up_ns:
+        if state.made_up_ns and timestamp_ns <= state.made_up_ns + self.settling_ns:
             # The late report of an edge that was told of already.
             state.made_up_ns = 0
             self.losses.reconciled -= 1
@@ -96,18 +100,22 @@ class LevelStream(EdgeStream):
         return 0 if timestamp_ns <= state.read_ns else 1
 
     def recheck(self) -> list[Edge]:
+        self.doubtful = False
         if not self._both or self.waiting():
             return []
         edges = []
         for number, state in self.states.items():
             level = self.read_level(number)
+            now_ns = self.now_ns()
             if level == state.level:
-                state.suspect = False
-            elif not state.suspect:
-                state.suspect = True
+                state.suspect_ns = 0
+            elif not state.suspect_ns:
+                state.suspect_ns = now_ns
+                self.doubtful = True
+            elif now_ns - state.suspect_ns < self.settling_ns:
+                self.doubtful = True
             else:
-                now_ns = self.now_ns()
-                state.level, state.reported, state.suspect, state.made_up_ns = level, True, False, now_ns
+                state.level, state.reported, state.suspect_ns, state.made_up_ns = level, True, 0, now_ns
                 self.losses.reconciled += 1
                 edges.append(Edge(state.line, level, now_ns, now_ns, 0))
         return edges

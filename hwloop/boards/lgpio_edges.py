@@ -51,8 +51,6 @@ class Edges(LevelStream):
         self._fd = -1
         self._rest = b""
         self._not_full_ns = self._full_from_ns = self._full_to_ns = 0
-        self._looked_ns = 0
-        self._debounce_ns = round(debounce * 1e9)
         self._closed = self._broken = False
         flags = {"as-is": 0, "up": lgpio.SET_PULL_UP, "down": lgpio.SET_PULL_DOWN, "none": lgpio.SET_PULL_NONE}[bias]
         if active_low:
@@ -64,6 +62,8 @@ class Edges(LevelStream):
             self._only = 1 if edges == "rising" else 0
             kind = lgpio.BOTH_EDGES
         super().__init__(chip, lines, both=kind == lgpio.BOTH_EDGES, debounced=debounce > 0)
+        if debounce:
+            self.settling_ns = round(debounce * 1e9) + _HELD_BACK_NS
         self._fifo = chip.take_fifo()
         self._fd = self._fifo.fd
         self._capacity = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
@@ -116,7 +116,7 @@ class Edges(LevelStream):
                     self.losses.fifo += lost
                 else:
                     self.losses.merged += lost
-            state.level, state.reported, state.suspect, state.last_ns = level, True, False, timestamp_ns
+            state.level, state.reported, state.suspect_ns, state.last_ns = level, True, 0, timestamp_ns
             if self._only is not None:
                 state.owed += lost
                 if level != self._only:
@@ -125,22 +125,14 @@ class Edges(LevelStream):
             edges.append(Edge(state.line, level, timestamp_ns, received_ns, lost))
         return edges
 
+    def recheck(self) -> list[Edge]:
+        return [edge for edge in super().recheck() if self._only in (None, edge.value)]
+
     def level(self, line: LineName) -> int:
         number = self._numbers[line]
+        self._chip.check_process(f"line {line}")
         # lgpio debounces what it reports, not what it reads.
         return self.states[number].level if self._debounced else self.read_level(number)
-
-    def recheck(self) -> list[Edge]:
-        if not self._debounced:
-            return super().recheck()
-        # lgpio reads the line as it is, not the settled level. If it is at another level than the settled one at two
-        # times further apart than the debounce time, and lgpio has nothing to say to it, a report was lost.
-        now_ns = self._chip.time_ns()
-        if now_ns < self._looked_ns + self._debounce_ns + _HELD_BACK_NS:
-            return []
-        self._looked_ns = now_ns
-        edges = super().recheck()
-        return edges if self._only is None else [edge for edge in edges if edge.value == self._only]
 
     def close(self) -> None:
         if self._closed:

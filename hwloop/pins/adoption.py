@@ -79,6 +79,10 @@ class OnLoop:
         """Who serves its devices."""
         raise NotImplementedError
 
+    def end_jobs(self) -> None:
+        """Let nothing blink any more, nor be held."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Give everything back."""
         raise NotImplementedError
@@ -97,6 +101,12 @@ def _leave_to_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def _end_jobs() -> None:
+    """At exit: stop what runs in the background, as gpiozero stops its threads."""
+    for factory in list(_factories):
+        factory.end_jobs()
 
 
 def _close_all() -> None:
@@ -146,10 +156,11 @@ def adopt(factory: OnLoop) -> None:
         if _adopted:
             return
         _adopted = True
-        # At exit the last one registered goes first: gpiozero closes devices and its factory, then the others close.
+        # At exit the last one registered goes first: gpiozero closes its devices in between.
         atexit.unregister(devices._shutdown)
         atexit.register(_close_all)
         atexit.register(devices._shutdown)
+        atexit.register(_end_jobs)
         for module in (mixins, output_devices, boards):
             module.GPIOThread = _thread
         mixins.HoldThread = _hold

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 _QUIET = 0.02  # seconds without a report after which lines are read, as in hwloop.sources.gpio
 _LOOKS = 2  # a recheck takes two looks that find the same
+_LAST_LOOK = _LOOKS + 9  # the pauses between looks double: this one comes 10 s after the last report
+_LONGEST_PAUSE = 10.0  # seconds between two looks at a line that is not where its pull takes it
 
 _dispatches: weakref.WeakSet[Dispatch] = weakref.WeakSet()
 
@@ -158,6 +160,17 @@ class Dispatch:
         """Seconds of the board's clock: for a loop that serves, its own time."""
         return self.clock.now_ns() / 1e9
 
+    def end_jobs(self) -> None:
+        """Let no job take a further step; those under way are waited for."""
+        jobs = list(self._jobs)
+        for job in jobs:
+            job.end()
+        for job in jobs:
+            try:
+                job.stop()
+            except Exception as error:  # a step that takes longer than is waited for
+                self.handlers.report(f"{job.describe()} goes on although it was stopped", error)
+
     def close(self) -> None:
         """Watch nothing any more, end the thread and the jobs. Harmless when repeated."""
         if self._closed:
@@ -165,11 +178,7 @@ class Dispatch:
         self._closed = True
         running.unfollow(self)
         _dispatches.discard(self)
-        for job in list(self._jobs):
-            try:
-                job.stop()
-            except Exception as error:  # a step that takes longer than is waited for
-                self.handlers.report(f"{job.name} goes on although its pin factory was closed", error)
+        self.end_jobs()
         with self._lock:
             self._lines.clear()
             loop, self.loop = self.loop, None
@@ -213,6 +222,9 @@ class Dispatch:
             if not self._serves(server):
                 return
             if self._collect() or anew:
+                if self._quiet is not None and self._looks > _LOOKS:
+                    self._quiet.cancel()
+                    self._quiet = None
                 self._looks = 0
                 if self._quiet is None and self._lines.watched():
                     self._quiet = server.call_later(_QUIET, self._look, server)
@@ -260,7 +272,11 @@ class Dispatch:
                 hold.catch_up(ticks)
 
     def _look(self, server: asyncio.AbstractEventLoop) -> None:
-        """No report for a while: an edge whose report was lost shows in the level of its line."""
+        """No report for a while: an edge whose report was lost shows in the level of its line.
+
+        A lone one, a release long after its press, shows there and nowhere else. So the lines are looked at again, ever
+        more rarely, for some time, and for as long as one of them is where only something outside holds it.
+        """
         with self._lock:
             if not self._serves(server):
                 return
@@ -271,8 +287,11 @@ class Dispatch:
             elif self._looks > 1:
                 self._lines.recheck()
             # The first look only knows that reports came since the timer was set.
-            if (self._looks <= _LOOKS or self._lines.doubtful()) and self._lines.watched():
-                self._quiet = server.call_later(_QUIET, self._look, server)
+            pause = _QUIET
+            if self._looks > _LOOKS and not self._lines.doubtful():
+                pause = min(_QUIET * 2.0 ** (self._looks - _LOOKS), _LONGEST_PAUSE)
+            if self._lines.watched() and (self._looks < _LAST_LOOK or pause == _QUIET or self._lines.held_off()):
+                self._quiet = server.call_later(pause, self._look, server)
             self._plan(server)
         self._deliver(server)
 

@@ -16,9 +16,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from gpiozero import EventsMixin, ZombieThread
+from gpiozero import DeviceClosed, EventsMixin, ZombieThread
 from gpiozero.mixins import GPIOQueue
-from gpiozero.threads import GPIOThread
 
 from hwloop import running
 from hwloop.loop import EventLoop
@@ -81,7 +80,7 @@ class Job:
             raise ZombieThread(f"{self.name} failed to stop within {timeout} seconds")
         self._lock.release()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+            thread.join(timeout)  # it has no step to take, and ends at once
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for its end. On the loop that drives it, and would wait for itself: RuntimeError, and it is stopped."""
@@ -111,7 +110,6 @@ class Job:
                 try:
                     self._thread.start()
                 except RuntimeError:  # the program has ended, and Python 3.12 and later start no thread any more
-                    _forget(self._thread)
                     self._thread = self._driver = None
                     self._done.set()
             elif running.thread_of(loop) == threading.get_ident():
@@ -148,7 +146,7 @@ class Job:
                 return False
             try:
                 pause = next(self._steps)
-            except (StopIteration, ReferenceError):  # or the device is gone
+            except (StopIteration, ReferenceError, DeviceClosed):  # or the device is gone
                 self.end()
                 return False
             except BaseException as error:
@@ -174,25 +172,18 @@ class Job:
         self._done.set()
 
 
-class _Driver(GPIOThread):  # type: ignore[misc]
-    """The thread of a job that no loop drives; gpiozero ends it with its own when the program ends."""
+class _Driver(threading.Thread):
+    """The thread of a job that no loop drives. None of gpiozero's, which joins its own at exit, started or not."""
 
     def __init__(self, job: Job, token: object) -> None:
-        super().__init__(target=self._drive, args=(job, token), name=job.name)
+        super().__init__(target=self._drive, args=(job, token), name=job.name, daemon=True)
+        self.stopping = threading.Event()
 
     def _drive(self, job: Job, token: object) -> None:
         pause = job.pause()
         if not (pause and self.stopping.wait(pause)):
             while job.step(token) and not self.stopping.wait(job.pause()):
                 pass
-        _forget(self)
-
-
-def _forget(thread: GPIOThread) -> None:
-    """gpiozero keeps its threads in a set until somebody joins them, which nobody does here."""
-    from gpiozero.threads import _THREADS
-
-    _THREADS.discard(thread)
 
 
 def _cancel(timer: asyncio.Handle) -> None:
@@ -236,8 +227,8 @@ class Queue(GPIOQueue):  # type: ignore[misc]
             try:
                 self._take_sample()
                 failing = False
-            except ReferenceError:
-                return  # the device is gone
+            except (ReferenceError, DeviceClosed):
+                return
             except BaseException as error:
                 if not failing or isinstance(error, SystemExit | KeyboardInterrupt):
                     self._dispatch.handlers.failed(

@@ -30,6 +30,9 @@ from hwloop.clock import Clock
 class Taker(Protocol):
     """A pin: where an edge is delivered."""
 
+    def held_off(self) -> bool:
+        """Whether something holds the line off the level to which its pull takes it."""
+
     def deliver(self, edge: Edge) -> None:
         """Hand `edge` to the device."""
 
@@ -168,6 +171,10 @@ class Lines:
     def doubtful(self) -> bool:
         """Whether a stream is to be asked again soon, because a line is not where its last edge left it."""
         return any(stream.doubtful for stream, _ in self._by_fd.values())
+
+    def held_off(self) -> bool:
+        """Whether something holds a line off the level to which its pull takes it."""
+        return any(pin.held_off() for _, pin in self._by_fd.values())
 
     def first(self) -> Entry | None:
         """The next edge to be delivered."""

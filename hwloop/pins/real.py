@@ -65,6 +65,10 @@ class LoopFactory(OnLoop, PiFactory):  # type: ignore[misc]
             self._board.before_closing.append(self.close)
         return self._board
 
+    def end_jobs(self) -> None:
+        if self._dispatch is not None:
+            self._dispatch.end_jobs()
+
     @property
     def dispatch(self) -> Dispatch:
         if self._dispatch is None:
@@ -297,6 +301,10 @@ class LoopPin(PiPin):  # type: ignore[misc]
             self._tell(1 - edge.value, edge)  # an edge between left no report: the level did change
         self._last_value = edge.value
         self._tell(edge.value, edge)
+
+    def held_off(self) -> bool:
+        """Whether a part holds the line off the level to which its pull takes it: a pressed button."""
+        return self._last_value == {"up": 0, "down": 1}.get(self._pull, -1)
 
     def _tell(self, value: int, edge: Edge) -> None:
         if self._when_changed is not None and value in _EDGES[self._edges]:

@@ -36,6 +36,7 @@ class ServingThread:
             # asyncio's own loop: nobody follows it.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 self.loop = runner.get_loop()
+                self.loop.slow_callback_duration = float("inf")  # a handler may take its time here, in debug mode too
                 self.loop.call_soon(self._started.set)
                 while not self._stopping:
                     with contextlib.suppress(SystemExit, KeyboardInterrupt):  # of a task that a handler started

@@ -16,6 +16,7 @@ import asyncio
 import collections
 import contextlib
 import functools
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -32,8 +33,11 @@ from hwloop import board as boards
 from hwloop.board import Edge
 from hwloop.clock import REAL
 from hwloop.errors import HardwareError
+from hwloop.naming import short_name
 from hwloop.pins.adoption import OnLoop, adopt
 from hwloop.pins.dispatch import Dispatch, inherited
+
+logger = logging.getLogger("hwloop")
 
 _PULLS: dict[str, Pull] = {"up": "up", "down": "down", "floating": "none"}
 _CONSUMER = "gpiozero"
@@ -88,6 +92,10 @@ class SimFactory(OnLoop, MockFactory):  # type: ignore[misc]
         self._own = SimBoard(clock=getattr(asyncio._get_running_loop(), "clock", REAL))
         return self._own
 
+    def end_jobs(self) -> None:
+        if self._dispatch is not None:
+            self._dispatch.end_jobs()
+
     @property
     def dispatch(self) -> Dispatch:
         if self._dispatch is None:
@@ -104,8 +112,13 @@ class SimFactory(OnLoop, MockFactory):  # type: ignore[misc]
 
     def close(self) -> None:
         """Close all pins, and the board if it is the factory's own. The factory can be used again."""
+        if self._dispatch is not None:
+            self._dispatch.close()
         for pin in list(self.pins.values()):
-            pin.close()
+            try:
+                pin.close()
+            except Exception as error:
+                logger.error("%s could not be closed", short_name(pin), exc_info=error)
         self.reset()
 
     def reset(self) -> None:
@@ -324,6 +337,9 @@ class SimPin(MockPin):  # type: ignore[misc]
         if self._bounce is not None and not self._bounce >= 0:
             self._bounce = None
             raise gpiozero.PinInvalidBounce("bounce must be 0 or greater")
+
+    def held_off(self) -> bool:
+        return False  # no report of a mock pin is lost
 
     def deliver(self, edge: Edge) -> None:
         """Hand an edge to whoever set `when_changed`."""
