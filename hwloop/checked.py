@@ -36,8 +36,8 @@ class Checked:
     _debug: bool
     _measuring: bool
     _current_handle: Any
-    _new_timers: list[Any]
-    _due_timers: list[Any]
+    _new_timers: collections.deque[Any]
+    _due_timers: collections.deque[Any]
     _ready: collections.deque[Any]
     _events: collections.deque[Any]
     _inbox: collections.deque[Any]
@@ -117,12 +117,12 @@ class Checked:
 
     def _set_timer(self, timer: Any, now: float) -> None:
         """Keep a new timer. asyncio finds one that is due by the end of the batch then: look no later for it."""
-        if timer._when <= now + SLICE:
-            self._look_next = True
         if timer._when <= now and self._urgency(timer) == NORMAL:
             self._due_timers.append(timer)
         else:
             self._new_timers.append(timer)
+        if timer._when <= now + SLICE:
+            self._look_next = True  # last: this may be another thread than the loop's
 
     def _queue_due_timers(self) -> int:
         """A batch has ended: queue the timers that were due when it set them, by their times, and count them.
@@ -133,7 +133,9 @@ class Checked:
         self._look_next = self._stopping
         if self._inbox:
             self._take_inbox()
-        due, self._due_timers = self._due_timers, []
+        due = []
+        while self._due_timers:
+            due.append(self._due_timers.popleft())
         due.sort(key=operator.attrgetter("_when"))
         for timer in due:
             self._add_ready(timer)

@@ -37,10 +37,14 @@ FIRST_GUESS = (1e-4, 1e-3, 2e-2)
 
 
 class Collector:
-    """Collects what is due when it is told that there is time."""
+    """Collects what is due when it is told that there is time.
+
+    Attributes:
+        now: the loop's clock.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+        self.now = now
         self._expected = list(FIRST_GUESS)
         self._collections = [0, 0, 0]
         self._forced = 0
@@ -56,7 +60,7 @@ class Collector:
             return False
         for generation in (2, 1, 0):
             if 0 < thresholds[generation] < counts[generation]:
-                forced = when is not None and when - self._now() < MARGIN * self._expected[generation]
+                forced = when is not None and when - self.now() < MARGIN * self._expected[generation]
                 if not forced or counts[generation] > thresholds[generation] * PRESSING:
                     self._forced += forced
                     self._collect(generation)

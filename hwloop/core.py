@@ -67,6 +67,8 @@ class Core:
 
     if TYPE_CHECKING:
         # The base class's and the cold half's.
+        def time(self) -> float: ...
+        def _follow_clock(self, now: Callable[[], float]) -> None: ...
         def _write_to_self(self) -> None: ...
         def _call_soon_checked(self, callback: Any, args: Any, context: Any) -> Any: ...
         def _call_later_checked(self, delay: Any, callback: Any, args: Any, context: Any) -> Any: ...
@@ -91,20 +93,23 @@ class Core:
         self._overrides: dict[asyncio.Task[Any], Override] = {}  # tasks whose urgency others changed or lend to
         self._bands = Bands(self._deadline_missed, self._note_wait)
         self._inbox: collections.deque[Any] = collections.deque()  # from other threads
-        self._new_timers: list[Any] = []  # not in the heap yet: one cancelled in the same turn never gets there
-        self._due_timers: list[Any] = []  # due when they were set: they join the ready queue when the batch ends
+        # Not in the heap yet: one cancelled in the same turn never gets there. Other threads may add to it.
+        self._new_timers: collections.deque[Any] = collections.deque()
+        # Due when they were set: they join the ready queue when the batch ends.
+        self._due_timers: collections.deque[Any] = collections.deque()
         self._look_next = False  # before the next batch: a timer was set that is due by then, or stop() was called
         self._timers: list[tuple[float, int, Any]] = []  # heap by (when, order of arrival)
         self._timer_sequence = 0
         self._tolerant = Tolerant()  # timers that may be late, until they are due
-        self._timers_cancelled = 0
+        self._timers_cancelled = 0  # of those in the heap, about: it decides when to purge, and nothing else
         self._watchers: Mapping[int, Any] = {}  # fd: the selector's key, with (reader, writer)
         self._epoll: select.epoll | None = None  # with the alarm; without both, the selector waits
         self._alarm: clock.Alarm | None = None
         self._alarm_fd = -1
         self._alarm_when = 0.0  # what the alarm is set to; 0 when it is not
         self._sleeping = False
-        self._now = clock.monotonic
+        self._now: Callable[[], float] = clock.monotonic  # `time`, see hwloop.waits
+        self._time_of_class: object = None  # what the class has under that name, where looking there is enough
         self._slice = SLICE
         self._turn = 0.0  # when the current turn's look was done
         self._measuring = False  # take the time of each callback
@@ -196,29 +201,32 @@ class Core:
     def _take_inbox(self) -> None:
         """Queue what other threads sent, in the order they sent it."""
         inbox = self._inbox
-        while inbox:
-            self._add_ready(inbox.popleft())
+        try:
+            while inbox:
+                self._add_ready(inbox.popleft())
+        except IndexError:
+            pass  # `call_soon` was called by another thread, as programs do in spite of the documentation
 
     def _admit_timers(self) -> None:
         """Take new timers into the heap, but for those that were cancelled before it came to that."""
-        new, self._new_timers = self._new_timers, []
-        for timer in new:
+        new = self._new_timers
+        while new:
+            timer = new.popleft()
             if not timer._cancelled:
                 self._timer_sequence += 1
                 timer._scheduled = True
                 heappush(self._timers, (timer._when, self._timer_sequence, timer))
 
     def _timer_handle_cancelled(self, handle: Any) -> None:
-        """A timer in the heap was cancelled. Once most of the heap is such, drop them all: O(1) a timer, amortised."""
-        if not handle._scheduled:
-            return
-        self._timers_cancelled += 1
-        if self._timers_cancelled > _PURGE_AFTER and self._timers_cancelled * 2 > len(self._timers):
-            handle._cancelled = True
-            # In place: a look may hold the list.
-            self._timers[:] = [entry for entry in self._timers if not entry[2]._cancelled]
-            heapify(self._timers)
-            self._timers_cancelled = 0
+        """A timer in the heap was cancelled, perhaps by another thread or a finalizer. Only looks change the heap."""
+        if handle._scheduled:
+            self._timers_cancelled += 1
+
+    def _purge_timers(self) -> None:
+        """Drop the cancelled timers, which are most of the heap. O(1) a timer, amortised."""
+        self._timers_cancelled = 0
+        self._timers[:] = [entry for entry in self._timers if not entry[2]._cancelled]
+        heapify(self._timers)
 
     # The dispatch loop.
 
@@ -232,7 +240,7 @@ class Core:
         the rest of the current one and nothing else.
         """
         ready, events, bands = self._ready, self._events, self._bands
-        now, lateness, latency = self._now, self._lateness, self._latency
+        lateness, latency = self._lateness, self._latency
         ahead = batch = bands.old = 0
         first = 0  # ordinary callbacks that go before the next event
         handle: Any
@@ -252,6 +260,7 @@ class Core:
                 if bands.waiting:
                     bands.begin_batch()
             debug = self._debug or self._measuring
+            now = self._now
             self._turn = time
             until = time + self._slice
             while True:
@@ -315,6 +324,8 @@ class Core:
 
         Returns the loop's time after that.
         """
+        if self.__class__.time is not self._time_of_class:
+            self._follow_clock(self.time)
         if self._inbox:
             self._take_inbox()
         if self._new_timers:
@@ -322,9 +333,11 @@ class Core:
         if len(self._lateness) >= WAITS_KEPT or len(self._latency) >= WAITS_KEPT:
             self._file_waits()
         timers, events, bands = self._timers, self._events, self._bands
+        if self._timers_cancelled > _PURGE_AFTER and self._timers_cancelled * 2 > len(timers):
+            self._purge_timers()
         while timers and timers[0][2]._cancelled:
             heappop(timers)
-            self._timers_cancelled -= 1
+            self._timers_cancelled -= self._timers_cancelled > 0
         if self._ready or events or bands.waiting or bands.idle or self._stopping or self._look_next:
             if self._collector is not None:
                 self._collector.collect_if_pressing()
@@ -370,7 +383,7 @@ class Core:
             timer = heappop(timers)[2]
             timer._scheduled = False
             if timer._cancelled:
-                self._timers_cancelled -= 1
+                self._timers_cancelled -= self._timers_cancelled > 0
             elif self._heeding and (urgency := self._urgency(timer)) != NORMAL:
                 bands.push(urgency.priority, timer._when + urgency.deadline, timer)
             else:
@@ -386,12 +399,6 @@ class Core:
         """Queue the callback of a ready descriptor by its urgency."""
         deadline = INFINITY if watcher._deadline is None else watcher._when + watcher._deadline
         self._bands.push(watcher._priority, deadline, watcher)
-
-    def _wait_by_alarm(self, descriptors: Descriptors) -> None:
-        """Wait from now on in the selector's own epoll set, if there is one with an alarm in it."""
-        if descriptors.epoll is not None and descriptors.alarm is not None:
-            self._epoll, self._alarm = descriptors.epoll, descriptors.alarm
-            self._alarm_fd = descriptors.alarm.fileno()
 
     def _wait(self, when: float | None) -> list[tuple[int, int]]:
         """Wait for descriptors until `when` (loop time; None: for ever) and return them as (fd, epoll mask) pairs.

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import itertools
+import operator
 import selectors
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple, Unpack
 
-from hwloop import clock as clocks
 from hwloop.checked import Checked
 from hwloop.collecting import Collecting
 from hwloop.core import INFINITY, LOOK_AGAIN, Core
@@ -30,7 +31,7 @@ from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority
 from hwloop.signals import Wakeup
 from hwloop.timers import Timed
 from hwloop.transports import Transports
-from hwloop.waits import Waits
+from hwloop.waits import LoopTime, Waits
 
 if TYPE_CHECKING:
     from hwloop.realtime import Applied, RealTime
@@ -77,14 +78,15 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         self._watchers = self._descriptors.keys
         super().__init__(selector)
         made(self)
-        if type(self).time is not EventLoop.time:
-            self._now = self.time  # a subclass with a clock of its own, which no kernel alarm follows
-        else:
-            self._wait_by_alarm(self._descriptors)
+        self._use_clock(self.time)
 
-    def time(self) -> float:
-        """Seconds of CLOCK_MONOTONIC, the clock of the kernel's edge timestamps."""
-        return clocks.monotonic()
+    if TYPE_CHECKING:
+
+        def time(self) -> float:
+            """Seconds of CLOCK_MONOTONIC, the clock of the kernel's edge timestamps."""
+
+    else:
+        time = LoopTime()
 
     def run_forever(self) -> None:
         """Run until `stop()`. In the main thread any signal wakes the loop, so that its Python handler runs at once.
@@ -92,9 +94,6 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         (Else one that comes just as the loop falls asleep would wait for the next event: the handler runs between
         bytecodes, and the system call that was about to begin has nothing to be interrupted.)
         """
-        if self._alarm is not None and type(self).time is not EventLoop.time:
-            self._epoll = self._alarm = None  # made a subclass since, as looptime does
-            self._now = self.time
         self._check_closed()
         self._check_running()  # or what is refused would end what runs
         self._wakeup.take(self._csock, bool(self._signal_handlers))
@@ -205,6 +204,21 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         finally:
             if id(source) in self._sources:  # a source of ours has unregistered itself
                 self.unregister(source)
+
+    # Timers.
+
+    @property
+    def _scheduled(self) -> list[Any]:
+        """The timers that wait for their time, where asyncio has its list of them: test helpers look there."""
+        waiting = itertools.chain((timer for _, _, timer in list(self._timers)), list(self._new_timers))
+        return sorted([*waiting, *self._tolerant.timers()], key=operator.attrgetter("_when"))
+
+    @_scheduled.setter
+    def _scheduled(self, timers: list[Any]) -> None:
+        self._timers.clear()
+        self._tolerant.clear()
+        self._new_timers.clear()
+        self._new_timers.extend(timers)
 
     # Urgency.
 

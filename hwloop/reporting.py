@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from hwloop.realtime import Applied
     from hwloop.sampling import Sampler
     from hwloop.stats import DeadlineMiss, LoopStatistics, Overrun
-    from hwloop.tolerance import Tolerant
 
 LONGEST_SHOWN = 500
 """Characters of one value in a report, at most; of a longer one a short name is shown."""
@@ -48,11 +47,7 @@ class Reporting:
     _ready: collections.deque[Any]
     _events: collections.deque[Any]
     _bands: Bands
-    _timers: list[tuple[float, int, Any]]
-    _new_timers: list[Any]
-    _due_timers: list[Any]
-    _timers_cancelled: int
-    _tolerant: Tolerant
+    _scheduled: list[Any]
     _watchers: dict[int, Any]
     _debug: bool
     _slow: float
@@ -160,10 +155,9 @@ class Reporting:
 
         kept = [source.statistics() for source in self.sources() if hasattr(source, "statistics")]
         lateness, latency = self._file_waits()
-        new = sum(not timer._cancelled for timer in (*self._new_timers, *self._due_timers))
         return LoopStatistics(
             ready=len(self._ready) + len(self._events) + len(self._bands) + len(self._bands.idle),
-            timers=len(self._timers) - self._timers_cancelled + new + self._tolerant.waiting,
+            timers=sum(not timer._cancelled for timer in self._scheduled),
             descriptors=len(self._watchers),
             sources=tuple(one for one in kept if isinstance(one, SourceStatistics)),
             deadline_misses=self._deadline_misses.occurrences(),

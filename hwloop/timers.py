@@ -11,6 +11,7 @@ Timers with a tolerance share wakeups, see `hwloop.tolerance`.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -261,7 +262,7 @@ class Timed:
 
     _debug: bool
     _guarded: bool
-    _new_timers: list[Any]
+    _new_timers: collections.deque[Any]
     _tolerant: Tolerant
     _timer_sequence: int
 

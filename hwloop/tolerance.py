@@ -22,8 +22,10 @@ _PURGE_AFTER = 64
 class Tolerant:
     """The timers with a tolerance that are not due yet. Times are loop times.
 
+    Other threads and finalizers may cancel timers, which marks these and no more: only the loop changes the heaps.
+
     Attributes:
-        waiting: how many there are.
+        waiting: how many there are, cancelled ones that are not dropped yet included.
     """
 
     __slots__ = ("_cancelled", "_heaps", "waiting")
@@ -31,7 +33,7 @@ class Tolerant:
     def __init__(self) -> None:
         self.waiting = 0
         self._heaps: dict[float, list[tuple[float, int, Any]]] = {}  # by tolerance: (when, order of arrival, timer)
-        self._cancelled = 0  # entries in the heaps that will be skipped
+        self._cancelled = 0  # of these about; it decides when to purge, and nothing else
 
     def add(self, when: float, tolerance: float, sequence: int, timer: Any) -> None:
         """Keep a timer that may run from `when` on, and should by `when + tolerance`."""
@@ -43,35 +45,36 @@ class Tolerant:
         self.waiting += 1
 
     def cancelled(self) -> None:
-        """One of the timers, not due yet, was cancelled. Once most of the entries are such, all are dropped."""
-        self.waiting -= 1
+        """One of the timers, not due yet, was cancelled."""
         self._cancelled += 1
-        if self._cancelled > _PURGE_AFTER + self.waiting:
-            for heap in self._heaps.values():
-                heap[:] = [entry for entry in heap if not entry[2]._cancelled]
-                heapify(heap)
-            self._cancelled = 0
+
+    def timers(self) -> list[Any]:
+        """All that wait, in no order."""
+        return [timer for heap in list(self._heaps.values()) for _, _, timer in list(heap)]
 
     def wake_by(self, when: float | None) -> float | None:
         """How long the loop may sleep, if it has nothing else to do until `when` (None: ever)."""
         for tolerance, heap in self._heaps.items():
             while heap and heap[0][2]._cancelled:
                 heappop(heap)
-                self._cancelled -= 1
+                self.waiting -= 1
+                self._cancelled -= self._cancelled > 0
             if heap and (when is None or heap[0][0] + tolerance < when):
                 when = heap[0][0] + tolerance
         return when
 
     def release(self, time: float, timers: list[tuple[float, int, Any]]) -> None:
         """Move what is due at `time` to the loop's heap of timers."""
+        if self._cancelled > _PURGE_AFTER and self._cancelled * 2 > self.waiting:
+            self._purge()
         empty = []
         for tolerance, heap in self._heaps.items():
             while heap and heap[0][0] <= time:
                 entry = heappop(heap)
-                if entry[2]._cancelled:
-                    self._cancelled -= 1
-                    continue
                 self.waiting -= 1
+                if entry[2]._cancelled:
+                    self._cancelled -= self._cancelled > 0
+                    continue
                 entry[2]._waiting = False
                 entry[2]._scheduled = True
                 heappush(timers, entry)
@@ -79,6 +82,14 @@ class Tolerant:
                 empty.append(tolerance)
         for tolerance in empty:
             del self._heaps[tolerance]
+
+    def _purge(self) -> None:
+        """Drop the cancelled timers, which are most of them."""
+        self._cancelled = 0
+        for heap in self._heaps.values():
+            heap[:] = [entry for entry in heap if not entry[2]._cancelled]
+            heapify(heap)
+        self.waiting = sum(map(len, self._heaps.values()))
 
     def clear(self) -> None:
         for heap in self._heaps.values():

@@ -1,21 +1,54 @@
 """The waits that are not the usual one: through a selector, and beside other threads.
 
 The usual one, an epoll set with an alarm in it, stands in the core. A selector that the user gave, or a clock that no
-kernel alarm follows, needs the selector's own wait, which is as precise as the selector. And where other threads are
-at work, a look that does not wait must not take their turn from them (see `hwloop.peek`).
+kernel alarm follows, needs the selector's own wait, which is as precise as the selector. Such a clock may be that of a
+subclass, or take the place of `loop.time` in the middle of a run: test helpers move the time in that way. And where
+other threads are at work, a look that does not wait must not take their turn from them (see `hwloop.peek`).
 """
 
 from __future__ import annotations
 
 import collections
 import math
+import operator
 import select
 import selectors
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hwloop import clock
 from hwloop.core import EVENTS_PER_LOOK, LONGEST_WAIT
 from hwloop.descriptors import IN, OUT, Descriptors
+
+if TYPE_CHECKING:
+    from hwloop.collecting import Collector
+
+
+class LoopTime(property):
+    """`EventLoop.time`, which notices at once that a loop is given another clock, and costs no look at it meanwhile.
+
+    Reading it runs no Python code. The loop's dictionary shows a replaced clock, as that of asyncio's loop does:
+    unittest.mock looks there for what it has to restore.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(operator.attrgetter("_clock"), _set_time, _reset_time, "Seconds of CLOCK_MONOTONIC.")
+
+    def __call__(self, loop: Waits) -> float:
+        """`EventLoop.time(loop)`, as it can be written for a method."""
+        return loop._clock()
+
+
+def _set_time(loop: Waits, time: Callable[[], float]) -> None:
+    loop.__dict__["time"] = loop._clock = time
+    loop._follow_clock(time)
+
+
+def _reset_time(loop: Waits) -> None:
+    if loop.__dict__.pop("time", None) is None:
+        raise AttributeError("time")
+    loop._clock = clock.monotonic
+    loop._follow_clock(clock.monotonic)
 
 
 class Waits:
@@ -27,6 +60,39 @@ class Waits:
     _sleeping: bool
     _now: Callable[[], float]
     _peek: Callable[[], list[tuple[int, int]]] | None
+    _collector: Collector | None
+    _epoll: select.epoll | None
+    _alarm: clock.Alarm | None
+    _alarm_fd: int
+    _alarm_when: float
+    _look_next: bool
+    _time_of_class: object
+
+    _clock: Callable[[], float] = clock.monotonic  # `time`, where no subclass has its own
+    _moved = False  # the time is neither the one that the loop was made with nor the kernel's
+
+    def _follow_clock(self, now: Callable[[], float]) -> None:
+        """`time` is `now` from here on: replaced on the loop, on its class or in a subclass, or set back."""
+        of_class = type(self).time  # type: ignore[attr-defined]
+        self._time_of_class = of_class if isinstance(of_class, LoopTime) else None
+        if now != self._now:  # a bound method is another object each time
+            self._use_clock(now)
+            self._moved = now is not clock.monotonic
+            self._look_next = True
+
+    def _use_clock(self, now: Callable[[], float]) -> None:
+        """Wait by the kernel's alarm if there is one and `now` is its clock, else through the selector."""
+        self._now = now
+        if self._collector is not None:
+            self._collector.now = now
+        self._epoll = self._alarm = None
+        self._alarm_when = 0.0
+        descriptors = self._descriptors
+        if descriptors.epoll is not None and descriptors.alarm is not None:
+            descriptors.alarm.clear()
+            self._alarm_fd = descriptors.alarm.fileno()
+            if now is clock.monotonic:
+                self._epoll, self._alarm = descriptors.epoll, descriptors.alarm
 
     def _peek_beside_threads(self, epoll: select.epoll) -> list[tuple[int, int]]:
         """Look at once, without the turn for other threads that would not be one: see hwloop.peek."""
@@ -46,6 +112,8 @@ class Waits:
         try:
             if self._inbox:
                 timeout = 0.0
+            if self._moved:
+                self._look_next = True  # after each batch, as asyncio: this clock may stand still, or leap
             # As the selector does, but with the numbers it does not know. looptime puts another select() there.
             if epoll is not None and "select" not in vars(self._selector):
                 return epoll.poll(timeout and math.ceil(timeout * 1e3) / 1e3, EVENTS_PER_LOOK)

@@ -75,6 +75,8 @@ def test_many_cancelled_timers_leave_the_heap(stage):
     stage.run_forever()
     for timer in timers:
         timer.cancel()
+    stage.call_soon(stage.stop)
+    stage.run_forever()
     assert len(stage._timers) < 100
 
 
