@@ -44,11 +44,15 @@ NORMAL = Urgency()
 URGENCY: contextvars.ContextVar[Urgency] = contextvars.ContextVar("hwloop.urgency", default=NORMAL)
 
 
-def as_priority(value: Priority | int) -> Priority:
-    """`value` as a `Priority`. Raises ValueError that names the known ones."""
+def as_priority(value: Priority | int | str) -> Priority:
+    """Return `value`, a `Priority`, its number or its name ("high"). Raises ValueError that names the known ones."""
     try:
+        if isinstance(value, str):
+            return Priority[value.strip().upper()]
+        if isinstance(value, bool):
+            raise ValueError
         return Priority(value)
-    except ValueError:
+    except (ValueError, KeyError):
         known = ", ".join(f"{priority.name} ({priority.value})" for priority in Priority)
         raise ValueError(f"unknown priority {value!r}; use one of {known}") from None
 

@@ -231,7 +231,7 @@ PERIODIC = {
 REFUSED = [
     *(
         refused(f"{name} priority {priority!r}", make(priority), ValueError, f"unknown priority {priority!r}; use ")
-        for priority in ("HIGH", 5, -1, 1.5, NAN)
+        for priority in ("URGENT", True, 5, -1, 1.5, NAN)
         for name, make in {
             "call_soon_priority": lambda p: lambda loop: loop.call_soon_priority(p, plain),
             "call_deadline": lambda p: lambda loop: loop.call_deadline(1e9, plain, priority=p),
@@ -349,3 +349,8 @@ def test_a_task_of_another_loop_is_not_rescheduled(loop: hwloop.EventLoop) -> No
     loop.run_until_complete(main())
     other.run_until_complete(task)
     other.close()
+
+
+@pytest.mark.parametrize("name", ["high", "HIGH", " High "])
+def test_a_priority_may_be_given_by_name(name):
+    assert scheduling.as_priority(name) is Priority.HIGH

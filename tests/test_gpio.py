@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import os
 import time
 import weakref
@@ -283,6 +284,40 @@ def test_after_a_flood_that_overflows_the_fifo_the_level_known_is_the_true_one(
     run(main())
 
 
+class Index:
+    """A whole number of another kind, as numpy's are."""
+
+    def __index__(self) -> int:
+        return 17
+
+
+class Names(enum.StrEnum):
+    DOOR = "GPIO17"
+
+
+class Numbers(enum.IntEnum):
+    DOOR = 17
+
+
+@pytest.mark.parametrize(
+    "line", ["17", " 17 ", "GPIO17", "J8:11", Index(), Names.DOOR, Numbers.DOOR, [17], range(17, 18)]
+)
+def test_a_line_may_be_given_as_it_is_written(parts: Parts, run: Run, line: Any) -> None:
+    async def main() -> None:
+        async with gpio.watch(line, pull="up") as watch:
+            (named,) = watch.lines
+            assert named in (17, "GPIO17", "J8:11")
+            assert type(named) in (int, str)
+            assert watch.value == 1
+            if not isinstance(line, list | range):
+                assert watch.level(line) == 1
+        if not isinstance(line, list | range):
+            async with gpio.output(line) as output:
+                assert output.name == f"gpio:{named}"
+
+    run(main())
+
+
 # Waiting for a level.
 
 
@@ -448,7 +483,12 @@ def test_without_a_board_the_error_names_the_simulated_one(run: Run, monkeypatch
         ((), {}, ValueError, "gpio.watch needs a line"),
         ((17, 18, 17), {}, ValueError, "the same line twice"),
         ((17.0,), {}, TypeError, "a line is a BCM number such as 17, or a name"),
+        ((17.0,), {}, TypeError, "not 17.0; write 17$"),
         ((True,), {}, TypeError, "a line is a BCM number"),
+        ((None,), {}, TypeError, "a line is a BCM number"),
+        ((b"17",), {}, TypeError, "a line is a BCM number"),
+        ((17.5,), {}, TypeError, r"not 17\.5$"),
+        (("17", 17), {}, ValueError, "the same line twice"),
         ((-1,), {}, ValueError, "not -1"),
         (("",), {}, ValueError, "not ''"),
         (([17, 18], 19), {}, TypeError, r"not \[17, 18\]"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import pathlib
 import sys
 import threading
 import time
@@ -122,14 +123,42 @@ def test_bytes_go_out_and_come_in_without_a_register(run: Run, wire: Bus, chip: 
     run(main())
 
 
+class Index:
+    """A whole number of another kind, as numpy's are."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+
+def test_a_bus_and_an_address_may_be_given_as_they_are_written(run: Run, chip: Chip) -> None:
+    async def main() -> None:
+        for number in (1, "1", "i2c-1", "/dev/i2c-1", pathlib.Path("/dev/i2c-1"), Index(1)):
+            async with i2c.open(number) as bus:  # type: ignore[arg-type]
+                assert (bus.number, bus.name) == (1, "i2c:1")
+                for address in (hex(ADDRESS), hex(ADDRESS).upper().replace("X", "x"), Index(ADDRESS)):
+                    assert await bus.device(address).read_register(7) == 7  # type: ignore[arg-type]
+
+    run(main())
+
+
 def test_arguments_that_cannot_be_are_refused_before_anything_is_sent(run: Run, wire: Bus, chip: Chip) -> None:
     async def main() -> None:
         async with i2c.open(1) as bus:
             for address in (0x02, 0x78, -1):
                 with pytest.raises(ValueError, match="an I2C device has an address from 0x03 to 0x77, not"):
                     bus.device(address)
-            with pytest.raises(TypeError, match=r"an I2C address is a whole number, .* not '0x76'"):
-                bus.device("0x76")  # type: ignore[arg-type]
+            for address in (118.0, None, True, b"0x76", [0x76]):
+                with pytest.raises(TypeError, match=r"an I2C address is a whole number, such as 1 or 0x76, not"):
+                    bus.device(address)  # type: ignore[arg-type]
+            for text in ("76", "118", "", "GPIO2", "0x"):
+                with pytest.raises(ValueError, match=r"an I2C address is a number such as 0x76, or '0x76' as text"):
+                    bus.device(text)
+            for register in ("0xF7", 1.0, None, True):
+                with pytest.raises(TypeError, match=r"a register is a whole number, such as 1 or 0x76, not"):
+                    await bus.device(ADDRESS).read_register(register)  # type: ignore[arg-type]
             device = bus.device(ADDRESS)
             for operation in (
                 device.read_register(256),
@@ -156,8 +185,12 @@ def test_arguments_that_cannot_be_are_refused_before_anything_is_sent(run: Run, 
             i2c.open(1, timeout=-1)
         with pytest.raises(ValueError, match="number from 0"):
             i2c.open(-1)
-        with pytest.raises(TypeError, match=r"an I2C bus is a whole number, .* not '1'"):
-            i2c.open("1")  # type: ignore[arg-type]
+        for number in (1.0, None, True):
+            with pytest.raises(TypeError, match=r"an I2C bus is a whole number, .* not"):
+                i2c.open(number)  # type: ignore[arg-type]
+        for text in ("", "-1", "/dev/ttyAMA0", "/dev/i2c-"):
+            with pytest.raises(ValueError, match=r"an I2C bus is a number such as 1, or '/dev/i2c-1', not"):
+                i2c.open(text)
         assert wire.transfers == 0
 
     run(main())

@@ -146,7 +146,7 @@ class Watch(Source[Edge]):
 
     def level(self, line: LineName) -> int:
         """The logical level of one of the lines now. Raises ValueError if it is not watched, `HardwareError`."""
-        if line not in self.lines:
+        if line not in self.lines and (line := check_line(line)) not in self.lines:
             raise ValueError(f"{self.name}: line {line!r} is not watched; {', '.join(map(str, self.lines))} are")
         if self._stream is None:
             raise RuntimeError(f"{self.name} is not open; use 'async with' or call open() first")
@@ -333,15 +333,13 @@ _DERIVED = {
 
 def _flat(lines: Sequence[LineName | Sequence[LineName]]) -> tuple[LineName, ...]:
     """The lines of a watch, given one by one or as one list. Raises ValueError or TypeError."""
-    if len(lines) == 1 and isinstance(lines[0], list | tuple):
-        lines = lines[0]
+    if len(lines) == 1 and isinstance(lines[0], Iterable) and not isinstance(lines[0], str | bytes):
+        lines = tuple(lines[0])
     if not lines:
         raise ValueError("gpio.watch needs a line: a BCM number such as 17, or a name such as 'GPIO17'")
     named: list[LineName] = []
     for line in lines:
-        check_line(line)
-        assert isinstance(line, int | str)
-        named.append(line)
+        named.append(check_line(line))
     if len(set(named)) < len(named):
         raise ValueError(f"gpio.watch: the same line twice in {tuple(named)}")
     return tuple(named)

@@ -5,16 +5,34 @@ A wrong argument is told before any hardware is touched, and in the same words w
 
 from __future__ import annotations
 
+import operator
 from typing import Literal, get_args
+
+from hwloop.board import LineName
+from hwloop.naming import short_name
 
 Level = Literal[0, 1]
 
 
-def check_line(line: object) -> None:
-    if isinstance(line, bool) or not isinstance(line, int | str):
-        raise TypeError(f"a line is a BCM number such as 17, or a name such as 'GPIO17' or 'J8:11', not {line!r}")
-    if line == "" or (isinstance(line, int) and line < 0):
-        raise ValueError(f"a line is a BCM number such as 17, or a name such as 'GPIO17' or 'J8:11', not {line!r}")
+def check_line(line: object) -> LineName:
+    """Return `line` as a number or a name: "17" and numpy's 17 are 17. Raises TypeError or ValueError."""
+    wanted = f"a line is a BCM number such as 17, or a name such as 'GPIO17' or 'J8:11', not {short_name(line)}"
+    if isinstance(line, str):
+        name = str.__str__(line).strip()  # of an enum's member: its value
+        if not name:
+            raise ValueError(wanted)
+        return int(name) if name.isdecimal() else name
+    if isinstance(line, float) and line.is_integer():
+        raise TypeError(f"{wanted}; write {line:.0f}")
+    try:
+        if isinstance(line, bool):
+            raise TypeError
+        number = operator.index(line)  # type: ignore[arg-type]  # whatever is no whole number raises
+    except TypeError:
+        raise TypeError(wanted) from None
+    if number < 0:
+        raise ValueError(wanted)
+    return number
 
 
 def check_chip(chip: object) -> None:

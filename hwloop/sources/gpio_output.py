@@ -71,7 +71,7 @@ class Output:
         active_low: bool = False,
         name: str | None = None,
     ) -> None:
-        check_line(line)
+        line = check_line(line)
         check_chip(chip)
         if initial is not None:
             check_level("initial", initial)

@@ -19,8 +19,8 @@ import asyncio
 import dataclasses
 import errno
 import math
-import operator
 import os
+import re
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple
@@ -32,7 +32,7 @@ from hwloop.scheduling import Priority
 from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
 from hwloop.sources.bus_thread import BusThread, Job
 from hwloop.sources.containment import run_hooks
-from hwloop.sources.i2c_device import Device
+from hwloop.sources.i2c_device import Device, whole
 from hwloop.sources.poll import Poll, Reading
 from hwloop.sources.rate_limit import RateLimit
 from hwloop.stats import SourceStatistics
@@ -46,6 +46,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 FIRST_ADDRESS, LAST_ADDRESS = 0x03, 0x77
+_HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]+")
+_BUS_NAME = re.compile(r"(?:/dev/)?(?:i2c-)?(\d+)")
 
 
 class BusTimeoutError(HardwareError, TimeoutError):
@@ -102,8 +104,6 @@ class Bus(Source[Transaction]):
         on_reopen: ReopenHook | None,
     ) -> None:
         super().__init__(name=name, priority=priority, queue_size=queue_size, when_full=when_full, on_reopen=on_reopen)
-        if _whole("an I2C bus", number) < 0:
-            raise ValueError(f"an I2C bus has a number from 0, not {number}")
         self.number = number
         self.timeout = _checked_timeout(timeout)
         self.suspect = False
@@ -115,11 +115,15 @@ class Bus(Source[Transaction]):
 
     # What a user calls.
 
-    def device(self, address: int) -> Device:
-        """The device at a 7-bit address, 0x03 to 0x77 (ValueError). Nothing is sent yet."""
-        if not FIRST_ADDRESS <= _whole("an I2C address", address) <= LAST_ADDRESS:
-            raise ValueError(f"an I2C device has an address from 0x03 to 0x77, not {address:#04x}")
-        return Device(self, address)
+    def device(self, address: int | str) -> Device:
+        """The device at a 7-bit address, 0x03 to 0x77 (ValueError); "0x76" is 0x76. Nothing is sent yet."""
+        if isinstance(address, str) and not _HEXADECIMAL.fullmatch(address.strip()):
+            # "76" is what i2cdetect prints for 0x76, and what others write for 76.
+            raise ValueError(f"an I2C address is a number such as 0x76, or '0x76' as text, not {short_name(address)}")
+        number = int(address, 16) if isinstance(address, str) else whole("an I2C address", address)
+        if not FIRST_ADDRESS <= number <= LAST_ADDRESS:
+            raise ValueError(f"an I2C device has an address from 0x03 to 0x77, not {number:#04x}")
+        return Device(self, number)
 
     async def run(self, function: Callable[[SMBus, *Ts], T], *args: *Ts, timeout: float | None = None) -> T:
         """Call `function(smbus, *args)` on the bus's thread: any blocking driver that accepts a bus object.
@@ -331,7 +335,7 @@ class Bus(Source[Transaction]):
 
 
 def open(
-    bus: int,
+    bus: int | str | os.PathLike[str],
     *,
     name: str | None = None,
     timeout: float = 1.0,
@@ -344,7 +348,7 @@ def open(
     """I2C bus number `bus` of the board in use, to be opened with `async with`.
 
     Parameters:
-        bus: 1 stands for /dev/i2c-1, the one on the Pi's header.
+        bus: 1, "1" or "/dev/i2c-1" for the one on the Pi's header.
         name: for messages and statistics; "i2c:1" if not given.
         timeout: seconds within which each operation has an answer or fails, time in the queue included.
         priority: how soon answers are handed on once they are there.
@@ -356,9 +360,10 @@ def open(
 
     `open()` and `async with` raise `HardwareError` if there is no such bus, or no right to use it.
     """
+    number = _bus_number(bus)
     return Bus(
-        bus,
-        name=name or f"i2c:{bus}",
+        number,
+        name=name or f"i2c:{number}",
         timeout=timeout,
         priority=priority,
         queue_size=queue_size,
@@ -368,11 +373,16 @@ def open(
     )
 
 
-def _whole(what: str, value: int) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{what} is a whole number, such as 1 or 0x76, not {value!r}") from None
+def _bus_number(bus: int | str | os.PathLike[str]) -> int:
+    if isinstance(bus, str | os.PathLike):
+        found = _BUS_NAME.fullmatch(os.fspath(bus).strip())
+        if found is None:
+            raise ValueError(f"an I2C bus is a number such as 1, or '/dev/i2c-1', not {short_name(bus)}")
+        return int(found[1])
+    number = whole("an I2C bus", bus)
+    if number < 0:
+        raise ValueError(f"an I2C bus has a number from 0, not {number}")
+    return number
 
 
 def _checked_timeout(timeout: float) -> float:

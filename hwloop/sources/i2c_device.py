@@ -107,8 +107,19 @@ class Device:
         return await self.bus.perform(f"address {self.address:#04x}", function, *args, one_transfer=True)
 
 
+def whole(what: str, value: object) -> int:
+    """Return `value` as an int. Raises TypeError, with `what` in it, for what is no whole number."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]  # whatever is no whole number raises
+    except TypeError:
+        hint = f"; write {value:.0f}" if isinstance(value, float) and value.is_integer() else ""
+        raise TypeError(f"{what} is a whole number, such as 1 or 0x76, not {value!r}{hint}") from None
+
+
 def _check_byte(what: str, value: int) -> None:
-    if not 0 <= operator.index(value) <= 0xFF:
+    if not 0 <= whole(what, value) <= 0xFF:
         raise ValueError(f"{what} is 0 to 255, not {value!r}")
 
 
