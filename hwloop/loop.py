@@ -97,6 +97,7 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         self._check_closed()
         self._check_running()  # or what is refused would end what runs
         self._wakeup.take(self._csock, bool(self._signal_handlers))
+        self._expect_threads()
         self._take_gc_over()
         try:
             with listed(self):

@@ -10,7 +10,9 @@ instead of 0.4, so it is for programs that have other threads.
 from __future__ import annotations
 
 import ctypes
-import platform
+import functools
+import os
+from typing import Any
 
 _epoll_wait = ctypes.PyDLL(None).epoll_wait  # PyDLL keeps the lock. AttributeError where the C library has no epoll
 
@@ -27,13 +29,18 @@ class _AlignedEvent(ctypes.Structure):
     _fields_ = [("events", ctypes.c_uint32), ("_hole", ctypes.c_uint32), *_PackedEvent._fields_[1:]]
 
 
+@functools.cache
+def _array_of(most: int) -> type[ctypes.Array[Any]]:
+    """One class for all loops: ctypes would make another for each, and leave it in a cycle."""
+    return (_PackedEvent if os.uname().machine in ("x86_64", "i386", "i686") else _AlignedEvent) * most
+
+
 class Peek:
     """Called without arguments: the (descriptor, mask) pairs that are ready in an epoll set now, `most` at a time."""
 
     def __init__(self, epoll_fd: int, most: int) -> None:
         self._wait = _epoll_wait
-        event = _PackedEvent if platform.machine() in ("x86_64", "i386", "i686") else _AlignedEvent
-        self._events = (event * most)()
+        self._events = _array_of(most)()
         self._arguments = (epoll_fd, self._events, most, 0)
 
     def __call__(self) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ other threads are at work, a look that does not wait must not take their turn fr
 from __future__ import annotations
 
 import collections
+import contextlib
 import math
 import operator
 import select
@@ -59,9 +60,9 @@ class Waits:
     _inbox: collections.deque[Any]
     _sleeping: bool
     _now: Callable[[], float]
+    _epoll: select.epoll | None
     _peek: Callable[[], list[tuple[int, int]]] | None
     _collector: Collector | None
-    _epoll: select.epoll | None
     _alarm: clock.Alarm | None
     _alarm_fd: int
     _alarm_when: float
@@ -94,15 +95,18 @@ class Waits:
             if now is clock.monotonic:
                 self._epoll, self._alarm = descriptors.epoll, descriptors.alarm
 
-    def _peek_beside_threads(self, epoll: select.epoll) -> list[tuple[int, int]]:
-        """Look at once, without the turn for other threads that would not be one: see hwloop.peek."""
-        if self._peek is None:
-            try:
+    def _expect_threads(self) -> None:
+        """Get ready for other threads before the loop runs: later, the first of them would hold everything up.
+
+        That is a look that keeps the global lock, and the module that asyncio imports at the first `to_thread()`.
+        """
+        import concurrent.futures.thread  # noqa: F401
+
+        if self._peek is None and self._epoll is not None:
+            with contextlib.suppress(ImportError, AttributeError):  # this system has none: the usual look will do
                 from hwloop.peek import Peek
-            except (ImportError, AttributeError):
-                return epoll.poll(0, EVENTS_PER_LOOK)
-            self._peek = Peek(epoll.fileno(), EVENTS_PER_LOOK)
-        return self._peek()
+
+                self._peek = Peek(self._epoll.fileno(), EVENTS_PER_LOOK)
 
     def _wait_in_selector(self, when: float | None) -> list[tuple[int, int]]:
         """Wait through a selector that the user gave, or on a clock that the kernel's alarm does not know."""
