@@ -15,13 +15,16 @@ import itertools
 import operator
 import selectors
 import socket
+import threading
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple, Unpack
 
 from hwloop.checked import Checked
 from hwloop.collecting import Collecting
 from hwloop.core import INFINITY, LOOK_AGAIN, Core
 from hwloop.descriptors import READ, WRITE, Descriptors
+from hwloop.forking import renew_self_pipe
 from hwloop.handles import Handle, Watcher
 from hwloop.naming import short_name
 from hwloop.overrides import Overriding
@@ -59,6 +62,9 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
 
     if TYPE_CHECKING:  # asyncio's own, which its stubs leave out
         _csock: socket.socket
+        _ssock: socket.socket
+        _thread_id: int | None
+        _default_executor: Executor | None
         _signal_handlers: dict[int, asyncio.Handle]
 
         def _check_closed(self) -> None: ...
@@ -99,6 +105,8 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         self._wakeup.take(self._csock, bool(self._signal_handlers))
         self._expect_threads()
         self._take_gc_over()
+        if self._sampler is not None:
+            self._sampler.start()
         try:
             with listed(self):
                 super().run_forever()
@@ -127,6 +135,24 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         self._epoll = self._alarm = None
         self._descriptors.close()
         self.set_realtime(None)
+
+    def _after_fork(self) -> None:
+        """This is a forked child: share nothing with the parent's loop. See `hwloop.forking`."""
+        self._wakeup.forget()
+        if self._realtime is not None:
+            self._realtime.forget()
+            self._realtime = None
+        if self._sampler is not None:
+            self._sampler.forked()
+        self._give_gc_back()
+        if self._thread_id != threading.get_ident():
+            self._thread_id = None  # its thread is not there any more
+            self._sleeping = False
+        self._default_executor = None  # nor are its workers
+        if not self.is_closed():
+            renew_self_pipe(self._ssock, self._csock)
+            self._descriptors.renew(forked=True)
+            self._alarm_when = 0.0
 
     def set_debug(self, enabled: bool) -> None:
         super().set_debug(enabled)

@@ -131,6 +131,12 @@ class Applied:
             except OSError:
                 pass  # the thread has ended, or somebody else has changed its mind
 
+    def forget(self) -> None:
+        """This is a forked child, to which the kernel gave an ordinary class and no locks: leave the parent's be."""
+        global _memory_locks
+        self._undo.clear()
+        _memory_locks = 0
+
     def _bind(self, cpus: frozenset[int]) -> Grant:
         asked = f"processors {_listed(cpus)}"
         try:

@@ -26,14 +26,26 @@ class Sampler:
         self._loop = loop
         self._period = period
         self._seen: tuple[float, str, str] = (0.0, "", "")
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="hwloop-sampler", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start the thread, unless it runs."""
+        if self._thread is None:
+            self._stopping = threading.Event()
+            self._thread = threading.Thread(target=self._run, name="hwloop-sampler", daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
         """End the thread and wait for that."""
-        self._stopping.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._stopping.set()
+            self._thread.join()
+            self._thread = None
+
+    def forked(self) -> None:
+        """This is a forked child, which does not have the thread; `start` starts another."""
+        self._thread = None
 
     def found(self) -> str:
         """Where the callback was that ends the loop's current turn; empty if it was not seen."""

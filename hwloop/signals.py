@@ -109,6 +109,13 @@ class Wakeup:
             _swap(before[0])
 
 
+def clear_if_of(loops: list[Any]) -> None:
+    """Clear the wakeup descriptor if it is that of one of these loops, of the parent of this process."""
+    current = _swap(-1)
+    if current not in [_number_of(loop._csock) for loop in loops]:
+        _swap(current)
+
+
 def _in_main() -> bool:
     return threading.current_thread() is threading.main_thread()
 

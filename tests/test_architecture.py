@@ -37,6 +37,7 @@ CORE = (
     "descriptors",
     "naming",
     "signals",
+    "forking",
     "collecting",
     "waits",
     "errors",
