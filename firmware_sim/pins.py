@@ -194,7 +194,7 @@ class Chip:
         self._lines = tuple(Line(self, number) for number in range(lines))
         self._news: collections.deque[tuple[Line, int, int]] = collections.deque()
         self._telling = False
-        self._told_ns = 0
+        self._told_ns = self._told_for_ns = 0
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -246,9 +246,13 @@ class Chip:
 
     def _tell(self, lines: Sequence[Line], level: int) -> None:
         """Tell `lines` of a new level. An observer may change a line again: that is told after this, not amidst."""
-        # The time for which it was planned, but never before what was told already, nor before a look that did not see
-        # it: a program takes an edge stamped earlier than its last look for one that it has seen.
-        self._told_ns = max(self.timeline.moment_ns(), self._told_ns, *(line.looked_ns for line in lines))
+        # The time for which it was planned, but never before a look that did not see it: a program takes an edge
+        # stamped earlier than its last look for one that it has seen. And after what was told already, unless both
+        # were planned for one moment: or the order of two lines' edges would be lost.
+        moment_ns = self.timeline.moment_ns()
+        earliest_ns = self._told_ns if moment_ns == self._told_for_ns else self._told_ns + 1
+        self._told_ns = max(moment_ns, earliest_ns, *(line.looked_ns for line in lines))
+        self._told_for_ns = moment_ns
         when_ns = self._told_ns
         self._news.extend((line, level, when_ns) for line in lines)
         if self._telling:

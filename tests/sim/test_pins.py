@@ -218,4 +218,17 @@ class TestStamps:
         timeline.time_ns = 2000
         chip.line(4).drive(0)  # by another thread, before the late one runs
         timeline.run_due()
-        assert stamps == [(4, 2000), (17, 2000)]
+        assert stamps == [(4, 2000), (17, 2001)]
+
+    def test_late_changes_of_several_lines_keep_their_order_after_a_look(self, chip: Chip, timeline: Any) -> None:
+        """But for those that were planned for one moment, which have no order."""
+        stamps: list[tuple[int, int]] = []
+        for number in (17, 22):
+            chip.line(number).observe(lambda level, when_ns, number=number: stamps.append((number, when_ns)))
+        for when_ns, number, level in ((2000, 17, 1), (2000, 22, 1), (3000, 17, 0), (4000, 22, 0), (9000, 17, 1)):
+            timeline.at(when_ns, lambda number=number, level=level: chip.line(number).drive(level))
+        timeline.time_ns = 8000
+        assert [chip.line(number).look() for number in (17, 22)] == [0, 0]
+        timeline.time_ns = 10_000
+        timeline.run_due()
+        assert stamps == [(17, 8000), (22, 8000), (17, 8001), (22, 8002), (17, 9000)]
