@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from firmware_sim import SimBoard
+from firmware_sim.bus import RegisterDevice
 from hwloop.cli import main, monitor, process
 from hwloop.cli.term import Terminal
 
@@ -121,8 +122,75 @@ def test_a_device_that_goes_and_comes_back_is_told_of(capsys: pytest.CaptureFixt
     assert "i2c:1:0x76:0xD0@0.002 no-answer" in seen
 
 
+class Sensor(RegisterDevice):
+    """A part with an identity, a mode register, and data registers with their reset value."""
+
+    def __init__(self, identity: tuple[int, int], mode: tuple[int, int], data: int, reset: bytes) -> None:
+        super().__init__()
+        self.registers[identity[0]] = identity[1]
+        self.registers[mode[0]] = mode[1]
+        self.registers[data : data + len(reset)] = reset
+
+
+BMX_RESET = bytes.fromhex("800000 800000 8000")
+SLEEPING = {
+    "BME280": (0x76, ((0xD0, 0x60), (0xF4, 0x00), 0xF7, BMX_RESET), "0xF7,8", "0xf4 0x27"),
+    "BME280 temperature": (0x77, ((0xD0, 0x60), (0xF4, 0x00), 0xF7, BMX_RESET), "0xFA,3", "0xf4 0x27"),
+    "BME280 humidity": (0x77, ((0xD0, 0x60), (0xF4, 0xFC), 0xF7, BMX_RESET), "0xFD,2", "0xf4 0x27"),
+    "BME280 all": (0x76, ((0xD0, 0x60), (0xF4, 0x00), 0xF7, BMX_RESET), "0xF0,16", "0xf4 0x27"),
+    "BMP280": (0x76, ((0xD0, 0x58), (0xF4, 0x00), 0xF7, BMX_RESET[:6]), "0xF7,6", "0xf4 0x27"),
+    "MPU-6050": (0x68, ((0x75, 0x68), (0x6B, 0x40), 0x3B, bytes(14)), "0x3B,6", "0x6b 0x00"),
+    "ADXL345": (0x53, ((0x00, 0xE5), (0x2D, 0x00), 0x32, bytes(6)), "0x32,6", "0x2d 0x08"),
+}
+
+
+@pytest.mark.parametrize("part", SLEEPING)
+def test_a_sensor_that_sleeps_is_said_to_once_and_read_when_it_measures(part: str) -> None:
+    address, registers, block, command = SLEEPING[part]
+    spec = monitor.parse(f"i2c:1:{address:#04x}:{block}@0.002")
+    sensor = Sensor(*registers)
+    seen: list[tuple[str, int | str]] = []
+
+    def show(event: monitor.Event) -> str:
+        seen.append((event.event, event.value))
+        if event.event == "asleep":
+            _, (mode, _), data, reset = registers
+            sensor.registers[mode] = int(command.split()[1], 16)
+            sensor.registers[data : data + len(reset)] = b"\x55" * len(reset)
+        elif len(seen) == 4:  # asleep again; what it measured stays, and is shown
+            sensor.registers[registers[1][0]] = registers[1][1]
+        return ""
+
+    with SimBoard() as board, process.hosted(board) as host:
+        board.bus(1).attach(address, sensor)
+        host.run(monitor.Monitor([spec], show, 8, None).run)
+    name = part.split()[0]
+    assert seen[0] == (
+        "asleep",
+        f"{name} sleeps and has measured nothing yet; wake it with i2cset -y 1 {address:#04x} {command}",
+    )
+    assert [event for event, _ in seen[1:]] == ["reading"] * 7
+
+
+@pytest.mark.parametrize(
+    ("identity", "mode"), [(0x60, 0x27), (0x12, 0x00)], ids=["it measures just that", "another part"]
+)
+def test_what_looks_like_a_reset_value_and_is_none_is_a_reading(identity: int, mode: int) -> None:
+    spec = monitor.parse("i2c:1:0x76:0xF7,8@0.002")
+    seen: list[str] = []
+
+    def show(event: monitor.Event) -> str:
+        seen.append(f"{event.event} {event.value}")
+        return ""
+
+    with SimBoard() as board, process.hosted(board) as host:
+        board.bus(1).attach(0x76, Sensor((0xD0, identity), (0xF4, mode), 0xF7, BMX_RESET))
+        host.run(monitor.Monitor([spec], show, 3, None).run)
+    assert seen == ["reading 80 00 00 80 00 00 80 00"] * 3
+
+
 def test_json_has_an_object_on_each_line(watch: Monitor) -> None:
-    _, lines = watch("gpio:17,up", "i2c:1:0x76:0xD0", "--json", "--num-events", "3")
+    _, lines = watch("gpio:17,up", "i2c:1:0x76:0xD0", "--json", "--num-events", "40")
     events = [json.loads(line) for line in lines]
     assert all(list(event) == ["time", "timestamp", "source", "event", "value", "lost"] for event in events)
     by_source = {event["source"]: event for event in events}

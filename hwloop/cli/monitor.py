@@ -11,7 +11,7 @@
 Fields for --format, in braces as in Python's str.format ("{time:%H:%M:%S} {source} {value}"):
 
     time       date and time of day, local        timestamp  seconds, CLOCK_MONOTONIC (the kernel's, for an edge)
-    source     as it was given above              event      rising, falling, data, reading, answers or no-answer
+    source     as it was given above              event      rising, falling, data, reading, asleep, answers, no-answer
     value      the level, the text or the bytes   lost       events lost before this one
 """
 
@@ -31,6 +31,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, get_args
 
 from hwloop.cli import UsageError, process, say
+from hwloop.cli.asleep import asleep
 from hwloop.cli.run import BOARD_HELP, chosen_board
 from hwloop.cli.term import Colour, Terminal
 from hwloop.errors import HardwareError
@@ -174,11 +175,12 @@ class Device(Spec):
         chip = buses[self.bus].device(self.address)
         last = ""
 
-        async def read() -> bytes | HardwareError:
+        async def read() -> bytes | str | HardwareError:
             try:
                 if self.register is None:
                     return await chip.read(1)
-                return await chip.read_block(self.register, self.length)
+                data = await chip.read_block(self.register, self.length)
+                return await asleep(chip, self.register, data) or data
             except HardwareError as error:
                 return error
 
@@ -186,6 +188,8 @@ class Device(Spec):
             answer = reading.value
             if isinstance(answer, HardwareError):
                 event, value = "no-answer", answer.reason
+            elif isinstance(answer, str):
+                event, value = "asleep", answer
             elif self.register is None:
                 event, value = "answers", ""
             else:
