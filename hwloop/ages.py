@@ -78,6 +78,16 @@ class WeakInOrder(weakref.WeakKeyDictionary[Any, None]):
         self.pop(item, None)
 
 
+def in_order(server: Any) -> Any:
+    """Have a server close its connections in the order in which they came: from Python 3.13 on, it keeps a set."""
+    if hasattr(server, "_clients"):
+        clients = WeakInOrder()
+        for transport in server._clients:
+            clients.add(transport)
+        server._clients = clients
+    return server
+
+
 def keep_order(items: Iterable[T] = ()) -> InOrder[T]:
     """Return what stands for `set(items)`."""
     return InOrder.fromkeys(items)  # type: ignore[return-value]

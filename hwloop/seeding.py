@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shlex
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
@@ -110,6 +112,15 @@ def chosen_seed(seed: int | Literal["random"] | None) -> tuple[int | None, bool]
         except ValueError:
             raise ValueError(f"HWLOOP_SEED must be a whole number, not {text!r}") from None
     return (int.from_bytes(os.urandom(4)), False) if seed else (None, False)
+
+
+def how_to_repeat(seed: int, given: bool) -> str:
+    """For a failure: the seed, and what runs it again."""
+    if given:
+        return f"in virtual time with seed={seed}; the same seed runs it again"
+    test, _, _ = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")
+    command = ["python", "-m", "pytest", test] if test else ["python", *sys.orig_argv[1:]]
+    return f"in virtual time with seed {seed}; to run it again: HWLOOP_SEED={seed} {shlex.join(command)}"
 
 
 def task_of(handle: Any) -> Any:

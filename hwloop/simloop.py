@@ -19,26 +19,25 @@ import contextlib
 import gc
 import itertools
 import math
-import os
 import random
-import selectors
-import shlex
 import socket
-import stat
 import sys
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, Unpack
-from weakref import WeakSet
 
-from hwloop.ages import Future, Task, WeakInOrder, asyncio_keeps_order
+from hwloop.ages import Future, Task, WeakInOrder, asyncio_keeps_order, in_order
+from hwloop.beside import Beside, Inbox, SerialExecutor, Work
 from hwloop.board import Board
 from hwloop.clock import to_ns
 from hwloop.collecting import CountingCollector, Mode
+from hwloop.lookout import Lookout, any_real
 from hwloop.loop import EventLoop
 from hwloop.scheduling import Priority
-from hwloop.seeding import SeededBands, StepOrder, chosen_seed
+from hwloop.seeding import SeededBands, StepOrder, chosen_seed, how_to_repeat
 from hwloop.timelimit import TimeLimit, chosen_limit
 from hwloop.virtual import DeadlockError, TimeLimitError, VirtualClock
 from hwloop.whereabouts import waits_of
@@ -78,10 +77,14 @@ class SimLoop(EventLoop):
     """
 
     if TYPE_CHECKING:  # asyncio's own, which its stubs leave out
+        _inbox: Inbox
         _default_executor: Executor | None
         _ssock: socket.socket
-        _selector: _Selector
+        _selector: Lookout
         _signal_handlers: dict[int, asyncio.Handle]
+
+        def _read_from_self(self) -> None: ...
+        def _do_shutdown(self, done: asyncio.Future[None]) -> None: ...
 
     _closed = True  # until it is made, so that one whose making is refused has nothing to close
 
@@ -99,23 +102,22 @@ class SimLoop(EventLoop):
         if self.clock.closed:
             raise ValueError("this clock has ended with its loop; make a new one for each loop")
         self._limit = self.clock.limit = TimeLimit(self.clock, chosen_limit(limit))
-        self._threads_before = set(threading.enumerate())
+        self._beside = Beside(self.clock)
         self._random = None if self.seed is None else random.Random(self.seed)
-        self._jobs: set[asyncio.Future[Any]] = set()
-        self._executors: WeakSet[Executor] = WeakSet()
         self._holds = 0
         self._looks = 0  # since time has passed
         self._idled = 0  # IDLE callbacks in a row
         self._resting_until = 0.0
-        self._taking_inbox = False
         self._order = None if self._random is None else StepOrder(self._random)
         self.next_task_number = itertools.count(1).__next__
         self._names = itertools.count(1)
         self.next_future_number = itertools.count(1).__next__
         self._thresholds: tuple[int, int, int] | None = None
-        super().__init__(_Selector())
+        super().__init__(Lookout())
+        self._own_pipe = self._ssock.fileno()
         self.schedule_gc("auto")
         self._asyncgens = WeakInOrder()
+        self._inbox = Inbox(self._beside.sender)
         self._slice = 0.0  # look after each callback; what a look costs is saved in `_wait`
         if self._random is not None:
             self._bands = SeededBands(self._deadline_missed, self._note_wait, self._random)
@@ -163,19 +165,21 @@ class SimLoop(EventLoop):
             return super().run_until_complete(future)
         except Exception as error:
             if self.seed is not None and not any("seed" in note for note in getattr(error, "__notes__", ())):
-                error.add_note(self._how_to_repeat())
+                error.add_note(how_to_repeat(self.seed, self._given))
             raise
 
     def close(self) -> None:
         if not (self.is_running() or self.is_closed()):
             super().close()
             self.clock.close()
+            self._beside.forget()
             if self._order is not None:
                 self._order.reset()
         else:
             super().close()
 
     def create_future(self) -> asyncio.Future[Any]:
+        self._beside.note_future(sys._getframe(1))
         return Future(loop=self)
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
@@ -196,28 +200,39 @@ class SimLoop(EventLoop):
         return made  # type: ignore[no-any-return]
 
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
-        return _in_order(await super().create_server(*args, **kwargs))
+        return in_order(await super().create_server(*args, **kwargs))
 
     async def create_unix_server(self, *args: Any, **kwargs: Any) -> Any:
-        return _in_order(await super().create_unix_server(*args, **kwargs))
+        return in_order(await super().create_unix_server(*args, **kwargs))
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """As in asyncio, while time stands still. Jobs of the default executor run one after the other."""
         if executor is None and self._default_executor is None:
-            # One thread, so that jobs end in the order in which they came.
-            self.set_default_executor(ThreadPoolExecutor(max_workers=1, thread_name_prefix="asyncio"))
-        future = super().run_in_executor(executor, func, *args)
-        if executor is not None:
-            self._executors.add(executor)
-        self._jobs.add(future)
-        future.add_done_callback(self._jobs.discard)
-        return future
+            self.set_default_executor(SerialExecutor())
+        return super().run_in_executor(executor, func, *args)
 
-    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
-        with self.hold():
-            await super().shutdown_default_executor(*args, **kwargs)
+    async def shutdown_default_executor(self, timeout: float | None = 300.0) -> None:
+        """As in asyncio; a job that never ends, because its thread waits for what never comes, is given up."""
+        executor = self._default_executor
+        if not isinstance(executor, SerialExecutor):
+            with self.hold():
+                await super().shutdown_default_executor(*(() if sys.version_info < (3, 12) else (timeout,)))
+            return
+        self._executor_shutdown_called = True
+        done = self.create_future()
+        thread = threading.Thread(target=self._do_shutdown, args=(done,), daemon=True)
+        thread.start()
+        try:
+            async with asyncio.timeout(timeout):
+                await done
+        except TimeoutError:
+            waits = "\n".join(self._beside.waits())
+            warnings.warn(f"a thread job has not ended and is given up\n{waits}", RuntimeWarning, stacklevel=2)
+            executor.abandon()
+        else:
+            thread.join()
 
     # How time passes.
 
@@ -237,8 +252,6 @@ class SimLoop(EventLoop):
 
     def _take_inbox(self) -> None:
         """What other threads sent comes in when the loop is at rest, or else it would come at any moment."""
-        if self._taking_inbox:
-            super()._take_inbox()
 
     def _wait(self, when: float | None) -> list[tuple[int, int]]:
         self._looks += 1
@@ -259,11 +272,13 @@ class SimLoop(EventLoop):
             return []
         if self._looks >= BUSY_CALLBACKS:
             self._pass_time(BUSY_SECONDS)
-        return self._wait_in_selector(0.0)
+        return self._look_at_descriptors()
 
     def _pass_time(self, seconds: float) -> None:
         """Let so much time pass, or less if something else is due before, although the program is not at rest."""
         self._looks = 0
+        while self._beside.work() is Work.UNDER_WAY:
+            time.sleep(self._beside.pause)
         self._open_inbox(len(self._inbox))
         self.clock.written = True
         if not self.clock.settle() and not self._held_up():
@@ -273,20 +288,24 @@ class SimLoop(EventLoop):
     def _rest(self, timer: float) -> list[tuple[int, int]]:
         """Nothing is ready but IDLE work: wait in the real world where that may bring something, else jump."""
         clock, settle, bands = self.clock, self.clock.settle, self._bands
-        look, asked = self._selector.look, self._at_rest_until_after
+        look, asked, beside = self._look_at_descriptors, self._at_rest_until_after, self._beside
         idle = bool(bands.idle)
         clock.written = True
         self._resting_until = -math.inf if idle else timer
         waiting = False
         while True:
-            if self._ready or self._events or bands.waiting or self._stopping:
-                return []  # a signal's handler has found something to do
             found = look()
+            if self._ready or self._events or bands.waiting or self._stopping:
+                return found  # a signal's handler has found something to do
             if found and not (idle := self._only_idle(found)):
                 if self._looks >= BUSY_CALLBACKS:
                     self._pass_time(BUSY_SECONDS)  # a descriptor that is always ready stops the clock no more than work
                 self._idled = 0
                 return found
+            work = beside.work()
+            if work is Work.UNDER_WAY:
+                self._wait_really(beside.pause)
+                continue
             if self._inbox:
                 self._open_inbox(1)
                 self._idled = 0
@@ -306,7 +325,11 @@ class SimLoop(EventLoop):
                 continue
             if self._held_up():
                 # A turn that takes long tells nobody of its end: look again soon.
-                return self._wait_in_selector(self.time() + 0.01 if clock.busy else None)
+                self._wait_really(0.01 if clock.busy else None)
+                continue
+            if work is Work.LASTING:
+                self._keep_pace(timer)
+                continue
             if timer == math.inf and not waiting:
                 waiting = True
                 self._limit.begin_wait()
@@ -317,8 +340,13 @@ class SimLoop(EventLoop):
                     if not self._real_descriptors():
                         raise TimeLimitError(self._who_waits(reason))
                     waiting = False
-            elif self._may_be_woken():
-                return self._wait_in_selector(None)
+            elif beside.may_wake():
+                if beside.jobs():
+                    self._keep_pace(timer)  # so that a limit ends it
+                else:
+                    self._wait_really(0.05)
+            elif self._signal_handlers or self._real_descriptors():
+                self._wait_really(None)
             else:
                 raise DeadlockError(self._who_waits("nothing can ever wake this program"))
 
@@ -333,15 +361,43 @@ class SimLoop(EventLoop):
 
     def _at_rest_until_after(self, when_ns: int) -> bool:
         """Asked from a thread whose turn it is while the loop rests: whether nothing would wake the loop before."""
-        if self._inbox or self._jobs or self._holds:
+        if self._inbox or self._holds or self._beside.work() is not Work.NONE:
             return False
         if self._resting_until <= (when_ns + 1) / 1e9:
             return False
-        return not self._selector.look()
+        return not self._look_at_descriptors()
 
     def _held_up(self) -> bool:
-        """Whether time stands still for a thread, or because the program says so."""
-        return bool(self._jobs or self._holds or self.clock.busy)
+        """Whether time stands still for a bus thread, or because the program says so."""
+        return bool(self._holds or self.clock.busy)
+
+    def _look_at_descriptors(self) -> list[tuple[int, int]]:
+        """Return the descriptors that are ready, but for the loop's own pipe, which is emptied at once.
+
+        When a thread or a signal writes to it must not change the order of anything.
+        """
+        found = self._selector.look()
+        if found and any(fd == self._own_pipe for fd, _ in found):
+            self._read_from_self()
+            found = [entry for entry in found if entry[0] != self._own_pipe]
+        return found
+
+    def _wait_really(self, seconds: float | None) -> None:
+        """Wait in real time for a descriptor or a call from another thread."""
+        self._sleeping = True
+        try:
+            if not self._inbox or seconds is not None:
+                self._selector.select(seconds)
+        finally:
+            self._sleeping = False
+
+    def _keep_pace(self, timer: float) -> None:
+        """Let time pass as fast as it really does, for a moment, for a thread that takes part in the real world."""
+        began = time.monotonic()
+        next_ns = self.clock.next_ns()
+        left = (timer if next_ns is None else min(timer, next_ns / 1e9)) - self.clock.seconds
+        self._wait_really(max(0.0, min(left, 0.02)))
+        self._jump(min(timer, self.clock.seconds + time.monotonic() - began))
 
     def _jump(self, timer: float) -> bool:
         """Go on to a timer's time, or to what happens on the board or in a thread before. False if there is neither."""
@@ -359,45 +415,18 @@ class SimLoop(EventLoop):
 
     def _open_inbox(self, count: int) -> None:
         """Take in so many of the calls that other threads sent."""
-        later = [self._inbox.pop() for _ in range(len(self._inbox) - count)]
-        self._taking_inbox = True
-        try:
-            self._take_inbox()
-        finally:
-            self._taking_inbox = False
-            self._inbox.extend(reversed(later))
-
-    # Deadlock: what could wake the loop, and who waits.
-
-    def _may_be_woken(self) -> bool:
-        """Whether something outside the virtual world may: a descriptor of the real one, a signal, a thread."""
-        if self._real_descriptors():
-            return True
-        if self._signal_handlers:
-            return True
-        here = threading.current_thread()
-        at_rest = {here, *(self._threads_before if here is threading.main_thread() else ())}
-        for executor in (self._default_executor, *self._executors):
-            at_rest.update(getattr(executor, "_threads", ()))
-        return any(thread not in at_rest and thread.ident not in self.clock.members for thread in threading.enumerate())
+        for handle in self._inbox.take(count):
+            self._add_ready(handle)
 
     def _real_descriptors(self) -> bool:
         """Whether a descriptor of the real world is watched, on which anything may happen at any time."""
-        watched = self._watchers.keys() - {self._ssock.fileno()}  # the self-pipe: only a thread or a signal writes it
-        claimed = self.clock.claimed
-        same = {_identity(fd) for fd in claimed} - {None}
-        return any(fd not in claimed and _identity(fd) not in same for fd in watched)
+        # The loop's own pipe: only a thread or a signal writes to it.
+        return any_real(self._watchers.keys() - {self._own_pipe}, self.clock.claimed)
 
     def _who_waits(self, reason: str) -> str:
-        return "\n".join([f"{reason} (virtual time {self.time():.6f} s)", *waits_of(asyncio.all_tasks(self))])
-
-    def _how_to_repeat(self) -> str:
-        """For a failure: the seed, and what runs it again."""
-        if self._given:
-            return f"in virtual time with seed={self.seed}; the same seed runs it again"
-        test, _, _ = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")
-        command = ["python", "-m", "pytest", test] if test else ["python", *sys.orig_argv[1:]]
-        return f"in virtual time with seed {self.seed}; to run it again: HWLOOP_SEED={self.seed} {shlex.join(command)}"
+        return "\n".join(
+            [f"{reason} (virtual time {self.time():.6f} s)", *waits_of(asyncio.all_tasks(self)), *self._beside.waits()]
+        )
 
 
 def virtual_loop(
@@ -417,30 +446,3 @@ def virtual_loop(
             "SimBoard(..., clock=clock) and call run(..., clock=clock)"
         )
     return lambda: SimLoop(seed, limit=limit, clock=time), time
-
-
-class _Selector(selectors.PollSelector):
-    """poll(2), which a loop in virtual time calls before each jump, without ceremony."""
-
-    def look(self) -> list[tuple[int, int]]:
-        """What is ready now: descriptor and mask, whose bits are those of epoll."""
-        return self._selector.poll(0)  # type: ignore[attr-defined,no-any-return]
-
-
-def _in_order(server: Any) -> Any:
-    """A server of Python 3.13 and later closes its connections in the order of a set."""
-    if hasattr(server, "_clients"):
-        clients = WeakInOrder()
-        for transport in server._clients:
-            clients.add(transport)
-        server._clients = clients
-    return server
-
-
-def _identity(fd: int) -> tuple[int, int] | None:
-    """What tells that two descriptors are of one FIFO or terminal. Others have none."""
-    try:
-        found = os.fstat(fd)
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino) if stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode) else None

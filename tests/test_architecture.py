@@ -14,6 +14,8 @@ CORE = (
     "clock",
     "virtual",
     "ages",
+    "beside",
+    "lookout",
     "seeding",
     "timelimit",
     "whereabouts",
