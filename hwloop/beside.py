@@ -101,7 +101,7 @@ class Beside:
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
         self._before = WeakSet(threading.enumerate())
-        self._in_main = threading.current_thread() is threading.main_thread()
+        self._in_main = True
         self._seen: WeakKeyDictionary[threading.Thread, _Seen] = WeakKeyDictionary()
         self._jobs: dict[Job, int] = {}
         self._jobs_made = 0
@@ -109,6 +109,10 @@ class Beside:
         self._requests: WeakSet[Job] = WeakSet()
         self.pause = _FIRST_PAUSE
         """Real seconds after which to look again."""
+
+    def begin_run(self) -> None:
+        """The loop begins to run, in this thread."""
+        self._in_main = threading.current_thread() is threading.main_thread()
 
     def note_future(self, caller: types.FrameType) -> None:
         """A future was made for `caller`: if that is `wrap_future`, the loop waits for a job from now on."""

@@ -4,12 +4,9 @@ A program that waits for an hour should be tested in a millisecond, and one that
 fail again when asked to. So here time stands still while anything can run and jumps when nothing can; a program that
 nothing could ever wake is told so; and orders that asyncio leaves open follow a seed. Promised:
 
-- time passes only when nothing is ready, nothing that is watched is readable, and no thread job is under way;
+- time passes only when nothing is ready, nothing that is watched is readable, and no thread is at work (`beside`);
 - what is due on a simulated board comes before what is due in the program, and happens exactly at its time;
 - the same program, board and seed give the same trace, as long as nothing outside of them takes part.
-
-What is readable is asked of poll(2), not epoll: what one side of a pseudo-terminal writes is handed to the other by a
-thread of the kernel, which poll hurries along and epoll waits for.
 """
 
 from __future__ import annotations
@@ -157,6 +154,7 @@ class SimLoop(EventLoop):
     def run_forever(self) -> None:
         self.clock.driver = threading.get_ident()
         self._limit.begin_run()
+        self._beside.begin_run()
         with asyncio_keeps_order():
             super().run_forever()
 
