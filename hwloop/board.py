@@ -237,7 +237,7 @@ def using(
     A `Board` given stays the caller's to close. One that is named (see `open_board`) is opened now, on `clock` and with
     `backend`, and closed at the end. None is the board in use here already: that of an enclosing block or else the
     process's own, opened when something first asks for it. Where that is on another clock, or `backend` asks for
-    another way to its lines, one of the same name is opened for this block. ValueError where that can't be.
+    another way to its lines, one of the same name is opened for this block.
 
     While a simulated board is in use, HWLOOP_BOARD says so to the processes that the program starts. With `binding`
     the real board can't be chosen within the block.
@@ -319,14 +319,8 @@ class _Holder:
         self._process, self._opening = os.getpid(), threading.RLock()
 
     def fitting(self, clock: Clock, backend: Backend | None) -> _Holder:
-        """This one, or one of the same choice that is on `clock` and has `backend`. Raises ValueError."""
-        if self.choice is None:
-            assert self.board is not None
-            if clock is not REAL and clock is not self.board.clock:
-                raise ValueError(
-                    f"{self.board.label}, the board in use here, is not on the clock of this run: give the run a board "
-                    "of its own (board='sim'), or make both on one clock: SimBoard(..., clock=clock)"
-                )
+        """This one, or one of the same choice that is on `clock` and has `backend`."""
+        if self.choice is None:  # it has been given, and `current` says so if it is on another clock
             return self
         if clock in (REAL, self.clock) and backend in (None, self.backend):
             return self

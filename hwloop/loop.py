@@ -20,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple, Unpack
 
+from hwloop import running
 from hwloop.checked import Checked
 from hwloop.collecting import Collecting
 from hwloop.core import INFINITY, LOOK_AGAIN, Core
@@ -29,7 +30,6 @@ from hwloop.handles import Handle, Watcher
 from hwloop.naming import short_name
 from hwloop.overrides import Overriding
 from hwloop.reporting import Reporting
-from hwloop.running import listed, made
 from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority
 from hwloop.signals import Wakeup
 from hwloop.timers import Timed
@@ -83,7 +83,7 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         self._descriptors = Descriptors(selector)
         self._watchers = self._descriptors.keys
         super().__init__(selector)
-        made(self)
+        running.made(self)
         self._use_clock(self.time)
 
     if TYPE_CHECKING:
@@ -108,11 +108,17 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         if self._sampler is not None:
             self._sampler.start()
         try:
-            with listed(self):
+            with running.listed(self):
                 super().run_forever()
         finally:
             self._give_gc_back()
             self._wakeup.give_back(bool(self._signal_handlers))
+
+    def run_until_complete(self, future: Any) -> Any:
+        """As in asyncio; under `hwloop run` a signal cancels `future`, and then comes out as KeyboardInterrupt."""
+        if running.supervisor is None:
+            return super().run_until_complete(future)
+        return running.supervisor.run_main(self, super().run_until_complete, future)
 
     def close(self) -> None:
         """Close the loop, the sources still registered first."""

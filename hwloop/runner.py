@@ -1,16 +1,26 @@
-"""How a program gets its loop: `run()`, a factory for `asyncio.Runner`, and a policy where those still exist."""
+"""How a program gets its loop: `run()`, a factory for `asyncio.Runner`, and a policy where those still exist.
+
+However a program starts its run, it is one: on the board in use, in the time of its host, if it has one (`hwloop run`),
+and known to the service manager once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
+import os
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from hwloop import clock as clocks
+from hwloop import running
+from hwloop.clock import Clock
 from hwloop.collecting import Mode
 from hwloop.loop import EventLoop
 from hwloop.naming import short_name
@@ -25,9 +35,66 @@ T = TypeVar("T")
 logger = logging.getLogger("hwloop")
 
 
+class Hosting(NamedTuple):
+    """How the loops of a program are made that something else starts: `hwloop run`."""
+
+    make_loop: Callable[[Literal["random"] | int | None, float | None], EventLoop]
+    """A loop; in virtual time with the seed and the limit that the program gives, if any."""
+    clock: Clock = clocks.REAL
+    """The time of these loops."""
+
+
+_hosting: Hosting | None = None
+
+
 def new_event_loop() -> EventLoop:
-    """A new loop: `asyncio.Runner(loop_factory=hwloop.new_event_loop)`."""
-    return EventLoop()
+    """A new loop: `asyncio.Runner(loop_factory=hwloop.new_event_loop)`. Under `hwloop run` it is as its options say."""
+    return EventLoop() if _hosting is None else _hosting.make_loop(None, None)
+
+
+@contextlib.contextmanager
+def adopting(hosting: Hosting) -> Iterator[None]:
+    """Have every run that the program starts meanwhile on a loop of hwloop's, also those by asyncio's own means.
+
+    These are `asyncio.run`, `asyncio.Runner`, `asyncio.new_event_loop`, `asyncio.get_event_loop`, and what libraries
+    make of them. A loop that the program chooses itself is its own, but for asyncio's default one as the factory of a
+    Runner in the main thread, which is what uvicorn asks for.
+    """
+    global _hosting
+    before, _hosting = _hosting, hosting
+    init = asyncio.Runner.__init__
+    usual = (asyncio.SelectorEventLoop, getattr(asyncio, "EventLoop", None))
+
+    @functools.wraps(init)
+    def init_adopted(
+        runner: asyncio.Runner,
+        *,
+        debug: bool | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ) -> None:
+        if loop_factory in usual and threading.current_thread() is threading.main_thread():
+            loop_factory = new_event_loop
+        init(runner, debug=debug, loop_factory=loop_factory)
+
+    asyncio.Runner.__init__ = init_adopted  # type: ignore[method-assign,assignment]
+    with _quiet_policies():
+        policy = asyncio.get_event_loop_policy()
+        asyncio.set_event_loop_policy(__getattr__("EventLoopPolicy")())
+    try:
+        yield
+    finally:
+        _hosting = before
+        asyncio.Runner.__init__ = init  # type: ignore[method-assign]
+        with _quiet_policies():
+            asyncio.set_event_loop_policy(policy)
+
+
+@contextlib.contextmanager
+def _quiet_policies() -> Iterator[None]:
+    """They are deprecated from Python 3.14 on, and still what asyncio asks for its loops."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def run(
@@ -73,8 +140,12 @@ def run(
         raise RuntimeError("hwloop.run() cannot be called from a running event loop; use 'await' there")
     try:
         factory: Callable[[], EventLoop] = new_event_loop
-        time = clocks.REAL
-        if clock != "real" or seed is not None or limit is not None:
+        hosting = _hosting
+        time = clocks.REAL if hosting is None else hosting.clock
+        if time is not clocks.REAL and clock in ("real", "virtual"):
+            assert hosting is not None
+            factory = functools.partial(hosting.make_loop, seed, limit)
+        elif clock != "real" or seed is not None or limit is not None:
             from hwloop.simloop import virtual_loop
 
             factory, time = virtual_loop(clock, seed, board, limit)
@@ -86,10 +157,28 @@ def run(
             loop: Any = runner.get_loop()
             loop.schedule_gc(gc)
             loop.set_spin(spin)
-            loop.set_realtime(realtime)
-            return runner.run(main)
+            if realtime is not None or hosting is None:
+                loop.set_realtime(realtime)
+            with _attended(loop):
+                return runner.run(main)
     finally:
         main.close()  # if it never began: nothing where it has run
+
+
+@contextlib.contextmanager
+def _attended(loop: EventLoop) -> Iterator[None]:
+    """Tell systemd of the loop, where it listens and `hwloop run` does not do so."""
+    if running.supervisor is not None or "NOTIFY_SOCKET" not in os.environ:
+        yield
+        return
+    from hwloop.service import Attendant
+
+    attendant = Attendant(loop)
+    running.follow(attendant)
+    try:
+        yield
+    finally:
+        running.unfollow(attendant)
 
 
 @contextlib.contextmanager
@@ -131,7 +220,7 @@ def __getattr__(name: str) -> Any:
     class EventLoopPolicy(base):  # type: ignore[misc,valid-type]
         """asyncio's default policy with hwloop's loop."""
 
-        _loop_factory = EventLoop
+        _loop_factory = staticmethod(new_event_loop)
 
     EventLoopPolicy.__qualname__ = name
     globals()[name] = EventLoopPolicy

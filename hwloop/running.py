@@ -1,4 +1,4 @@
-"""Which of our loops run now, and who wants to know when one begins or ends.
+"""Which of our loops run now, who wants to know when one begins or ends, and who supervises them.
 
 A library with threads of its own can serve the program from a loop only while there is one, and has to know when that
 changes (`hwloop.pins`). asyncio tells a thread of the loop that runs in it and nobody of one that begins; so each
@@ -12,8 +12,8 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from hwloop.loop import EventLoop
@@ -28,6 +28,16 @@ class Follower(Protocol):
     def loop_ended(self, loop: EventLoop) -> None:
         """`loop` ran in this thread, and has stopped."""
 
+
+class Supervisor(Protocol):
+    """Who ends the runs of this program in order when a signal comes: `hwloop run`."""
+
+    def run_main(self, loop: EventLoop, run: Callable[[Any], Any], future: Any) -> Any:
+        """Do what `loop.run_until_complete(future)` is to do, by `run`, which is asyncio's own."""
+
+
+supervisor: Supervisor | None = None
+"""The one of this process, if there is one."""
 
 _made: weakref.WeakSet[EventLoop] = weakref.WeakSet()
 _guard = threading.Lock()

@@ -18,7 +18,10 @@ import contextvars
 import logging
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator
+
+from hwloop.clock import REAL
 
 logger = logging.getLogger("hwloop.service")
 
@@ -73,32 +76,84 @@ def watchdog_timeout() -> float:
 
 
 class Watchdog:
-    """Feeds systemd's watchdog from the running loop, from `start()` to `stop()`.
+    """Feeds systemd's watchdog from a loop, the running one by default, from `start()` to `stop()`.
+
+    Where several loops of a process feed, each of them has to come round for one feed: the watchdog stands for all.
 
     Attributes:
         interval: seconds between two feeds; 0 if systemd wants none.
+        loop: the loop whose life it shows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.interval = watchdog_timeout() / FEEDS_PER_TIMEOUT
-        self._loop = asyncio.get_running_loop()
+        self.loop = loop or asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Feed it now and every `interval` from now on. Harmless where systemd wants none."""
-        if self.interval:
+        if self.interval and self._timer is None:
             self._feed()
 
     def stop(self) -> None:
         """Feed it no more. Harmless when repeated."""
+        _came_round.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _feed(self) -> None:
-        notify("WATCHDOG=1")
+        _came_round[self] = os.getpid()
+        if all(_came_round.values()):
+            for each in tuple(_came_round):
+                _came_round[each] = 0
+            notify("WATCHDOG=1")
         # A context of its own: the urgency of whoever called start() would keep it going while ordinary work starves.
-        self._timer = self._loop.call_later(self.interval, self._feed, context=contextvars.Context())
+        self._timer = self.loop.call_later(self.interval, self._feed, context=contextvars.Context())
+
+
+_came_round: dict[Watchdog, int] = {}
+"""The watchdogs that feed, and whether each has come round since the last feed."""
+
+
+class Attendant:
+    """Speaks to systemd for the loops of a program that says nothing itself; a follower, see `hwloop.running`.
+
+    READY=1 goes out once, when the first of them has begun to wait for something: a program that fails at once was
+    never ready. The watchdog is fed while a loop runs.
+    """
+
+    def __init__(self, only: asyncio.AbstractEventLoop | None = None) -> None:
+        self._only = only
+        self._ready = False
+        self._running: dict[asyncio.AbstractEventLoop, tuple[asyncio.Handle, Watchdog]] = {}
+
+    def loop_started(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._only in (None, loop) and os.environ.get("NOTIFY_SOCKET") and _is_service():
+            watchdog = Watchdog(loop)
+            # It comes after the first steps of the tasks that are there: the main one, as a rule.
+            begin = loop.call_soon(self._begin, watchdog, asyncio.all_tasks(loop), context=contextvars.Context())
+            self._running[loop] = begin, watchdog
+
+    def loop_ended(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop in self._running:
+            begin, watchdog = self._running.pop(loop)
+            begin.cancel()
+            watchdog.stop()
+
+    def _begin(self, watchdog: Watchdog, tasks: set[asyncio.Task[object]]) -> None:
+        if tasks and all(task.done() for task in tasks):
+            return
+        self._ready = self._ready or notify("READY=1")
+        if getattr(watchdog.loop, "clock", REAL) is REAL:  # virtual time is no sign of life
+            watchdog.start()
+
+
+def _is_service() -> bool:
+    """Whether systemd means this process, as far as it has said, and not one whose child this is."""
+    meant = os.environ.get("WATCHDOG_PID", "")
+    workers = sys.modules.get("multiprocessing.process")
+    return (not meant or meant == str(os.getpid())) and (workers is None or workers.parent_process() is None)
 
 
 @contextlib.asynccontextmanager

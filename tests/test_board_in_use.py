@@ -340,7 +340,7 @@ def test_a_run_in_virtual_time_has_a_board_of_the_same_choice_in_that_time(
 
 
 def test_a_board_on_another_clock_than_the_run_is_refused() -> None:
-    with SimBoard() as board, boards.using(board), pytest.raises(ValueError, match="is not on the clock of this run"):
+    with SimBoard() as board, boards.using(board), pytest.raises(HardwareError, match="different clocks"):
         hwloop.run(label(), clock="virtual")
     clock = hwloop.VirtualClock()
     with SimBoard(clock=clock) as board, boards.using(board):

@@ -63,7 +63,8 @@ def test_without_a_command_the_help_is_shown(hwloop: Call) -> None:
     [
         (["fly"], "hwloop: there is no command 'fly'; there are run, guard, demo, bench, monitor"),
         (["--fly"], "hwloop: unrecognized arguments: --fly"),
-        (["run"], "hwloop run: the following arguments are required: PROGRAM.py[:MAIN]"),
+        (["run"], "hwloop run: give one program: the path of a Python file, or -m and the name of a module"),
+        (["run", "x.py", "-m", "x"], "hwloop run: give one program: "),
         (["run", "x.py", "--fly"], "hwloop run: unrecognized arguments: --fly; what is for the program follows '--'"),
         (["demo", "--", "x"], "hwloop demo: nothing is expected after '--', but there is 'x'"),
         (["demo", "--loop", "fast"], "hwloop demo: argument --loop: invalid choice: 'fast'"),
@@ -134,11 +135,15 @@ def test_it_is_a_command_and_a_module() -> None:
     ("name", "message"),
     [
         ("missing.py", "missing.py: there is no such program; give the path of a Python file"),
-        (".", ".: is a directory; give the path of a Python file"),
+        ("missing.module", "missing.module: there is no such program; give the path of a Python file, or a module: "),
+        (".", ".: is a directory without a __main__.py; give the path of a Python file"),
     ],
 )
 def test_a_program_that_is_not_there(hwloop: Call, name: str, message: str) -> None:
-    assert hwloop("run", name) == (2, f"hwloop run: {message}\nsee 'hwloop run --help'\n")
+    status, said = hwloop("run", name)
+    assert status == 2
+    assert said.startswith(f"hwloop run: {message}")
+    assert said.endswith("\nsee 'hwloop run --help'\n")
 
 
 @pytest.mark.parametrize(

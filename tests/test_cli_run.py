@@ -73,7 +73,7 @@ def test_main_runs_on_hwloops_loop_and_what_it_returns_is_no_status(program: Pro
     assert capsys.readouterr().out == "hwloop.loop\n"
 
 
-def test_the_program_is_a_module_of_its_own_name_with_its_own_arguments(program: Program, capsys: Any) -> None:
+def test_the_program_is_main_with_its_own_arguments(program: Program, capsys: Any) -> None:
     path = program("""
         import sys
         from pathlib import Path
@@ -81,10 +81,10 @@ def test_the_program_is_a_module_of_its_own_name_with_its_own_arguments(program:
             print(__name__, sys.modules[__name__].main is main, sys.argv[1:])
             print(sys.argv[0] == __file__, sys.path[0] == str(Path(__file__).resolve().parent))
         if __name__ == "__main__":
-            print("not this")
+            print("under the guard")
         """)
     assert main(["run", path, "--", "--flag", "--", "--debug"]) == 0
-    assert capsys.readouterr().out == "station True ['--flag', '--', '--debug']\nTrue True\n"
+    assert capsys.readouterr().out == "under the guard\n__main__ True ['--flag', '--', '--debug']\nTrue True\n"
 
 
 def test_a_program_does_not_take_the_place_of_a_module_that_is_in_use(tmp_path: Path, program: Program) -> None:

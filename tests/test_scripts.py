@@ -16,7 +16,7 @@ import pytest
 
 from firmware_sim import SimBoard, imports
 from hwloop.cli import main
-from hwloop.cli.run import is_script
+from hwloop.cli.program import is_script
 
 ROOT = Path(__file__).parents[1]
 BOARD = """
@@ -67,9 +67,9 @@ class Stage:
         output, errors = process.communicate(timeout=30)
         return process.returncode, output, errors
 
-    def until(self, wanted: str, number: signal.Signals, source: str) -> tuple[int, str]:
+    def until(self, wanted: str, number: signal.Signals, source: str, **environment: str) -> tuple[int, str]:
         """What a script printed, which got a signal when it had printed a line; and its status."""
-        process = self.start(source)
+        process = self.start(source, **environment)
         assert process.stdout is not None
         said = ""
         while not said.endswith(wanted + "\n"):
@@ -139,9 +139,14 @@ def test_all_of_lgpio_may_be_imported_and_its_errors_be_numbers(stage: Stage) ->
 
 
 @needs_gpiozero
-def test_a_gpiozero_script_that_only_pauses_runs_on_gpiozeros_own_factory(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    ("chosen", "factory"), [({}, "LoopFactory"), ({"GPIOZERO_PIN_FACTORY": "lgpio"}, "LGPIOFactory")]
+)
+def test_a_gpiozero_script_that_only_pauses_runs_on_hwloops_factory_or_the_one_that_is_chosen(
+    stage: Stage, chosen: dict[str, str], factory: str
+) -> None:
     status, said = stage.until(
-        "off LGPIOFactory",
+        f"off {factory}",
         signal.SIGTERM,
         """
         import atexit
@@ -156,9 +161,10 @@ def test_a_gpiozero_script_that_only_pauses_runs_on_gpiozeros_own_factory(stage:
         wire.when_deactivated = lambda: print("off", type(Device.pin_factory).__name__)
         pause()
         """,
+        **chosen,
     )
     assert status == -signal.SIGTERM
-    assert said.splitlines()[:2] == ["on", "off LGPIOFactory"]
+    assert said.splitlines()[:2] == ["on", f"off {factory}"]
     assert any(line.startswith("the lamp is still ours:") for line in said.splitlines())
 
 
@@ -285,20 +291,21 @@ def test_a_script_is_ready_as_a_service_when_it_begins(stage: Stage) -> None:
 def test_a_script_has_neither_real_time_nor_virtual(stage: Stage, option: list[str]) -> None:
     status, _, errors = stage.run("print(1)", *option)
     assert status == 2
-    assert "--realtime and --clock are for a main coroutine, and this is a script" in errors
+    assert "--realtime and --clock are for a program with a loop, and this is a script" in errors
 
 
 @pytest.mark.parametrize(
     ("source", "script"),
     [
-        ("import x\npause()", True),
+        ("from signal import pause\nimport gpiozero\npause()", True),
         ("def main(): pass\nif __name__ == '__main__':\n    main()", True),
         ("with x as y:\n    y.read()", True),
         ("try:\n    while True: pass\nexcept KeyboardInterrupt: pass", True),
-        ("async def main(): pass\nhwloop.run(main())", False),
-        ("from elsewhere import main\nsetup()", False),
-        ("main = partial(other)\nsetup()", False),
-        ('"""Words."""\nimport x\ny = 1\nclass A:\n    print(1)\ndef main(): print(2)', False),
+        ("import asyncio\nasyncio.run(setup())", False),
+        ("from . import station\nstation.start()", False),
+        ("from station.app import start\nstart()", False),
+        ("import sys\nasync def main(): pass\nsys.exit(run(main()))", False),
+        ('"""Words."""\nimport sys\ny = 1\nclass A:\n    print(1)\ndef main(): print(2)', False),
     ],
 )
 def test_what_is_a_script(source: str, script: bool) -> None:
@@ -321,7 +328,9 @@ def test_a_program_run_in_this_process_leaves_nothing(stage: Stage, monkeypatch:
     monkeypatch.setattr(sys, "argv", sys.argv[:])
     monkeypatch.setattr(sys, "path", sys.path[:])
     (stage.directory / "program.py").write_text("import lgpio\nasync def main(): lgpio.gpiochip_open(0)\n")
-    before = sys.modules.get("lgpio")
+    monkeypatch.delenv("GPIOZERO_PIN_FACTORY", raising=False)
+    before, ours = sys.modules.get("lgpio"), sys.modules["__main__"]
     assert main(["run", "--board", "board.toml", "program.py"]) == 0
     assert sys.modules.get("lgpio") is before
-    del sys.modules["program"]
+    assert sys.modules["__main__"] is ours
+    assert "GPIOZERO_PIN_FACTORY" not in os.environ

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import importlib
 import io
 import logging
@@ -56,7 +57,8 @@ class Ended(KeyboardInterrupt):
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what a command line says (by default the process's own) and return its exit status."""
     try:
-        return _execute(sys.argv[1:] if argv is None else list(argv))
+        with contextlib.ExitStack() as lifetime:
+            return _execute(sys.argv[1:] if argv is None else list(argv), lifetime)
     except Ended as ended:
         return 128 + ended.number
 
@@ -84,10 +86,13 @@ def script() -> NoReturn:
             signal.signal(deadly[0], signal.SIG_DFL)
             os.kill(os.getpid(), deadly[0])
 
-    # Exit handlers run in reverse order: registered before all others, this is the last.
+    # Exit handlers run in reverse order: registered before all others, these are the last. What a program leaves to be
+    # done at exit, gpiozero's clean-up for one, still needs the board.
+    lifetime = contextlib.ExitStack()
     atexit.register(die)
+    atexit.register(lifetime.close)
     try:
-        status = _execute(sys.argv[1:])
+        status = _execute(sys.argv[1:], lifetime)
     except Ended as ended:
         deadly.append(ended.number)
         status = 128 + ended.number
@@ -123,7 +128,8 @@ def causes(error: BaseException) -> list[BaseException]:
     return [cause for part in error.exceptions for cause in causes(part)]
 
 
-def _execute(argv: list[str]) -> int:
+def _execute(argv: list[str], lifetime: contextlib.ExitStack) -> int:
+    """Do what a command line says. What `lifetime` is given is done when the command, or its process, ends."""
     # A terminal that can't show a degree sign gets an escape, not a crash.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -148,6 +154,7 @@ def _execute(argv: list[str]) -> int:
         if rest and "rest" not in arguments:
             raise UsageError(f"nothing is expected after '--', but there is {' '.join(rest)!r}")
         arguments.rest = rest
+        arguments.lifetime = lifetime
         debug = arguments.debug = arguments.debug or options.debug
         status: int = module.execute(arguments)
         say("")

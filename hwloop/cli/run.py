@@ -1,43 +1,42 @@
-"""Run the main coroutine of a Python file on the loop, or a script that has none.
+"""Run a program on the loop, as Python would run it, and end it in order.
 
     hwloop run weather_station.py
-    hwloop run weather_station.py:main --board board.toml -- --verbose
+    hwloop run weather_station.py --board board.toml -- --verbose
+    hwloop run -m package.module
 
-The file is loaded as `import` would load it: its module is named after the file, so what stands under
-`if __name__ == "__main__":` does not run. Then `main()`, or the coroutine function named after a colon, runs as
-`hwloop.run` would run it. In sys.argv the program finds its path and what follows `--`.
+The program is executed as `__main__`. The run that it starts, by `hwloop.run`, `asyncio.run` or `asyncio.Runner`, is
+on hwloop's loop and on the board that is chosen here. If it starts none, its coroutine function `main` is run, or the
+one that is named after a colon: weather_station.py:main. In sys.argv the program finds its path and what follows `--`.
 
-A file that does its work on its top level, and has no `main` coroutine, is a script: it runs as `python script.py`
-would run it. What it imports as lgpio, gpiozero, smbus2 or serial finds the simulated board, where that is in use.
+A script needs no loop at all. What it imports as lgpio, gpiozero, smbus2 or serial finds the simulated board, where
+that is in use.
 
-SIGINT (Ctrl-C), SIGTERM and SIGHUP cancel it, and it can clean up; a second one forces the end. Outputs then go to
-their safe level. The exit status is that of `asyncio.run` in a script: 0, 1 for an exception, what sys.exit() says, or
-death by the signal.
+SIGINT (Ctrl-C), SIGTERM and SIGHUP cancel the run, and it can clean up; a second one forces the end. Outputs then go to
+their safe level. The exit status is that of the program: 0, 1 for an exception, what sys.exit() says, or death by the
+signal.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import asyncio
-import atexit
 import contextlib
 import inspect
 import os
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from types import ModuleType
 from typing import Any
 
 from hwloop import board as boards
-from hwloop import service
+from hwloop import runner, service
 from hwloop.cli import Failure, UsageError, causes, process
-from hwloop.clock import REAL, Clock
+from hwloop.cli.program import Program, acts, find_file, find_module, is_script
+from hwloop.clock import REAL
 from hwloop.errors import HardwareError
 from hwloop.loop import EventLoop
 from hwloop.realtime import RealTime
-from hwloop.runner import new_event_loop
 
 BOARD_HELP = "auto, linux, sim, or a board file (.toml) for the simulated one; default: HWLOOP_BOARD, or auto"
 
@@ -45,11 +44,16 @@ BOARD_HELP = "auto, linux, sim, or a board file (.toml) for the simulated one; d
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--realtime [PRIORITY]] [--clock virtual] [--seed N] [--debug] "
+        "[-- ARGS ...]\n       hwloop run -m MODULE ..."
     )
-    parser.usage += "[-- ARGS ...]"
     parser.add_argument(
-        "program", metavar="PROGRAM.py[:MAIN]", help="the file, and the coroutine function in it (main)"
+        "program",
+        nargs="?",
+        metavar="PROGRAM.py[:MAIN]",
+        help="the file (or a directory or archive with a __main__.py, or - for standard input), and a coroutine "
+        "function in it to run",
     )
+    parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m does")
     parser.add_argument("--board", metavar="BOARD", help=BOARD_HELP)
     parser.add_argument(
         "--realtime",
@@ -75,47 +79,97 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    path, name = _split(arguments.program)
-    loop_factory, clock = _time(arguments)
-    with contextlib.ExitStack() as stack:
-        host = stack.enter_context(process.hosted(chosen_board(arguments.board), clock=clock))
-        sys.argv = [path, *arguments.rest]
-        if not sys.flags.safe_path:
-            sys.path[0] = os.path.dirname(os.path.realpath(path))
-        tree = _parse(path)
-        if clock is REAL and chosen_board(arguments.board) not in (None, "auto", "linux"):
+    if (arguments.program is None) == (arguments.module is None):
+        raise UsageError("give one program: the path of a Python file, or -m and the name of a module")
+    hosting = _hosting(arguments)
+    lifetime: contextlib.ExitStack = arguments.lifetime
+    board = chosen_board(arguments.board)
+    host = lifetime.enter_context(process.hosted(board, clock=hosting.clock, binding=bool(arguments.board)))
+    lifetime.callback(service.notify, "STOPPING=1")
+    path = ""
+    try:
+        if arguments.module is not None:
+            sys.argv = ["-m", *arguments.rest]
+            _search_first(os.getcwd())
+            name = None
+        else:
+            path, name = _split(arguments.program)
+        program = find_file(path) if arguments.module is None else find_module(arguments.module)
+        path = program.code.co_filename
+        sys.argv = [program.path, *arguments.rest]
+        _search_first(program.search)
+        script = program.tree is not None and name is None and is_script(program.tree)
+        if script and (arguments.realtime is not None or hosting.clock is not REAL):
+            raise UsageError(f"{path}: --realtime and --clock are for a program with a loop, and this is a script")
+        lifetime.enter_context(_surroundings())
+        if hosting.clock is REAL and board not in (None, "auto", "linux"):
             from firmware_sim import SimBoard, imports
 
-            board = boards.current()
-            assert isinstance(board, SimBoard)
-            stack.enter_context(imports.led_to(board))
-        try:
-            if name is None and is_script(tree):
-                if arguments.realtime is not None or clock is not REAL:
-                    raise UsageError(f"{path}: --realtime and --clock are for a main coroutine, and this is a script")
-                # What the script leaves to be done at exit, and threads that it waits for, still need the board.
-                atexit.register(stack.pop_all().close)
-                service.notify("READY=1")
-                _execute(path, tree, "__main__")
-            else:
-                main = _find_main(load_program(path), name or "main", path)
-                host.run(main, loop_factory=loop_factory, debug=arguments.debug)
-        except SystemExit as exit:
-            return _status(exit)
-        except (UsageError, Failure):
-            raise
-        except (Exception, asyncio.CancelledError) as error:
-            parts = causes(error)
-            if not all(isinstance(part, HardwareError) for part in parts):
-                _show(error, path)
-                return 1
-            for part in parts:
-                _note_where(part, path)
-            if parts[-1] is not error:
-                for note in getattr(error, "__notes__", ()):  # the seed, of a group that is told by its parts
-                    parts[-1].add_note(note)
-            raise
+            simulated = boards.current()
+            assert isinstance(simulated, SimBoard)
+            lifetime.enter_context(imports.led_to(simulated))
+        lifetime.enter_context(runner.adopting(hosting))
+        if script:
+            service.notify("READY=1")
+        _run(program, name, host)
+    except SystemExit as exit:
+        return _status(exit)
+    except (UsageError, Failure, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        parts = causes(error)
+        if not all(isinstance(part, HardwareError) for part in parts):
+            _show(error, path)
+            return 1
+        for part in parts:
+            _note_where(part, path)
+        if parts[-1] is not error:
+            for note in getattr(error, "__notes__", ()):  # the seed, of a group that is told by its parts
+                parts[-1].add_note(note)
+        raise
+    finally:
+        if host.started:  # threads that the end of the process waits for may go on for long
+            host.leave_safe()
     return 0
+
+
+def _run(program: Program, name: str | None, host: process.Process) -> None:
+    """Execute the program, then its main coroutine function if it was not run."""
+    if program.package:
+        __import__(program.package)
+    if name is not None:
+        # As a module, so that what stands under its guard leaves the choice to the command line.
+        module = program.execute(_module_name(program.path))
+        main = _find_main(module, name, program.path)
+        if main.__code__ not in host.mains:
+            host.run(main)
+        return
+    module = program.execute()
+    if host.started or "trio" in sys.modules or "curio" in sys.modules:
+        return
+    if not inspect.iscoroutinefunction(getattr(module, "main", None)) and (program.tree is None or acts(program.tree)):
+        return
+    host.run(_find_main(module, "main", program.path))
+
+
+@contextlib.contextmanager
+def _surroundings() -> Iterator[None]:
+    """gpiozero's devices on the loop unless another factory is chosen, and `__main__` put back for who goes on."""
+    before = os.environ.get("GPIOZERO_PIN_FACTORY")
+    os.environ.setdefault("GPIOZERO_PIN_FACTORY", "hwloop")
+    ours = sys.modules["__main__"]
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("GPIOZERO_PIN_FACTORY", None)
+        sys.modules["__main__"] = ours
+
+
+def _search_first(directory: str) -> None:
+    """Have a directory come first in `sys.path`, where Python itself would have it."""
+    if not sys.flags.safe_path:
+        sys.path[0] = directory
 
 
 def chosen_board(option: str | None) -> str | None:
@@ -140,28 +194,41 @@ def _seed(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"a seed is a whole number, or random, not {text!r}") from None
 
 
-def _time(arguments: argparse.Namespace) -> tuple[Callable[[], EventLoop], Clock]:
-    """What makes the loop, and the clock of loop and board."""
-    make: Callable[[], EventLoop] = new_event_loop
-    clock = REAL
-    if arguments.clock == "virtual":
-        from hwloop.seeding import chosen_seed
-        from hwloop.simloop import virtual_loop
+def _hosting(arguments: argparse.Namespace) -> runner.Hosting:
+    """How the program's loops are made, and the clock of loops and board."""
 
-        try:
-            chosen_seed(arguments.seed)  # HWLOOP_SEED may be none
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        make, clock = virtual_loop("virtual", arguments.seed, None)
-    elif arguments.seed is not None:
-        raise UsageError("--seed needs --clock virtual: in real time orders can't be repeated")
-
-    def make_loop() -> EventLoop:
-        loop = make()
-        loop.set_realtime(arguments.realtime)
+    def finish(loop: EventLoop) -> EventLoop:
+        if arguments.debug:
+            loop.set_debug(True)
+        if arguments.realtime is not None and threading.current_thread() is threading.main_thread():
+            loop.set_realtime(arguments.realtime)
         return loop
 
-    return make_loop, clock
+    if arguments.clock == "real":
+        if arguments.seed is not None:
+            raise UsageError("--seed needs --clock virtual: in real time orders can't be repeated")
+        return runner.Hosting(lambda seed, limit: finish(EventLoop()))
+    from hwloop.seeding import chosen_seed
+    from hwloop.simloop import SimLoop
+    from hwloop.virtual import VirtualClock
+
+    class ProgramClock(VirtualClock):
+        """A clock that goes on in the program's next run, as its board does."""
+
+        def close(self) -> None:
+            super().close()
+            self.closed = False
+
+    try:
+        chosen_seed(arguments.seed)  # HWLOOP_SEED may be none
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    clock = ProgramClock()
+
+    def make_loop(seed: Any, limit: float | None) -> EventLoop:
+        return finish(SimLoop(arguments.seed if seed is None else seed, limit=limit, clock=clock))
+
+    return runner.Hosting(make_loop, clock)
 
 
 def load_program(path: str) -> ModuleType:
@@ -170,59 +237,13 @@ def load_program(path: str) -> ModuleType:
     Its code is not cached: a service may not be allowed to write beside it. Raises `UsageError` for a file that can't
     be read, `Failure` for one that is not Python, and what the program raises.
     """
+    return find_file(path).execute(_module_name(path))
+
+
+def _module_name(path: str) -> str:
+    """A program called signal.py must not take the place of Python's own module."""
     stem = os.path.splitext(os.path.basename(path))[0]
-    # A program called signal.py must not take the place of Python's own module.
-    return _execute(
-        path, _parse(path), stem if stem.isidentifier() and stem not in sys.modules else "__hwloop_program__"
-    )
-
-
-def is_script(tree: ast.Module) -> bool:
-    """Whether a file does its work when it is run, rather than in a main coroutine that it defines.
-
-    It calls or loops on its top level, functions and classes aside, and has no `main` there but a plain function.
-    """
-    acts = False
-    waiting: list[ast.AST] = list(tree.body)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.AsyncFunctionDef) and node.name == "main":
-            return False
-        if isinstance(node, ast.Name) and node.id == "main" and isinstance(node.ctx, ast.Store):
-            return False
-        if isinstance(node, ast.alias) and (node.asname or node.name) == "main":
-            return False
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-            acts = (
-                acts
-                or isinstance(node, ast.While | ast.For)
-                or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
-            )
-            waiting += ast.iter_child_nodes(node)
-    return acts
-
-
-def _parse(path: str) -> ast.Module:
-    try:
-        with open(path, "rb") as file:
-            source = file.read()
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: there is no such program; give the path of a Python file") from error
-    except OSError as error:
-        raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}; give the path of a Python file") from error
-    try:
-        return ast.parse(source, path)
-    except (SyntaxError, ValueError) as error:
-        shown = "".join(traceback.format_exception_only(error)).rstrip()
-        raise Failure(f"{path} is not a valid Python program:\n{shown}") from error
-
-
-def _execute(path: str, tree: ast.Module, name: str) -> ModuleType:
-    module = ModuleType(name)
-    module.__file__ = path
-    sys.modules[name] = module
-    exec(compile(tree, path, "exec", dont_inherit=True), module.__dict__)
-    return module
+    return stem if stem.isidentifier() and stem not in sys.modules else "__hwloop_program__"
 
 
 def _split(program: str) -> tuple[str, str | None]:

@@ -1,0 +1,197 @@
+"""Loading a program as Python would: a file, a directory or zip archive with a __main__.py, a module, standard input.
+
+`python` itself can't be asked to do it, for what belongs to `hwloop run` has to be there before. So a program's code is
+found here and executed as `__main__`, in a module that looks to pickle, inspect and multiprocessing as Python's does.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import traceback
+import zipfile
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from types import CodeType, ModuleType
+from typing import Any
+
+from hwloop.cli import Failure, UsageError
+
+_NO_LOOPS = {"RPi", "firmware_sim", "gpiod", "gpiozero", "lgpio", "serial", "smbus", "smbus2", "spidev"}
+"""What a script may import, besides Python's own modules, and surely have no event loop."""
+
+
+@dataclass
+class Program:
+    """A program whose code has been found.
+
+    Attributes:
+        path: as it was named, or where its code is from: `sys.argv[0]` and `__file__`.
+        code: its code.
+        tree: its syntax tree; None where only the code is there.
+        search: what comes first in `sys.path`.
+        spec: that of the module, where it is one of a package, directory or archive.
+        package: the package for its relative imports.
+    """
+
+    path: str
+    code: CodeType
+    tree: ast.Module | None
+    search: str
+    spec: ModuleSpec | None = None
+    package: str | None = None
+
+    def execute(self, name: str = "__main__") -> ModuleType:
+        """Execute it as the module `name` of `sys.modules`. Raises what it raises."""
+        module = ModuleType(name)
+        module.__file__ = self.path
+        if self.spec is not None:
+            module.__spec__ = self.spec
+            module.__loader__ = self.spec.loader
+        module.__package__ = self.package
+        sys.modules[name] = module
+        exec(self.code, module.__dict__)
+        return module
+
+
+def find_file(path: str) -> Program:
+    """The program in a Python file, or a directory or zip archive with a `__main__.py`; "-" is standard input.
+
+    Raises `UsageError` for what can't be one, `Failure` for what is not Python.
+    """
+    if path.endswith(".toml") and os.path.isfile(path):
+        raise UsageError(f"{path} is a board file, not a program; write: hwloop run PROGRAM.py --board {path}")
+    if path == "-":
+        return _parsed(sys.stdin.buffer.read(), "<stdin>", "-", "")
+    if os.path.isdir(path) or (os.path.isfile(path) and not path.endswith(".py") and zipfile.is_zipfile(path)):
+        return _find_main_of(path)
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: there is no such program; {_instead(path)}") from error
+    except OSError as error:
+        raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}; give the path of a Python file") from error
+    program = _parsed(source, path, path, os.path.dirname(os.path.realpath(path)))
+    assert program.tree is not None
+    levels = max((node.level for node in ast.walk(program.tree) if isinstance(node, ast.ImportFrom)), default=0)
+    if levels:
+        # It is part of a package, and would be run by `python -m`.
+        directories = [program.search]
+        while len(directories) < levels or os.path.isfile(os.path.join(directories[-1], "__init__.py")):
+            directories.append(os.path.dirname(directories[-1]))
+        if not os.path.isfile(os.path.join(directories[-1], "__init__.py")) and len(directories) > levels:
+            program.search = directories.pop()
+        else:
+            program.search = os.path.dirname(directories[-1])
+        program.package = ".".join(os.path.basename(each) for each in reversed(directories))
+    return program
+
+
+def find_module(name: str) -> Program:
+    """The program that `python -m name` would run: a module, or the `__main__` of a package.
+
+    Packages above it are imported, and what they raise is raised. Raises `UsageError` where there is no such module.
+    """
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{name}.__main__")
+            if spec is None:
+                raise UsageError(f"-m {name}: a package without a __main__ can't be run; name a module in it")
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        spec = None
+    except ValueError:
+        spec = None
+    if spec is None:
+        other = f"; a file is run without -m: hwloop run {name}" if os.path.isfile(name) else ""
+        raise UsageError(f"-m {name}: there is no such module in sys.path{other}")
+    return _of_spec(spec, os.getcwd())
+
+
+def _find_main_of(path: str) -> Program:
+    spec = importlib.machinery.PathFinder.find_spec("__main__", [path])
+    if spec is None:
+        kind = "is a directory" if os.path.isdir(path) else "is an archive"
+        raise UsageError(f"{path}: {kind} without a __main__.py; give the path of a Python file")
+    program = _of_spec(spec, path)
+    program.path, program.package = path, ""
+    return program
+
+
+def _of_spec(spec: ModuleSpec, search: str) -> Program:
+    loader: Any = spec.loader
+    source = loader.get_source(spec.name) if hasattr(loader, "get_source") else None
+    where = spec.origin or spec.name
+    if source is not None:
+        program = _parsed(source.encode(), where, where, search)
+    else:
+        code = loader.get_code(spec.name) if hasattr(loader, "get_code") else None
+        if code is None:
+            raise UsageError(f"{spec.name}: this module has no Python code to run")
+        program = Program(where, code, None, search)
+    program.spec, program.package = spec, spec.parent
+    return program
+
+
+def _parsed(source: bytes, filename: str, path: str, search: str) -> Program:
+    try:
+        tree = ast.parse(source, filename)
+        return Program(path, compile(tree, filename, "exec", dont_inherit=True), tree, search)
+    except (SyntaxError, ValueError) as error:
+        shown = "".join(traceback.format_exception_only(error)).rstrip()
+        raise Failure(f"{filename} is not a valid Python program:\n{shown}") from error
+
+
+def _instead(path: str) -> str:
+    """What may be meant by a path that is not there."""
+    if os.path.isfile(f"{path}.py"):
+        return f"there is {path}.py"
+    if all(part.isidentifier() for part in path.split(".")) and not path.endswith(".py"):
+        return f"give the path of a Python file, or a module: hwloop run -m {path}"
+    return "give the path of a Python file"
+
+
+def acts(tree: ast.Module) -> bool:
+    """Whether a file does its work when it is run, rather than in functions that it defines: it calls or loops on its
+    top level, functions and classes aside."""
+    return any(
+        isinstance(node, ast.While | ast.For | ast.With)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
+        for node in _top_level(tree)
+    )
+
+
+def is_script(tree: ast.Module) -> bool:
+    """Whether a file does its work when it is run, and certainly without an event loop."""
+    if not acts(tree):
+        return False
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AsyncFunctionDef | ast.Await):
+            return False
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "." if not node.level else "."]
+        else:
+            continue
+        known = sys.stdlib_module_names - {"asyncio"} | _NO_LOOPS
+        if any(name.partition(".")[0] not in known for name in names):
+            return False
+    return True
+
+
+def _top_level(tree: ast.Module) -> list[ast.AST]:
+    found: list[ast.AST] = []
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            found.append(node)
+            waiting += ast.iter_child_nodes(node)
+    return found
