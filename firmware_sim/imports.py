@@ -12,6 +12,7 @@ The board's own thread makes things happen, so a program needs no event loop: `w
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -145,3 +146,7 @@ def _lead_serial(serial: Any, board: SimBoard, undo: contextlib.ExitStack) -> No
 
 def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
     _replace(undo, local, "get_pi_revision", lambda: board.revision)
+    # Right before gpiozero's own exit handler, which its import has just registered: while devices are being closed, a
+    # button that presses itself would make gpiozero's handlers fail in lgpio's thread.
+    atexit.register(board.timeline.stop)
+    undo.callback(atexit.unregister, board.timeline.stop)

@@ -382,9 +382,11 @@ def _in_use() -> _Holder:
 
 # Registered at import, so that it comes after the exit handlers of whoever has come to use a board.
 @atexit.register
-def _close_own() -> None:
+def close_own() -> None:
+    """Close the boards that the process has opened for itself: at exit."""
     for holder in _own.values():
         holder.end()
+    _own.clear()
 
 
 def _load(module: str, name: str) -> Any:

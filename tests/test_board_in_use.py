@@ -62,7 +62,7 @@ def a_machine_with_real_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setattr(boards, "_simulated_before", set())
     monkeypatch.setattr("hwloop.boards.linux.LinuxBoard", RealLines)
     yield
-    for holder in boards._own.values():
+    for holder in list(boards._own.values()):
         holder.end()
 
 

@@ -12,6 +12,7 @@ stays.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import glob
@@ -28,6 +29,9 @@ _UNLOCKED_FOR = 86400.0
 
 _swept: set[str] = set()
 """Where this process has looked for abandoned directories."""
+
+
+_left: list[weakref.finalize[..., FifoDirectory]] = []
 
 
 class FifoDirectory:
@@ -50,7 +54,16 @@ class FifoDirectory:
         self.path, lock = made
         # At the end of the process too, but not in a forked child: the directory is its parent's.
         self.remove = weakref.finalize(self, _remove_own, self.path, lock, os.getpid())
+        self.remove.atexit = False  # in the order of `remove_left`, which others can know
+        _left[:] = [each for each in (*_left, self.remove) if each.alive]
         """Remove the directory and what is in it. Harmless when repeated; does nothing in a forked child."""
+
+
+@atexit.register
+def remove_left() -> None:
+    """Remove this process's directories: at exit."""
+    while _left:
+        _left.pop()()
 
 
 def sweep(parent: str) -> None:

@@ -27,6 +27,8 @@ from typing import Any
 from gpiozero import boards, devices, input_devices, internal_devices, mixins, output_devices
 from gpiozero.threads import GPIOThread
 
+from hwloop.board import close_own
+from hwloop.boards.fifo_directory import remove_left
 from hwloop.pins import holds, jobs
 from hwloop.pins.dispatch import Dispatch
 from hwloop.pins.parts import pins_of
@@ -103,16 +105,19 @@ def _leave_to_parent() -> None:
 os.register_at_fork(after_in_child=_leave_to_parent)
 
 
-def _end_jobs() -> None:
-    """At exit: stop what runs in the background, as gpiozero stops its threads."""
-    for factory in list(_factories):
-        factory.end_jobs()
+def _with_all_else(shutdown: Callable[[], None]) -> Callable[[], None]:
+    """What gpiozero does at exit, then close the factories that nobody has closed, and the process's boards."""
 
+    def shut_all_down() -> None:
+        for factory in list(_factories):
+            factory.end_jobs()  # as gpiozero has just stopped its threads
+        shutdown()
+        for factory in list(_factories):
+            factory.close()
+        close_own()
+        remove_left()
 
-def _close_all() -> None:
-    """At exit: close the factories that nobody has closed."""
-    for factory in list(_factories):
-        factory.close()
+    return shut_all_down
 
 
 class Signal(threading.Event):
@@ -156,11 +161,11 @@ def adopt(factory: OnLoop) -> None:
         if _adopted:
             return
         _adopted = True
-        # At exit the last one registered goes first: gpiozero closes its devices in between.
-        atexit.unregister(devices._shutdown)
-        atexit.register(_close_all)
-        atexit.register(devices._shutdown)
-        atexit.register(_end_jobs)
+        # At exit gpiozero keeps its place in the order, after what the program has registered since it imported
+        # gpiozero. Right after it, the other factories are closed, and the boards.
+        atexit.unregister(close_own)
+        atexit.unregister(remove_left)
+        devices._devices_shutdown = _with_all_else(devices._devices_shutdown)
         for module in (mixins, output_devices, boards):
             module.GPIOThread = _thread
         mixins.HoldThread = _hold
