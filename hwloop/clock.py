@@ -126,6 +126,17 @@ def _c_library() -> ctypes.PyDLL:
     return ctypes.PyDLL(None, use_errno=True)
 
 
+@functools.cache
+def _timer_spec() -> type[ctypes.Array[ctypes.c_long]]:
+    """struct itimerspec: interval seconds and nanoseconds, then value seconds and nanoseconds.
+
+    One class for all loops: ctypes would make another for each, and leave it in a cycle.
+    """
+    import ctypes
+
+    return ctypes.c_long * 4
+
+
 def _new_timerfd() -> int:
     if hasattr(os, "timerfd_create"):
         return _os.timerfd_create(time.CLOCK_MONOTONIC, flags=_os.TFD_CLOEXEC | _os.TFD_NONBLOCK)  # type: ignore[no-any-return]
@@ -153,8 +164,7 @@ class Alarm:
             return
         import ctypes
 
-        # struct itimerspec: interval seconds and nanoseconds, then value seconds and nanoseconds.
-        self._spec = (ctypes.c_long * 4)()
+        self._spec = _timer_spec()()
         self._settime = _c_library().timerfd_settime
         # Made once: converting them takes a third of the call. 1 is TFD_TIMER_ABSTIME.
         self._arguments = ctypes.c_int(self._fd), ctypes.c_int(1), ctypes.byref(self._spec), None

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple, Unpack
 
-from hwloop import running
+from hwloop import clock, running
 from hwloop.checked import Checked
 from hwloop.collecting import Collecting
 from hwloop.core import INFINITY, LOOK_AGAIN, Core
@@ -29,6 +29,7 @@ from hwloop.forking import renew_self_pipe
 from hwloop.handles import Handle, Watcher
 from hwloop.naming import short_name
 from hwloop.overrides import Overriding
+from hwloop.ready import Bands
 from hwloop.reporting import Reporting
 from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority
 from hwloop.signals import Wakeup
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from hwloop.realtime import Applied, RealTime
 
 Ts = TypeVarTuple("Ts")
+
+
+def _ignore(_: object, __: float) -> None: ...
 
 
 class Pollable(Protocol):
@@ -131,7 +135,8 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         super().close()
         self._guarded = True
         self._events.clear()
-        self._bands.clear()
+        self._bands = Bands(_ignore, _ignore)  # the old ones refer to this loop, as a clock of a subclass does
+        self._use_clock(clock.monotonic)
         self._overrides.clear()
         self._timers.clear()
         self._tolerant.clear()

@@ -141,9 +141,9 @@ class _SelectorSocketTransport(_Base):  # type: ignore[misc]
         try:
             super()._call_connection_lost(error)
         finally:
-            self._flow = None  # it refers to this transport, and so do its methods
-            for name in ("_read_ready", "write"):
-                self.__dict__.pop(name, None)
+            if self._flow is not None:
+                self._flow = None  # it refers to this transport, and so do its methods
+                del self._read_ready, self.write
 
 
 class Transports:
