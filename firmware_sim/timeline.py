@@ -25,6 +25,10 @@ from hwloop.naming import short_name
 logger = logging.getLogger("firmware_sim")
 
 
+FOREVER = 1e18
+"""Seconds."""
+
+
 class Event:
     """Something that will happen; `cancel()` prevents it."""
 
@@ -69,7 +73,12 @@ class Timeline:
         return event
 
     def after(self, seconds: float, action: Callable[[], object]) -> Event:
-        """Run `action()` so many seconds from now; from the moment for which it was planned, where an action asks."""
+        """Run `action()` so many seconds from now; from the moment for which it was planned, where an action asks.
+
+        Raises ValueError for NaN, and for what is no nearer than `FOREVER`.
+        """
+        if not seconds < FOREVER:
+            raise ValueError(f"a thing is planned for less than {FOREVER:g} seconds from now, not {seconds!r}")
         with self.lock:
             return self.at(self.moment_ns() + round(seconds * 1e9), action)
 

@@ -36,7 +36,7 @@ from hwloop.loop import EventLoop
 from hwloop.scheduling import Priority
 from hwloop.seeding import SeededBands, StepOrder, chosen_seed, how_to_repeat
 from hwloop.timelimit import TimeLimit, chosen_limit
-from hwloop.virtual import DeadlockError, TimeLimitError, VirtualClock
+from hwloop.virtual import FOREVER, DeadlockError, TimeLimitError, VirtualClock
 from hwloop.whereabouts import waits_of
 
 T = TypeVar("T")
@@ -259,7 +259,7 @@ class SimLoop(EventLoop):
         else:
             if self._bands.idle:
                 when = self._tolerant.wake_by(self._timers[0][0] if self._timers else None)
-            found = self._rest(math.inf if when is None else when)
+            found = self._rest(math.inf if when is None or when > FOREVER else when)
         if self._random is not None and len(found) > 1:
             self._random.shuffle(found)
         return found

@@ -27,10 +27,14 @@ T = TypeVar("T")
 START_NS = 1_000_000_000
 """The time at which a virtual clock begins. Not 0, which some programs take for "never"."""
 
-_NEVER_NS = 1 << 63
+_NEVER_NS = 1 << 100
 
 PATIENCE = 1.0
 """Real seconds for which the loop waits for a thread's turn to end before it goes on without (time still stands)."""
+
+
+FOREVER = 1e18
+"""Seconds. A timer that is further away is taken for one that never comes: inf, or 1e300."""
 
 
 class DeadlockError(RuntimeError):
@@ -94,9 +98,9 @@ class VirtualClock(Clock):
         return self._now_ns
 
     def sleep(self, seconds: float) -> None:
-        if not seconds > 0:
-            if seconds < 0 or seconds != seconds:
-                raise ValueError(f"a sleep is 0 seconds or more, not {seconds!r}")
+        if not 0 < seconds < FOREVER:
+            if seconds != 0:
+                raise ValueError(f"a sleep is 0 seconds or more, and less than {FOREVER:g}, not {seconds!r}")
             return
         when_ns = self._now_ns + round(seconds * 1e9)
         if threading.get_ident() == self.driver:
@@ -200,6 +204,14 @@ class VirtualClock(Clock):
             if any(sleeper.number < counts[0] for sleeper in self._sleeping):
                 return True
         return any(agenda.plans_before(count) for agenda, count in zip(self._agendas, counts[1:], strict=False))
+
+    def after_ns(self, timeout: float | None) -> int:
+        """Return the time at which a timeout has passed. Raises ValueError for NaN."""
+        if timeout is None or timeout >= FOREVER:
+            return _NEVER_NS
+        if timeout != timeout:
+            raise ValueError("a timeout is a number of seconds, not NaN")
+        return self._now_ns + round(max(timeout, 0.0) * 1e9)
 
     def jump(self, when_ns: int, seconds: float = 0.0) -> None:
         """Go on to a time; never back. `seconds` is that of the timer that is due then, which may be no whole number of
@@ -375,7 +387,7 @@ class _Condition(threading.Condition):
             raise Disturbed
         if clock.closed:
             return super().wait(timeout)
-        sleeper = _Sleeper(_NEVER_NS if timeout is None else clock.now_ns() + round(timeout * 1e9))
+        sleeper = _Sleeper(clock.after_ns(timeout))
         self._sleepers.append(sleeper)
         self.release()
         try:
@@ -391,9 +403,9 @@ class _Condition(threading.Condition):
 
     def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
         clock = self._clock
-        until_ns = None if timeout is None else clock.now_ns() + round(timeout * 1e9)
+        until_ns = clock.after_ns(timeout)
         while not (result := predicate()):
-            left = None if until_ns is None else (until_ns - clock.now_ns()) / 1e9
+            left = None if until_ns == _NEVER_NS else (until_ns - clock.now_ns()) / 1e9
             if left is not None and (left <= 0 or clock.closed):
                 break
             self.wait(left)

@@ -438,6 +438,51 @@ def test_sleeping_for_ever_is_a_deadlock() -> None:
         play(asyncio.sleep(float("inf")))
 
 
+@pytest.mark.parametrize("seconds", [1e19, 1e300])
+def test_a_timer_beyond_all_time_never_comes(seconds: float) -> None:
+    with pytest.raises(hwloop.DeadlockError):
+        play(asyncio.sleep(seconds))
+
+
+def test_a_timer_that_never_comes_leaves_others_alone() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        loop.call_later(float("inf"), pytest.fail)
+        async with asyncio.timeout(1e300):
+            await asyncio.sleep(5)
+        return loop.time() - START
+
+    assert play(main()) == 5
+
+
+def test_a_timer_at_no_time_is_refused() -> None:
+    for call in ("call_later", "call_at"):
+        loop = hwloop.SimLoop()
+        with pytest.raises(ValueError, match="not NaN"):
+            getattr(loop, call)(float("nan"), int)
+        loop.close()
+
+
+def test_conditions_of_the_clock_take_any_timeout() -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        condition = loop.clock.condition()
+        with condition:
+            assert not condition.wait(-1)
+            assert loop.time() == START
+            assert not condition.wait(1e9)
+            assert loop.time() == START + 1e9
+            with pytest.raises(ValueError, match="not NaN"):
+                condition.wait(float("nan"))
+            with pytest.raises(ValueError, match="not NaN"):
+                condition.wait_for(int, float("nan"))
+            for wait in (condition.wait, lambda timeout: condition.wait_for(int, timeout)):
+                with pytest.raises(hwloop.DeadlockError):
+                    wait(float("inf"))
+
+    play(main())
+
+
 def test_a_loop_with_nothing_to_do_is_a_deadlock() -> None:
     loop = hwloop.SimLoop()
     with pytest.raises(hwloop.DeadlockError, match="no task is left"):
@@ -696,7 +741,7 @@ def test_a_clock_ends_with_its_loop() -> None:
         hwloop.SimLoop(clock=clock)
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan")])
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
 def test_the_clock_sleeps_for_no_negative_time(seconds: float) -> None:
     with pytest.raises(ValueError, match="0 seconds or more"):
         hwloop.VirtualClock().sleep(seconds)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +18,7 @@ import hwloop
 from firmware_sim.board import SimBoard
 from hwloop import gpio, timelimit
 
+ROOT = Path(__file__).parents[1]
 Main = Callable[[SimBoard], Coroutine[Any, Any, Any]]
 
 BUSY = {"device": [{"type": "button", "line": 17, "press_every": 1.0}]}
@@ -218,3 +224,53 @@ def test_a_limit_in_the_environment_that_is_none_is_refused(text: str, monkeypat
 def test_real_time_takes_no_limit() -> None:
     with pytest.raises(ValueError, match="a limit needs clock='virtual'"):
         hwloop.run(asyncio.sleep(0), limit=60)
+
+
+# Signals.
+
+SPINNING = """
+import asyncio, signal, sys, hwloop
+from firmware_sim.board import SimBoard
+clock = hwloop.VirtualClock()
+board = SimBoard({"device": [{"type": "button", "line": 17, "press_every": 1.0}]}, clock=clock)
+def tell():
+    print("spinning", flush=True)
+async def main():
+    task = asyncio.current_task()
+    if sys.argv[1] == "handler":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    elif sys.argv[1] == "plain":
+        signal.signal(signal.SIGTERM, lambda *_: task.cancel())
+    board.timeline.after(100, tell)
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        print("cancelled")
+        raise
+with board:
+    hwloop.run(main(), board=board, clock=clock, limit=float("inf"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "number", "ends_with"),
+    [
+        ("runner", signal.SIGINT, -signal.SIGINT),
+        ("handler", signal.SIGTERM, 1),
+        ("plain", signal.SIGTERM, 1),
+    ],
+)
+def test_a_signal_ends_a_wait_in_which_time_rushes_on(how: str, number: int, ends_with: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SPINNING, how],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "spinning\n"
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=30)
+    assert out == "cancelled\n"
+    assert process.returncode == ends_with

@@ -26,6 +26,12 @@ def test_what_is_scheduled_runs_in_the_order_of_its_time(timeline: Any) -> None:
     assert timeline.next_ns() is None
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 1e300])
+def test_a_time_that_never_comes_is_refused(timeline: Any, seconds: float) -> None:
+    with pytest.raises(ValueError, match="a thing is planned for less than"):
+        timeline.after(seconds, int)
+
+
 def test_what_is_cancelled_does_not_run_nor_count_as_next(timeline: Any) -> None:
     ran: list[str] = []
     timeline.at(10, lambda: ran.append("cancelled")).cancel()
