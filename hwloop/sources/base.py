@@ -224,8 +224,9 @@ class Source(ABC, Generic[E]):
             if self._loop is None:
                 raise RuntimeError(f"{self.name} is not open; use 'async with' or call open() first")
             await queue.wait(self._loop)
-        event = queue.take()
-        if queue.owed and not queue.owed_by_new:
+        event = queue.events.popleft()
+        queue.taken += 1
+        if queue.owed and queue.when_full != "drop-newest":
             event = self._with_lost(event, queue.settle())
         if not self._reading and queue.emptied:
             self._resume_reading()
@@ -261,16 +262,16 @@ class Source(ABC, Generic[E]):
         """Hand one event to the callbacks, and to the queue if somebody may want it there."""
         self._received += 1
         queue = self._queue
-        if not self._callbacks:
-            self._enqueue(event)
-            return
-        if queue.consumers:
-            self._enqueue(event)
-        else:
+        callbacks = self._callbacks
+        if callbacks and not queue.consumers:
             self._passed_by += 1
-            if queue.owed_by_new:
+            if queue.owed and queue.owed_by_new:
                 event = self._with_lost(event, queue.settle())
-        for callback in tuple(self._callbacks):
+        elif not queue.put(event if not queue.owed else self._with_owed(event)):
+            self._stop_reading()
+        if not callbacks:
+            return
+        for callback in tuple(callbacks):
             try:
                 callback(event)
             except EXITS:
@@ -314,14 +315,10 @@ class Source(ABC, Generic[E]):
         assert self._loop is not None
         return round(self._loop.time() * 1e9)
 
-    def _enqueue(self, event: E) -> None:
+    def _with_owed(self, event: E) -> E:
+        """`event`, which is about to be queued, with what is owed if it belongs there."""
         queue = self._queue
-        if queue.full:
-            if queue.when_full == "pause":
-                self._stop_reading()
-        elif queue.owed_by_new:
-            event = self._with_lost(event, queue.settle())
-        queue.put(event)
+        return self._with_lost(event, queue.settle()) if queue.owed_by_new and not queue.full else event
 
     def _with_lost(self, event: E, lost: int) -> E:
         try:

@@ -67,20 +67,23 @@ class EventQueue(Generic[E]):
 
     @property
     def owed_by_new(self) -> bool:
-        """Whether what is owed belongs to an event that comes now: the dropped ones came after those that are here."""
-        return self.owed > 0 and self.when_full == "drop-newest"
+        """Whether what is owed belongs to an event that comes now: the dropped ones came after all that are here."""
+        return self.owed > 0 and (self.when_full == "drop-newest" or not self.events)
 
-    def put(self, event: E) -> None:
-        """Append an event, or drop one as the policy says, and wake a consumer."""
+    def put(self, event: E) -> bool:
+        """Append an event, or drop one as the policy says, and wake a consumer. False if reading should pause."""
         events = self.events
-        if len(events) >= self._size and self.when_full != "pause":
+        room = len(events) < self._size
+        if not room and self.when_full != "pause":
+            room = True
             newest = self.when_full == "drop-newest"
             self.drop(event if newest else events.popleft())
             if newest:
-                return
+                return True
         events.append(event)
         if self._waiters:
             self.wake()
+        return room
 
     def drop(self, event: E) -> None:
         """Count an event that nobody will get, and owe it to the next one."""
@@ -91,12 +94,6 @@ class EventQueue(Generic[E]):
         """Drop all that is here."""
         while self.events:
             self.drop(self.events.popleft())
-
-    def take(self) -> E:
-        """Remove and return the first event. IndexError if there is none."""
-        event = self.events.popleft()
-        self.taken += 1
-        return event
 
     def settle(self) -> int:
         """Return what is owed, and owe it no more: the next event tells of it."""
