@@ -28,6 +28,12 @@ logger = logging.getLogger("hwloop.service")
 FEEDS_PER_TIMEOUT = 3
 """systemd asks for a feed in half of the timeout. A third leaves time for the loop to be late."""
 
+LONGEST_STATUS = 1000
+"""Characters. systemd drops a message of more than 4096 bytes, and a character has up to four."""
+
+SHORTEST_INTERVAL = 0.001
+"""Seconds between two feeds, at least: a loop that did nothing but feed would be no use."""
+
 _undelivered = 0
 
 
@@ -43,16 +49,22 @@ def notify(state: str) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
             # A name that begins with @ is in the abstract namespace, unix(7), where it begins with a zero byte.
-            channel.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-    except OSError as error:
+            channel.sendto(_sendable(state), "\0" + address[1:] if address.startswith("@") else address)
+    except (OSError, ValueError) as error:
         _count_undelivered(address, state, error)
         return False
     return True
 
 
 def status(text: str) -> bool:
-    """Show one line of `text` in `systemctl status`."""
-    return notify("STATUS=" + " ".join(text.splitlines()))
+    """Show `text` in `systemctl status`, as one line; a very long one is cut off."""
+    line = " ".join(str(text).splitlines())
+    return notify("STATUS=" + (line if len(line) <= LONGEST_STATUS else line[: LONGEST_STATUS - 1] + "…"))
+
+
+def _sendable(state: str) -> bytes:
+    """The bytes of a message: systemd drops one that is not UTF-8 or has a zero byte in it."""
+    return state.replace("\0", " ").encode(errors="replace")
 
 
 def undelivered() -> int:
@@ -68,11 +80,13 @@ def watchdog_timeout() -> float:
     """
     if not os.environ.get("NOTIFY_SOCKET") or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
-    microseconds = os.environ.get("WATCHDOG_USEC", "0")
-    if not microseconds.isdecimal():
-        logger.warning("WATCHDOG_USEC=%r is no number of microseconds; the watchdog is not fed", microseconds)
+    given = os.environ.get("WATCHDOG_USEC", "0")
+    # systemd counts in 64 bits, of which the highest value is "never".
+    if not (given.isascii() and given.isdecimal() and len(given) <= 20 and int(given) < 2**64):
+        shown = given if len(given) <= 40 else given[:40] + "…"
+        logger.warning("WATCHDOG_USEC=%r is no number of microseconds; the watchdog is not fed", shown)
         return 0.0
-    return int(microseconds) / 1e6
+    return 0.0 if int(given) == 2**64 - 1 else int(given) / 1e6
 
 
 class Watchdog:
@@ -86,7 +100,8 @@ class Watchdog:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.interval = watchdog_timeout() / FEEDS_PER_TIMEOUT
+        timeout = watchdog_timeout()
+        self.interval = max(timeout / FEEDS_PER_TIMEOUT, SHORTEST_INTERVAL) if timeout else 0.0
         self.loop = loop or asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -176,11 +191,10 @@ async def supervised() -> AsyncIterator[None]:
         watchdog.stop()
 
 
-def _count_undelivered(address: str, state: str, error: OSError) -> None:
+def _count_undelivered(address: str, state: str, error: OSError | ValueError) -> None:
     global _undelivered
     _undelivered += 1
     if _undelivered == 1:
-        said = state.splitlines()[0]
-        logger.warning(
-            "NOTIFY_SOCKET=%s: could not send %s: %s (reported once)", address, said, error.strerror or error
-        )
+        said = state.partition("\n")[0][:40]
+        reason = getattr(error, "strerror", None) or error
+        logger.warning("NOTIFY_SOCKET=%s: could not send %s: %s (reported once)", address, said, reason)

@@ -17,11 +17,30 @@ ROOT = Path(__file__).resolve().parent.parent
 UNIT = ROOT / "systemd" / "hwloop@.service"
 
 
-def install(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def install(
+    *arguments: str | Path, umask: int = 0o022, script: str = str(ROOT / "deploy" / "install"), **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run deploy/install; pip may not ask any index."""
-    command = ["sh", str(ROOT / "deploy" / "install"), *map(str, arguments)]
-    environment = os.environ | {"PIP_NO_INDEX": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(
+        ["sh", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PIP_NO_INDEX": "1"} | environment,
+        umask=umask,
+        cwd=ROOT,
+        timeout=120,
+    )
+
+
+def hidden(directory: Path) -> list[Path]:
+    """What in a directory, itself included, others may not read, or not enter or run although its owner may."""
+    found = []
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            if not mode & 0o004 or (mode & 0o100 and not mode & 0o001):
+                found.append(path)
+    return found
 
 
 @pytest.fixture
@@ -56,8 +75,13 @@ def test_an_installation_from_a_false_start_to_its_end(tmp_path: Path, place: li
     program = tmp_path / "etc" / "hwloop" / "door.py"
 
     venv.create(tmp_path / "opt" / "venv", with_pip=False)
-    first = install(*place, "--user", "porter")
+    # As somebody calls it whose own files are nobody's business, and whose cd looks elsewhere first.
+    first = install(
+        *place, "--user", "porter", umask=0o077, script="deploy/install", CDPATH=f".:{ROOT.parent}:{tmp_path}"
+    )
     assert first.returncode == 0, first.stderr
+    assert hidden(tmp_path / "opt") == []
+    assert hidden(tmp_path / "etc") == []
     assert "venv does not work" in first.stdout
     assert f"put {unit} in place" in first.stdout
     assert "note:" not in first.stdout  # gpiod is enough to reach real lines
@@ -69,8 +93,14 @@ def test_an_installation_from_a_false_start_to_its_end(tmp_path: Path, place: li
 
     program.write_text("async def main(): pass\n")
     before = (unit.stat(), command.parent.parent.stat().st_ino)
-    second = install(*place, "--user", "porter")
+    # What an installation under such a umask has left hidden is repaired.
+    hiding = [tmp_path / "opt", tmp_path / "opt" / "venv", command, tmp_path / "etc" / "hwloop"]
+    for path in hiding:
+        path.chmod(path.stat().st_mode & 0o700)
+    second = install(*place, "--user", "porter", umask=0o027)
     assert second.returncode == 0, second.stderr
+    assert hidden(tmp_path / "opt") == []
+    assert hidden(tmp_path / "etc" / "hwloop") == []
     assert "in place" not in second.stdout
     assert (unit.stat(), command.parent.parent.stat().st_ino) == before
     assert sorted(path.name for path in unit.parent.iterdir()) == [unit.name]

@@ -243,3 +243,127 @@ def test_the_watchdog_is_ordinary_work_whatever_the_urgency_of_the_task_that_sta
 
     with asyncio.Runner(loop_factory=hwloop.new_event_loop) as runner:
         runner.run(main())
+
+
+# What the environment and the program may hold, and that is no reason to fail.
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("door\nREADY=1\r\nopen\u2028now", "door READY=1 open now"),
+        ("half a pair: \ud83d", "half a pair: ?"),
+        ("nothing\0here", "nothing here"),
+        ("21.5 °C 🌡", "21.5 °C 🌡"),
+        ("x" * 100_000, "x" * 999 + "…"),
+        ("🌡" * 5000, "🌡" * 999 + "…"),
+    ],
+)
+def test_any_string_is_a_status(manager: Manager, text: str, shown: str) -> None:
+    assert service.status(text)
+    assert manager.heard() == ["STATUS=" + shown]
+
+
+@pytest.mark.parametrize("state", ["", "\n", "X=\ud800", "READY=1\0", "X=" + "y" * 1_000_000])
+@pytest.mark.parametrize("address", ["/nowhere/notify", "relative", "@", "vsock:2:1234", "x" * 200, "/tmp/\udcff"])
+def test_no_message_and_no_address_fails_the_program(monkeypatch: pytest.MonkeyPatch, address: str, state: str) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    assert not service.notify(state)
+    assert service.undelivered() == 1
+
+
+@pytest.mark.parametrize(
+    "given", ["x", "", "-1", "+5", "1.5", "1e6", " 5", "٣", "9" * 5000, str(2**64), "0x10", "\udcff", "5\n"]
+)
+def test_a_malformed_timeout_never_fails_a_program(
+    manager: Manager, run: Run, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    async def main() -> None:
+        async with service.supervised():
+            await asyncio.sleep(0)
+
+    monkeypatch.setenv("WATCHDOG_USEC", given)
+    run(main())
+    hwloop.run(main())
+    assert set(manager.heard()) == {"READY=1", "STOPPING=1"}
+
+
+@pytest.mark.parametrize(("given", "interval"), [(0, 0), (1, 0.001), (2**64 - 1, 0), (3 * 2**62, 2**62 / 1e6)])
+def test_the_ends_of_the_range_are_heeded(
+    manager: Manager, run: Run, monkeypatch: pytest.MonkeyPatch, given: int, interval: float
+) -> None:
+    async def main() -> float:
+        watchdog = service.Watchdog()
+        watchdog.start()
+        await asyncio.sleep(0)
+        watchdog.stop()
+        return watchdog.interval
+
+    monkeypatch.setenv("WATCHDOG_USEC", str(given))
+    assert run(main()) == interval
+
+
+@pytest.mark.parametrize("given", ["x", "-1", "1", "\udcff"])
+def test_a_process_that_is_not_meant_says_nothing_by_itself(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    want_feeding(monkeypatch, 100)
+    monkeypatch.setenv("WATCHDOG_PID", given)
+    hwloop.run(asyncio.sleep(0.01))
+    assert manager.heard() == []
+
+
+# A program's own run.
+
+
+def test_a_run_is_ready_once_it_waits_and_is_fed_until_it_ends(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> list[str]:
+        before = manager.heard()
+        await manager.hears("READY=1")
+        for _ in range(3):
+            await manager.hears("WATCHDOG=1")
+        return before
+
+    want_feeding(monkeypatch, 60)
+    assert hwloop.run(main()) == []
+    manager.heard()
+    time.sleep(0.05)
+    assert manager.heard() == []
+
+
+def test_a_run_that_fails_at_once_was_never_ready(manager: Manager) -> None:
+    async def main() -> None:
+        raise KeyError("pump")
+
+    with pytest.raises(KeyError):
+        hwloop.run(main())
+    assert manager.heard() == []
+
+
+def test_several_loops_are_fed_for_only_while_each_comes_round(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        here = asyncio.get_running_loop()
+        other = asyncio.new_event_loop()
+        mine, others = service.Watchdog(here), service.Watchdog(other)
+        mine.start()
+        others.start()
+        manager.heard()
+        for _ in range(3):
+            mine._feed()
+        assert manager.heard() == ["WATCHDOG=1"]  # for the first round; the other loop stands since
+        others._feed()
+        mine._feed()
+        assert len(manager.heard()) == 1
+        others.stop()
+        mine._feed()
+        assert len(manager.heard()) == 1
+        mine.stop()
+        other.close()
+
+    want_feeding(monkeypatch, 100_000)
+    asyncio.run(main())
