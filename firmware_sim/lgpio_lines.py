@@ -50,7 +50,7 @@ class Held:
         return self.group[0] is self
 
     def read(self) -> int:
-        return self.line.look() ^ self.line.active_low
+        return self.line.level ^ self.line.active_low
 
     def write(self, level: int) -> None:
         self.line.set_output(level ^ self.line.active_low)
@@ -74,7 +74,7 @@ class Held:
 
 
 def status(*rest: object) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Concatenate[S, P], R]]:
-    """Run a function under the board's lock and answer a refusal as lgpio does.
+    """Run a function under the board's lock, after all that is due by then, and answer a refusal as lgpio does.
 
     That is an `error`, or with `exceptions` set to False the negative status itself, followed by `rest` in a list
     where the function returns a list.
@@ -84,6 +84,7 @@ def status(*rest: object) -> Callable[[Callable[Concatenate[S, P], R]], Callable
         @functools.wraps(function)
         def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
             with self._chip.timeline.lock:
+                self._chip.timeline.catch_up()
                 try:
                     return function(self, *args, **kwargs)
                 except Refused as refused:

@@ -84,13 +84,6 @@ class Line:
         self._pulled: Pull = "none"
         self._observers: list[Observer] = []
         self.net = Net([self], 1 if self.bias == "up" else 0)
-        self.looked_ns = 0
-
-    def look(self) -> int:
-        """Return the electrical level to a program that reads the line; `looked_ns` is the time of the last look."""
-        with self._chip.timeline.lock:
-            self.looked_ns = self._chip.timeline.now_ns()
-            return self.net.level
 
     @property
     def level(self) -> int:
@@ -135,7 +128,6 @@ class Line:
         with self._chip.timeline.lock:
             self.consumer, self.flags = consumer, flags
             self.output, self._drive, self.active_low = output, drive, active_low
-            self.looked_ns = self._chip.timeline.now_ns()
             if bias is not None:
                 self.bias, self._bias_set = bias, True
             self._chip.resolve(self.net)
@@ -246,12 +238,11 @@ class Chip:
 
     def _tell(self, lines: Sequence[Line], level: int) -> None:
         """Tell `lines` of a new level. An observer may change a line again: that is told after this, not amidst."""
-        # The time for which it was planned, but never before a look that did not see it: a program takes an edge
-        # stamped earlier than its last look for one that it has seen. And after what was told already, unless both
-        # were planned for one moment: or the order of two lines' edges would be lost.
+        # The time for which it was planned, but after what was told already, unless both were planned for one
+        # moment: or the order of two lines' edges would be lost.
         moment_ns = self.timeline.moment_ns()
         earliest_ns = self._told_ns if moment_ns == self._told_for_ns else self._told_ns + 1
-        self._told_ns = max(moment_ns, earliest_ns, *(line.looked_ns for line in lines))
+        self._told_ns = max(moment_ns, earliest_ns)
         self._told_for_ns = moment_ns
         when_ns = self._told_ns
         self._news.extend((line, level, when_ns) for line in lines)

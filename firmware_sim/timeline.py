@@ -153,6 +153,15 @@ class Timeline:
                     happened = True
         return happened
 
+    def catch_up(self) -> None:
+        """Let happen what is due by now: the program looks. The lock is held.
+
+        The firmware thread may be late, and a program must neither find a line as it was before a change that is
+        stamped earlier, nor drive it before that.
+        """
+        if self._moment_ns is None and not self._driven and not self._stopping:
+            self.run_due()
+
     def stop(self) -> None:
         """End the firmware thread and forget what was scheduled. Harmless when repeated."""
         with self.lock:
@@ -214,6 +223,7 @@ class Timeline:
             raise
         except BaseException as error:
             # A fault in one simulated device must not stop the others, nor the thread that they share.
-            if self._driven and isinstance(error, SystemExit | KeyboardInterrupt):
+            ours = threading.current_thread() is self._thread
+            if not ours and isinstance(error, SystemExit | KeyboardInterrupt):
                 raise
             logger.exception("simulated device failed in %s", short_name(action))

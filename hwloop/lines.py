@@ -6,6 +6,7 @@ Part of the seam between sources and hardware; `hwloop.board` has the rest, and 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -113,6 +114,18 @@ class OutputLine(ABC):
     @abstractmethod
     def get(self) -> int:
         """The line's logical level now."""
+
+    def watch(self, kept: Callable[[], object]) -> EdgeStream:
+        """Report the edges of the line while it is let go of: at 1 for open drain, at 0 for open source.
+
+        `kept` is called when edges are to be read though the stream's descriptor need not be readable. Closing the
+        stream ends the reports; the line stays driven. Raises `HardwareError` where the line drives both levels.
+        """
+        raise HardwareError(
+            "edges",
+            "an output that drives both levels never lets go of its line, and so has no edges but its own",
+            "use drive='open-drain' or 'open-source'",
+        )
 
     def pwm(self, frequency: float, duty: float) -> None:
         """Be at 1 for the part `duty` (0 to 1) of each cycle, `frequency` (Hz) times a second, until `set()`.

@@ -59,7 +59,8 @@ class Request:
         if self.failure is not None:
             raise self.failure
         ((line, self.settings),) = config.items()
-        self.set_value(line, self.settings.output_value)
+        if self.settings.direction == gpiod.line.Direction.OUTPUT:
+            self.set_value(line, self.settings.output_value)
 
     def get_value(self, line: int) -> Any:
         if self.failure is not None:
@@ -500,3 +501,113 @@ def test_an_output_that_can_not_keep_its_level_gives_the_line_back(
     with pytest.raises(HardwareError, match="line 27: the kernel refused it"):
         setup.output(27, initial=None)
     assert setup.chip.taken == setup.board.users == {}
+
+
+# Outputs that are watched while they let go of their line.
+
+
+@pytest.mark.parametrize(
+    ("drive", "active_low", "released"),
+    [
+        ("open-drain", False, 1),
+        ("open-drain", True, 0),
+        ("open-source", False, 0),
+        ("open-source", True, 1),
+    ],
+)
+def test_a_watched_output_is_an_input_while_it_is_let_go_of(
+    setup: Setup, drive: str, active_low: bool, released: int
+) -> None:
+    output = setup.output(4, drive=drive, active_low=active_low, initial=1 - released)
+    request = setup.request
+    driven = request.settings
+    stream = output.watch(lambda: None)
+    assert stream.fileno() == request.fd
+    assert (request.settings.direction, request.settings.drive) == (driven.direction, driven.drive)
+    output.set(released)
+    asked = request.settings
+    assert (asked.direction, asked.edge_detection) == (gpiod.line.Direction.INPUT, gpiod.line.Edge.BOTH)
+    assert (asked.active_low, asked.event_clock) == (active_low, gpiod.line.Clock.MONOTONIC)
+    setup.chip.levels[4] = released
+    output.set(1 - released)
+    asked = request.settings
+    assert (asked.direction, asked.drive) == (gpiod.line.Direction.OUTPUT, driven.drive)
+    assert (asked.active_low, asked.output_value) == (active_low, Value(1 - released))
+    assert len(setup.chip.requests) == 1  # the line was never given back
+    output.set(released)
+    stream.close()
+    assert request.settings.direction == gpiod.line.Direction.OUTPUT
+    output.set(1 - released)
+    assert setup.chip.levels[4] == 1 - released
+
+
+def test_a_watched_outputs_edges_are_those_of_others(setup: Setup) -> None:
+    output = setup.output(4, drive="open-drain", initial=0)
+    kept: list[bool] = []
+    stream = output.watch(lambda: kept.append(True))
+    setup.chip.levels[4] = 1
+    output.set(1)
+    setup.request.happen(4, 0, 1, 0)
+    assert told(stream.read()) == [(0, 0), (1, 0), (0, 0)]
+    setup.request.happen(4, 1)
+    output.set(0)  # what waits to be read is kept, and its reader is told
+    assert kept == [True]
+    setup.chip.levels[4] = 1
+    output.set(1)
+    setup.request.happen(4, 0)
+    assert told(stream.read()) == [(1, 0), (0, 0)]
+    assert stream.recheck() == []
+    assert (stream.losses.merged, stream.losses.kernel) == (0, 0)
+
+
+def test_an_edge_that_comes_before_the_level_is_read_is_not_missing(setup: Setup) -> None:
+    output = setup.output(4, drive="open-drain", initial=0)
+    stream = output.watch(lambda: None)
+    setup.chip.levels[4] = 0  # the sensor has answered by the time at which the level is read
+    early_ns = time.monotonic_ns()
+    output.set(1)
+    setup.request.happen(4, 0, timestamp_ns=early_ns)
+    setup.request.happen(4, 1)
+    assert told(stream.read()) == [(0, 0), (1, 0)]
+    assert stream.losses.merged == 0
+
+
+def test_while_it_drives_nothing_is_found_by_reading_the_line(setup: Setup) -> None:
+    output = setup.output(4, drive="open-drain", initial=1)
+    setup.chip.levels[4] = 1
+    stream = output.watch(lambda: None)
+    output.set(0)
+    assert [stream.recheck() for _ in range(3)] == [[], [], []]
+    setup.chip.levels[4] = 1
+    output.set(1)
+    setup.chip.levels[4] = 0  # an edge that was lost
+    assert stream.recheck() == []
+    assert told(stream.recheck()) == [(0, 0)]
+
+
+def test_an_output_that_drives_both_levels_has_no_edges(setup: Setup) -> None:
+    with pytest.raises(HardwareError, match=r"drives both levels never lets go of its line.*use drive='open-drain'"):
+        setup.output(4).watch(lambda: None)
+
+
+def test_a_line_without_interrupts_is_refused_and_stays_an_output(setup: Setup) -> None:
+    output = setup.output(4, drive="open-drain", initial=1)
+    plain = setup.request.reconfigure_lines
+
+    def refuse(config: dict[Any, Any]) -> None:
+        raise OSError(errno.ENXIO, "No such device or address")
+
+    setup.request.reconfigure_lines = refuse  # type: ignore[method-assign]
+    with pytest.raises(HardwareError, match=r"line 4: the kernel refused it .*not every line has interrupts"):
+        output.watch(lambda: None)
+    setup.request.reconfigure_lines = plain  # type: ignore[method-assign]
+    output.set(0)
+    assert setup.chip.levels[4] == 0
+
+
+def test_closing_the_output_first_leaves_nothing(setup: Setup) -> None:
+    output = setup.output(4, drive="open-drain", initial=1)
+    stream = output.watch(lambda: None)
+    output.close()
+    stream.close()
+    assert setup.chip.taken == {}

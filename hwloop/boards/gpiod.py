@@ -14,7 +14,7 @@ import errno
 import importlib
 import os
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from hwloop.board import Bias, Drive, EdgeKind, EdgeStream, LineName, OutputLine
 from hwloop.boards.chip import GpioChip, LineInfo
 from hwloop.boards.chips import node_refused
 from hwloop.boards.gpiod_edges import GpiodEdges
+from hwloop.boards.switched import SwitchedEdges
 from hwloop.errors import HardwareError
 
 if TYPE_CHECKING:
@@ -145,9 +146,11 @@ class GpiodChip(GpioChip):
             }[drive],
             "active_low": active_low,
         }
+        # An output that does not drive one of its levels can be watched while it is at that one.
+        released = None if drive == "push-pull" else int((drive == "open-drain") != active_low)
         if initial is not None:
             request = self._request(numbers, consumer, **settings, output_value=kinds.Value(initial))
-            return _Output(self, request, line, kinds.Value)
+            return _Output(self, request, line, settings, kinds.Value(initial), released)
         # The line is taken as it is, so that an output goes on driving; it is an output at its own level after that.
         request = self._request(numbers, consumer, direction=kinds.Direction.AS_IS, active_low=active_low)
         try:
@@ -158,7 +161,22 @@ class GpiodChip(GpioChip):
             if isinstance(error, OSError):
                 raise self.refusal(numbers, text_of(error), error.errno) from error
             raise
-        return _Output(self, request, line, kinds.Value)
+        return _Output(self, request, line, settings, level, released)
+
+    def settings(self, **settings: object) -> gpiod.LineSettings:
+        """Settings of a line, by gpiod's names."""
+        made: gpiod.LineSettings = self._gpiod.LineSettings(**settings)
+        return made
+
+    def watched(self, active_low: object) -> gpiod.LineSettings:
+        """Settings of an input whose edges are reported, and whose pull resistor is as it was."""
+        line = self._gpiod.line
+        return self.settings(
+            direction=line.Direction.INPUT,
+            edge_detection=line.Edge.BOTH,
+            active_low=active_low,
+            event_clock=line.Clock.MONOTONIC,
+        )
 
     # For streams and outputs.
 
@@ -189,16 +207,32 @@ class GpiodChip(GpioChip):
 
 
 class _Output(OutputLine):
-    """One line that we drive."""
+    """One line that we drive.
+
+    Parameters:
+        settings: those of the line while we drive it.
+        value: the logical level that it has now.
+        released: the logical level that it does not drive; None if it drives both.
+    """
 
     def __init__(
-        self, chip: GpiodChip, request: gpiod.LineRequest, line: LineName, values: type[gpiod.line.Value]
+        self,
+        chip: GpiodChip,
+        request: gpiod.LineRequest,
+        line: LineName,
+        settings: Mapping[str, object],
+        value: gpiod.line.Value,
+        released: int | None,
     ) -> None:
         self._chip = chip
         self._request = request
         self._line = line
         self._number = request.offsets[0]
-        self._values = values
+        self._settings = settings
+        self._values = type(value)
+        self._value = value
+        self._released = released
+        self._edges: SwitchedEdges | None = None
         self._closed = False
 
     @property
@@ -207,10 +241,31 @@ class _Output(OutputLine):
 
     def set(self, value: int) -> None:
         self._check()
+        self._value = self._values(value)
         try:
-            self._request.set_value(self._number, self._values(value))
+            if self._edges is None:
+                self._request.set_value(self._number, self._value)
+            else:
+                self._switch(self._edges, watched=value == self._released)
         except OSError as error:
             raise self._chip.failure(f"line {self._line}", "can't be set", error) from error
+
+    def watch(self, kept: Callable[[], object]) -> EdgeStream:
+        if self._released is None or self._edges is not None:
+            return super().watch(kept)
+        self._check()
+        numbers = {self._number: self._line}
+        stream = GpiodEdges(self._chip, self._request, numbers, both=True, debounced=False, borrowed=True)
+        edges = SwitchedEdges(stream, self._number, kept, self._unwatch)
+        try:
+            self._switch(edges, watched=int(bool(self._value)) == self._released)
+        except BaseException as error:
+            stream.close()
+            if isinstance(error, OSError):
+                raise self._chip.refusal(numbers, text_of(error), error.errno) from error
+            raise
+        self._edges = edges
+        return edges
 
     def get(self) -> int:
         self._check()
@@ -223,6 +278,24 @@ class _Output(OutputLine):
         if not self._closed:
             self._closed = True
             self._chip.release(self._request, [self._number])
+
+    def _switch(self, edges: SwitchedEdges, *, watched: bool) -> None:
+        """Make the line an input that is watched, or an output at its level."""
+        if watched and not edges.let_go:
+            self._configure(self._chip.watched(self._settings["active_low"]))
+            edges.begin()
+        elif not watched:
+            self._configure(self._chip.settings(**self._settings, output_value=self._value))
+            if edges.let_go:
+                edges.end()
+
+    def _unwatch(self) -> None:
+        edges, self._edges = self._edges, None
+        if edges is not None and edges.let_go and not self._closed and not self.forked:
+            self._configure(self._chip.settings(**self._settings, output_value=self._value))
+
+    def _configure(self, settings: gpiod.LineSettings) -> None:
+        self._request.reconfigure_lines({self._number: settings})
 
     def _check(self) -> None:
         self._chip.check_process(f"line {self._line}")

@@ -34,7 +34,10 @@ _BY_TIME = operator.attrgetter("timestamp_ns")  # each line's interrupt thread q
 
 
 class GpiodEdges(LevelStream):
-    """The events of a line request. Takes the request over, and releases it where it can't be used."""
+    """The events of a line request. Takes the request over, and releases it where it can't be used.
+
+    With `borrowed` the request is an output's, which keeps it.
+    """
 
     disorder_ns = 1_000_000  # the interrupt thread of each line queues its own events; as lgpio allows for
 
@@ -46,8 +49,10 @@ class GpiodEdges(LevelStream):
         *,
         both: bool,
         debounced: bool,
+        borrowed: bool = False,
     ) -> None:
         super().__init__(chip, lines, both=both, debounced=debounced)
+        self._borrowed = borrowed
         self._chip = chip
         self._request = request
         self._fd = request.fd
@@ -108,7 +113,8 @@ class GpiodEdges(LevelStream):
         self._closed = True
         self._fd = -1
         super().close()
-        self._chip.release(self._request, self._numbers.values())
+        if not self._borrowed:
+            self._chip.release(self._request, self._numbers.values())
 
     def read_level(self, number: int) -> int:
         name = self.states[number].line

@@ -99,6 +99,12 @@ class LevelStream(EdgeStream):
             return None  # a glitch at the moment of the claim: the level is the one that was read then
         return 0 if timestamp_ns <= state.read_ns else 1
 
+    def restart(self, number: int) -> None:
+        """Begin the account of a line anew: it was not watched for some time."""
+        state = self.states[number]
+        state.level, state.reported, state.suspect_ns, state.made_up_ns = self.read_level(number), False, 0, 0
+        state.read_ns = self.now_ns()
+
     def recheck(self) -> list[Edge]:
         self.doubtful = False
         if not self._both or self.waiting():

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from typing import NamedTuple, Protocol
 
 from hwloop.board import Bias, Drive, EdgeKind, EdgeStream, LineName, OutputLine
@@ -20,6 +20,7 @@ from hwloop.boards.as_is import read_level
 from hwloop.boards.chip import GpioChip, LineInfo
 from hwloop.boards.lgpio_edges import Edges, text_of
 from hwloop.boards.lgpio_fifos import Fifo, Fifos
+from hwloop.boards.lgpio_output import LgpioOutput
 from hwloop.errors import HardwareError
 
 MAX_ALERTS = 60
@@ -106,7 +107,8 @@ class LgpioChip(GpioChip):
         self.time_ns = time_ns
         self.number = number
         self.workdir = workdir
-        self._watched: set[int] = set()
+        self.alerts: set[int] = set()
+        """Lines whose edges lgpio reports."""
         self._freed: dict[int, float] = {}
         self._fifos = Fifos(lgpio, workdir)
         self._closed = False
@@ -126,7 +128,7 @@ class LgpioChip(GpioChip):
             return
         self._closed = True
         self.users.clear()
-        _alerts[self.lgpio] = _alerts.get(self.lgpio, 0) - len(self._watched)
+        _alerts[self.lgpio] = _alerts.get(self.lgpio, 0) - len(self.alerts)
         if not self.forked:  # where lgpio would wait for its threads, which only the parent has
             try:
                 self.lgpio.gpiochip_close(self.handle)
@@ -145,19 +147,7 @@ class LgpioChip(GpioChip):
         consumer: str,
     ) -> EdgeStream:
         numbers = self.find_all(lines, debounce)
-        if _threads[self.lgpio].process != os.getpid():
-            raise HardwareError(
-                f"lines {', '.join(map(str, lines))}",
-                "lgpio was in use before this process was forked; its threads, which report edges, are the parent's",
-                "use gpiod (HWLOOP_GPIO=gpiod), or have the child start afresh: multiprocessing's 'spawn'",
-            )
-        watched = _alerts.get(self.lgpio, 0)
-        if watched + len(numbers) > MAX_ALERTS:
-            raise HardwareError(
-                f"lines {', '.join(map(str, lines))}",
-                f"lgpio can watch {MAX_ALERTS} lines in one process, and {watched} are watched already",
-                "close some first",
-            )
+        self.check_alerts(numbers.values())
         return Edges(self, numbers, edges, bias, active_low, debounce, consumer)
 
     def open_output(
@@ -179,7 +169,8 @@ class LgpioChip(GpioChip):
 
         self._claim(number, line, claim)
         self.users[number] = consumer
-        return _Output(self, number, line)
+        released = None if drive == "push-pull" else int((drive == "open-drain") != active_low)
+        return LgpioOutput(self, number, line, flags, initial, released)
 
     def gone(self) -> bool:
         try:
@@ -207,8 +198,34 @@ class LgpioChip(GpioChip):
             if _is_awake(_threads[self.lgpio].threads):
                 break
         self.users[number] = consumer
-        self._watched.add(number)
+        self.alerts.add(number)
         _alerts[self.lgpio] = _alerts.get(self.lgpio, 0) + 1
+
+    def check_alerts(self, lines: Collection[LineName]) -> None:
+        """Raise `HardwareError` where lgpio can't report the edges of so many lines more."""
+        named = f"lines {', '.join(map(str, lines))}"
+        if _threads[self.lgpio].process != os.getpid():
+            raise HardwareError(
+                named,
+                "lgpio was in use before this process was forked; its threads, which report edges, are the parent's",
+                "use gpiod (HWLOOP_GPIO=gpiod), or have the child start afresh: multiprocessing's 'spawn'",
+            )
+        watched = _alerts.get(self.lgpio, 0)
+        if watched + len(lines) > MAX_ALERTS:
+            raise HardwareError(
+                named,
+                f"lgpio can watch {MAX_ALERTS} lines in one process, and {watched} are watched already",
+                "close some first",
+            )
+
+    def switch(self, number: int, line: LineName, claim: Callable[[], int], *, alert: bool) -> None:
+        """Claim a line of ours anew, which frees it first: as an output, or as an alert. Raises `HardwareError`."""
+        self._check_open(line)
+        self._freed[number] = time.monotonic()
+        self._claim(number, line, claim)
+        if alert != (number in self.alerts):
+            (self.alerts.add if alert else self.alerts.discard)(number)
+            _alerts[self.lgpio] = _alerts.get(self.lgpio, 0) + (1 if alert else -1)
 
     def _claim(self, number: int, line: LineName, claim: Callable[[], int]) -> None:
         """Claim a line that we may have had a moment ago: the kernel has it back once lgpio's thread looks up."""
@@ -241,8 +258,8 @@ class LgpioChip(GpioChip):
         if self._closed:
             return
         del self.users[number]
-        if number in self._watched:
-            self._watched.remove(number)
+        if number in self.alerts:
+            self.alerts.remove(number)
             _alerts[self.lgpio] -= 1
         if self.forked:
             return
@@ -285,49 +302,6 @@ class LgpioChip(GpioChip):
         self.check_process(f"line {line}")
         if self._closed:
             raise HardwareError(f"line {line}", "its board is closed", "keep the board open while lines are in use")
-
-
-class _Output(OutputLine):
-    """One line that we drive."""
-
-    def __init__(self, chip: LgpioChip, number: int, line: LineName) -> None:
-        self._chip = chip
-        self._number = number
-        self._line = line
-        self._pulses = False
-        self._closed = False
-
-    @property
-    def forked(self) -> bool:
-        return self._chip.forked
-
-    def set(self, value: int) -> None:
-        self._check_open()
-        self._end_pulses()
-        self._chip.write(self._number, self._line, value)
-
-    def get(self) -> int:
-        self._check_open()
-        return self._chip.read(self._number, self._line)
-
-    def pwm(self, frequency: float, duty: float) -> None:
-        self._check_open()
-        self._chip.send_pwm(self._number, self._line, frequency, duty)
-        self._pulses = True
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._chip.free(self._number)
-
-    def _end_pulses(self) -> None:
-        if self._pulses:
-            self._chip.send_pwm(self._number, self._line, 0, 0)
-            self._pulses = False
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise HardwareError(f"line {self._line}", "this output is closed", "open a new one")
 
 
 def _is_awake(threads: Set[str]) -> bool:

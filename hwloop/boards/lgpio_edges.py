@@ -33,7 +33,10 @@ _HELD_BACK_NS = 2_000_000  # for how long lgpio may keep a report before it writ
 
 
 class Edges(LevelStream):
-    """A FIFO of reports, and the lines that report to it. Raises `HardwareError` where it can't be had."""
+    """A FIFO of reports, and the lines that report to it. Raises `HardwareError` where it can't be had.
+
+    With `borrowed` the lines are outputs, which keep them, and have lgpio report to `notify` themselves.
+    """
 
     def __init__(
         self,
@@ -44,8 +47,11 @@ class Edges(LevelStream):
         active_low: bool,
         debounce: float,
         consumer: str,
+        *,
+        borrowed: bool = False,
     ) -> None:
         lgpio = chip.lgpio
+        self._borrowed = borrowed
         self._chip = chip
         self._consumer = consumer
         self._fd = -1
@@ -72,13 +78,19 @@ class Edges(LevelStream):
                 # Set even if it is 0, for lgpio remembers what the line's last user set.
                 lgpio.gpio_set_debounce_micros(chip.handle, number, round(debounce * 1e6))
                 state = LineState(line, chip.time_ns())
-                chip.claim_alert(number, line, flags=flags, edges=kind, notify=self._fifo.notify, consumer=consumer)
+                if not borrowed:
+                    chip.claim_alert(number, line, flags=flags, edges=kind, notify=self._fifo.notify, consumer=consumer)
                 self.states[number] = state
                 state.level = chip.read(number, line)
                 state.read_ns = chip.time_ns()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def notify(self) -> int:
+        """lgpio's handle of the FIFO."""
+        return self._fifo.notify
 
     def fileno(self) -> int:
         return self._fd
@@ -140,8 +152,9 @@ class Edges(LevelStream):
         self._closed = True
         super().close()
         # First no more reports, then the FIFO.
-        for number in self.states:
-            self._chip.free(number)
+        if not self._borrowed:
+            for number in self.states:
+                self._chip.free(number)
         self._fd = -1
         self._chip.give_fifo(self._fifo, usable=not self._broken)
 

@@ -19,15 +19,17 @@ import itertools
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Self
 
 from hwloop import board as boards
 from hwloop import guard
-from hwloop.board import Board, Drive, LineName, OutputLine
+from hwloop.board import Board, Drive, Edge, LineName, OutputLine
 from hwloop.deferring import DeferredSignals
 from hwloop.errors import check_range
 from hwloop.sources.gpio_checks import Level, check_bool, check_chip, check_choice, check_level, check_line
 from hwloop.sources.gpio_pulses import Action, Driven, as_failure
+from hwloop.sources.gpio_wire import OutputEdges
 
 SHORTEST, LONGEST = 1e-6, 1e9
 """Seconds that a level of a pulse or blink may last."""
@@ -89,6 +91,7 @@ class Output:
         self._active_low = active_low
         self._board: Board | None = None
         self._action: Action | None = None
+        self._edges: OutputEdges | None = None
         self._plans: dict[int, asyncio.TimerHandle] = {}
         self._numbers = itertools.count()
         self._reported_as: str | None = None
@@ -101,6 +104,8 @@ class Output:
         try:
             with DeferredSignals():
                 self._claim(self._board)
+            if self._edges is not None:
+                self._edges.open()
         except BaseException:
             self._release()  # a signal's handler has raised
             raise
@@ -191,6 +196,32 @@ class Output:
     def value(self, level: Level) -> None:
         self.set(level)
 
+    @property
+    def edges(self) -> OutputEdges:
+        """The edges that other devices make on the line while it is let go of, as a source of `Edge`s.
+
+        For outputs with drive="open-drain", let go of at 1, or "open-source", at 0, when they are open in a running
+        loop. Opened with the output, or when it is first asked for. Raises ValueError for an output that drives both.
+        """
+        if self._edges is None:
+            if self._drive == "push-pull":
+                raise ValueError(
+                    f"{self.name} drives both levels, and has no edges but its own; "
+                    "an output with drive='open-drain' lets go of its line and can be watched, and so can gpio.watch"
+                )
+            self._edges = OutputEdges(self.name, self._line.opened)
+            if self._device is not None:
+                try:
+                    self._edges.open()
+                except BaseException:
+                    self._edges = None
+                    raise
+        return self._edges
+
+    def on_edge(self, callback: Callable[[Edge], object]) -> None:
+        """Call `callback(edge)` for each of `edges`, straight from the reader. One that raises is reported."""
+        self.edges.add_callback(callback)
+
     def make_safe(self) -> None:
         """Set the safe level, if there is one, and end what runs. In a forked child it does nothing."""
         device = self._device
@@ -238,6 +269,11 @@ class Output:
                 raise  # the line is ours and listed still, so that the next `close()` can drive it
             except BaseException as error:
                 failure = error
+        try:
+            if self._edges is not None:
+                self._edges.close()
+        except Exception as error:
+            failure = failure or error
         try:
             device.close()
         finally:

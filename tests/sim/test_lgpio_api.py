@@ -547,3 +547,59 @@ print("heard and lit")
 def test_gpiozeros_own_lgpio_factory_runs_on_it_unchanged() -> None:
     done = subprocess.run([sys.executable, "-c", GPIOZERO], capture_output=True, text=True, timeout=30)
     assert (done.stdout, done.stderr) == ("heard and lit\n", "")
+
+
+# What is due when the program looks has happened, though the thread that makes it happen is late.
+
+
+def test_a_level_is_that_of_the_moment_at_which_it_is_read(setup: Setup) -> None:
+    lgpio, h, line = setup.lgpio, setup.handle, setup.chip.line(17)
+    fd = setup.alert(17)
+    setup.timeline.at(1 * MS, lambda: line.drive(1))
+    setup.timeline.at(3 * MS, lambda: line.drive(0))
+    setup.timeline.time_ns = 2 * MS
+    assert lgpio.gpio_read(h, 17) == 1
+    assert reports(fd) == [(1, 1 * MS)]
+
+
+def test_edges_before_the_claim_are_not_reported_and_those_after_it_carry_their_time(setup: Setup) -> None:
+    line = setup.chip.line(17)
+    for number in range(4):
+        setup.timeline.at((number + 1) * MS, lambda level=1 - number % 2: line.drive(level))
+    setup.timeline.time_ns = 2 * MS
+    fd = setup.alert(17)
+    setup.timeline.time_ns = 9 * MS
+    setup.timeline.run_due()
+    assert reports(fd) == [(1, 3 * MS), (0, 4 * MS)]
+
+
+def test_a_device_that_answers_late_answers_at_its_time(setup: Setup) -> None:
+    """The program lets go of a line; what another device makes of that 30 µs later is stamped 30 µs later."""
+    lgpio, h, line = setup.lgpio, setup.handle, setup.chip.line(17)
+    line.pull("up")
+    lgpio.gpio_claim_output(h, 17, 0, lgpio.SET_OPEN_DRAIN)
+
+    answered: list[int] = []
+
+    def answer(level: int, when_ns: int) -> None:
+        if level and not answered:
+            answered.append(when_ns)
+            setup.timeline.at(when_ns + 30_000, lambda: line.drive(0))
+            setup.timeline.at(when_ns + 110_000, lambda: line.drive(None))
+
+    line.observe(answer)
+    setup.timeline.time_ns = 1 * MS
+    fd = setup.alert(17)
+    setup.timeline.time_ns = 2 * MS  # the program was kept from running before it reads the level
+    assert lgpio.gpio_read(h, 17) == 1
+    assert reports(fd) == [(0, 1 * MS + 30_000), (1, 1 * MS + 110_000)]
+
+
+def test_an_exit_in_what_a_program_catches_up_with_is_not_swallowed(setup: Setup) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    setup.timeline.at(1, interrupt)
+    setup.timeline.time_ns = 2
+    with pytest.raises(KeyboardInterrupt):
+        setup.lgpio.gpio_read(setup.handle, 17)

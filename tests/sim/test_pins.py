@@ -177,7 +177,7 @@ def test_an_observer_that_fails_does_not_stop_the_others(chip: Chip, caplog: pyt
 
 
 class TestStamps:
-    """A change carries the time for which it was planned, however late it runs, within what a program can have seen."""
+    """A change carries the time for which it was planned, however late it runs."""
 
     @staticmethod
     def pulses(chip: Chip, timeline: Any, *moments: int) -> list[int]:
@@ -195,21 +195,6 @@ class TestStamps:
         timeline.run_due()
         assert stamps == [1000, 1050, 1120, 1170]
 
-    def test_a_change_is_never_stamped_before_a_look_that_did_not_see_it(self, chip: Chip, timeline: Any) -> None:
-        stamps = self.pulses(chip, timeline, 1000, 3000)
-        timeline.time_ns = 2000
-        assert chip.line(17).look() == 0
-        timeline.time_ns = 4000
-        timeline.run_due()
-        assert stamps == [2000, 3000]
-
-    def test_a_change_is_never_stamped_before_the_claim(self, chip: Chip, timeline: Any) -> None:
-        stamps = self.pulses(chip, timeline, 1000)
-        timeline.time_ns = 2000
-        chip.line(17).claim("x")
-        timeline.run_due()
-        assert stamps == [2000]
-
     def test_changes_are_told_in_the_order_of_their_stamps_on_all_lines(self, chip: Chip, timeline: Any) -> None:
         stamps: list[tuple[int, int]] = []
         for number in (4, 17):
@@ -220,7 +205,9 @@ class TestStamps:
         timeline.run_due()
         assert stamps == [(4, 2000), (17, 2001)]
 
-    def test_late_changes_of_several_lines_keep_their_order_after_a_look(self, chip: Chip, timeline: Any) -> None:
+    def test_late_changes_of_several_lines_keep_their_order_after_one_that_was_told(
+        self, chip: Chip, timeline: Any
+    ) -> None:
         """But for those that were planned for one moment, which have no order."""
         stamps: list[tuple[int, int]] = []
         for number in (17, 22):
@@ -228,7 +215,7 @@ class TestStamps:
         for when_ns, number, level in ((2000, 17, 1), (2000, 22, 1), (3000, 17, 0), (4000, 22, 0), (9000, 17, 1)):
             timeline.at(when_ns, lambda number=number, level=level: chip.line(number).drive(level))
         timeline.time_ns = 8000
-        assert [chip.line(number).look() for number in (17, 22)] == [0, 0]
+        chip.line(4).drive(0)  # by another thread
         timeline.time_ns = 10_000
         timeline.run_due()
-        assert stamps == [(17, 8000), (22, 8000), (17, 8001), (22, 8002), (17, 9000)]
+        assert stamps == [(17, 8001), (22, 8001), (17, 8002), (22, 8003), (17, 9000)]
