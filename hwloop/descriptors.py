@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import select
 import selectors
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -161,9 +162,14 @@ class Descriptors:
 
     def _find(self, fd: Any) -> Any:
         """The key of `fd`, or None. Raises ValueError for what is no descriptor and never was registered."""
-        if fd.__class__ is int and fd >= 0:
+        if fd.__class__ is int and fd >= 0 and self.keys.__class__ is dict:
             return self.keys.get(fd)
-        return self._selector.get_map().get(fd)
+        if sys.version_info >= (3, 13):  # each asks the selector of a user, or a mock, as its asyncio does
+            return self._selector.get_map().get(fd)
+        try:
+            return self._selector.get_key(fd)
+        except KeyError:
+            return None
 
     def _modify(self, fd: Any, number: int, mask: int, pair: Pair) -> None:
         try:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from asyncio import selector_events
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 SMALLEST_READ = 16 * 1024
 LARGEST_READ = 120 * 1024
@@ -27,6 +27,10 @@ READS_TO_SHRINK = 16
 
 LARGEST_PACKET = 64 * 1024
 """Bytes: an Internet datagram has at most 65,535, and a pipe holds 65,536 unless someone enlarges it (pipe(7))."""
+
+_Loop: Any = selector_events.BaseSelectorEventLoop
+_CHECKS_SOCKETS = "_ensure_fd_no_transport" in _Loop._make_socket_transport.__code__.co_names
+"""Whether this asyncio refuses to make a second transport for a socket, as it does from Python 3.12 on."""
 
 _Base: Any = getattr(selector_events, "_SelectorSocketTransport")  # noqa: B009  # the stubs leave it out
 
@@ -149,6 +153,10 @@ class _SelectorSocketTransport(_Base):  # type: ignore[misc]
 class Transports:
     """A mixin of `hwloop.EventLoop`: the transports that receive into memory of their own."""
 
+    if TYPE_CHECKING:  # asyncio's own
+
+        def _ensure_fd_no_transport(self, sock: socket.socket) -> None: ...
+
     def _make_socket_transport(
         self,
         sock: socket.socket,
@@ -158,6 +166,8 @@ class Transports:
         extra: dict[str, Any] | None = None,
         server: Any = None,
     ) -> asyncio.Transport:
+        if _CHECKS_SOCKETS:
+            self._ensure_fd_no_transport(sock)
         return _SelectorSocketTransport(self, sock, protocol, waiter, extra, server)
 
     def _make_datagram_transport(self, sock: socket.socket, *args: Any) -> asyncio.DatagramTransport:

@@ -488,3 +488,35 @@ def test_urgent_readers_leave_their_set_when_they_are_replaced(loop):
     loop.remove_reader(pipe.reader)
     loop.unregister(pipe)
     pipe.close()
+
+
+def test_a_selector_that_is_no_selector_of_selectors_is_asked_as_asyncio_asks_it() -> None:
+    class Public(selectors.BaseSelector):
+        """A selector of a user's, which has nothing but the public methods."""
+
+        def __init__(self) -> None:
+            self._inner = selectors.PollSelector()
+
+        def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
+            return self._inner.register(fileobj, events, data)
+
+        def unregister(self, fileobj: Any) -> Any:
+            return self._inner.unregister(fileobj)
+
+        def modify(self, fileobj: Any, events: int, data: Any = None) -> Any:
+            return self._inner.modify(fileobj, events, data)
+
+        def select(self, timeout: float | None = None) -> Any:
+            return self._inner.select(timeout)
+
+        def get_map(self) -> Any:
+            return self._inner.get_map()
+
+        def close(self) -> None:
+            self._inner.close()
+
+    for seed in range(20):
+        script = random_script(random.Random(seed))
+        assert played(lambda: hwloop.EventLoop(Public()), script, 300) == played(
+            lambda: asyncio.SelectorEventLoop(Public()), script, 300
+        )

@@ -562,3 +562,26 @@ def test_a_pipe_is_read_to_its_end_in_pieces_of_what_it_holds():
         assert protocol.events == ["made", "eof", "lost"]
 
     hwloop.run(main())
+
+
+def test_a_second_transport_for_a_socket_ends_as_on_asyncios_loop():
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        first, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        try:
+            second, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        except RuntimeError as error:
+            return type(error)
+        else:
+            second.close()
+        finally:
+            first.close()
+            theirs.close()
+            await asyncio.sleep(0)
+
+    outcomes = []
+    for factory in (asyncio.SelectorEventLoop, hwloop.new_event_loop):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            outcomes.append(runner.run(main()))
+    assert outcomes[0] == outcomes[1]
