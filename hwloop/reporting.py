@@ -153,7 +153,7 @@ class Reporting:
         """The loop's counters as plain data."""
         from hwloop.stats import LoopStatistics, SourceStatistics
 
-        kept = [source.statistics() for source in self.sources() if hasattr(source, "statistics")]
+        kept = [self._kept_by(source) for source in self.sources()]
         lateness, latency = self._file_waits()
         return LoopStatistics(
             ready=len(self._ready) + len(self._events) + len(self._bands) + len(self._bands.idle),
@@ -168,6 +168,17 @@ class Reporting:
             gc=None if self._collector is None else self._collector.statistics(),
             realtime=None if self._realtime is None else self._realtime.granted,
         )
+
+    def _kept_by(self, source: Any) -> Any:
+        """The statistics that a source keeps; None if it keeps none, or fails to give them."""
+        try:
+            return source.statistics() if hasattr(source, "statistics") else None
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            message = f"the statistics of {short_name(source)} can't be read"
+            self.call_exception_handler({"message": message, "exception": error})
+            return None
 
     def _file_waits(self) -> tuple[Histogram, Histogram]:
         """Put what the core has noted since the last time into the histograms of lateness and latency."""

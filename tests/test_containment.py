@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import pytest
 
+import hwloop
 from hwloop.sources import Backoff, Source
 from hwloop.sources.containment import as_failure
 
@@ -351,6 +352,22 @@ def test_a_source_whose_name_and_repr_raise_is_reported_all_the_same(run, caplog
     assert "default exception handler" not in caplog.text
 
 
+def test_a_source_whose_statistics_raise_leaves_the_loops_and_the_others_alone():
+    class Secretive(Device):
+        def statistics(self):
+            raise Own
+
+    async def main():
+        reports = reported()
+        async with Secretive(), Device():
+            statistics = asyncio.get_running_loop().statistics()
+        assert [source.name for source in statistics.sources] == ["device"]
+        assert [type(report["exception"]) for report in reports] == [Own]
+        assert "statistics of device" in reports[0]["message"]
+
+    hwloop.run(main(), board="sim")
+
+
 def test_without_a_loop_a_failure_goes_to_the_log(caplog):
     device = Device()
     device.fail(Own("early"))
@@ -373,6 +390,35 @@ def test_an_outage_and_its_end_are_a_line_each_and_debug_mode_brings_the_traceba
         assert messages[0] == "device failed; it is reopened as soon as that works: gone for good"
         assert re.fullmatch(r"device is back after \d+\.\d s, at attempt 1", messages[1])
         assert [bool(record.exc_info) for record in caplog.records if "gone" in record.getMessage()] == [debug]
+
+
+def test_the_pauses_grow_while_a_device_comes_back_and_does_not_work(leap):
+    class Flapping(Device):
+        works = False
+
+        def connect(self) -> int:
+            fd = super().connect()
+            asyncio.get_running_loop().call_soon(self.send, 1)
+            return fd
+
+        def receive(self) -> Iterable[int]:
+            os.read(self.reader, 4096)
+            if self.works:
+                yield 1
+            raise OSError("gone")
+
+    async def main():
+        reported()
+        async with Flapping(reopen=Backoff(0.1, 2, 10)) as device:
+            await asyncio.sleep(60)
+            assert device.connected == 12  # after 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, then each 10 s
+            device.works = True
+            await asyncio.sleep(10)
+            before = device.connected
+            await asyncio.sleep(1)
+            assert device.connected == before + 10
+
+    leap(main())
 
 
 @pytest.mark.parametrize("how", ["function", "coroutine function", "awaitable"])

@@ -35,6 +35,7 @@ from hwloop.cli.asleep import asleep
 from hwloop.cli.run import BOARD_HELP, chosen_board
 from hwloop.cli.term import Colour, Terminal
 from hwloop.errors import HardwareError
+from hwloop.naming import error_text
 from hwloop.sources import gpio, i2c, serial
 from hwloop.sources.base import Backoff
 from hwloop.sources.framing import Frame, IdleGap
@@ -353,4 +354,6 @@ def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     if loop.get_debug():
         loop.default_exception_handler(context)
     else:
-        print(f"hwloop monitor: {context['message']}: {context.get('exception')}", file=sys.stderr)
+        error = context.get("exception")
+        text = context["message"] if error is None else f"{context['message']}: {error_text(error)}"
+        print(f"hwloop monitor: {text}", file=sys.stderr)

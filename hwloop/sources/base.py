@@ -99,7 +99,7 @@ class Source(ABC, Generic[E]):
         self.at_reopen: list[Callable[[], object]] = []
         self._callbacks: list[Callable[[E], object]] = []
         self._failure: Exception | None = None
-        self._wakeups = self._received = self._passed_by = self._lost = self._errors = 0
+        self._wakeups = self._received = self._received_before = self._passed_by = self._lost = self._errors = 0
 
     # What a subclass provides.
 
@@ -301,7 +301,8 @@ class Source(ABC, Generic[E]):
             self._report(f"{short_name(self)} failed and is closed", error, outage=True)
         elif self._reopening is not None and self._loop is not None:
             self._report(f"{short_name(self)} failed; it is reopened as soon as that works", error, outage=True)
-            self._reopening.begin(self, self._loop, self._connect)
+            worked = self._received > self._received_before
+            self._reopening.begin(self, self._loop, self._connect, worked=worked)
         else:
             waited_for = self._queue.waited_for
             self._closed = True
@@ -352,6 +353,7 @@ class Source(ABC, Generic[E]):
             raise
         if self._away:
             self._away = False
+            self._received_before = self._received
             run_hooks(self.at_reopen, f"{short_name(self)}: exception in at_reopen function", self._report_failure)
             if self._hook is not None and self._loop is not None:
                 self._hook.run(self, self._loop, self._report_failure)

@@ -47,14 +47,24 @@ class Reopening:
         self._backoff = backoff
         self._timer: asyncio.TimerHandle | None = None
         self._outage: _Outage | None = None
+        self._back_at = 0.0
+        self._attempts = 0
         self.failed = 0
         """Attempts that failed, over all outages."""
         self.succeeded = 0
 
-    def begin(self, source: object, loop: asyncio.AbstractEventLoop, attempt: Callable[[], None]) -> None:
-        """Call `attempt()`, which opens the device or raises, from now on until it succeeds."""
-        self._outage = _Outage(source, loop, attempt, loop.time())
-        self._schedule(0)
+    def begin(
+        self, source: object, loop: asyncio.AbstractEventLoop, attempt: Callable[[], None], *, worked: bool
+    ) -> None:
+        """Call `attempt()`, which opens the device or raises, from now on until it succeeds.
+
+        A device that comes back and fails before it has `worked` has not ended its outage: the pauses go on growing.
+        """
+        now = loop.time()
+        if worked or now - self._back_at >= self._backoff.maximum:
+            self._attempts = 0
+        self._outage = _Outage(source, loop, attempt, now)
+        self._schedule()
 
     def cancel(self) -> None:
         """Try no more."""
@@ -63,29 +73,32 @@ class Reopening:
             self._timer.cancel()
             self._timer = None
 
-    def _schedule(self, attempts: int) -> None:
+    def _schedule(self) -> None:
         if self._outage is not None:  # else the source was closed by the attempt itself
-            self._timer = self._outage.loop.call_later(self._backoff.pause(attempts), self._try, attempts)
+            self._timer = self._outage.loop.call_later(self._backoff.pause(self._attempts), self._try)
 
-    def _try(self, attempts: int) -> None:
+    def _try(self) -> None:
         self._timer = None
+        self._attempts += 1
+        attempts = self._attempts
         outage = self._outage
         assert outage is not None
         try:
             outage.attempt()
         except EXITS:
-            self._schedule(attempts + 1)
+            self._schedule()
             raise
         except BaseException:
             # The outage was reported when it began; each vain attempt is counted only.
             self.failed += 1
-            self._schedule(attempts + 1)
+            self._schedule()
         else:
             self.succeeded += 1
             if self._outage is outage:  # else it has failed anew already
                 self._outage = None
-            lasted = outage.loop.time() - outage.began
-            logger.warning("%s is back after %.1f s, at attempt %d", short_name(outage.source), lasted, attempts + 1)
+            self._back_at = outage.loop.time()
+            lasted = self._back_at - outage.began
+            logger.warning("%s is back after %.1f s, at attempt %d", short_name(outage.source), lasted, attempts)
 
 
 class _Outage(NamedTuple):

@@ -344,3 +344,101 @@ def test_the_account_of_every_source_adds_up_over_any_history(kind: str, caplog:
             hwloop.run(main(), board=board, clock=clock)
 
     adds_up()
+
+
+# What is made of edges: no result is lost with a wait that is cancelled, and losses of the watch are passed on.
+
+STEPS = st.one_of(
+    st.tuples(st.just("edges"), st.integers(1, 7), st.integers(0, 2)),
+    st.tuples(st.just("wait")),
+    st.tuples(st.just("cancel")),
+    st.tuples(st.just("edges, cancel"), st.integers(1, 3)),
+    st.tuples(st.just("time out"), st.sampled_from([0, 0.001])),
+    st.tuples(st.just("settle")),
+)
+DERIVED = {
+    "pulse_width": lambda watch: gpio.pulse_width(watch),
+    "clicks": lambda watch: gpio.clicks(watch, gap=0, long=60),
+    "encoder": lambda watch: gpio.encoder(watch),
+    "frequency": lambda watch: gpio.frequency(watch, window=0.001),
+}
+
+
+@pytest.mark.parametrize("kind", DERIVED)
+def test_no_result_of_edges_is_lost_over_any_history(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwloop.sources.gpio_measure.KEPT", 3)
+
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(st.lists(STEPS, max_size=25))
+    def adds_up(history: list[tuple[Any, ...]]) -> None:
+        clock = hwloop.VirtualClock()
+
+        async def main() -> None:
+            lines = (5, 6) if kind == "encoder" else (17,)
+            got: list[Any] = []
+            tasks: list[asyncio.Task[None]] = []
+            lost = sent = told = 0
+
+            async with gpio.watch(*lines) as watch, DERIVED[kind](watch) as meter:
+                tell = meter._tell
+
+                def counted(result: Any) -> None:
+                    nonlocal told
+                    told += 1
+                    tell(result)
+
+                meter._tell = counted  # type: ignore[method-assign]
+                levels = watch.values
+
+                def edges(count: int, missing: int = 0) -> None:
+                    nonlocal lost, sent
+                    for _ in range(count):
+                        line = lines[sent % len(lines)]
+                        levels[line] = 1 - levels[line]
+                        now_ns = clock.now_ns() + 1 + sent
+                        watch.deliver(boards.Edge(line, levels[line], now_ns, now_ns, missing))
+                        sent += 1
+                        lost += missing
+
+                async def take() -> None:
+                    got.append(await anext(meter))
+
+                for what, *arguments in history:
+                    if what == "edges":
+                        edges(*arguments)
+                    elif what == "wait":
+                        tasks.append(asyncio.create_task(take()))
+                        await asyncio.sleep(0)
+                    elif what in ("cancel", "edges, cancel"):
+                        if arguments:
+                            edges(*arguments)
+                        for task in tasks[-1:]:
+                            task.cancel()
+                            tasks.remove(task)
+                            await asyncio.sleep(0)
+                    elif what == "time out":
+                        with contextlib.suppress(TimeoutError):
+                            got.append(await asyncio.wait_for(anext(meter), *arguments))
+                    else:
+                        await asyncio.sleep(0.002)
+                await asyncio.sleep(0.01)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                assert meter.lost == lost
+                assert len(got) + len(meter._results) + meter.dropped == told or kind in ("encoder", "frequency")
+                if kind == "encoder" and sent:
+                    before = clock.now_ns()
+                    if meter.steps != (got[-1] if got else 0):
+                        got.append(await anext(meter))
+                    assert got[-1] == meter.steps
+                    assert clock.now_ns() == before
+                if kind == "frequency":
+                    await asyncio.wait_for(anext(meter), 0.002)
+                    assert meter.count == sum(1 for number in range(sent) if number % 2 == 0)
+
+        with SimBoard(clock=clock) as board:
+            board.chip.line(17).drive(0)
+            hwloop.run(main(), board=board, clock=clock)
+
+    adds_up()
