@@ -4,8 +4,8 @@ A set iterates in the order of hashes, and by default an object's hash is its ad
 to another and from one run to the next. asyncio keeps tasks in sets: a `TaskGroup` cancels its tasks so, `wait()`
 returns two sets, `as_completed()` starts coroutines from one, a runner cancels all tasks that are left. In virtual
 time all of this must not depend on addresses. So the loop makes tasks and futures of the two classes below, whose hash
-is a number that the loop counts; and while it runs, asyncio's own modules find `keep_order` in place of `set` where
-they put coroutines, or what is to be cancelled, into one.
+is a number from the loop's `next_task_number()` or `next_future_number()`; and while it runs, asyncio's own modules
+find `keep_order` in place of `set` where they put coroutines, or what is to be cancelled, into one.
 """
 
 from __future__ import annotations
@@ -16,46 +16,39 @@ import threading
 import weakref
 from asyncio import base_events, taskgroups, tasks
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-class Counting(Protocol):
-    """A loop that numbers its tasks and futures."""
-
-    def next_task_number(self) -> int: ...
-    def next_future_number(self) -> int: ...
-
-
 class Task(asyncio.Task[T]):
-    """asyncio's task, with its number on its loop as its hash."""
+    """asyncio's task, with its number on its loop as its hash: the loop asks for it when it has made the task."""
 
     __slots__ = ("number",)
     number: int
 
-    def __new__(cls, *arguments: Any, loop: Counting, **options: Any) -> Task[Any]:
-        task = super().__new__(cls)
-        task.number = loop.next_task_number()
-        return task
-
     def __hash__(self) -> int:
-        return self.number
+        try:
+            return self.number
+        except AttributeError:
+            loop: Any = self.get_loop()
+            self.number = loop.next_task_number()
+            return self.number
 
 
 class Future(asyncio.Future[T]):
-    """asyncio's future, with its number on its loop as its hash."""
+    """asyncio's future, with a number as its hash, which it gets when it is asked for it first."""
 
     __slots__ = ("number",)
     number: int
 
-    def __new__(cls, *, loop: Counting) -> Future[Any]:
-        future = super().__new__(cls)
-        future.number = loop.next_future_number()
-        return future
-
     def __hash__(self) -> int:
-        return self.number
+        try:
+            return self.number
+        except AttributeError:
+            loop: Any = self.get_loop()
+            self.number = loop.next_future_number()
+            return self.number
 
 
 class InOrder(dict[T, None]):

@@ -49,7 +49,9 @@ Job = concurrent.futures.Future[Any]
 _pools: Any = pools
 _RUN_JOB = _pools._WorkItem.run.__code__
 _WAIT_FOR_RESULT = (concurrent.futures.Future.result.__code__, concurrent.futures.Future.exception.__code__)
-_WRAP_FUTURE = asyncio.wrap_future.__code__
+WRAP_FUTURE = asyncio.wrap_future.__code__
+"""Makes a future of the loop's for each job that the loop waits for."""
+
 _REQUEST = next(
     constant
     for constant in asyncio.run_coroutine_threadsafe.__code__.co_consts
@@ -104,7 +106,7 @@ class Beside:
         self._in_main = True
         self._seen: WeakKeyDictionary[threading.Thread, _Seen] = WeakKeyDictionary()
         self._jobs: dict[Job, int] = {}
-        self._jobs_made = 0
+        self.jobs_made = 0
         self._lasting_since: dict[Job, float] = {}
         self._requests: WeakSet[Job] = WeakSet()
         self.pause = _FIRST_PAUSE
@@ -114,11 +116,10 @@ class Beside:
         """The loop begins to run, in this thread."""
         self._in_main = threading.current_thread() is threading.main_thread()
 
-    def note_future(self, caller: types.FrameType) -> None:
-        """A future was made for `caller`: if that is `wrap_future`, the loop waits for a job from now on."""
-        if caller.f_code is _WRAP_FUTURE:
-            self._jobs_made += 1
-            self._jobs[caller.f_locals["future"]] = self._jobs_made
+    def note_job(self, job: Job) -> None:
+        """The loop waits for a job from now on."""
+        self.jobs_made += 1
+        self._jobs[job] = self.jobs_made
 
     def jobs(self) -> list[Job]:
         """The jobs that the loop waits for and that have not ended, oldest first."""

@@ -161,3 +161,25 @@ class Collecting:
         if self._gc_was_on:
             self._gc_was_on = False
             gc.enable()
+
+
+class CountedCollecting(Collecting):
+    """A mixin of `hwloop.SimLoop`: garbage is collected after a number of looks in the modes "auto" and "idle"."""
+
+    _thresholds: tuple[int, int, int] | None = None
+
+    def schedule_gc(self, mode: Mode) -> None:
+        super().schedule_gc("auto" if mode == "idle" else mode)
+        self._collector = None if mode == "off" else CountingCollector(self._now)
+
+    def _take_gc_over(self) -> None:
+        super()._take_gc_over()
+        if gc.isenabled():
+            self._thresholds = gc.get_threshold()
+            gc.set_threshold(CountingCollector.VALVE, *self._thresholds[1:])
+
+    def _give_gc_back(self) -> None:
+        super()._give_gc_back()
+        if self._thresholds is not None:
+            gc.set_threshold(*self._thresholds)
+            self._thresholds = None

@@ -11,9 +11,9 @@ nothing could ever wake is told so; and orders that asyncio leaves open follow a
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
-import gc
 import itertools
 import math
 import random
@@ -27,10 +27,10 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, Unpack
 
 from hwloop.ages import Future, Task, WeakInOrder, asyncio_keeps_order, in_order
-from hwloop.beside import Beside, Inbox, SerialExecutor, Work
+from hwloop.beside import WRAP_FUTURE, Beside, Inbox, SerialExecutor, Work
 from hwloop.board import Board
 from hwloop.clock import to_ns
-from hwloop.collecting import CountingCollector, Mode
+from hwloop.collecting import CountedCollecting
 from hwloop.lookout import Lookout, any_real
 from hwloop.loop import EventLoop
 from hwloop.scheduling import Priority
@@ -57,7 +57,7 @@ IDLE_SECONDS = 0.002
 _EAGER: Any = getattr(asyncio, "eager_task_factory", None)
 
 
-class SimLoop(EventLoop):
+class SimLoop(CountedCollecting, EventLoop):  # type: ignore[misc]  # as for EventLoop
     """An event loop on a virtual clock.
 
     Parameters:
@@ -109,7 +109,6 @@ class SimLoop(EventLoop):
         self.next_task_number = itertools.count(1).__next__
         self._names = itertools.count(1)
         self.next_future_number = itertools.count(1).__next__
-        self._thresholds: tuple[int, int, int] | None = None
         super().__init__(Lookout())
         self._own_pipe = self._ssock.fileno()
         self.schedule_gc("auto")
@@ -131,23 +130,6 @@ class SimLoop(EventLoop):
             yield
         finally:
             self._holds -= 1
-
-    def schedule_gc(self, mode: Mode) -> None:
-        """As on other loops, but "auto" and "idle" are one: garbage is collected after a number of looks."""
-        super().schedule_gc("auto" if mode == "idle" else mode)
-        self._collector = None if mode == "off" else CountingCollector(self._now)
-
-    def _take_gc_over(self) -> None:
-        super()._take_gc_over()
-        if gc.isenabled():
-            self._thresholds = gc.get_threshold()
-            gc.set_threshold(CountingCollector.VALVE, *self._thresholds[1:])
-
-    def _give_gc_back(self) -> None:
-        super()._give_gc_back()
-        if self._thresholds is not None:
-            gc.set_threshold(*self._thresholds)
-            self._thresholds = None
 
     # What asyncio's own loop does, with time in mind.
 
@@ -177,7 +159,9 @@ class SimLoop(EventLoop):
             super().close()
 
     def create_future(self) -> asyncio.Future[Any]:
-        self._beside.note_future(sys._getframe(1))
+        caller = sys._getframe(1)
+        if caller.f_code is WRAP_FUTURE:
+            self._beside.note_job(caller.f_locals["future"])
         return Future(loop=self)
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
@@ -193,6 +177,7 @@ class SimLoop(EventLoop):
         if options.get("name") is None:
             options["name"] = f"Task-{next(self._names)}"  # numbered by the loop: the same in each run of a process
         made: Any = Task(coro, loop=self, **options)
+        hash(made)  # gives it its number
         if made._source_traceback:
             del made._source_traceback[-1]
         return made  # type: ignore[no-any-return]
@@ -286,21 +271,23 @@ class SimLoop(EventLoop):
     def _rest(self, timer: float) -> list[tuple[int, int]]:
         """Nothing is ready but IDLE work: wait in the real world where that may bring something, else jump."""
         clock, settle, bands = self.clock, self.clock.settle, self._bands
-        look, asked, beside = self._look_at_descriptors, self._at_rest_until_after, self._beside
+        look, asked, beside = self._selector.look, self._at_rest_until_after, self._beside
         idle = bool(bands.idle)
         clock.written = True
         self._resting_until = -math.inf if idle else timer
         waiting = False
         while True:
             found = look()
-            if self._ready or self._events or bands.waiting or self._stopping:
+            if found:
+                found = self._without_own_pipe(found)
+            if self._ready or bands.waiting or self._stopping:
                 return found  # a signal's handler has found something to do
             if found and not (idle := self._only_idle(found)):
                 if self._looks >= BUSY_CALLBACKS:
                     self._pass_time(BUSY_SECONDS)  # a descriptor that is always ready stops the clock no more than work
                 self._idled = 0
                 return found
-            work = beside.work()
+            work = beside.work() if beside.jobs_made or _thread._count() > len(clock.members) else Work.NONE
             if work is Work.UNDER_WAY:
                 self._wait_really(beside.pause)
                 continue
@@ -370,14 +357,17 @@ class SimLoop(EventLoop):
         return bool(self._holds or self.clock.busy)
 
     def _look_at_descriptors(self) -> list[tuple[int, int]]:
+        return self._without_own_pipe(self._selector.look())
+
+    def _without_own_pipe(self, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return the descriptors that are ready, but for the loop's own pipe, which is emptied at once.
 
         When a thread or a signal writes to it must not change the order of anything.
         """
-        found = self._selector.look()
-        if found and any(fd == self._own_pipe for fd, _ in found):
-            self._read_from_self()
-            found = [entry for entry in found if entry[0] != self._own_pipe]
+        for fd, _ in found:
+            if fd == self._own_pipe:
+                self._read_from_self()
+                return [entry for entry in found if entry[0] != fd]
         return found
 
     def _wait_really(self, seconds: float | None) -> None:
@@ -405,8 +395,8 @@ class SimLoop(EventLoop):
             return False
         first = next_ns is None or (timer != math.inf and to_ns(timer) <= next_ns)
         when_ns = to_ns(timer) if first or next_ns is None else next_ns
-        if (reason := self._limit.passed_by(when_ns)) is not None:
-            raise TimeLimitError(self._who_waits(reason))
+        if when_ns > self._limit.ends_ns:
+            raise TimeLimitError(self._who_waits(self._limit.reason()))
         clock.jump(when_ns, timer if first else 0.0)
         self._looks = 0
         return True

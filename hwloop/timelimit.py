@@ -58,7 +58,8 @@ class TimeLimit:
     def __init__(self, clock: VirtualClock, limit: float | None) -> None:
         self._clock = clock
         self._limit = limit
-        self._ends_ns: float = math.inf
+        self.ends_ns: float = math.inf
+        """The time beyond which the run must not go on."""
         self._jumps = 0
         self._planned: tuple[int, ...] = (0,)
         self._stalled_until = math.inf
@@ -67,7 +68,7 @@ class TimeLimit:
     def begin_run(self) -> None:
         """Count from now: a run of the loop begins."""
         if self._limit is not None:
-            self._ends_ns = self._clock.now_ns() + self._limit * 1e9
+            self.ends_ns = self._clock.now_ns() + self._limit * 1e9
 
     def begin_wait(self) -> None:
         """Count from now: the program begins to wait for what no timer ends."""
@@ -75,13 +76,9 @@ class TimeLimit:
         self._stalled_until = math.inf
         self._planned = self._clock.planned()
 
-    def passed_by(self, when_ns: int) -> str | None:
-        """Return the reason why time must not go on to `when_ns`; None if it may."""
-        if when_ns > self._ends_ns:
-            return (
-                f"the limit of {self._limit:g} s of virtual time has passed, and this program has not ended; {_ADVICE}"
-            )
-        return None
+    def reason(self) -> str:
+        """Return why time must not go on beyond `ends_ns`."""
+        return f"the limit of {self._limit:g} s of virtual time has passed, and this program has not ended; {_ADVICE}"
 
     def stalled(self) -> str | None:
         """Return the reason why a wait without a timer must end. Asked after each jump of such a wait."""

@@ -84,7 +84,8 @@ class VirtualClock(Clock):
         self._sleeping: list[_Sleeper] = []
         self._parked = 0
         self._woken: collections.deque[_Sleeper | Callable[[], object]] = collections.deque()
-        self._members: set[int] = set()
+        self.members: set[int] = set()
+        """The identifiers of the threads that take turns."""
         self._turn_over = threading.Lock()
         self._turn_over.acquire()
         self._turn_taken = False
@@ -118,12 +119,12 @@ class VirtualClock(Clock):
         sleeper = _Sleeper(member=True, woken=True)
 
         def run() -> None:
-            self._members.add(threading.get_ident())
+            self.members.add(threading.get_ident())
             sleeper.go.acquire()
             try:
                 main()
             finally:
-                self._members.discard(threading.get_ident())
+                self.members.discard(threading.get_ident())
                 self._end_turn()
 
         thread = super().start(run, name)
@@ -169,11 +170,6 @@ class VirtualClock(Clock):
     def claimed(self) -> frozenset[int]:
         """Descriptors that only this clock's doing makes readable."""
         return frozenset(self._claimed)
-
-    @property
-    def members(self) -> frozenset[int]:
-        """The identifiers of the threads that take turns."""
-        return frozenset(self._members)
 
     @property
     def busy(self) -> bool:
@@ -288,7 +284,7 @@ class VirtualClock(Clock):
 
         It comes to the same, and saves handing the turn back and forth, which costs far more than the transfer.
         """
-        if self._undisturbed is None or threading.get_ident() not in self._members:
+        if self._undisturbed is None or threading.get_ident() not in self.members:
             return False
         with self._guard:
             if any(agenda.run_readable() for agenda in self._agendas) or not self._free_until(when_ns):
@@ -325,7 +321,7 @@ class VirtualClock(Clock):
         with self._guard:
             if self.closed and (sleeper.woken or sleeper.when_ns < _NEVER_NS):
                 return
-            sleeper.member = threading.get_ident() in self._members
+            sleeper.member = threading.get_ident() in self.members
             if sleeper.woken:
                 self._woken.append(sleeper)
             else:
@@ -367,7 +363,9 @@ class VirtualClock(Clock):
                 raise DeadlockError("the loop's own thread waits for what nothing can ever bring about")
             next_ns = until_ns if next_ns is None else min(until_ns, next_ns)
             if limit is not None:
-                reason = limit.passed_by(next_ns) or (limit.stalled() if until_ns == _NEVER_NS else None)
+                reason = limit.stalled() if until_ns == _NEVER_NS else None
+                if next_ns > limit.ends_ns:
+                    reason = limit.reason()
                 if reason is not None:
                     raise TimeLimitError(f"the loop's own thread waits: {reason}")
             self.jump(next_ns)
