@@ -12,12 +12,15 @@ import os
 import random
 import select
 import sys
+import termios
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import serial.serialposix as pyserial_posix
 
 from firmware_sim import SimBoard
 from firmware_sim.serial_calls import LineSettings
@@ -1089,6 +1092,23 @@ class TestOpening:
                 pytest.fail("the port was opened")
 
         run(main())
+
+    def test_a_pseudo_terminals_refusal_of_parity_says_what_it_lacks(
+        self, run: Run, paths: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        master, slave = os.openpty()
+        refused = termios.error(errno.EINVAL, "Invalid argument")  # as Debian's C library does
+        monkeypatch.setattr(pyserial_posix.termios, "tcsetattr", mock.Mock(side_effect=refused))
+
+        async def main() -> None:
+            with pytest.raises(HardwareError, match="a pseudo-terminal has neither parity nor 5 to 7 data bits"):
+                serial.open(os.ttyname(slave), parity="E").open()
+
+        try:
+            run(main())
+        finally:
+            os.close(master)
+            os.close(slave)
 
     @pytest.mark.parametrize(
         ("settings", "message"),

@@ -202,7 +202,7 @@ class TestLateAnswers:
     def test_the_next_request_waits_as_long_as_one_may_come(self) -> None:
         async def program(port: serial.SerialPort, device: Device) -> None:
             before = now()
-            for late, wait in ((None, 0.3), (0.7, 0.7), (0.0, 0.0)):
+            for late, wait in ((None, 0.5), (0.3, 0.3), (0.7, 0.7), (0.0, 0.0)):
                 with pytest.raises(TimeoutError):
                     await ask(port, b"lost", timeout=0.3, late=late)
                 before = now()
@@ -252,17 +252,19 @@ class TestLateAnswers:
         async def program(port: serial.SerialPort, device: Device) -> None:
             asking = asyncio.create_task(port.request(b"1\n"))
             await asyncio.sleep(0.005)
-            # Read and cancelled in one turn of the loop: the task would have been resumed in the next.
-            plain = port.deliver
+            # Answered and cancelled in one turn of the loop: the task would have been resumed in the next.
+            requests = port._requests
+            assert requests is not None
+            plain = requests.resolve
 
-            def deliver(frame: serial.Frame) -> None:
+            def resolve(frame: serial.Frame) -> None:
                 plain(frame)
                 asking.cancel()
 
-            port.deliver = deliver  # type: ignore[method-assign]
+            requests.resolve = resolve  # type: ignore[method-assign]
             with pytest.raises(asyncio.CancelledError):
                 await asking
-            port.deliver = plain  # type: ignore[method-assign]
+            requests.resolve = plain  # type: ignore[method-assign]
             assert port.statistics().dropped == 1
             assert accounted(port)
             before = now()
@@ -287,7 +289,7 @@ class TestLateAnswers:
                 await asyncio.sleep(chance.uniform(0, 5))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(chance.choice([None, 0.03, 0.12, 3.0])):
-                        assert await ask(port, line, timeout=0.1) == b"=" + line
+                        assert await ask(port, line, timeout=0.1, late=0.1) == b"=" + line
                         answered += 1
 
             await asyncio.gather(*map(one, lines))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Never
 
 from hwloop.errors import HardwareError
@@ -187,7 +187,7 @@ class SerialPort(Source[Frame]):
             timeout: seconds from the moment at which the request is on the wire until the whole answer is there; None
                 for no limit. Waiting for other requests is not counted.
             late: seconds after the timeout, or after this task was cancelled, for which the answer may still come. The
-                next request is sent when it has come, and was dropped, or when that time is over. Default: `timeout`.
+                next request is sent when it has come, and was dropped, or after that. Default: `timeout`, at least 0.5.
             match: says whether a frame is the answer, by its bytes: for devices that also speak unasked, or adapters
                 that echo. Default: the next frame is.
 
@@ -289,30 +289,29 @@ class SerialPort(Source[Frame]):
             return []
         frames = self._framing.feed(data, self._now_ns())
         self._watch_gap()
-        return frames
-
-    def deliver(self, event: Frame) -> None:
         requests = self._requests
-        if requests is None or not requests.expecting:
-            super().deliver(event)
-            return
-        claim, wrong = requests.claim(event, self._now_ns() / 1e9)
-        if wrong is not None:
-            self._report_failure(f"{self.name}: exception in a request's match", wrong)
-        if claim is Claim.UNSOLICITED:
-            super().deliver(event)
-            if requests.waiting:
-                self._keep_reading()
-            return
-        self._received += 1
+        return frames if requests is None or not requests.expecting else self._unclaimed(frames, requests)
+
+    def _unclaimed(self, frames: Iterable[Frame], requests: Requests) -> Iterator[Frame]:
+        """The frames that are no answers, one after the other; answers go to their requests, and late ones nowhere."""
         queue = self._queue
-        if claim is Claim.LATE:
-            queue.drop(event)
-            return
-        self._passed_by += 1
-        if queue.owed and not queue.events:
-            event = self._with_lost(event, queue.settle())
-        requests.resolve(event)
+        for frame in frames:
+            claim, wrong = requests.claim(frame, self._now_ns() / 1e9)
+            if wrong is not None:
+                self._report_failure(f"{self.name}: exception in a request's match", wrong)
+            if claim is Claim.UNSOLICITED:
+                yield frame
+                if requests.waiting:
+                    self._keep_reading()
+                continue
+            self._received += 1
+            if claim is Claim.LATE:
+                queue.drop(frame)
+                continue
+            self._passed_by += 1
+            if queue.owed and not queue.events:
+                frame = self._with_lost(frame, queue.settle())
+            requests.resolve(frame)
 
     def disconnect(self) -> None:
         device, output = self._device, self._output
@@ -409,7 +408,8 @@ class SerialPort(Source[Frame]):
         """The line has been silent long enough."""
         now_ns = self._now_ns()
         frames = self._framing.flush(now_ns)
-        for frame in frames:
+        requests = self._requests
+        for frame in frames if requests is None else self._unclaimed(frames, requests):
             self.deliver(frame)
         if self._device is None:
             return

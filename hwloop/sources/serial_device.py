@@ -324,6 +324,9 @@ def _refused(port: str, path: str, baudrate: int, error: Exception) -> HardwareE
         reason, hint = "not a serial port", _known_ports()
     elif code in (errno.EIO, errno.ENXIO, errno.ENODEV):
         hint = "there is no device behind it; is it plugged in, and is the UART enabled (raspi-config)?"
+    elif code == errno.EINVAL and path.startswith("/dev/pts/"):
+        reason = "settings refused: a pseudo-terminal has neither parity nor 5 to 7 data bits"
+        hint = "leave out parity= and bytesize=, or use a simulated board's port, which has them"
     elif "baud" in reason or isinstance(error, OverflowError):
         reason, hint = f"baud rate {baudrate} refused: {error}", _BAUD_HINT
     return HardwareError(port, reason, hint, errno=code)

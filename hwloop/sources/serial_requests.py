@@ -21,8 +21,8 @@ from hwloop.sources.framing import Frame
 Match = Callable[[bytes], object]
 """Says whether a frame answers the request, by its bytes. An exception counts as "no", and is reported."""
 
-LATE_WITHOUT_TIMEOUT = 1.0
-"""Seconds for which the answer to a request without a timeout is waited for after it was cancelled."""
+LATE_AT_LEAST = 0.5
+"""Seconds after its timeout for which an answer may still come, at least, where the program does not say."""
 
 
 class Claim(Enum):
@@ -86,7 +86,7 @@ class Requests:
     ) -> Frame:
         """Send a request when it is its turn, and return its answer; `SerialPort.request` has the parameters."""
         if late is None:
-            late = LATE_WITHOUT_TIMEOUT if timeout is None else timeout
+            late = max(timeout or 0.0, LATE_AT_LEAST)
         loop = asyncio.get_running_loop()
         async with self._turn:
             await self._settle()
