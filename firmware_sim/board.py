@@ -15,9 +15,10 @@ from firmware_sim import wiring as wirings
 from firmware_sim.bus import Bus
 from firmware_sim.lgpio_api import Lgpio
 from firmware_sim.pins import Chip
+from firmware_sim.surviving import surviving_lines
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
-from hwloop.board import Bias, Board, Drive, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.board import SIMULATED_LINES, Bias, Board, Drive, EdgeKind, EdgeStream, LineName, OutputLine
 from hwloop.boards.lgpio import LgpioChip
 from hwloop.clock import REAL, Clock
 from hwloop.errors import HardwareError
@@ -35,6 +36,8 @@ class SimBoard(Board):
     Parameters:
         wiring: a board file's path, a mapping of the same shape, or None for bare pins, no port and an empty bus 1.
         clock: its time; `hwloop.VirtualClock()` for virtual time.
+        lines: the file in which what its lines drive outlives the process (`firmware_sim.surviving`); by default
+            HWLOOP_SIM_LINES from the environment, or none.
 
     Attributes:
         timeline: its time, its thread and its lock.
@@ -46,7 +49,11 @@ class SimBoard(Board):
     simulated = True
 
     def __init__(
-        self, wiring: str | os.PathLike[str] | Mapping[str, object] | None = None, *, clock: Clock = REAL
+        self,
+        wiring: str | os.PathLike[str] | Mapping[str, object] | None = None,
+        *,
+        clock: Clock = REAL,
+        lines: str | None = None,
     ) -> None:
         super().__init__()
         if wiring is None:
@@ -61,14 +68,20 @@ class SimBoard(Board):
         self.directory = checked.directory
         self.clock = clock
         self.timeline = Timeline(clock)
-        self.chip = Chip(self.timeline, label="simulated-gpio", lines=HEADER_LINES)
+        self._surviving = None
+        if not self.shared:  # a subclass may say that it has another way
+            path = os.environ.get(SIMULATED_LINES, "") if lines is None else lines
+            self._surviving = surviving_lines(path, HEADER_LINES)
+            if self._surviving is not None:
+                self.shared, self.address = True, f"sim:{path}"
+        self.chip = Chip(self.timeline, label="simulated-gpio", lines=HEADER_LINES, surviving=self._surviving)
         self.lgpio = Lgpio(self.chip)
         self._lines = LgpioChip(
             self.lgpio,
             number=0,
             workdir=self.lgpio.directory,
             time_ns=self.timeline.now_ns,
-            level_of=lambda number: self.chip.line(number).level,
+            level_of=self._level_of,
             revision=self.revision,
         )
         self.ports: dict[str, Port] = {}
@@ -154,6 +167,11 @@ class SimBoard(Board):
                 self.label, "the simulated board is closed", "open the line, port or bus while it is in use"
             )
 
+    def _level_of(self, number: int) -> int:
+        with self.timeline.lock:
+            self.chip.line(number).find_kept()
+            return self.chip.line(number).level
+
     def _check_chip(self, chip: str | None) -> None:
         self._check_open()
         if chip not in (None, self.chip.label):
@@ -193,6 +211,9 @@ class SimBoard(Board):
         self._closed = True
         self.timeline.stop()
         self._lines.close()
+        if self._surviving is not None:
+            self._surviving.close()
+            self.chip.surviving = None
         self.lgpio.close()
         for port in self.ports.values():
             port.close()

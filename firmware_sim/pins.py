@@ -23,6 +23,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
+from firmware_sim.surviving import SurvivingLines
 from firmware_sim.timeline import Timeline
 from hwloop.board import Drive
 from hwloop.clock import Disturbed
@@ -126,10 +127,12 @@ class Line:
     ) -> None:
         """Take the line for `consumer`: as an input, or as an output at this electrical level. Bias None: as it is."""
         with self._chip.timeline.lock:
+            self.find_kept()
             self.consumer, self.flags = consumer, flags
             self.output, self._drive, self.active_low = output, drive, active_low
             if bias is not None:
                 self.bias, self._bias_set = bias, True
+            self._keep()
             self._chip.resolve(self.net)
 
     def release(self) -> None:
@@ -140,7 +143,18 @@ class Line:
         """Change the electrical level that the chip's output stage asks for."""
         with self._chip.timeline.lock:
             self.output = level
+            self._keep()
             self._chip.resolve(self.net)
+
+    def find_kept(self) -> None:
+        """Drive what another process has left, where lines survive their process. The lock is held."""
+        if self._chip.surviving is not None and self.consumer is None:
+            self.output, self._drive = self._chip.surviving.found(self.number)
+            self._chip.resolve(self.net)
+
+    def _keep(self) -> None:
+        if self._chip.surviving is not None:
+            self._chip.surviving.keep(self.number, self.output, self._drive)
 
     def drivers(self) -> Iterator[int]:
         """The levels that something drives this line to with force."""
@@ -177,16 +191,21 @@ class Chip:
         timeline: the board's time and its lock.
         label: what driver it is, as the kernel would say.
         short_circuits: how often two strong drivers began to disagree.
+        surviving: what its lines drive, in a file that other processes have too; None if they end with the process.
     """
 
-    def __init__(self, timeline: Timeline, *, label: str, lines: int) -> None:
+    def __init__(self, timeline: Timeline, *, label: str, lines: int, surviving: SurvivingLines | None = None) -> None:
         self.timeline = timeline
+        self.surviving = surviving
         self.label = label
         self.short_circuits = 0
         self._lines = tuple(Line(self, number) for number in range(lines))
         self._news: collections.deque[tuple[Line, int, int]] = collections.deque()
         self._telling = False
         self._told_ns = self._told_for_ns = 0
+        with timeline.lock:
+            for line in self._lines:
+                line.find_kept()
 
     def __len__(self) -> int:
         return len(self._lines)

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hwloop")
 
 Backend = Literal["auto", "gpiod", "lgpio"]
+SIMULATED_LINES = "HWLOOP_SIM_LINES"
+"""Environment variable: the file in which what simulated lines drive outlives the process."""
 Choice = str | os.PathLike[str] | Mapping[str, object]
 """A board by name: "auto", "linux", "sim", a board file's path, or a mapping of the shape of such a file."""
 
@@ -56,6 +58,8 @@ class Board(ABC):
     """Whether other processes have the same lines, so that one of them can see to what another has left."""
     simulated: bool = False
     """Whether it has no hardware."""
+    address: str = ""
+    """How another process reaches these very lines, as `reached` takes it; empty: as its own board in use."""
     choice: str = ""
     """The value of HWLOOP_BOARD for another process to get a board like this; empty if there is none."""
     revision: int | None = None
@@ -221,6 +225,22 @@ def current() -> Board:
             "hwloop.board.using('sim', clock=loop.clock)",
         )
     return board
+
+
+def reached(address: str) -> Board:
+    """Return a board with the lines that another process has on a board of this `address`.
+
+    It is the board in use for an empty one, else one that is the caller's to close. Raises `HardwareError`, and
+    ValueError for an address that means nothing.
+    """
+    if not address:
+        return current()
+    if address == "linux":
+        return open_board("linux")
+    kind, _, path = address.partition(":")
+    if kind == "sim" and path:
+        return _load("firmware_sim.board", "SimBoard")(lines=path)  # type: ignore[no-any-return]
+    raise ValueError(f"there is no board at {address!r}")
 
 
 def made_by_program() -> bool:

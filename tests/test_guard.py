@@ -1,374 +1,652 @@
-"""The guardian, with programs that die in every way; the lines it drives are those of a simulated board here."""
+"""The guardian and its program, in every order of dying; the lines are those of a simulated board in a file."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import hwloop
-from firmware_sim import SimBoard
-from firmware_sim.lgpio_api import Lgpio
-from hwloop import HardwareError, gpio, guard
-from hwloop import board as boards
-from hwloop.cli import Ended, main
+from hwloop import guardian
+from hwloop.cli import main
 
 ROOT = Path(__file__).parents[1]
-PUMP = guard.Charge(27, 0, "push-pull", False, None)
-VALVE = guard.Charge("GPIO22", 1, "push-pull", True, None)
+UNTOUCHED, LOW, HIGH = 0, 1, 2
+"""What a line drives, in the file of the simulated lines: see `firmware_sim.surviving`."""
 PREAMBLE = """
-    import os, signal, sys, time
-    import hwloop
-    from hwloop import guard
-    pump = guard.Charge(27, 0, "push-pull", False, None)
-    valve = guard.Charge("GPIO22", 1, "push-pull", True, None)
-    outputs = guard.reporter()
+import asyncio, os, signal, sys, threading, time
+import hwloop
+from hwloop import gpio
+from hwloop.sources import gpio_output
+from firmware_sim import SimBoard
+"""
+
+
+class Run:
+    """A guardian, its program, and the lines of the simulated board that both have.
+
+    Attributes:
+        guardian: the process.
     """
 
+    def __init__(
+        self, directory: Path, source: str, *arguments: str, options: tuple[str, ...], **settings: Any
+    ) -> None:
+        directory.mkdir(exist_ok=True)
+        self.directory = directory
+        self._lines = directory / "lines"
+        self._lines.write_bytes(bytes(54))
+        program = [sys.executable, "-c", PREAMBLE + textwrap.dedent(source), *arguments]
+        command = settings.pop("command", [sys.executable, "-m", "hwloop"])
+        environment = {"HWLOOP_SIM_LINES": str(self._lines), **settings.pop("environment", {})}
+        self.guardian = subprocess.Popen(
+            [*command, "guard", *options, "--", *program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=settings.pop("stderr", subprocess.PIPE),
+            cwd=directory,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            **settings,
+        )
+        self.killed: list[int] = []
 
-class SharedBoard(SimBoard):
-    """As if another process could have its lines too."""
+    def heard(self) -> str:
+        """The next line of the program."""
+        assert self.guardian.stdout is not None
+        return self.guardian.stdout.readline().rstrip("\n")
 
-    shared = True
+    def answer(self) -> None:
+        """Let a program that waits for a line go on."""
+        assert self.guardian.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.guardian.stdin.write("\n")
+            self.guardian.stdin.flush()
 
+    def children(self) -> str:
+        """The process of the program."""
+        return Path(f"/proc/{self.guardian.pid}/task/{self.guardian.pid}/children").read_text()
 
-@pytest.fixture
-def board(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimBoard]:
-    """A board in use, on which pump and valve are driven to the opposite of safe by somebody who is gone."""
-    monkeypatch.setattr(guard, "_reporter", None)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    with SharedBoard() as board, boards.using(board):
-        for line in (22, 27):
-            board.chip.line(line).claim("a program", output=1)
-            board.chip.line(line).release()
-        yield board
+    def end(self) -> tuple[int, str, str]:
+        """The guardian's status, and what it and the program have printed."""
+        output, errors = self.guardian.communicate(timeout=60)
+        return self.guardian.returncode, output, errors or ""
 
-
-def levels(board: SimBoard) -> tuple[int, int]:
-    """Of pump and valve; electrical."""
-    return board.chip.line(27).level, board.chip.line(22).level
-
-
-def program(source: str) -> list[str]:
-    return [sys.executable, "-c", textwrap.dedent(PREAMBLE) + textwrap.dedent(source)]
-
-
-def guarded(source: str, *, stall: float = 10, hold: float | None = 0) -> int:
-    return guard.Guardian(stall=stall, hold=hold).run(program(source))
-
-
-LEFT_OPEN = 'outputs.opened("1", pump); outputs.opened("2", valve);'
-
-
-@pytest.mark.parametrize(
-    ("end", "status", "said"),
-    [
-        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, "was killed by SIGKILL and left outputs open"),
-        ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM, "was killed by SIGTERM and left outputs open"),
-        ("os._exit(3)", 3, "ended and left outputs open"),
-        ("sys.exit(0)", 0, "ended and left outputs open"),
-    ],
-)
-def test_what_a_program_leaves_open_goes_to_its_safe_level(
-    board: SimBoard, capfd: Any, end: str, status: int, said: str
-) -> None:
-    assert guarded(LEFT_OPEN + end) == status
-    assert levels(board) == (0, 0)
-    assert board.chip.line(27).consumer is None
-    errors = capfd.readouterr().err
-    assert said in errors
-    assert "line 27 is at its safe level 0\n" in errors
-    assert "line GPIO22 is at its safe level 1\n" in errors
+    def level(self, line: int = 27) -> int:
+        return self._lines.read_bytes()[line]
 
 
-def test_what_a_program_has_closed_is_left_alone(board: SimBoard, capfd: Any) -> None:
-    assert guarded(LEFT_OPEN + 'outputs.closed("1"); outputs.closed("2"); sys.exit(4)') == 4
-    assert levels(board) == (1, 1)
-    assert capfd.readouterr().err == ""
-
-
-def test_a_program_that_knows_nothing_of_it_just_runs(board: SimBoard) -> None:
-    assert guard.Guardian(stall=10, hold=None).run(["sh", "-c", "exit 7"]) == 7
-
-
-def test_a_program_that_hangs_with_open_outputs_is_killed(board: SimBoard, capfd: Any) -> None:
-    status = guarded(
-        """
-        async def main():
-            outputs.opened("1", pump)
-            time.sleep(60)
-        hwloop.run(main())
-        """,
-        stall=0.2,
-    )
-    assert (status, levels(board)) == (-signal.SIGKILL, (0, 1))
-    assert "no sign of life for 0.2 s: killing process" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "time.sleep(0.3)",  # no loop ever ran: there is nothing to expect
-        """
-        async def main():
-            outputs.opened("3", pump)
-            outputs.closed("3")
-        outputs.closed("1"), outputs.closed("2")
-        hwloop.run(main())
-        time.sleep(0.3)
-        """,
-    ],
-)
-def test_without_a_loop_and_without_outputs_no_sign_of_life_is_asked_for(board: SimBoard, source: str) -> None:
-    assert guarded(textwrap.dedent(LEFT_OPEN) + "\n" + textwrap.dedent(source), stall=0.1) == 0
-
-
-def test_a_guardian_that_was_stopped_itself_gives_the_program_time(board: SimBoard, tmp_path: Path) -> None:
-    source = """
-        async def main():
-            outputs.opened("1", pump)
-        hwloop.run(main())
-        time.sleep(0.1)
-        os.kill(os.getppid(), signal.SIGSTOP)
-        time.sleep(1.2)
-        os.kill(os.getppid(), signal.SIGCONT)
-        time.sleep(0.1)
-        outputs.closed("1")
-        """
-    command = [sys.executable, "-m", "hwloop", "guard", "--stall", "0.5", "--", *program(source)]
-    assert subprocess.run(command, timeout=30).returncode == 0
-
-
-def test_lines_are_held_until_a_signal_or_for_a_time(board: SimBoard, capsys: Any) -> None:
-    held: list[str | None] = []
-
-    def stop() -> None:
-        held.append(board.chip.line(27).consumer)
-        os.eventfd_write(wake, 1)
-
-    wake = os.eventfd(0)
-    board.timeline.after(0.05, stop)
-    guard.drive([PUMP], None, wake)
-    assert (held, board.chip.line(27).consumer) == (["lg"], None)
-    os.eventfd_read(wake)
-    guard.drive([PUMP], 0.01, wake)
-    os.close(wake)
-    errors = capsys.readouterr().err
-    assert "hwloop guard: held until this is stopped\n" in errors
-    assert "hwloop guard: held for 0.01 s\n" in errors
-
-
-def test_a_signal_goes_on_to_the_program_and_ends_the_holding(board: SimBoard) -> None:
-    status = guarded(
-        LEFT_OPEN
-        + """
-        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(5))
-        os.kill(os.getppid(), signal.SIGTERM)
-        time.sleep(30)
-        """.replace("\n        ", "\n"),
-        hold=None,
-    )
-    assert (status, levels(board)) == (5, (0, 0))
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
-def test_a_line_that_somebody_has_for_a_moment_is_tried_again(board: SimBoard) -> None:
-    other = Lgpio(board.chip)
-    handle = other.gpiochip_open(0)
-    other.gpio_claim_output(handle, 27, 1)
-    board.timeline.after(0.1, lambda: other.gpio_free(handle, 27))
-    wake = os.eventfd(0)
-    guard.drive([PUMP, VALVE], 0, wake)
-    os.close(wake)
-    other.close()
-    assert levels(board) == (0, 0)
-
-
-def test_a_line_that_can_not_be_had_does_not_keep_the_others_from_it(
-    board: SimBoard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(guard, "PATIENCE", 0.0)
-    board.chip.line(27).claim("somebody else")
-    wake = os.eventfd(0)
-    with pytest.raises(HardwareError, match="line 27: in use by another process"):
-        guard.drive([PUMP, VALVE], 0, wake)
-    assert levels(board)[1] == 0
-    with pytest.raises(ExceptionGroup, match="could not be driven to their safe level"):
-        guard.drive([PUMP, PUMP._replace(line=54)], None, wake)  # and nothing is held, for there is nothing to hold
-    os.close(wake)
-
-
-# What a program tells.
+Start = Callable[..., Run]
 
 
 @pytest.fixture
-def ears(board: SimBoard, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Any]]]:
-    """In place of a guardian: gives what this process has told it since."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    monkeypatch.setenv(guard.CHANNEL, str(theirs.detach()))
-    monkeypatch.setenv(guard.STALL, "3")
+def start(tmp_path: Path) -> Iterator[Start]:
+    """`start(source, *arguments, options=(...))` runs a program under a guardian."""
+    runs: list[Run] = []
 
-    def heard() -> list[Any]:
-        messages = []
-        while True:
-            try:
-                messages.append(json.loads(ours.recv(4096)))
-            except BlockingIOError:
-                return messages
+    def start(source: str, *arguments: str, options: tuple[str, ...] = ("--hold", "0"), **settings: Any) -> Run:
+        runs.append(Run(tmp_path / str(len(runs)), source, *arguments, options=options, **settings))
+        return runs[-1]
 
-    yield heard
-    ours.close()
-    told = guard._reporter
-    assert told is not None
-    told[1]._channel.close()  # type: ignore[union-attr]
+    yield start
+    for run in runs:
+        if run.guardian.poll() is None:
+            run.guardian.kill()
+            run.guardian.wait()
+        for stream in (run.guardian.stdin, run.guardian.stdout, run.guardian.stderr):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
 
 
-def test_an_output_with_a_safe_level_is_told_before_it_is_driven(
-    board: SimBoard, ears: Callable[[], list[Any]]
+# Every step of the program, and every fault of either side.
+
+STEPS = ["start", "reported", "driven", "safe", "closed", "end"]
+STEPWISE = """
+wanted = sys.argv[1]
+def step(name):
+    if name == wanted:
+        print(os.getpid(), flush=True)
+        sys.stdin.readline()
+opened = gpio_output.Output._report_opening
+closed = gpio_output.Output._report_closed
+def report_opening(self):
+    step("start"); opened(self); step("reported")
+def report_closed(self):
+    step("safe"); closed(self); step("closed")
+gpio_output.Output._report_opening = report_opening
+gpio_output.Output._report_closed = report_closed
+async def main():
+    async with gpio.output(27, initial=1, safe=0):
+        step("driven")
+        await asyncio.sleep(0.01)
+    step("end")
+    print("done", flush=True)
+hwloop.run(main(), board=SimBoard())
+"""
+
+
+def stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def stop_for_a_while(pid: int) -> None:
+    """Longer than the guardian would wait."""
+    os.kill(pid, signal.SIGSTOP)
+    while not stopped(pid):
+        time.sleep(0.001)
+    time.sleep(0.7)
+    os.kill(pid, signal.SIGCONT)
+
+
+def at_every_step(start: Start, fault: Callable[[Run, int], object], **settings: Any) -> dict[str, Run]:
+    """Runs, in each of which `fault(run, pid of the program)` happened at another step."""
+    runs = {step: start(STEPWISE, step, **settings) for step in STEPS}
+    programs = {step: int(run.heard()) for step, run in runs.items()}
+    for step, run in runs.items():
+        fault(run, programs[step])
+    return runs
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_program_that_is_killed_at_any_step_leaves_its_line_safe(start: Start, number: signal.Signals) -> None:
+    for step, run in at_every_step(start, lambda run, pid: os.kill(pid, number)).items():
+        status, output, errors = run.end()
+        assert (status, output) == (128 + number if number == signal.SIGKILL else -number, ""), step
+        assert run.level() == (UNTOUCHED if step == "start" else LOW), step
+        left = step in ("reported", "driven", "safe")
+        assert (f"was killed by {number.name} and left outputs open" in errors) is left, step
+        assert ("line 27 is at its safe level 0 (simulated)" in errors) is left, step
+
+
+def test_a_guardian_that_is_killed_at_any_step_does_not_take_the_program_along(start: Start) -> None:
+    for step, run in at_every_step(start, lambda run, pid: (run.guardian.kill(), run.guardian.wait())).items():
+        run.answer()
+        assert run.heard() == "done", step
+        assert run.level() == LOW, step
+        assert run.guardian.stderr is not None
+        errors = run.guardian.stderr.read()
+        assert ("the guardian can't be reached" in errors) is (step == "start"), (step, errors)
+        assert ("the guardian has ended" in errors) is (step in ("reported", "driven", "safe")), (step, errors)
+
+
+def test_sigterm_for_the_guardian_at_any_step_ends_the_program_and_leaves_its_line_safe(start: Start) -> None:
+    for step, run in at_every_step(start, lambda run, pid: (run.guardian.terminate(), run.guardian.wait())).items():
+        status, output, _ = run.end()
+        assert (status, output) == (-signal.SIGTERM, ""), step
+        assert run.level() == (UNTOUCHED if step == "start" else LOW), step
+
+
+def test_a_program_that_is_stopped_for_a_while_at_any_step_goes_on(start: Start) -> None:
+    for step, run in at_every_step(start, lambda run, pid: os.kill(pid, signal.SIGSTOP)).items():
+        run.answer()
+        os.kill(int(run.children()), signal.SIGCONT)
+        assert run.end() == (0, "done\n", ""), step
+        assert run.level() == LOW, step
+
+
+def test_a_guardian_that_is_stopped_for_a_while_at_any_step_hears_everything_afterwards(start: Start) -> None:
+    runs = at_every_step(start, lambda run, pid: os.kill(run.guardian.pid, signal.SIGSTOP))
+    for step, run in runs.items():
+        run.answer()
+        assert run.heard() == "done", step
+        os.kill(run.guardian.pid, signal.SIGCONT)
+        assert run.end() == (0, "", ""), step
+        assert run.level() == LOW, step
+
+
+@pytest.mark.parametrize("who", ["the guardian", "both"])
+def test_a_guardian_that_was_stopped_for_a_while_kills_nobody_for_what_it_has_not_heard(start: Start, who: str) -> None:
+    run = start(
+        """
+        async def main():
+            async with gpio.output(27, initial=1, safe=0):
+                print(os.getpid(), flush=True)
+                await asyncio.sleep(2)
+        hwloop.run(main(), board=SimBoard())
+        """,
+        options=("--hold", "0", "--stall", "0.5"),
+    )
+    pid = int(run.heard())
+    if who == "both":
+        os.kill(pid, signal.SIGSTOP)
+    stop_for_a_while(run.guardian.pid)
+    os.kill(pid, signal.SIGCONT)
+    assert (run.end(), run.level()) == ((0, "", ""), LOW)
+
+
+@pytest.mark.parametrize("lost", ["closed", "full disk", "nobody reads"])
+def test_whatever_becomes_of_standard_error_the_line_is_driven(start: Start, lost: str) -> None:
+    reader, writer = os.pipe()
+    if lost == "closed":
+        os.close(reader)
+    elif lost == "full disk":
+        os.close(writer)
+        writer = os.open("/dev/full", os.O_WRONLY)
+    else:
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(65536))
+        os.set_blocking(writer, True)
+    run = start(STEPWISE, "driven", stderr=writer)
+    hangs = start(HANGS, options=("--hold", "0", "--stall", "0.3"), stderr=writer)
+    os.kill(int(run.heard()), signal.SIGKILL)
+    assert run.end()[0] == hangs.end()[0] == 128 + signal.SIGKILL
+    assert run.level() == hangs.level() == LOW
+    os.close(writer)
+    if lost != "closed":
+        os.close(reader)
+
+
+HANGS = """
+async def main():
+    async with gpio.output(27, initial=1, safe=0):
+        time.sleep(60)
+hwloop.run(main(), board=SimBoard())
+"""
+
+
+def test_a_full_disk_is_reported_and_the_program_goes_on_guarded(start: Start) -> None:
+    """What it says is about the record; the guardian has heard of the output all the same."""
+    no_room = STEPWISE.replace(
+        "hwloop.run(main(), board=SimBoard())",
+        "import resource; sim = SimBoard(); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "hwloop.run(main(), board=sim)",
+    )
+    environment = {"HWLOOP_GUARD_FILE": "record"}
+    run = start(no_room, "driven", environment=environment)
+    goes_on = start(no_room, "closed", environment=environment)
+    os.kill(int(run.heard()), signal.SIGKILL)
+    goes_on.heard()
+    goes_on.answer()
+    assert (run.end()[0], run.level()) == (128 + signal.SIGKILL, LOW)
+    status, output, errors = goes_on.end()
+    assert (status, output, goes_on.level()) == (0, "done\n", LOW)
+    assert "record can't be written (File too large): if this process is killed" in errors
+    assert list(goes_on.directory.iterdir()) == [goes_on.directory / "lines"]
+
+
+# The guardian's own steps.
+
+GUARDIAN = """
+import os, signal, subprocess, sys
+sys.argv[0] = "hwloop"
+from hwloop import guardian
+wanted, number = sys.argv.pop(1), int(sys.argv.pop(1))
+def at(name):
+    if name == wanted:
+        signal.raise_signal(number)
+popen, watch, drive, report = subprocess.Popen, guardian.Guardian._watch, guardian.Lines.drive, guardian.Lines.report
+def start(*args, **options):
+    at("before the start"); process = popen(*args, **options); at("after the start"); return process
+def watching(self, *args):
+    at("before watching"); watch(self, *args); at("after watching")
+def driving(self):
+    if self.waiting: at("before driving")
+    done = drive(self)
+    if done: at("after driving")
+    return done
+guardian.subprocess.Popen = start
+guardian.Guardian._watch = watching
+guardian.Lines.drive = driving
+from hwloop.cli import script
+script()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_at_any_step_of_the_guardian_orphans_no_program_and_loses_no_output(
+    start: Start, number: signal.Signals
 ) -> None:
-    early: list[int] = []
-    board.chip.line(12).observe(lambda level, when_ns: early.append(len(ears())))
-    with gpio.output(12, initial=1, safe=0):
-        assert early == [1]
-    with gpio.output("GPIO6", safe=1, active_low=True, chip="simulated-gpio"), gpio.output(7):
-        (message,) = [each for each in ears() if each[0] == "open"]
-    assert message[2:] == ["GPIO6", 1, "push-pull", True, "simulated-gpio"]
-    assert ears() == [["close", message[1]]]
+    steps = ["before the start", "after the start", "before watching", "before driving", "after driving"]
+    runs = {
+        step: start(
+            "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+            + STEPWISE.replace("sys.stdin.readline()", "time.sleep(30)")
+            if "driving" not in step
+            else STEPWISE.replace("sys.stdin.readline()", "os.kill(os.getpid(), 9)"),
+            "driven",
+            command=[sys.executable, "-c", GUARDIAN, step, str(int(number))],
+            options=("--hold", "0"),
+        )
+        for step in steps
+    }
+    for step, run in runs.items():
+        status, _, errors = run.end()
+        if "driving" in step:
+            assert status == 128 + signal.SIGKILL, (step, errors)
+            assert run.level() == LOW, step
+        else:
+            expected = -number if number != signal.SIGUSR1 else 128 + number
+            assert status == expected, (step, errors)
+            assert run.level() in (UNTOUCHED, LOW), step
 
 
-def test_an_output_that_can_not_be_opened_is_taken_back(board: SimBoard, ears: Callable[[], list[Any]]) -> None:
-    with pytest.raises(HardwareError):
-        gpio.output("GPIO99", safe=0).open()
-    assert [each[0] for each in ears()] == ["open", "close"]
+def test_a_guardian_that_fails_inside_waits_for_its_program_and_drives_all_the_same(start: Start) -> None:
+    source = GUARDIAN.replace('at("before watching"); watch(self, *args)', "raise MemoryError")
+    run = start(STEPWISE, "driven", command=[sys.executable, "-c", source, "-", "0"])
+    os.kill(int(run.heard()), signal.SIGKILL)
+    status, _, errors = run.end()
+    assert (status, run.level()) == (1, LOW), errors
 
 
-def test_an_output_that_can_not_be_left_safe_is_left_to_the_guardian(
-    board: SimBoard, ears: Callable[[], list[Any]]
+def test_without_a_place_for_its_socket_the_program_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    lamp = gpio.output(5, safe=0).open()
-    device: Any = lamp._device
-    device.close()
-    with pytest.raises(HardwareError):
-        lamp.close()
-    assert [each[0] for each in ears()] == ["open"]
+    def refuse(**options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(guardian.tempfile, "TemporaryDirectory", refuse)
+    assert main(["guard", "--", "touch", str(tmp_path / "started")]) == 1
+    assert "the guardian's socket: it can't be made" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_loop_shows_that_it_is_alive_while_outputs_are_open(
-    board: SimBoard, ears: Callable[[], list[Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In virtual time: no other loop has this clock."""
-
-    async def main() -> None:
-        reporter = guard.reporter()
-        assert reporter is not None
-        reporter.opened("1", PUMP)
-        reporter.opened("2", VALVE)
-        await asyncio.sleep(4.5)
-        reporter.closed("2")
-        await asyncio.sleep(1)
-        reporter.closed("1")
-        await asyncio.sleep(10)
-
-    hwloop.run(main(), clock="virtual")
-    kinds = [each[0] for each in ears()]
-    assert kinds == ["open", "beat", "open", "beat", "beat", "beat", "beat", "close", "beat", "close"]
+# Loops, and what a sign of life is asked of.
 
 
-def test_a_guardian_that_is_gone_is_told_once_and_the_program_goes_on(board: SimBoard, caplog: Any) -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.close()
-    reporter = guard.Reporter({guard.CHANNEL: str(theirs.detach())})
-    reporter.opened("1", PUMP)
-    reporter.closed("1")
-    assert [record.message for record in caplog.records] == [
-        "the guardian does not hear us, and will not see to the outputs: Broken pipe (reported once)"
+def test_a_loop_that_hangs_with_open_outputs_is_killed(start: Start) -> None:
+    asyncios = HANGS.replace(
+        "hwloop.run(main(), board=SimBoard())",
+        """
+from hwloop import board
+with SimBoard() as sim, board.using(sim):
+    asyncio.run(main())
+""",
+    )
+    opened_before = """
+relay = gpio.output(27, initial=1, safe=0)
+from hwloop import board
+async def main():
+    time.sleep(60)
+with SimBoard() as sim, board.using(sim):
+    relay.open()
+    hwloop.run(main())
+"""
+    in_a_thread = """
+async def hang():
+    relay.on()
+    time.sleep(60)
+async def main():
+    global relay
+    async with gpio.output(27, safe=0) as relay:
+        await asyncio.to_thread(asyncio.Runner(loop_factory=hwloop.new_event_loop).run, hang())
+hwloop.run(main(), board=SimBoard())
+"""
+    sources = [HANGS, asyncios, opened_before, in_a_thread]
+    runs = [start(source, options=("--hold", "0", "--stall", "0.4")) for source in sources]
+    for source, run in zip(sources, runs, strict=True):
+        status, _, errors = run.end()
+        assert (status, run.level()) == (128 + signal.SIGKILL, LOW), (source, errors)
+        assert "no sign of life for 0.4 s: killing process" in errors, source
+
+
+def test_a_program_whose_loops_do_their_work_is_left_alone(start: Start) -> None:
+    """Each of these goes on for three times as long as a loop may be silent."""
+    first_loop_ended = """
+relay = gpio.output(27, initial=1, safe=0)
+async def set_up(): relay.open()
+async def work(): await asyncio.sleep(1.2)
+from hwloop import board
+with SimBoard() as sim, board.using(sim):
+    {first}(set_up())
+    {second}(work())
+    time.sleep(0.6)
+    relay.close()
+"""
+    idle = """
+async def main():
+    async with gpio.output(27, initial=1, safe=0):
+        await asyncio.sleep(1.2)
+hwloop.run(main(), board=SimBoard())
+"""
+    without_a_loop = """
+from hwloop import board
+with SimBoard() as sim, board.using(sim), gpio.output(27, initial=1, safe=0):
+    time.sleep(1.2)
+"""
+    other_thread_ended = """
+async def use(): relay.on(); await asyncio.sleep(0)
+async def main():
+    global relay
+    async with gpio.output(27, safe=0) as relay:
+        await asyncio.to_thread(asyncio.Runner(loop_factory=hwloop.new_event_loop).run, use())
+        await asyncio.sleep(1.2)
+hwloop.run(main(), board=SimBoard())
+"""
+    other_loop_without_outputs = """
+async def hang(): time.sleep(1.2)
+async def main():
+    async with gpio.output(27, initial=1, safe=0):
+        await asyncio.to_thread(asyncio.Runner(loop_factory=hwloop.new_event_loop).run, hang())
+hwloop.run(main(), board=SimBoard())
+"""
+    closed = """
+async def main():
+    async with gpio.output(27, initial=1, safe=0): pass
+    time.sleep(1.2)
+hwloop.run(main(), board=SimBoard())
+"""
+    virtual = """
+async def main():
+    async with gpio.output(27, initial=1, safe=0) as relay:
+        relay.blink(1, 1)
+        await asyncio.sleep(1000)
+hwloop.run(main(), board={}, clock="virtual")
+"""
+    sources = [
+        first_loop_ended.format(first="hwloop.run", second="hwloop.run"),
+        first_loop_ended.format(first="asyncio.run", second="hwloop.run"),
+        first_loop_ended.format(first="asyncio.run", second="asyncio.run"),
+        *(idle, without_a_loop, other_thread_ended, other_loop_without_outputs, closed, virtual),
     ]
-    reporter._channel.close()  # type: ignore[union-attr]
+    runs = [start(source, options=("--hold", "0", "--stall", "0.4")) for source in sources]
+    for source, run in zip(sources, runs, strict=True):
+        status, _, errors = run.end()
+        assert (status, run.level(), errors) == (0, LOW, ""), (source, errors)
 
 
-@pytest.mark.parametrize("number", ["no number", "987654", "0"])
-def test_a_descriptor_that_is_no_socket_is_told(board: SimBoard, caplog: Any, number: str) -> None:
-    with open(os.devnull) as null:
-        reporter = guard.Reporter({guard.CHANNEL: str(null.fileno()) if number == "0" else number})
-        reporter.opened("1", PUMP)
-    assert "is no socket: the guardian will not see to the outputs" in caplog.text
+# Processes of the program: each has its own connection, and its own record.
 
-
-def test_a_forked_child_tells_nothing(board: SimBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(guard.RECORD, str(tmp_path / "outputs"))
-    with gpio.output(5, safe=0) as output:
-        child = os.fork()
-        if child == 0:
-            output._report_closed()
-            os._exit(0)
-        os.waitpid(child, 0)
-        assert json.loads((tmp_path / "outputs").read_text()) == [[5, 0, "push-pull", False, None]]
-
-
-# The file.
-
-
-def test_the_file_holds_what_is_open(board: SimBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "outputs"
-    monkeypatch.setenv(guard.RECORD, str(path))
-    with gpio.output(5, safe=0):
-        with gpio.output(6, safe=1, drive="open-drain", active_low=True), gpio.output(7, initial=1):
-            assert json.loads(path.read_text()) == [[5, 0, "push-pull", False, None], [6, 1, "open-drain", True, None]]
-        assert json.loads(path.read_text()) == [[5, 0, "push-pull", False, None]]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_that_can_not_be_written_is_told_once(
-    board: SimBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
-) -> None:
-    monkeypatch.setenv(guard.RECORD, str(tmp_path / "missing" / "outputs"))
-    with gpio.output(5, safe=0), gpio.output(6, safe=0):
+CHILD = """
+async def child():
+    async with gpio.output(5, initial=1, safe=0):
         pass
-    assert len(caplog.records) == 1
-    assert "outputs can't be written, and will not see to the outputs: No such file" in caplog.text
+def work(): hwloop.run(child(), board=SimBoard(lines=os.environ["OTHER_LINES"]))
+"""
+PARENT = """
+import subprocess
+how = sys.argv[1]
+async def main():
+    async with gpio.output(27, initial=1, safe=0):
+        if how == "fork":
+            pid = os.fork()
+            if pid == 0:
+                from hwloop import running
+                running._loops.clear()
+                asyncio._set_running_loop(None)
+                try:
+                    work()
+                finally:
+                    os._exit(0)
+            os.waitpid(pid, 0)
+        else:
+            subprocess.run([sys.executable, "-c", os.environ["CHILD"]], check=True)
+        print(os.getpid(), flush=True)
+        sys.stdin.readline()
+    print("done", flush=True)
+hwloop.run(main(), board=SimBoard())
+"""
 
 
-def test_lines_of_a_simulated_board_are_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "_reporter", None)
-    monkeypatch.setenv(guard.RECORD, str(tmp_path / "outputs"))
-    with SimBoard() as board, boards.using(board), gpio.output(5, safe=0):
-        assert list(tmp_path.iterdir()) == []
-
-
-def test_afterwards_what_the_file_holds_is_driven_and_the_file_removed(board: SimBoard, tmp_path: Path) -> None:
-    path = tmp_path / "outputs"
-    path.write_text(json.dumps([PUMP, VALVE]))
-    assert main(["guard", "--after", str(path)]) == 0
-    assert levels(board) == (0, 0)
-    assert list(tmp_path.iterdir()) == []
-    assert main(["guard", "--after", str(path)]) == 0  # nothing was left
-
-
-def test_a_file_stays_until_its_outputs_are_safe(
-    board: SimBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("how", ["fork", "subprocess"])
+def test_a_child_with_outputs_of_its_own_leaves_its_parents_report_and_record_alone(
+    start: Start, tmp_path: Path, how: str
 ) -> None:
-    monkeypatch.setattr(guard, "PATIENCE", 0.0)
-    path = tmp_path / "outputs"
-    path.write_text(json.dumps([PUMP]))
-    board.chip.line(27).claim("somebody else")
-    assert main(["guard", "--after", str(path)]) == 1
-    assert "line 27: in use by another process" in capsys.readouterr().err
-    board.chip.line(27).release()
-    assert main(["guard", "--after", str(path)]) == 0
+    lines = tmp_path / "other"
+    lines.write_bytes(bytes(54))
+    environment = {
+        "OTHER_LINES": str(lines),
+        "CHILD": PREAMBLE + CHILD + "work()",
+        "HWLOOP_GUARD_FILE": "record",
+    }
+    run = start(CHILD + PARENT, how, environment=environment)
+    pid = int(run.heard())
+    assert lines.read_bytes()[5] == LOW
+    record = json.loads((run.directory / "record").read_text())
+    assert (record["pid"], [output["line"] for output in record["outputs"]]) == (pid, [27])
+    assert {path.name for path in run.directory.iterdir()} == {"lines", "record"}
+    os.kill(pid, signal.SIGKILL)
+    assert run.end()[0] == 128 + signal.SIGKILL
+    assert run.level() == LOW
 
 
-# The command.
+def test_a_child_that_dies_has_its_line_driven_at_once_and_may_be_started_anew(start: Start) -> None:
+    """The guardian holds the line meanwhile, and lets go of it for the new child."""
+    run = start(
+        """
+        import subprocess
+        child = PREAMBLE + '''
+        async def main():
+            async with gpio.output(27, initial=1, safe=0):
+                print("on", flush=True)
+                if sys.argv[1] == "dies": os.kill(os.getpid(), signal.SIGKILL)
+        hwloop.run(main(), board=SimBoard())
+        '''
+        for end in ("dies", "ends"):
+            print(subprocess.run([sys.executable, "-c", child, end]).returncode, flush=True)
+            sys.stdin.readline()
+        """.replace("PREAMBLE", repr(PREAMBLE)),
+        options=(),
+    )
+    assert [run.heard(), run.heard()] == ["on", "-9"]
+    give_up = time.monotonic() + 20
+    while run.level() != LOW and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert run.level() == LOW
+    run.answer()
+    assert [run.heard(), run.heard()] == ["on", "0"]
+    run.answer()
+    status, _, errors = run.end()
+    assert (status, run.level()) == (0, LOW)
+    assert "has ended and left outputs open" in errors
+
+
+def test_a_program_that_becomes_another_one_leaves_its_line_safe_and_is_guarded_again(start: Start) -> None:
+    run = start(
+        """
+        async def main():
+            relay = gpio.output(27, initial=1, safe=0).open()
+            if sys.argv[1] == "again":
+                print("again", flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.execv(sys.executable, [*sys.orig_argv[:-1], "again"])
+        hwloop.run(main(), board=SimBoard())
+        """,
+        "first",
+    )
+    status, output, errors = run.end()
+    assert (status, output, run.level()) == (128 + signal.SIGKILL, "again\n", LOW), errors
+    assert "was killed by SIGKILL and left outputs open" in errors
+
+
+@pytest.mark.parametrize("foreign", ["file", "socket", "pipe", "nothing", "no number"])
+def test_a_descriptor_that_is_not_the_guardians_is_left_alone(start: Start, foreign: str) -> None:
+    run = start(
+        """
+        import socket
+        number, foreign = int(os.environ["HWLOOP_GUARD_FD"]), sys.argv[1]
+        os.close(number)
+        data = open("data", "w+b"); ours = data.fileno()
+        if foreign == "socket":
+            here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours = here.fileno()
+        elif foreign == "pipe":
+            reader, ours = os.pipe()
+        if foreign == "no number":
+            os.environ["HWLOOP_GUARD_FD"] = "x"
+        elif foreign != "nothing":
+            os.dup2(ours, number)
+        async def main():
+            async with gpio.output(27, initial=1, safe=0):
+                if foreign == "socket":
+                    there.setblocking(False)
+                    try: print("WRITTEN", there.recv(1000))
+                    except BlockingIOError: pass
+                os.kill(os.getpid(), signal.SIGKILL)
+        hwloop.run(main(), board=SimBoard())
+        """,
+        foreign,
+    )
+    status, output, errors = run.end()
+    assert (status, output) == (128 + signal.SIGKILL, "")
+    assert (run.directory / "data").read_bytes() == b""
+    if foreign == "no number":
+        assert "the guardian can't be reached (HWLOOP_GUARD_FD='x' and" in errors
+    else:
+        assert run.level() == LOW, errors  # it has found the guardian's own
+
+
+# Signals, statuses, and what else the command does.
+
+
+def test_a_signal_goes_on_to_the_program_and_ends_the_holding(start: Start) -> None:
+    source = """
+        def end(number, frame):
+            print("cleaned up", flush=True)
+            os._exit(5)
+        signal.signal(signal.SIGTERM, end)
+        from hwloop import board
+        with SimBoard() as sim, board.using(sim):
+            gpio.output(27, initial=1, safe=0).open()
+            print("open", flush=True)
+            time.sleep(60)
+        """
+    run = start(source, options=())
+    assert run.heard() == "open"
+    run.guardian.terminate()
+    status, output, _ = run.end()
+    assert (status, output, run.level()) == (5, "cleaned up\n", LOW)
+
+
+def test_lines_are_held_until_a_signal(start: Start) -> None:
+    run = start(STEPWISE, "driven", options=())
+    os.kill(int(run.heard()), signal.SIGKILL)
+    assert run.guardian.stderr is not None
+    for wanted in ("left outputs open", "line 27 is at its safe level 0 (simulated)", "held until this is stopped"):
+        assert wanted in run.guardian.stderr.readline()
+    assert run.guardian.poll() is None
+    run.guardian.terminate()
+    assert run.end()[0] == 128 + signal.SIGKILL
+
+
+def test_a_program_that_knows_nothing_of_it_just_runs(capfd: Any) -> None:
+    assert guardian.Guardian(stall=10, hold=None).run(["sh", "-c", "echo here; exit 7"]) == 7
+    assert capfd.readouterr() == ("here\n", "")
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [("exit 3", 3), ("kill -KILL $$", 137), ("kill -TERM $$", 143), ("kill -INT $$", 130)]
+)
+def test_the_status_is_the_programs(end: str, status: int) -> None:
+    assert main(["guard", "--", "sh", "-c", end]) == status
+
+
+def test_a_guardian_whose_program_died_of_sigterm_dies_of_it_too() -> None:
+    command = [sys.executable, "-m", "hwloop", "guard", "--", "sh", "-c", "kill -TERM $$"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=30)
+    assert done.returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(
@@ -383,24 +661,8 @@ def test_a_file_stays_until_its_outputs_are_safe(
         (["--after", "FILE"], 1, "is not a list of outputs"),
     ],
 )
-def test_wrong_calls_are_told(
-    board: SimBoard, tmp_path: Path, capsys: Any, arguments: list[str], status: int, message: str
-) -> None:
+def test_wrong_calls_are_told(tmp_path: Path, capsys: Any, arguments: list[str], status: int, message: str) -> None:
     file = tmp_path / "outputs"
     file.write_text("{'broken")
     assert main(["guard", *(str(file) if word == "FILE" else word for word in arguments)]) == status
     assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("end", "status"), [("exit 3", 3), ("kill -KILL $$", 137), ("kill -TERM $$", 143), ("kill -INT $$", 130)]
-)
-def test_the_status_is_the_programs(board: SimBoard, end: str, status: int) -> None:
-    assert main(["guard", "--", "sh", "-c", end]) == status
-
-
-def test_a_guardian_whose_program_died_of_sigterm_dies_of_it_too() -> None:
-    command = [sys.executable, "-m", "hwloop", "guard", "--", "sh", "-c", "kill -TERM $$"]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=30)
-    assert done.returncode == -signal.SIGTERM
-    assert Ended(signal.SIGTERM).number == signal.SIGTERM

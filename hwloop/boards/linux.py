@@ -37,6 +37,7 @@ class LinuxBoard(Board):
     """
 
     shared = True
+    address = "linux"
     choice = "linux"
 
     def __init__(self, backend: Backend | None = None) -> None:

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 
-from hwloop import guard
+from hwloop import guardian
 from hwloop.cli import Ended, Failure, UsageError
-from hwloop.errors import check_range
+from hwloop.errors import HardwareError, check_range
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,17 +48,23 @@ def execute(arguments: argparse.Namespace) -> int:
         if arguments.rest or stall is not None:
             raise UsageError("--after is for a program that has ended: it goes with --hold and nothing else")
         try:
-            guard.drive_after(arguments.after, hold or 0.0)
+            failed = guardian.drive_after(arguments.after, hold or 0.0)
         except ValueError as error:
             raise Failure(f"{error}; it is what HWLOOP_GUARD_FILE named for the program") from None
-        return 0
+        except OSError as error:
+            raise Failure(
+                f"{error.filename or arguments.after} can't be read ({(error.strerror or str(error)).lower()}); "
+                "run this as the user of the program"
+            ) from error
+        return 1 if failed else 0
     if not arguments.rest:
         raise UsageError("there is no program to run; write it after '--': hwloop guard -- hwloop run door.py")
-    guardian = guard.Guardian(stall=10.0 if stall is None else stall, hold=hold)
     try:
-        status = guardian.run(arguments.rest)
-    except (FileNotFoundError, PermissionError) as error:
+        status = guardian.Guardian(stall=10.0 if stall is None else stall, hold=hold).run(arguments.rest)
+    except HardwareError:
+        raise
+    except OSError as error:
         raise UsageError(f"{arguments.rest[0]}: {(error.strerror or str(error)).lower()}") from error
-    if -status in guard.SIGNALS:
+    if -status in guardian.ENDING:
         raise Ended(-status)
     return status if status >= 0 else 128 - status

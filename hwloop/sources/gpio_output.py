@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import errno
 import itertools
 import logging
-import os
 import time
 from collections.abc import Callable
 from typing import Self
@@ -26,7 +26,7 @@ from hwloop import board as boards
 from hwloop import guard
 from hwloop.board import Board, Drive, Edge, LineName, OutputLine
 from hwloop.deferring import DeferredSignals
-from hwloop.errors import check_range
+from hwloop.errors import HardwareError, check_range
 from hwloop.sources.gpio_checks import Level, check_bool, check_chip, check_choice, check_level, check_line
 from hwloop.sources.gpio_pulses import Action, Driven, as_failure
 from hwloop.sources.gpio_wire import OutputEdges
@@ -38,6 +38,8 @@ PWM_FREQUENCIES = 0.1, 10_000
 _TRIES, _PAUSE = 3, 0.001
 """How often a safe level that the line refuses is set, and the seconds between: an I2C expander may recover."""
 
+_LETTING_GO = 1.0
+"""Seconds for which a line that is in use is tried again under a guardian."""
 _BROKEN_OFF = 100
 """How often closing at exit begins anew: once for each signal that falls between two closings."""
 
@@ -94,7 +96,8 @@ class Output:
         self._edges: OutputEdges | None = None
         self._plans: dict[int, asyncio.TimerHandle] = {}
         self._numbers = itertools.count()
-        self._reported_as: str | None = None
+        self._reported_to: guard.Reporter | None = None
+        self._reported_as = 0
 
     def open(self) -> Self:
         """Claim the line and drive it to its initial level."""
@@ -235,18 +238,25 @@ class Output:
 
     def _claim(self, board: Board) -> None:
         self._report_opening()
-        try:
-            self._line.device = board.open_output(
-                self.line,
-                initial=self._initial,
-                drive=self._drive,
-                active_low=self._active_low,
-                consumer=self.name,
-                chip=self._chip,
-            )
-        except BaseException:
-            self._report_closed()
-            raise
+        give_up = time.monotonic() + (_LETTING_GO if self._reported_to is not None and self._reported_to.guarded else 0)
+        while True:
+            try:
+                self._line.device = board.open_output(
+                    self.line,
+                    initial=self._initial,
+                    drive=self._drive,
+                    active_low=self._active_low,
+                    consumer=self.name,
+                    chip=self._chip,
+                )
+                break
+            except BaseException as error:
+                # The guardian may hold it at its safe level, and lets go of it now that it has heard of us.
+                busy = isinstance(error, HardwareError) and error.errno == errno.EBUSY
+                if not busy or time.monotonic() >= give_up:
+                    self._report_closed()
+                    raise
+            time.sleep(_PAUSE)
         self._line.level = self._initial
         _open_outputs.append(self)
         board.before_closing.append(self.close)
@@ -305,16 +315,14 @@ class Output:
         assert self._board is not None
         reporter = guard.reporter()
         if reporter is not None and self.safe is not None and self._board.shared:
-            self._reported_as = f"{os.getpid()}:{id(self)}"
-            reporter.opened(
-                self._reported_as, guard.Charge(self.line, self.safe, self._drive, self._active_low, self._chip)
-            )
+            board = self._board.address
+            charge = guard.Charge(self.line, self.safe, self._drive, self._active_low, self._chip, board)
+            self._reported_to, self._reported_as = reporter, reporter.opened(charge)
 
     def _report_closed(self) -> None:
-        reporter = guard.reporter()
-        if reporter is not None and self._reported_as is not None:
+        reporter, self._reported_to = self._reported_to, None
+        if reporter is not None and reporter is guard.reporter():  # else it is a parent's
             reporter.closed(self._reported_as)
-            self._reported_as = None
 
     def _begin(self, on: float, off: float, times: int | None, value: Level) -> Action:
         self._take_over()
@@ -329,6 +337,8 @@ class Output:
 
     def _take_over(self) -> None:
         self._line.opened()
+        if self._reported_to is not None:
+            self._reported_to.driven(self._reported_as)
         self._end_all()
 
     def _end_all(self) -> None:
