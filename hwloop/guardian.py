@@ -12,7 +12,6 @@ docs/guard.md has the protocol. What shaped this side of it:
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
 import signal
@@ -22,23 +21,15 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from types import FrameType
 from typing import NamedTuple
 
 from hwloop import board as boards
-from hwloop.board import Board, OutputLine
 from hwloop.errors import HardwareError
 from hwloop.guard import CHANNEL, SOCKET, STALL
+from hwloop.guard_lines import AGAIN, Lines, say
 from hwloop.guard_records import LONGEST, Charge, Owner, State, decode, read, records
+from hwloop.guard_signals import TYPED, Signals, in_foreground, noted_signals
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""Signals that ask for the end: they go on to the program, and end the holding of lines."""
-FORWARDED = (*ENDING, signal.SIGUSR1, signal.SIGUSR2)
-_TYPED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-"""Signals that a terminal sends to the program as well."""
-PATIENCE = 5.0
-"""Seconds for which a line that is still in use is tried again: a child of the program may have it for a moment."""
-_AGAIN = 0.05
 _LOOKS_PER_STALL = 4
 _BACKLOG = 128
 
@@ -66,7 +57,7 @@ class Guardian:
         A line that can't be driven is reported, and makes 1 of the status 0. Raises OSError where the program can't be
         started.
         """
-        with _noted_signals() as signals, _listening() as door, contextlib.closing(self._lines):
+        with noted_signals() as signals, _listening() as door, contextlib.closing(self._lines):
             if signals.ending:
                 return -signals.ending
             environment = os.environ | {CHANNEL: str(door.handle), SOCKET: door.name, STALL: str(self._stall)}
@@ -89,7 +80,7 @@ class Guardian:
         status = program.returncode
         return 1 if status == 0 and self._lines.failed else status
 
-    def _watch(self, program: subprocess.Popen[bytes], door: socket.socket, signals: _Signals) -> None:
+    def _watch(self, program: subprocess.Popen[bytes], door: socket.socket, signals: Signals) -> None:
         """Listen until the program has ended, and nobody else has outputs open."""
         ended = _pidfd(program.pid)
         self._looked = time.monotonic()
@@ -112,13 +103,13 @@ class Guardian:
             if ended is not None:
                 os.close(ended)
 
-    def _see_off(self, program: subprocess.Popen[bytes], door: socket.socket, signals: _Signals) -> None:
+    def _see_off(self, program: subprocess.Popen[bytes], door: socket.socket, signals: Signals) -> None:
         """Whatever has become of the watching: the program ends before its guardian does, and its lines are safe."""
         while program.poll() is None:
             for number in signals.take():
                 self._forward(number, program)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                program.wait(_AGAIN)
+                program.wait(AGAIN)
         self._listen(door)
         for ward in self._wards:
             self._lines.take(ward.charges)
@@ -127,11 +118,11 @@ class Guardian:
         while self._lines.waiting:
             self._lines.drive()
             if self._lines.waiting:
-                time.sleep(_AGAIN)
+                time.sleep(AGAIN)
 
     def _forward(self, number: int, program: subprocess.Popen[bytes]) -> None:
         """Pass a signal on, unless the program has it from the terminal: a second one breaks off its clean-up."""
-        if number in _TYPED and _in_foreground():
+        if number in TYPED and in_foreground():
             return
         if program.poll() is None:
             program.send_signal(number)
@@ -142,7 +133,7 @@ class Guardian:
     def _timeout(self, *, tick: bool) -> float | None:
         """Seconds until something is to be done without being asked."""
         if self._lines.waiting:
-            return _AGAIN
+            return AGAIN
         watching = self._stall and any(ward.due for ward in self._wards)
         times = [self._stall / _LOOKS_PER_STALL] if watching else []
         return min([*times, 1.0]) if tick or watching else None
@@ -155,7 +146,7 @@ class Guardian:
             except BlockingIOError:
                 break
             except OSError:  # no descriptor is left: later, perhaps
-                time.sleep(_AGAIN)
+                time.sleep(AGAIN)
                 break
             self._wards.append(_Ward(connection))
         for ward in self._wards:
@@ -278,88 +269,6 @@ class _Ward:
             self._pidfd = None
 
 
-class Lines:
-    """The lines that were left to the guardian: those to be driven, and those that it holds.
-
-    Attributes:
-        failed: how many could not be driven.
-    """
-
-    def __init__(self) -> None:
-        self.failed = 0
-        self._waiting: dict[tuple[str, str | None, int | str], tuple[Charge, float]] = {}  # with when to give up
-        self._held: dict[tuple[str, str | None, int | str], OutputLine] = {}
-        self._boards: dict[str, Board] = {}
-        self._said: list[str] = []
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._waiting)
-
-    @property
-    def held(self) -> bool:
-        return bool(self._held)
-
-    def take(self, charges: Sequence[Charge]) -> None:
-        """These are to be driven."""
-        for charge in charges:
-            self._waiting[charge.place] = (charge, time.monotonic() + PATIENCE)
-
-    def let_go(self, charges: Sequence[Charge]) -> None:
-        """A process is about to open these, or has them."""
-        for charge in charges:
-            self._waiting.pop(charge.place, None)
-            if (line := self._held.pop(charge.place, None)) is not None:
-                line.close()
-
-    def drive(self) -> list[Charge]:
-        """Drive what is waiting, each line whatever becomes of the others; those that are at their safe level now."""
-        done = []
-        for place, (charge, give_up) in list(self._waiting.items()):
-            try:
-                self._held[place] = self._opened(charge)
-            except Exception as error:
-                if getattr(error, "errno", None) == errno.EBUSY and time.monotonic() < give_up:
-                    continue
-                self.failed += 1
-                self._said.append(f"line {charge.line} could NOT be driven to its safe level {charge.safe}: {error}")
-            else:
-                where = " (simulated)" if self._boards[charge.board].simulated else ""
-                self._said.append(f"line {charge.line} is at its safe level {charge.safe}{where}")
-                done.append(charge)
-            del self._waiting[place]
-        return done
-
-    def report(self) -> None:
-        """Say what has been done since."""
-        said, self._said = self._said, []
-        for text in said:
-            say(text)
-
-    def close(self) -> None:
-        """Let go of all lines. What has not been said is said."""
-        for line in self._held.values():
-            with contextlib.suppress(HardwareError, OSError):
-                line.close()
-        self._held.clear()
-        self.report()
-        for address, board in self._boards.items():
-            if address:
-                board.close()
-
-    def _opened(self, charge: Charge) -> OutputLine:
-        if charge.board not in self._boards:
-            self._boards[charge.board] = boards.reached(charge.board)
-        return self._boards[charge.board].open_output(
-            charge.line,
-            initial=charge.safe,
-            drive=charge.drive,
-            active_low=charge.active_low,
-            consumer="hwloop guard",
-            chip=charge.chip,
-        )
-
-
 def drive_after(path: str, hold: float) -> int:
     """Drive the outputs that processes have left in their records, hold them for so many seconds, remove the records.
 
@@ -367,7 +276,7 @@ def drive_after(path: str, hold: float) -> int:
     record, after all others are done with, and OSError for one that can't be read.
     """
     failures: list[OSError | ValueError] = []
-    with _noted_signals() as signals, contextlib.closing(Lines()) as lines:
+    with noted_signals() as signals, contextlib.closing(Lines()) as lines:
         left: list[tuple[str, State]] = []
         for found in records(path):
             try:
@@ -389,7 +298,7 @@ def drive_after(path: str, hold: float) -> int:
         while lines.waiting:
             done |= {charge.place for charge in lines.drive()}
             if lines.waiting:
-                time.sleep(_AGAIN)
+                time.sleep(AGAIN)
         lines.report()
         for found, state in left:
             if all(charge.place in done for charge in state.charges):
@@ -401,80 +310,6 @@ def drive_after(path: str, hold: float) -> int:
     if failures:
         raise failures[0]
     return lines.failed
-
-
-def say(text: str) -> None:
-    """Write a line to standard error, if there is somebody to take it: nothing waits or fails for that."""
-    message = f"hwloop guard: {text}\n".encode(errors="backslashreplace")
-    try:
-        if select.select([], [2], [], 0.2)[1]:
-            os.write(2, message[: select.PIPE_BUF])  # so much a pipe takes at once, if it takes anything
-    except (OSError, ValueError):
-        pass
-
-
-# Signals.
-
-
-class _Signals:
-    """Signals that have come, in their order.
-
-    Attributes:
-        fd: readable when one has.
-        ending: the last one that asked for the end; 0 for none.
-    """
-
-    def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.ending = 0
-        self._came: list[int] = []
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        if number in ENDING:
-            self.ending = number
-        self._came.append(number)
-        os.eventfd_write(self.fd, 1)
-
-    def take(self) -> list[int]:
-        """Those that have come since."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.fd)
-        came, self._came = self._came, []
-        return came
-
-    def wait(self, seconds: float | None) -> None:
-        """Wait until one comes that asks for the end, or for so many seconds."""
-        until = None if seconds is None else time.monotonic() + seconds
-        while not self.ending:
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left <= 0:
-                return
-            select.select([self.fd], [], [], left)
-            if not self.ending:
-                self.take()
-
-
-@contextlib.contextmanager
-def _noted_signals() -> Iterator[_Signals]:
-    """Note signals in this block. Those that our parent has us ignore stay ignored."""
-    signals = _Signals()
-    before = {number: handler for number in FORWARDED if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
-    try:
-        for number in before:
-            signal.signal(number, signals.note)
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(signals.fd)
-
-
-def _in_foreground() -> bool:
-    """Whether we are what runs at a terminal."""
-    try:
-        return os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        return False
 
 
 # The socket.

@@ -20,7 +20,7 @@ import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.lgpio_api import Lgpio
 from hwloop import board as boards
-from hwloop import gpio, guard, guard_records, guardian
+from hwloop import gpio, guard, guard_lines, guard_records
 from hwloop.cli import main
 from hwloop.guard_records import Charge, Owner, Record, State, decode
 
@@ -318,7 +318,7 @@ def test_afterwards_the_outputs_of_the_living_are_left_alone(board: SimBoard, tm
 def test_a_record_stays_until_its_outputs_are_safe(
     board: SimBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    monkeypatch.setattr(guardian, "PATIENCE", 0.0)
+    monkeypatch.setattr(guard_lines, "PATIENCE", 0.0)
     path = tmp_path / "outputs"
     path.write_text(json.dumps([PUMP, VALVE]))
     board.chip.line(27).claim("somebody else")

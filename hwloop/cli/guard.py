@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 
-from hwloop import guardian
+from hwloop import guard_signals, guardian
 from hwloop.cli import Ended, Failure, UsageError
 from hwloop.errors import HardwareError, check_range
 
@@ -65,6 +65,6 @@ def execute(arguments: argparse.Namespace) -> int:
         raise
     except OSError as error:
         raise UsageError(f"{arguments.rest[0]}: {(error.strerror or str(error)).lower()}") from error
-    if -status in guardian.ENDING:
+    if -status in guard_signals.ENDING:
         raise Ended(-status)
     return status if status >= 0 else 128 - status
