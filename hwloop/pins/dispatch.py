@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import operator
 import os
 import threading
 import weakref
@@ -255,7 +256,7 @@ class Dispatch:
             if entry is None:
                 return
             if self._holds and not entry.found:
-                self._catch_up(entry.edge.timestamp_ns / 1e9)
+                self._catch_up(entry.edge.timestamp_ns)
             with self._lock:
                 if not self._lines.take(entry):
                     continue
@@ -264,12 +265,12 @@ class Dispatch:
             except BaseException as error:
                 self.handlers.failed(error, f"delivering an edge to {short_name(entry.pin)} failed")
 
-    def _catch_up(self, ticks: float) -> None:
-        """Before an edge of this time is delivered, have what was held before that be held."""
-        due = sorted(((hold.due(), id(hold), hold) for hold in list(self._holds)), key=lambda it: it[:2])
-        for when, _, hold in due:
-            if when <= ticks:
-                hold.catch_up(ticks)
+    def _catch_up(self, until_ns: int) -> None:
+        """Before an edge of this time is delivered, have what was held before that be held, in the order of time."""
+        holds = [(hold.due_ns(), hold) for hold in list(self._holds)]
+        for due_ns, hold in sorted(holds, key=operator.itemgetter(0)):
+            if due_ns <= until_ns:
+                hold.catch_up(until_ns)
 
     def _look(self, server: asyncio.AbstractEventLoop) -> None:
         """No report for a while: an edge whose report was lost shows in the level of its line.

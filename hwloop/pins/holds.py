@@ -26,6 +26,7 @@ from hwloop.pins.dispatch import Dispatch
 from hwloop.pins.jobs import Job, Steps
 from hwloop.pins.parts import pins_of
 
+_NEVER_NS = 1 << 63
 _DOUBT = 0.002  # seconds; lgpio holds a report back for about 1 ms
 _LONGEST_DOUBT = 0.1
 _IN_TURN = 0.2  # seconds that an edge waits for a `when_held` in another thread that is due before it
@@ -70,33 +71,45 @@ class Holding(Job):
         self._device = device
         self._pins = list(pins_of(subject))
         self._counted_from: float = device._last_changed
-        self._decided = -1.0  # up to this time the device was active for sure
+        self._decided_ns = -1  # up to this time the device was active for sure
         self._calling = False
         self._called = threading.Event()
 
-    def due(self) -> float:
-        """When the device has been held, or held again (ticks); never, where it is gone."""
+    def due_ns(self) -> int:
+        """When the device has been held, or held again; never, where it is gone."""
         try:
-            return self._counted_from + float(self._device.hold_time)
+            return round(self._due_ticks() * 1e9)
         except ReferenceError:
-            return float("inf")
+            return _NEVER_NS
 
-    def catch_up(self, ticks: float) -> None:
-        """The device was active until `ticks`, which is over: have `when_held` called for what is due by then.
+    def _due_ticks(self) -> float:
+        return self._counted_from + float(self._device.hold_time)
+
+    def _early(self) -> float:
+        """Seconds until it is due."""
+        # In whole nanoseconds: no clock gets anywhere in less.
+        return (round(self._due_ticks() * 1e9) - self._dispatch.clock.now_ns()) / 1e9
+
+    def catch_up(self, until_ns: int) -> None:
+        """The device was active until then, and that is over: have `when_held` called for what was due by then.
 
         In a thread of its own, as long as that takes no longer than a moment.
         """
         if self._dispatch.loop is not None and not self._calling:
             with contextlib.suppress(ReferenceError):
-                while self.is_alive() and self.due() <= ticks:
+                while self.is_alive() and self.due_ns() <= until_ns:
                     if not self._fire() or self._device.hold_time <= 0:
                         return
             return
-        self._decided = ticks
+        self._decided_ns = until_ns
         if self._calling:
             return
         give_up = time.monotonic() + _IN_TURN
-        while self.is_alive() and (self._calling or self.due() <= ticks) and (left := give_up - time.monotonic()) > 0:
+        while (
+            self.is_alive()
+            and (self._calling or self.due_ns() <= until_ns)
+            and (left := give_up - time.monotonic()) > 0
+        ):
             self._called.wait(left)
             self._called.clear()
 
@@ -111,32 +124,31 @@ class Holding(Job):
     def _hold(self) -> Steps:
         doubt = _DOUBT
         while True:
-            early = self.due() - self._dispatch.time()
-            if early > 0:
+            if (early := self._early()) > 0:
                 yield early
             elif self._was_held():
                 if not self._fire():
                     return
                 doubt = _DOUBT
-                yield max(0.0, self.due() - self._dispatch.time())
+                yield max(0.0, self._early())
             else:
                 yield doubt
                 doubt = min(2 * doubt, _LONGEST_DOUBT)
 
     def _was_held(self) -> bool:
         """Whether the device was active until the hold was due."""
-        due = self.due()
-        if self._decided >= due:
+        due_ns = self.due_ns()
+        if self._decided_ns >= due_ns:
             return True
         edge = self._dispatch.next_edge(self._pins)
         if edge is not None:
-            return edge.timestamp_ns / 1e9 >= due
+            return edge.timestamp_ns >= due_ns
         return bool(self._device.is_active)
 
     def _fire(self) -> bool:
         """Call `when_held`. Whether it may be held again."""
         device = self._device
-        self._counted_from = self.due()
+        self._counted_from = self._due_ticks()
         if device._held_from is None:
             device._held_from = self._counted_from
         again = bool(device.hold_repeat)

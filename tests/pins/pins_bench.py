@@ -27,8 +27,13 @@ class Bench:
         self.board.chip.line(line).drive(None)
 
     def busy(self, seconds: float) -> None:
-        """Let time pass in a callback, in virtual time: what happens meanwhile on the board is read later."""
-        self.clock.jump(self.clock.now_ns() + round(seconds * 1e9))
+        """Let virtual time pass in a callback: what happens meanwhile on the board is read later."""
+        timeline = self.board.timeline
+        end_ns = timeline.now_ns() + round(seconds * 1e9)
+        while (next_ns := timeline.next_ns()) is not None and next_ns <= end_ns:
+            self.clock.jump(max(next_ns, timeline.now_ns()))
+            timeline.run_due()
+        self.clock.jump(end_ns)
 
     def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on a loop of hwloop's, and keep what is reported to its exception handler."""
