@@ -370,6 +370,31 @@ def test_a_callback_that_closes_the_source_gets_no_more(run):
     assert run(main()) == [1]
 
 
+def test_what_was_read_with_a_callback_that_closes_or_exits_is_counted(run):
+    kept = []
+
+    async def main(leave):
+        pipe = Pipe().open()
+        kept.append(pipe)
+        pipe.add_callback(leave(pipe))
+        pipe.send(1, 2, 3)
+        await settle()
+
+    def exits(pipe):
+        def callback(event):
+            raise KeyboardInterrupt
+
+        return callback
+
+    run(main(lambda pipe: lambda event: pipe.close()))
+    with pytest.raises(KeyboardInterrupt):
+        run(main(exits))
+    for pipe in kept:
+        pipe.close()
+        statistics = pipe.statistics()
+        assert (statistics.received, statistics.delivered, statistics.dropped) == (3, 1, 2)
+
+
 def test_several_consumers_share_the_events(run):
     async def main():
         async with Pipe() as pipe:

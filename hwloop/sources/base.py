@@ -17,10 +17,11 @@ Sources work on any asyncio loop: hwloop's registers them with their priority, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Sized
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import Generic, Self, TypeVar
 
 from hwloop.naming import error_text, named_place, short_name
@@ -243,17 +244,20 @@ class Source(ABC, Generic[E]):
         self._wakeups += 1
         if not self._within_limit():
             return
+        events: Iterator[E] = iter(())
         try:
-            events = self.receive()
+            events = iter(self.receive())
             for event in events:
                 self.deliver(event)
                 # Closed by a callback, which then wants no more; or failed, and a generator would read a device that
                 # is gone, perhaps through a descriptor that is another one's by now.
-                if self._fd < 0 and (self._closed or not isinstance(events, Sized)):
+                if self._fd < 0 and (self._closed or isinstance(events, Generator)):
+                    self._drop_rest(events)
                     break
         except (BlockingIOError, InterruptedError):
             pass
         except EXITS:
+            self._drop_rest(events)
             raise
         except BaseException as error:
             self.fail(error)
@@ -315,6 +319,13 @@ class Source(ABC, Generic[E]):
         """The loop's time: nanoseconds, on a real board CLOCK_MONOTONIC."""
         assert self._loop is not None
         return round(self._loop.time() * 1e9)
+
+    def _drop_rest(self, events: Iterator[E]) -> None:
+        """Count what was read and nobody will get."""
+        if not isinstance(events, Generator):
+            for event in events:
+                self._received += 1
+                self._queue.drop(event)
 
     def _with_owed(self, event: E) -> E:
         """`event`, which is about to be queued, with what is owed if it belongs there."""
@@ -379,10 +390,8 @@ class Source(ABC, Generic[E]):
         if unregister is None:
             self._loop.remove_reader(self._fd)
             return
-        try:
+        with contextlib.suppress(KeyError):  # the loop is being closed and has let go of it already
             unregister(self)
-        except KeyError:
-            pass  # the loop is being closed and has let go of it already
 
     def _within_limit(self) -> bool:
         """Whether the device may be read once more now; if not, reading stops until the rate limit allows it."""
@@ -394,25 +403,16 @@ class Source(ABC, Generic[E]):
         queue = self._queue
         full = queue.when_full == "pause" and queue.full and (queue.consumers or not self._callbacks)
         if self._fd >= 0 and not self._reading and not limited and not full:
-            try:
-                self._start_reading()
-            except EXITS:
-                raise
-            except BaseException as error:
-                self.fail(error)
+            run_hooks((self._start_reading,), "", lambda _, error: self.fail(error))
 
     def _release(self) -> None:
         """A consumer has gone, or a callback has come: what the full queue held up may go on. From any thread."""
         loop = self._loop
         if self._reading or self._fd < 0 or loop is None or loop.is_closed():
             return
-        try:
-            if asyncio._get_running_loop() is loop:
-                loop.call_soon(self._resume_reading)
-            else:
-                loop.call_soon_threadsafe(self._resume_reading)
-        except RuntimeError:
-            pass  # closed meanwhile, by another thread
+        call = loop.call_soon if asyncio._get_running_loop() is loop else loop.call_soon_threadsafe
+        with contextlib.suppress(RuntimeError):  # closed meanwhile, by another thread
+            call(self._resume_reading)
 
     def _stop_reopening(self) -> None:
         if self._reopening is not None:
