@@ -193,8 +193,10 @@ class Core:
     def _urgency(self, handle: Any) -> Urgency:
         if not self._heeding:
             return NORMAL
-        context: Context = handle._context
-        urgency = context.get(URGENCY, NORMAL)
+        try:
+            urgency = handle._context.get(URGENCY, NORMAL)
+        except AttributeError:
+            return NORMAL  # no context at all, which is reported when it runs
         return self._override(handle, urgency) if self._overrides else urgency
 
     def _take_inbox(self) -> None:

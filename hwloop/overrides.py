@@ -198,10 +198,17 @@ class Overriding:
             self._add_ready(handle)
 
 
-def _served(handle: Any) -> Iterator[asyncio.Task[Any]]:
-    """The tasks that a handle steps, wakes, or brings nearer to waking."""
-    if handle._cancelled:
-        return
+def _served(handle: Any) -> list[asyncio.Task[Any]]:
+    """The tasks that a handle steps, wakes, or brings nearer to waking; none where attributes of its callback raise."""
+    try:
+        return [] if handle._cancelled else list(_found(handle))
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        return []
+
+
+def _found(handle: Any) -> Iterator[asyncio.Task[Any]]:
     for what in (getattr(handle._callback, "__self__", None), *handle._args[:1]):
         if isinstance(what, asyncio.Task):
             yield what

@@ -312,3 +312,35 @@ def test_debug_mode_says_where_a_slow_callback_was_scheduled(stage, caplog):
     stage.play()
     (line,) = [record.getMessage() for record in caplog.records if record.name == "hwloop"]
     assert "in schedule\n" in line
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_attributes_that_raise_do_not_matter_to_urgency_either(stage, error):
+    """With urgency that comes from outside a task, the loop asks each handle which task it serves."""
+    ran = []
+    callback = nameless(error, __call__=lambda self, *args: ran.append(args), __class__=property(raises(error)))
+
+    async def rest():
+        await asyncio.sleep(0.001)
+
+    async def main():
+        task = asyncio.create_task(rest())
+        await asyncio.sleep(0)
+        hwloop.reschedule(task, priority=Priority.HIGH)
+        assert stage._overrides
+        stage.call_soon(callback, callback)
+        stage.call_soon_threadsafe(callback, callback)
+        stage.call_later(0.0005, callback, callback)
+        await task
+
+    stage.run_until_complete(main())
+    assert len(ran) == 3
+
+
+def test_what_is_no_context_is_reported_and_ends_nothing(stage, reports):
+    stage.heed_urgency()
+    stage.call_later(0.001, print, context=5)
+    stage.call_soon(print, context=5)
+    stage.call_soon_threadsafe(print, context=5)
+    stage.play(2000)
+    assert [type(report["exception"]) for report in reports] == [AttributeError] * 3
