@@ -155,7 +155,14 @@ def test_a_context_given_by_the_caller_decides_the_priority(stage):
     assert stage.play() == ["high", "plain"]
 
 
-@pytest.mark.parametrize("priority", [-1, 5, "HIGH", None])
+@pytest.mark.parametrize("priority", [1, "HIGH", "high", Priority.HIGH])
+def test_a_priority_may_be_written_as_a_name_or_a_number(stage, priority):
+    stage.call_soon(stage.work("plain"))
+    stage.call_soon_priority(priority, stage.work("high"))
+    assert stage.play() == ["high", "plain"]
+
+
+@pytest.mark.parametrize("priority", [-1, 5, "URGENT", True, None])
 def test_an_unknown_priority_is_refused_with_the_known_ones(stage, priority):
     with pytest.raises(ValueError, match="use one of INTERRUPT"):
         stage.call_soon_priority(priority, print)

@@ -200,15 +200,21 @@ def test_the_report_says_where_it_was_while_it_ran():
     told = []
 
     def blocking():
-        time.sleep(0.03)
+        give_up = time.monotonic() + 30
+        while not loop._sampler.found() or time.monotonic() < began + 0.02:
+            assert time.monotonic() < give_up
+            time.sleep(0.001)
 
     async def main():
+        nonlocal loop, began
         loop = asyncio.get_running_loop()
+        began = time.monotonic()
         loop.watch_slices(0.01, locate=True, handler=lambda loop, overrun: told.append(overrun))
         await asyncio.sleep(0)
         blocking()
         await asyncio.sleep(0)
 
+    loop, began = None, 0.0
     hwloop.run(main())
     (overrun,) = [one for one in told if "blocking" in one.where]
     assert "in test_the_report_says_where_it_was_while_it_ran.<locals>.blocking, called from" in overrun.where
