@@ -216,8 +216,9 @@ def current() -> Board:
     the running loop, or can't be had here any more.
     """
     board = _in_use().get()
-    clock = getattr(asyncio._get_running_loop(), "clock", REAL)
-    if isinstance(clock, Clock) and clock is not board.clock:
+    loop = asyncio._get_running_loop()
+    clock = getattr(loop, "clock", REAL)
+    if loop is not None and isinstance(clock, Clock) and clock is not board.clock:
         raise HardwareError(
             board.label,
             "the board and the loop have different clocks",

@@ -29,7 +29,7 @@ class Program:
     """A program whose code has been found.
 
     Attributes:
-        path: as it was named, or where its code is from: `sys.argv[0]` and `__file__`.
+        path: as it was named, or where its code is from: `sys.argv[0]`.
         code: its code.
         tree: its syntax tree; None where only the code is there.
         search: what comes first in `sys.path`.
@@ -47,7 +47,7 @@ class Program:
     def execute(self, name: str = "__main__") -> ModuleType:
         """Execute it as the module `name` of `sys.modules`. Raises what it raises."""
         module = ModuleType(name)
-        module.__file__ = self.path
+        module.__file__ = os.path.abspath(self.path) if os.path.exists(self.path) else self.code.co_filename
         if self.spec is not None:
             module.__spec__ = self.spec
             module.__loader__ = self.spec.loader
@@ -96,6 +96,8 @@ def find_module(name: str) -> Program:
 
     Packages above it are imported, and what they raise is raised. Raises `UsageError` where there is no such module.
     """
+    if name.endswith(".py") and os.path.isfile(name):
+        raise UsageError(f"-m {name}: there is no such module; a file is run without -m: hwloop run {name}")
     try:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations is not None:
@@ -109,8 +111,7 @@ def find_module(name: str) -> Program:
     except ValueError:
         spec = None
     if spec is None:
-        other = f"; a file is run without -m: hwloop run {name}" if os.path.isfile(name) else ""
-        raise UsageError(f"-m {name}: there is no such module in sys.path{other}")
+        raise UsageError(f"-m {name}: there is no such module in sys.path")
     return _of_spec(spec, os.getcwd())
 
 
