@@ -36,7 +36,7 @@ class Checked:
     _debug: bool
     _measuring: bool
     _current_handle: Any
-    _new_timers: collections.deque[Any]
+    _new_timers: list[Any]
     _due_timers: collections.deque[Any]
     _ready: collections.deque[Any]
     _events: collections.deque[Any]

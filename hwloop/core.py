@@ -92,8 +92,7 @@ class Core:
         self._overrides: dict[asyncio.Task[Any], Override] = {}  # tasks whose urgency others changed or lend to
         self._bands = Bands(self._deadline_missed, self._note_wait)
         self._inbox: collections.deque[Any] = collections.deque()  # from other threads
-        # Not in the heap yet: one cancelled in the same turn never gets there. Other threads may add to it.
-        self._new_timers: collections.deque[Any] = collections.deque()
+        self._new_timers: list[Any] = []  # not in the heap yet: one cancelled in the same turn never gets there
         # Due when they were set: they join the ready queue when the batch ends.
         self._due_timers: collections.deque[Any] = collections.deque()
         self._look_next = False  # before the next batch: a timer was set that is due by then, or stop() was called
@@ -209,10 +208,13 @@ class Core:
             pass  # `call_soon` was called by another thread, as programs do in spite of the documentation
 
     def _admit_timers(self) -> None:
-        """Take new timers into the heap, but for those that were cancelled before it came to that."""
-        new = self._new_timers
-        while new:
-            timer = new.popleft()
+        """Take new timers into the heap, but for those that were cancelled before it came to that.
+
+        A timer of another thread is in the old list or in the new one: between looking the list up and appending to it,
+        `call_later` does nothing after which the interpreter would let this thread run.
+        """
+        new, self._new_timers = self._new_timers, []
+        for timer in new:
             if not timer._cancelled:
                 self._timer_sequence += 1
                 timer._scheduled = True

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import itertools
 import operator
 import selectors
 import socket
@@ -29,7 +28,6 @@ from hwloop.forking import renew_self_pipe
 from hwloop.handles import Handle, Watcher
 from hwloop.naming import short_name
 from hwloop.overrides import Overriding
-from hwloop.ready import Bands
 from hwloop.reporting import Reporting
 from hwloop.scheduling import URGENCY, Priority, as_deadline, as_priority
 from hwloop.signals import Wakeup
@@ -41,9 +39,6 @@ if TYPE_CHECKING:
     from hwloop.realtime import Applied, RealTime
 
 Ts = TypeVarTuple("Ts")
-
-
-def _ignore(_: object, __: float) -> None: ...
 
 
 class Pollable(Protocol):
@@ -135,8 +130,8 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         super().close()
         self._guarded = True
         self._events.clear()
-        self._bands = Bands(_ignore, _ignore)  # the old ones refer to this loop, as a clock of a subclass does
-        self._use_clock(clock.monotonic)
+        self._bands.close()
+        self._now = clock.monotonic  # that of a subclass refers to this loop
         self._overrides.clear()
         self._timers.clear()
         self._tolerant.clear()
@@ -248,15 +243,15 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
     @property
     def _scheduled(self) -> list[Any]:
         """The timers that wait for their time, where asyncio has its list of them: test helpers look there."""
-        waiting = itertools.chain((timer for _, _, timer in list(self._timers)), list(self._new_timers))
-        return sorted([*waiting, *self._tolerant.timers()], key=operator.attrgetter("_when"))
+        waiting = [timer for _, _, timer in list(self._timers)] + self._tolerant.timers()
+        return sorted([*waiting, *list(self._new_timers), *list(self._due_timers)], key=operator.attrgetter("_when"))
 
     @_scheduled.setter
     def _scheduled(self, timers: list[Any]) -> None:
         self._timers.clear()
         self._tolerant.clear()
-        self._new_timers.clear()
-        self._new_timers.extend(timers)
+        self._due_timers.clear()
+        self._new_timers[:] = timers
 
     # Urgency.
 

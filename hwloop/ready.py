@@ -164,6 +164,11 @@ class Bands:
                     heap[place] = (deadline, sequence, instead, asked, batch)
         return [handle for _, handle in sorted(taken, key=lambda pair: pair[0])]
 
+    def close(self) -> None:
+        """Forget all, and the loop that is told: with it, these bands would be in a cycle."""
+        self.clear()
+        self._missed = self._found = _tell_nobody
+
     def clear(self) -> None:
         for heap in self._heaps:
             heap.clear()
@@ -189,3 +194,6 @@ class Bands:
         if deadline < now and not handle.cancelled():
             self._missed(handle, now - deadline)
         return handle
+
+
+def _tell_nobody(_: Any, __: float) -> None: ...

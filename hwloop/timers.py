@@ -11,7 +11,6 @@ Timers with a tolerance share wakeups, see `hwloop.tolerance`.
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -262,7 +261,7 @@ class Timed:
 
     _debug: bool
     _guarded: bool
-    _new_timers: collections.deque[Any]
+    _new_timers: list[Any]
     _tolerant: Tolerant
     _timer_sequence: int
 

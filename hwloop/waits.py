@@ -88,11 +88,12 @@ class Waits:
         self._now = now
         if self._collector is not None:
             self._collector.now = now
+        if self._alarm is not None and self._alarm_when:
+            self._alarm.clear()
         self._epoll = self._alarm = None
         self._alarm_when = 0.0
         descriptors = self._descriptors
         if descriptors.epoll is not None and descriptors.alarm is not None:
-            descriptors.alarm.clear()
             self._alarm_fd = descriptors.alarm.fileno()
             if now is clock.monotonic:
                 self._epoll, self._alarm = descriptors.epoll, descriptors.alarm

@@ -207,6 +207,9 @@ def test_the_pending_timers_are_where_asyncio_has_them(loop):
 
     wanted = sorted(timer.when() for timer in timers if not timer.cancelled())
     assert pending() == wanted  # not seen by a look yet
+    due = loop.call_later(0, print)
+    assert due in loop._scheduled
+    due.cancel()
     turns(loop)
     assert pending() == wanted
     assert all(isinstance(handle, asyncio.TimerHandle) for handle in loop._scheduled)

@@ -161,7 +161,7 @@ def test_times_and_tolerances_that_are_none_are_refused(stage, when, tolerance):
         stage.call_tolerant(when, print, tolerance=tolerance)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.one_of(
