@@ -111,6 +111,7 @@ def test_a_forked_child_that_ends_leaves_its_parents_directory(parent: Path) -> 
         child = os.fork()
         if not child:
             board.close()
+            board.lgpio._directory.remove()
             sys.exit()
         os.waitpid(child, 0)
         print(os.path.isdir(board.lgpio.directory), flush=True)

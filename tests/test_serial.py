@@ -558,6 +558,17 @@ class TestDiscarding:
 
         run(main())
 
+    def test_what_the_driver_has_not_handed_over_yet_goes_too(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.Lines) as source:
+                for number in range(100):
+                    port.send(b"old\n")
+                    source.discard()
+                    port.send(b"%d\n" % number)
+                    assert [frame.data for frame in await take(source, 1)] == [b"%d" % number]
+
+        run(main())
+
     def test_a_silence_that_was_waited_for_is_forgotten(self, run: Run, port: Port) -> None:
         async def main() -> None:
             async with serial.open(NAME, framing=serial.IdleGap(0.005)) as source:
