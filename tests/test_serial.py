@@ -558,6 +558,21 @@ class TestDiscarding:
 
         run(main())
 
+    def test_a_device_that_sends_on_and_on_does_not_hold_it_up(
+        self, run: Run, port: Port, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(serial, "_DISCARD_AT_MOST", 0)  # as if so much had been read already
+
+        async def main() -> None:
+            async with serial.open(NAME, framing=serial.Lines) as source:
+                port.send(b"old\n")
+                assert select.select([source], [], [], 5)[0]
+                source.discard()
+                port.send(b"new\n")
+                assert [frame.data for frame in await take(source, 1)] == [b"new"]
+
+        run(main())
+
     def test_what_the_driver_has_not_handed_over_yet_goes_too(self, run: Run, port: Port) -> None:
         async def main() -> None:
             async with serial.open(NAME, framing=serial.Lines) as source:
