@@ -115,6 +115,12 @@ def test_a_callback_that_raises_is_reported_and_the_others_and_the_rest_go_on(ru
     assert "pipe: exception in callback" in reports[0]["message"]
 
 
+@pytest.mark.parametrize("size", ["5", 2.5, None, True])
+def test_a_queue_size_must_be_a_whole_number(size):
+    with pytest.raises(TypeError, match="pipe: queue_size must be a whole number"):
+        Pipe(queue_size=size)
+
+
 @pytest.mark.parametrize("bad", [5, None, "text"])
 def test_a_callback_must_be_callable(bad):
     with pytest.raises(TypeError, match="callable"):

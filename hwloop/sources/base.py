@@ -79,7 +79,7 @@ class Source(ABC, Generic[E]):
         if not isinstance(name, str):
             raise TypeError(f"a source's name must be text, not {short_name(name)}")
         if not (reopen is None or isinstance(reopen, Backoff)):
-            raise TypeError(f"{name}: reopen must be a Backoff or None, not {reopen!r}")
+            raise TypeError(f"{name}: reopen must be a Backoff or None, not {short_name(reopen)}")
         self.name = name
         self.priority = as_priority(priority)
         self._queue: EventQueue[E] = EventQueue(name, queue_size, when_full)
@@ -180,7 +180,7 @@ class Source(ABC, Generic[E]):
         iterator of `aiter(source)`), or that waits in `anext(source)` when the event comes. Both are served.
         """
         if not callable(callback):
-            raise TypeError(f"{self.name}: a callback must be callable, not {callback!r}")
+            raise TypeError(f"{self.name}: a callback must be callable, not {short_name(callback)}")
         if inspect.iscoroutinefunction(callback):
             raise TypeError(f"{self.name}: a callback must be a plain function; for coroutines use 'async for'")
         self._callbacks.append(callback)

@@ -40,6 +40,8 @@ class EventQueue(Generic[E]):
     __slots__ = ("_size", "_waiters", "consumers", "dropped", "events", "owed", "taken", "when_full")
 
     def __init__(self, name: str, size: int, when_full: WhenFull) -> None:
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"{name}: queue_size must be a whole number, not {size!r}")
         if size < 1:
             raise ValueError(f"{name}: queue_size must be at least 1, not {size!r}")
         if when_full not in POLICIES:
