@@ -143,6 +143,22 @@ def test_pwm_is_lgpios_and_ends_when_the_line_is_set(chip: GpioSim, board: Linux
     hwloop.run(main(), board=board)
 
 
+@pytest.mark.parametrize("level", [0, 1])
+def test_an_output_without_an_initial_level_keeps_the_one_that_the_line_has(
+    chip: GpioSim, board: LinuxBoard, driven: Driven, level: int
+) -> None:
+    chip.drive(LINE, level)
+
+    async def main() -> None:
+        async with gpio.output(LINE, initial=None) as relay:
+            assert (relay.value, chip.level(LINE)) == (level, level)
+            relay.toggle()
+            assert chip.level(LINE) == 1 - level
+
+    hwloop.run(main(), board=board)
+    assert driven() == [level, 1 - level]
+
+
 @pytest.mark.parametrize("way", ["close", "exception", "cancellation"])
 def test_an_output_that_is_closed_drives_its_safe_level_last(
     pump: GpioSim, board: LinuxBoard, driven: Driven, way: str
