@@ -1,11 +1,12 @@
-"""What programs that know nothing of us import, led to a simulated board: `lgpio`, `gpiozero`, `smbus2`, `serial`.
+"""What programs that know nothing of us import, led to a simulated board: lgpio, gpiozero, smbus, smbus2, serial.
 
     with SimBoard("board.toml") as board, imports.led_to(board):
         runpy.run_path("blink.py", run_name="__main__")
 
 `lgpio` is the simulated module itself, so gpiozero's own LGPIOFactory runs on it, and rpi-lgpio's RPi.GPIO too. Of
 smbus2 and pyserial only the opening is led elsewhere: an `SMBus` to the board's bus, a `Serial` to its port's terminal.
-They are changed when the program imports them, and not at all if it doesn't.
+They are changed when the program imports them, and not at all if it doesn't. `smbus` is smbus2, which has all that it
+has. What can't be led is refused (`firmware_sim.barrier`).
 
 The board's own thread makes things happen, so a program needs no event loop: `while True: sleep(1)` is enough.
 """
@@ -16,6 +17,7 @@ import atexit
 import contextlib
 import errno
 import functools
+import importlib
 import importlib.abc
 import importlib.machinery
 import os
@@ -25,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+from firmware_sim import barrier
 from firmware_sim.board import SimBoard
 from firmware_sim.i2c_dev import redirection
 from firmware_sim.lgpio_api import Lgpio
@@ -40,6 +43,14 @@ class LgpioModule(ModuleType):
         self.__dict__["_lgpio"] = lgpio
         names = (name for name in dir(lgpio) if not name.startswith("_") and name not in _OWN)
         self.__dict__.update((name, getattr(lgpio, name)) for name in names)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"module 'lgpio' has no {name!r} here: the program runs on the simulated board, whose lgpio has the "
+            "functions for lines; for I2C there is smbus2, for serial ports pyserial",
+            name=name,
+            obj=self,
+        )
 
     @property
     def exceptions(self) -> bool:
@@ -63,14 +74,15 @@ def led_to(board: SimBoard) -> Iterator[None]:
             if name not in os.environ:
                 os.environ[name] = value
                 undo.callback(os.environ.pop, name, None)
-        before = sys.modules.get("lgpio")
-        undo.callback(_put_back, before)
+        for name in ("lgpio", "smbus"):
+            undo.callback(_put_back, name, sys.modules.pop(name, None))
         sys.modules["lgpio"] = LgpioModule(board.lgpio)
         for name, change in finder.changes.items():
             if name in sys.modules:
                 change(sys.modules[name])
         sys.meta_path.insert(0, finder)
         undo.callback(sys.meta_path.remove, finder)
+        undo.enter_context(barrier.around(board))
         yield
 
 
@@ -83,6 +95,8 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
+        if name == "smbus":
+            return importlib.machinery.ModuleSpec(name, _Smbus())
         change = self.changes.get(name)
         spec = importlib.machinery.PathFinder.find_spec(name, path) if change is not None else None
         if spec is None or spec.loader is None or change is None:
@@ -97,10 +111,18 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def _put_back(lgpio: ModuleType | None) -> None:
-    del sys.modules["lgpio"]
-    if lgpio is not None:
-        sys.modules["lgpio"] = lgpio
+class _Smbus(importlib.abc.Loader):
+    """`smbus` as smbus2, its successor with the same names."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        smbus2 = importlib.import_module("smbus2")
+        module.__dict__.update((name, getattr(smbus2, name)) for name in dir(smbus2) if not name.startswith("__"))
+
+
+def _put_back(name: str, module: ModuleType | None) -> None:
+    sys.modules.pop(name, None)
+    if module is not None:
+        sys.modules[name] = module
 
 
 def _replace(undo: contextlib.ExitStack, owner: Any, name: str, value: object) -> None:

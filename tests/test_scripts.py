@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib.util
+import io
 import os
 import signal
 import socket
@@ -207,6 +209,84 @@ def test_smbus2_and_pyserial_find_the_boards_bus_and_port(stage: Stage) -> None:
     ]
 
 
+def test_no_library_reaches_a_real_device_and_each_says_on_which_board_the_program_runs(stage: Stage) -> None:
+    status, said, errors = stage.run(
+        """
+        import ctypes, io, os, pathlib
+
+        def attempt(action):
+            try:
+                print(action())
+            except (OSError, ImportError, AttributeError) as refused:
+                print(type(refused).__name__, "simulated board" in str(refused))
+
+        for path in (
+            "/dev/i2c-1", "/dev/ttyS0", "/dev/ttyUSB3", "/dev/serial0", "/dev/serial/by-id/usb-x", "/dev/spidev0.0",
+            "/dev/gpiochip0", "/dev/gpiomem", "/dev/mem", "/sys/class/gpio/export", "/sys/class/pwm/pwmchip0/export",
+        ):
+            attempt(lambda: os.open(path, os.O_RDWR))
+            attempt(lambda: open(path, "r+b", buffering=0))
+            attempt(lambda: os.open(path.encode(), os.O_RDONLY))
+            attempt(lambda: io.open(path))
+            attempt(lambda: pathlib.Path(path).read_bytes())
+        print()
+        for name in ("gpiod", "spidev", "pigpio", "rgpio", "wiringpi"):
+            attempt(lambda: importlib.import_module(name))
+        attempt(lambda: ctypes.CDLL("libgpiod.so.3"))
+        attempt(lambda: lgpio.spi_open(0, 0, 100_000))
+        attempt(lambda: lgpio.i2c_open(1, 0x76))
+        """.replace("import ctypes", "import lgpio, importlib, ctypes")
+    )
+    assert (status, errors) == (0, "")
+    opened, imported = said.split("\n\n")
+    assert opened.splitlines() == ["FileNotFoundError True"] * 55
+    assert imported.splitlines() == [
+        *["ImportError True"] * 5,
+        "OSError True",
+        *["AttributeError True"] * 2,
+    ]
+
+
+def test_a_port_that_is_opened_by_itself_and_smbus_reach_the_board(stage: Stage) -> None:
+    status, said, errors = stage.run(
+        """
+        import os, pathlib, smbus, termios
+        from smbus import SMBus
+        port = os.open("/dev/ttyAMA0", os.O_RDWR | os.O_NOCTTY)
+        print(os.isatty(port), os.read(port, 1)[:1])
+        os.close(port)
+        with open(pathlib.Path("/dev/ttyAMA0"), "rb", buffering=0) as file:
+            print(file.isatty())
+        bus = SMBus(1)
+        print(hex(bus.read_byte_data(0x76, 0xD0)), smbus.__name__)
+        bus.close()
+        """
+    )
+    assert (status, errors) == (0, "")
+    assert said.splitlines() == ["True b'$'", "True", "0x60 smbus"]
+
+
+@needs_gpiozero
+@pytest.mark.parametrize("factory", ["hwloop", "lgpio"])
+def test_an_spi_device_of_gpiozero_is_on_the_simulated_lines(stage: Stage, factory: str) -> None:
+    script = """
+        import warnings
+        from gpiozero import MCP3008
+        warnings.simplefilter("ignore")
+        print(0 <= MCP3008(0).value <= 1)
+        """
+    assert stage.run(script, GPIOZERO_PIN_FACTORY=factory) == (0, "True\n", "")
+
+
+@needs_gpiozero
+@pytest.mark.parametrize("factory", ["pigpio", "native", "rpigpio"])
+def test_a_factory_for_real_lines_is_refused(stage: Stage, factory: str) -> None:
+    script = "from gpiozero import LED\nLED(22)\n"
+    status, _, errors = stage.run(script, GPIOZERO_PIN_FACTORY=factory)
+    assert status == 1
+    assert "simulated board" in errors or "No module named 'RPi'" in errors
+
+
 def test_an_asyncio_program_may_import_them_too(stage: Stage) -> None:
     status, said, errors = stage.run(
         """
@@ -315,11 +395,12 @@ def test_what_is_a_script(source: str, script: bool) -> None:
 def test_afterwards_all_is_as_it_was() -> None:
     before = sys.modules.get("lgpio"), list(sys.meta_path), dict(os.environ)
     smbus2 = pytest.importorskip("smbus2")
-    opening = smbus2.SMBus.open
+    opening, opens = smbus2.SMBus.open, (os.open, builtins.open, io.open)
     with SimBoard() as board, imports.led_to(board):
         assert smbus2.SMBus.open is not opening
         assert isinstance(sys.modules["lgpio"], imports.LgpioModule)
     assert smbus2.SMBus.open is opening
+    assert (os.open, builtins.open, io.open) == opens
     assert (sys.modules.get("lgpio"), list(sys.meta_path), dict(os.environ)) == before
 
 

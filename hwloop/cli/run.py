@@ -102,7 +102,7 @@ def execute(arguments: argparse.Namespace) -> int:
         if script and (arguments.realtime is not None or hosting.clock is not REAL):
             raise UsageError(f"{path}: --realtime and --clock are for a program with a loop, and this is a script")
         lifetime.enter_context(_surroundings())
-        if hosting.clock is REAL and board not in (None, "auto", "linux"):
+        if board not in (None, "auto", "linux") or hosting.clock is not REAL:
             from firmware_sim import SimBoard, imports
 
             simulated = boards.current()
