@@ -400,11 +400,26 @@ def test_a_random_seed_is_told_with_the_line_that_runs_it_again(program: Program
     assert again.communicate(timeout=30) == (out, err)
 
 
+def test_a_limit_ends_a_program_that_never_ends(program: Program, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = program("import asyncio\nasync def main():\n    while True:\n        await asyncio.sleep(1)\n")
+    monkeypatch.setenv("HWLOOP_LIMIT", "30")
+    for options, limit in ([], 30), (["--limit", "60"], 60):
+        assert main(["run", path, "--clock", "virtual", *options]) == 1
+        told = capsys.readouterr().err
+        assert f"the limit of {limit} s of virtual time has passed" in told
+        assert f"{path}:4 in main" in told
+    monkeypatch.setenv("HWLOOP_LIMIT", "soon")
+    assert main(["run", path, "--clock", "virtual"]) == 2
+    assert "HWLOOP_LIMIT must be a number of virtual seconds above 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--seed", "1"], "--seed needs --clock virtual: in real time orders can't be repeated"),
         (["--seed", "x"], "a seed is a whole number, or random, not 'x'"),
+        (["--limit", "60"], "--limit needs --clock virtual: real time can't be limited"),
+        (["--clock", "virtual", "--limit", "0"], "a limit is a number of virtual seconds above 0, or inf, not '0'"),
         (["--clock", "virtual", "--seed", "5", "--board", "linux"], "real hardware knows real time only"),
         (["--clock", "virtual"], "HWLOOP_SEED must be a whole number, not 'many'"),
     ],

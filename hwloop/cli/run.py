@@ -43,8 +43,8 @@ BOARD_HELP = "auto, linux, sim, or a board file (.toml) for the simulated one; d
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--realtime [PRIORITY]] [--clock virtual] [--seed N] [--debug] "
-        "[-- ARGS ...]\n       hwloop run -m MODULE ..."
+        "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--realtime [PRIORITY]] [--clock virtual] [--seed N] "
+        "[--limit SECONDS] [--debug] [-- ARGS ...]\n       hwloop run -m MODULE ..."
     )
     parser.add_argument(
         "program",
@@ -74,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seed,
         metavar="N",
         help='with --clock virtual: which of the orders that asyncio leaves open; "random" takes another each time',
+    )
+    parser.add_argument(
+        "--limit",
+        type=_limit,
+        metavar="SECONDS",
+        help="with --clock virtual: the virtual seconds for which the program may run; inf for no limit",
     )
     parser.set_defaults(rest=[])
 
@@ -194,6 +200,17 @@ def _seed(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"a seed is a whole number, or random, not {text!r}") from None
 
 
+def _limit(text: str) -> float:
+    """For argparse."""
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = 0.0
+    if not limit > 0:
+        raise argparse.ArgumentTypeError(f"a limit is a number of virtual seconds above 0, or inf, not {text!r}")
+    return limit
+
+
 def _hosting(arguments: argparse.Namespace) -> runner.Hosting:
     """How the program's loops are made, and the clock of loops and board."""
 
@@ -207,9 +224,12 @@ def _hosting(arguments: argparse.Namespace) -> runner.Hosting:
     if arguments.clock == "real":
         if arguments.seed is not None:
             raise UsageError("--seed needs --clock virtual: in real time orders can't be repeated")
+        if arguments.limit is not None:
+            raise UsageError("--limit needs --clock virtual: real time can't be limited")
         return runner.Hosting(lambda seed, limit: finish(EventLoop()))
     from hwloop.seeding import chosen_seed
     from hwloop.simloop import SimLoop
+    from hwloop.timelimit import chosen_limit
     from hwloop.virtual import VirtualClock
 
     class ProgramClock(VirtualClock):
@@ -221,12 +241,15 @@ def _hosting(arguments: argparse.Namespace) -> runner.Hosting:
 
     try:
         chosen_seed(arguments.seed)  # HWLOOP_SEED may be none
+        chosen_limit(arguments.limit)  # and so may HWLOOP_LIMIT
     except ValueError as error:
         raise UsageError(str(error)) from error
     clock = ProgramClock()
 
     def make_loop(seed: Any, limit: float | None) -> EventLoop:
-        return finish(SimLoop(arguments.seed if seed is None else seed, limit=limit, clock=clock))
+        seed = arguments.seed if seed is None else seed
+        limit = arguments.limit if limit is None else limit
+        return finish(SimLoop(seed, limit=limit, clock=clock))
 
     return runner.Hosting(make_loop, clock)
 
