@@ -15,6 +15,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hwloop.ages import WeakInOrder
+
 if TYPE_CHECKING:
     from hwloop.loop import EventLoop
 
@@ -42,7 +44,7 @@ supervisor: Supervisor | None = None
 _made: weakref.WeakSet[EventLoop] = weakref.WeakSet()
 _guard = threading.Lock()
 _loops: list[tuple[EventLoop, int]] = []
-_followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+_followers = WeakInOrder()
 
 
 def made(loop: EventLoop) -> None:

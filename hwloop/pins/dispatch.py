@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from hwloop import running
+from hwloop.ages import InOrder
 from hwloop.board import Edge, EdgeStream
 from hwloop.clock import REAL, Clock
 from hwloop.errors import HardwareError
@@ -77,8 +78,8 @@ class Dispatch:
         """What calls the handlers of devices."""
         self._lines = Lines(clock)
         self._lock = threading.RLock()
-        self._jobs: set[Job] = set()
-        self._holds: set[Holding] = set()
+        self._jobs: InOrder[Job] = InOrder()  # in an order that no address decides
+        self._holds: InOrder[Holding] = InOrder()
         self._thread: ServingThread | None = None
         self._looks = 0
         self._quiet: asyncio.TimerHandle | None = None

@@ -21,10 +21,10 @@ import errno
 import math
 import os
 import re
-import weakref
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple
 
+from hwloop.ages import WeakInOrder
 from hwloop.board import Edge, current
 from hwloop.errors import HardwareError
 from hwloop.naming import short_name
@@ -111,7 +111,7 @@ class Bus(Source[Transaction]):
         self._told_reopened = 0
         self._thread: BusThread | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._polls: weakref.WeakSet[Poll[Any]] = weakref.WeakSet()
+        self._polls = WeakInOrder()
 
     # What a user calls.
 
