@@ -101,12 +101,12 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         """
         self._check_closed()
         self._check_running()  # or what is refused would end what runs
-        self._wakeup.take(self._csock, bool(self._signal_handlers))
-        self._expect_threads()
-        self._take_gc_over()
-        if self._sampler is not None:
-            self._sampler.start()
         try:
+            self._wakeup.take(self._csock, bool(self._signal_handlers))
+            self._expect_threads()
+            self._take_gc_over()
+            if self._sampler is not None:
+                self._sampler.start()
             with running.listed(self):
                 super().run_forever()
         finally:
