@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import sys
 
 import pytest
 
-from hwloop.naming import LONGEST, place_of, short_name
+from hwloop.errors import HardwareError
+from hwloop.naming import LONGEST, error_text, named_place, place_of, short_name, users_place
 
 
 class Source:
@@ -61,3 +63,39 @@ def test_the_place_of_a_callback_is_where_its_function_begins() -> None:
     assert place_of(functools.partial(work, 1)) == f"test_naming.py:{line}"
     assert place_of(print) == ""
     assert place_of(Raising()) == ""
+
+
+def test_a_callback_is_named_with_its_place() -> None:
+    assert named_place(work) == f"work (test_naming.py:{work.__code__.co_firstlineno})"
+    assert named_place(print) == "print"
+
+
+def test_a_function_of_hwloops_own_is_placed_where_the_program_hands_it_over() -> None:
+    assert users_place(work) == place_of(work)
+    line = sys._getframe().f_lineno + 1
+    assert users_place(functools.partial(short_name, 1)) == f"test_naming.py:{line}"
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError("gone\nfor good"), "gone for good"),
+        (HardwareError("line 17", "in use", "close it"), "line 17: in use; close it"),
+        (ValueError("odd"), "ValueError: odd"),
+        (KeyError(), "KeyError"),
+        (OSError(), "OSError"),
+        (Wordless(), "Wordless"),
+        (GeneratorExit(), "GeneratorExit"),
+    ],
+)
+def test_an_exception_is_told_on_one_line(error: BaseException, text: str) -> None:
+    assert error_text(error) == text
+
+
+def test_the_text_of_an_exception_is_clipped() -> None:
+    assert len(error_text(OSError("x" * 100_000))) == 300
