@@ -20,6 +20,7 @@ _DRIVES: tuple[Drive, ...] = ("push-pull", "open-drain", "open-source")
 _LEVELS = 2
 _open: set[tuple[int, int]] = set()
 """Files in use by boards of this process, by device and inode: a second board is another chip."""
+os.register_at_fork(after_in_child=_open.clear)
 
 
 class SurvivingLines:

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -388,11 +388,13 @@ def test_a_killed_service_on_the_simulated_board_can_be_rehearsed(tmp_path: Path
     assert not (tmp_path / "outputs").exists()
 
 
-def test_simulated_lines_survive_their_board(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_simulated_lines_survive_their_board(tmp_path: Path, in_child: Callable[[Callable[[], object]], None]) -> None:
     lines = str(tmp_path / "lines")
     with SimBoard(lines=lines) as board, boards.using(board):
         gpio.output(27, initial=1).open().close()
         gpio.output(5, initial=1, drive="open-drain").open().close()
+        in_child(lambda: SimBoard(lines=lines).address == f"sim:{lines}" or sys.exit("not shared"))
         with SimBoard(lines=lines) as other:  # another chip of the same process has lines of its own
             assert (other.shared, other.chip.line(27).level) == (False, 0)
     with SimBoard(lines=lines) as board, boards.using(board):
