@@ -30,10 +30,12 @@ class Lines:
 
     Attributes:
         failed: how many could not be driven.
+        done: the places of those that were driven.
     """
 
     def __init__(self) -> None:
         self.failed = 0
+        self.done: set[tuple[str, str | None, int | str]] = set()
         self._waiting: dict[tuple[str, str | None, int | str], tuple[Charge, float]] = {}  # with when to give up
         self._held: dict[tuple[str, str | None, int | str], OutputLine] = {}
         self._boards: dict[str, Board] = {}
@@ -59,9 +61,8 @@ class Lines:
             if (line := self._held.pop(charge.place, None)) is not None:
                 line.close()
 
-    def drive(self) -> list[Charge]:
-        """Drive what is waiting, each line whatever becomes of the others; those that are at their safe level now."""
-        done = []
+    def drive(self) -> None:
+        """Drive what is waiting, each line whatever becomes of the others."""
         for place, (charge, give_up) in list(self._waiting.items()):
             try:
                 self._held[place] = self._opened(charge)
@@ -73,9 +74,8 @@ class Lines:
             else:
                 where = " (simulated)" if self._boards[charge.board].simulated else ""
                 self._said.append(f"line {charge.line} is at its safe level {charge.safe}{where}")
-                done.append(charge)
+                self.done.add(place)
             del self._waiting[place]
-        return done
 
     def report(self) -> None:
         """Say what has been done since."""

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from hwloop import board as boards
 from hwloop.errors import HardwareError
-from hwloop.guard import CHANNEL, SOCKET, STALL
+from hwloop.guard import CHANNEL, RECORD, SOCKET, STALL
 from hwloop.guard_lines import AGAIN, Lines, say
 from hwloop.guard_records import LONGEST, Charge, Owner, State, decode, read, records
 from hwloop.guard_signals import TYPED, Signals, in_foreground, noted_signals
@@ -74,6 +74,8 @@ class Guardian:
             finally:
                 if lines_fd >= 0:
                     os.close(lines_fd)
+            if path := environment.get(RECORD, ""):
+                self._remove_records(path)
             if self._lines.held and self._hold != 0 and not signals.ending:
                 say("held until this is stopped" if self._hold is None else f"held for {self._hold:g} s")
                 signals.wait(self._hold)
@@ -119,6 +121,15 @@ class Guardian:
             self._lines.drive()
             if self._lines.waiting:
                 time.sleep(AGAIN)
+
+    def _remove_records(self, path: str) -> None:
+        """Remove the records of those whose lines were driven: there is nothing left to do after them."""
+        for found in records(path):
+            with contextlib.suppress(OSError, ValueError):
+                state = read(found)
+                gone = state.owner is not None and not state.owner.alive
+                if gone and self._lines.done.issuperset(charge.place for charge in state.charges):
+                    os.unlink(found)
 
     def _forward(self, number: int, program: subprocess.Popen[bytes]) -> None:
         """Pass a signal on, unless the program has it from the terminal: a second one breaks off its clean-up."""
@@ -294,14 +305,13 @@ def drive_after(path: str, hold: float) -> int:
                 else:
                     left.append((found, state))
                     lines.take(state.charges)
-        done: set[object] = set()
         while lines.waiting:
-            done |= {charge.place for charge in lines.drive()}
+            lines.drive()
             if lines.waiting:
                 time.sleep(AGAIN)
         lines.report()
         for found, state in left:
-            if all(charge.place in done for charge in state.charges):
+            if lines.done.issuperset(charge.place for charge in state.charges):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(found)
         if lines.held and hold:

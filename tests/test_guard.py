@@ -292,9 +292,9 @@ def watching(self, *args):
     at("before watching"); watch(self, *args); at("after watching")
 def driving(self):
     if self.waiting: at("before driving")
-    done = drive(self)
-    if done: at("after driving")
-    return done
+    waited = self.waiting
+    drive(self)
+    if waited: at("after driving")
 guardian.subprocess.Popen = start
 guardian.Guardian._watch = watching
 guardian.Lines.drive = driving
@@ -509,6 +509,7 @@ def test_a_child_with_outputs_of_its_own_leaves_its_parents_report_and_record_al
     os.kill(pid, signal.SIGKILL)
     assert run.end()[0] == 128 + signal.SIGKILL
     assert run.level() == LOW
+    assert not (run.directory / "record").exists()  # there is nothing left to do after it
 
 
 def test_a_child_that_dies_has_its_line_driven_at_once_and_may_be_started_anew(start: Start) -> None:
