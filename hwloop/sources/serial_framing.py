@@ -77,8 +77,9 @@ class Framing:
 
     def _note(self) -> None:
         framer = self.framer
-        self._count_lost(framer.lost - self._lost)
-        self._lost = framer.lost
+        if framer.lost != self._lost:
+            self._count_lost(framer.lost - self._lost)
+            self._lost = framer.lost
         if framer.check_error is not None:
             error, framer.check_error = framer.check_error, None
             self._failed(f"{self._name}: exception in the framing's check", error)
@@ -90,6 +91,6 @@ def _checked(made: Iterable[Frame]) -> Sequence[Frame]:
     if len(frames) > MOST_FRAMES:
         raise ValueError(f"the framing made more than {MOST_FRAMES} frames of one read")
     for frame in frames:
-        if not isinstance(frame, Frame):
+        if type(frame) is not Frame and not isinstance(frame, Frame):
             raise TypeError(f"a framing makes frames (serial.Frame), not {short_name(frame)}")
     return frames
