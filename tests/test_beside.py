@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import multiprocessing
 import os
 import queue
 import socket
@@ -122,9 +123,12 @@ def test_time_stands_still_for_a_job_that_waits_for_a_thread_that_works() -> Non
     assert play(main()) == (["computed", "slept"], 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_time_stands_still_for_a_job_in_another_process() -> None:
+    forking = multiprocessing.get_context("fork")  # other ways leave a server behind
+
     async def main() -> tuple[str, float]:
-        with ProcessPoolExecutor(1) as executor:
+        with ProcessPoolExecutor(1, mp_context=forking) as executor:
             async with asyncio.timeout(0.001):
                 return await asyncio.get_running_loop().run_in_executor(executor, pause), now()
 
