@@ -108,7 +108,7 @@ class CountingCollector(Collector):
 
     def collect_before(self, when: float | None) -> bool:
         self._looks += 1
-        if self._looks % self.YOUNG_EVERY:
+        if self._looks % self.YOUNG_EVERY or not gc.isenabled():
             return False
         if self._looks < self._next_all:
             self._collect(0)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import hwloop
+from hwloop.collecting import CountingCollector
 
 PROGRAM = Path(__file__).with_name("traced_program.py")
 
@@ -71,3 +75,43 @@ def test_a_group_cancels_its_tasks_in_the_order_of_their_age() -> None:
 
     hwloop.run(main(), clock="virtual")
     assert ended == 5 * list(range(9))
+
+
+@pytest.mark.parametrize(("enabled", "collected"), [(True, True), (False, False)])
+def test_garbage_is_collected_unless_the_program_has_switched_that_off(enabled: bool, collected: bool) -> None:
+    class Cycle:
+        pass
+
+    async def main() -> bool:
+        cycle: Any = Cycle()
+        cycle.itself = cycle
+        left = weakref.ref(cycle)
+        del cycle
+        for _ in range(2 * CountingCollector.YOUNG_EVERY):
+            await asyncio.sleep(0.001)
+        assert gc.isenabled() is enabled
+        return left() is None
+
+    thresholds = gc.get_threshold()
+    gc.collect()
+    if not enabled:
+        gc.disable()
+    try:
+        assert hwloop.run(main(), clock="virtual") is collected
+    finally:
+        gc.enable()
+    assert gc.get_threshold() == thresholds
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with Python 3.12")
+def test_eager_tasks_keep_the_order_of_their_age_too() -> None:
+    async def rest(number: int) -> int:
+        await asyncio.sleep(1)
+        return number
+
+    async def main() -> list[int]:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+        done, _ = await asyncio.wait([asyncio.create_task(rest(number)) for number in range(9)])
+        return [task.result() for task in done]
+
+    assert hwloop.run(main(), clock="virtual") == hwloop.run(main(), clock="virtual")
