@@ -45,13 +45,16 @@ REFUSED = {
 }
 """Modules that would reach real devices by code that is not Python's, and why they are refused."""
 
-_boards: list[SimBoard] = []
+_boards: list[SimBoard | None] = []
 _hooked = False
 
 
 @contextlib.contextmanager
-def around(board: SimBoard) -> Iterator[None]:
-    """In this block, nothing that Python opens or imports reaches a real device of the kinds that a board has."""
+def around(board: SimBoard | None) -> Iterator[None]:
+    """In this block, nothing that Python opens or imports reaches a real device of the kinds that a board has.
+
+    None: the board is still to be opened.
+    """
     global _hooked
     if not _hooked:
         sys.addaudithook(_audit)  # which can't be taken back, and does nothing without a board
@@ -78,8 +81,10 @@ def around(board: SimBoard) -> Iterator[None]:
         sys.modules.update(hidden)
 
 
-def _led(board: SimBoard, path: Any) -> Any:
+def _led(board: SimBoard | None, path: Any) -> Any:
     """The terminal of a port of the board, where that is named."""
+    if board is None:
+        return path
     name = os.fspath(path) if isinstance(path, os.PathLike) else path
     port = board.ports.get(name) if isinstance(name, str) else None
     return path if port is None else port.path
@@ -97,11 +102,10 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         if _LIBRARY.search(path):
             raise OSError(errno.ENODEV, f"{path} reaches {_LINE_LIBRARIES}")
     elif _PORT.match(path):
-        ports = ", ".join(sorted(board.ports)) or "none"
+        ports = ", ".join(sorted(board.ports)) if board is not None and board.ports else "none"
         raise FileNotFoundError(errno.ENOENT, f"no such port on the simulated board; its ports are: {ports}", path)
     elif _BUS.match(path):
-        buses = ", ".join(map(str, sorted(board.buses)))
-        message = f"the program runs on the simulated board, whose buses ({buses}) smbus2, smbus and hwloop.i2c reach"
+        message = "the program runs on the simulated board, whose buses smbus2, smbus and hwloop.i2c reach"
         raise FileNotFoundError(errno.ENOENT, message, path)
     elif _SPI.match(path):
         raise FileNotFoundError(errno.ENOENT, "the simulated board has no SPI devices", path)

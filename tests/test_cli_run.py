@@ -430,3 +430,140 @@ def test_options_of_virtual_time_that_make_no_sense_are_refused(
     monkeypatch.setenv("HWLOOP_SEED", "many")
     assert main(["run", program("async def main(): pass"), *options]) == 2
     assert message in capsys.readouterr().err
+
+
+FORK = """
+    import asyncio, os, signal, sys
+    from hwloop import board, gpio, running
+
+    def child():
+        \"\"\"What a forked child has, as its exit status.\"\"\"
+        handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
+        if handlers != [signal.SIG_DFL, signal.SIG_DFL, signal.default_int_handler] or running.supervisor is not None:
+            return 3
+        async def watch():
+            async with gpio.watch(5, pull="up") as line:
+                return line.value
+        return asyncio.run(watch())
+
+    async def main():
+        async with gpio.output(27, initial=1, safe=0) as lamp:
+            pid = os.fork()
+            if pid == 0:
+                if "wait" in sys.argv:
+                    os.write(ready, b"x")
+                    signal.pause()
+                asyncio._set_running_loop(None)
+                os._exit(child())
+            if "wait" in sys.argv:
+                os.read(begun, 1)
+                os.kill(pid, int(sys.argv[2]))
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), lamp.value)
+
+    begun, ready = os.pipe()
+    import warnings
+    warnings.simplefilter("ignore")
+    asyncio.run(main())
+    """
+
+
+def test_a_forked_child_is_its_own_and_has_the_handlers_that_there_were(program: Program) -> None:
+    with start("run", program(FORK), "--board", "sim") as child:
+        out, err = child.communicate(timeout=30)
+    assert (child.returncode, out, err) == (0, "1 1\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_forked_child(program: Program, number: signal.Signals) -> None:
+    with start("run", program(FORK), "--board", "sim", "--", "wait", str(int(number))) as child:
+        out, err = child.communicate(timeout=30)
+    assert (child.returncode, out, err) == (0, f"{-number} 1\n", "")
+
+
+def test_a_daemon_process_of_multiprocessing_ends_with_the_program(program: Program) -> None:
+    path = program("""
+        import asyncio, multiprocessing, time
+        async def main():
+            context = multiprocessing.get_context("fork")
+            context.Process(target=time.sleep, args=(60,), daemon=True).start()
+            other = context.Process(target=time.sleep, args=(60,))
+            other.start()
+            other.terminate()
+            await asyncio.to_thread(other.join)
+            print(other.exitcode)
+        if __name__ == "__main__":
+            import warnings
+            warnings.simplefilter("ignore")
+            asyncio.run(main())
+        """)
+    with start("run", path, "--board", "sim") as child:
+        out, err = child.communicate(timeout=30)
+    assert (child.returncode, out, err) == (0, "-15\n", "")
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [
+        ("try:\n    asyncio.run(main())\nexcept KeyboardInterrupt:\n    print('bye')", 0, ["cleaned up", "bye"]),
+        ("asyncio.run(main())", 143, ["cleaned up"]),
+        ("asyncio.new_event_loop().run_until_complete(main())", 143, ["cleaned up"]),
+        (
+            "loop = asyncio.new_event_loop()\ntask = loop.create_task(main())\n"
+            "try:\n    loop.run_forever()\nexcept KeyboardInterrupt:\n    print('interrupted')\ntask.cancel()\n"
+            "try:\n    loop.run_until_complete(task)\nexcept asyncio.CancelledError:\n    print('bye')\nloop.close()",
+            0,
+            ["interrupted", "cleaned up", "bye"],
+        ),
+        (
+            "try:\n    asyncio.run(main())\nexcept KeyboardInterrupt:\n    pass\nasyncio.run(main())",
+            143,
+            ["cleaned up", "cleaned up"],
+        ),
+    ],
+    ids=["caught", "asyncio.run", "run_until_complete", "run_forever", "run again"],
+)
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_signal_comes_out_of_the_programs_own_run_as_keyboard_interrupt(
+    program: Program, capsys: Any, ending: str, status: int, said: list[str]
+) -> None:
+    path = program(
+        textwrap.dedent("""
+        import asyncio, signal
+        async def main():
+            asyncio.get_running_loop().call_later(0.01, signal.raise_signal, signal.SIGTERM)
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.001)
+                print("cleaned up")
+        """)
+        + ending.replace("asyncio.new_event_loop().run_until", "loop = asyncio.new_event_loop()\nloop.run_until")
+    )
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        assert main(["run", path]) == status
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().out.splitlines() == said
+
+
+def test_systemd_hears_once_of_a_program_that_runs_itself(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        path = program("""
+            import asyncio, hwloop
+            async def main(): await asyncio.sleep(0.01)
+            hwloop.run(main())
+            asyncio.run(main())
+            """)
+        assert main(["run", path]) == 0
+        heard = [systemd.recv(100).decode()]
+        while heard[-1] != "STOPPING=1":
+            heard.append(systemd.recv(100).decode())
+    assert heard == ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]

@@ -51,6 +51,7 @@ class Process:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Future[Any] | None = None
         self._last_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._cancelled: asyncio.Future[Any] | None = None
         self._received = 0
         self._forced = False
         self._closing = False
@@ -123,10 +124,11 @@ class Process:
         try:
             return run(main)
         except asyncio.CancelledError:
-            if self._received and main.cancelled():
+            if self._cancelled is main:
                 raise Ended(self._received) from None
             raise
         finally:
+            self._cancelled = None
             self._main, self._loop = before
             if is_new and main.done() and not main.cancelled():
                 main.exception()  # as asyncio has it: the caller can't ask
@@ -153,6 +155,7 @@ class Process:
         service.notify("STOPPING=1")
         if main is None:
             raise Ended(self._received)
+        self._cancelled = main
         main.cancel()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -228,10 +231,24 @@ def hosted(board: Board | Choice | None, *, clock: Clock = REAL, binding: bool =
         yield process
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    """A signal that reaches the child before its handlers are in place would be lost in it: it has to wait."""
+    if _at_work is not None and _at_work() is not None:
+        _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _after_fork_in_parent() -> None:
+    mask = _masks.pop(threading.get_ident(), None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_fork_in_child() -> None:
     process = None if _at_work is None else _at_work()
     if process is not None:
         process.leave_child()
+    _after_fork_in_parent()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+_masks: dict[int, set[signal.Signals | int]] = {}
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -108,12 +108,16 @@ def execute(arguments: argparse.Namespace) -> int:
         if script and (arguments.realtime is not None or hosting.clock is not REAL):
             raise UsageError(f"{path}: --realtime and --clock are for a program with a loop, and this is a script")
         lifetime.enter_context(_surroundings())
-        if board not in (None, "auto", "linux") or hosting.clock is not REAL:
+        if board not in (None, "auto", "linux"):
             from firmware_sim import SimBoard, imports
 
             simulated = boards.current()
             assert isinstance(simulated, SimBoard)
             lifetime.enter_context(imports.led_to(simulated))
+        elif hosting.clock is not REAL:
+            from firmware_sim import barrier
+
+            lifetime.enter_context(barrier.around(None))
         lifetime.enter_context(runner.adopting(hosting))
         if script:
             service.notify("READY=1")
