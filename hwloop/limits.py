@@ -117,7 +117,8 @@ class RateLimiter:
                 self._bucket.give_back(tokens)  # served and cancelled in the same turn
             elif entry in self._waiters:
                 self._waiters.remove(entry)
-            self._serve()
+            if not self._loop.is_closed():  # else the coroutine is only cleared away
+                self._serve()
             raise
 
     def try_acquire(self, tokens: int = 1) -> bool:
@@ -316,7 +317,7 @@ class _Gate:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            if self._waiting:
+            if self._waiting and self._loop is not None and not self._loop.is_closed():
                 self._arm()
             raise
 

@@ -91,7 +91,7 @@ class Overriding:
         if task.done() or change == (None, None):
             return
         self.heed_urgency()
-        if asyncio.current_task() is task:
+        if self._is_current(task):
             URGENCY.set(change.applied(URGENCY.get()))
             return
         override = self._overrides.setdefault(task, Override())
@@ -175,8 +175,12 @@ class Overriding:
         if not (override.change or override.lent or override.watcher or override.demoted):
             self._overrides.pop(task, None)
 
+    def _is_current(self, task: asyncio.Task[Any]) -> bool:
+        loop: Any = self
+        return asyncio.current_task(loop) is task  # works between two runs of the loop, too
+
     def _changed(self, task: asyncio.Task[Any], override: Override) -> None:
-        if asyncio.current_task() is not task:
+        if not self._is_current(task):
             self._requeue(task)
         if override.watcher is not None:
             override.watcher()

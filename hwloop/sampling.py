@@ -71,7 +71,7 @@ class Sampler:
 
 
 def _is_the_loop(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__") in ("hwloop.core", "hwloop.loop")
+    return frame.f_globals.get("__name__") in ("hwloop.core", "hwloop.loop", "hwloop.checked", "hwloop.waits")
 
 
 def places(frame: FrameType) -> str:
