@@ -148,8 +148,9 @@ def open_board(name: Choice = "", *, clock: Clock = REAL, backend: Backend | Non
     if backend is not None and backend not in get_args(Backend):
         known = get_args(Backend)
         raise ValueError(f"unknown GPIO backend {backend!r}: use {', '.join(known)}{_meant(backend, known)}")
-    named = bool(name)
-    name = name or os.environ.get("HWLOOP_BOARD", "") or "auto"
+    named = name != ""  # an empty mapping is a board without devices
+    if not named:
+        name = os.environ.get("HWLOOP_BOARD", "") or "auto"
     if name == "auto":
         name = "sim" if clock is not REAL else _real_board()
     if name == "linux":
@@ -322,7 +323,9 @@ class _Holder:
                     raise HardwareError(
                         "the board", "the block that used it has ended", "open it for longer: board.using(...)"
                     )
-                self.board = open_board(self.choice or "", clock=self.clock, backend=self.backend)
+                self.board = open_board(
+                    "" if self.choice is None else self.choice, clock=self.clock, backend=self.backend
+                )
             if self.board.simulated:
                 _simulated_before.add(self.board.label)
             return self.board

@@ -349,3 +349,13 @@ def test_a_board_on_another_clock_than_the_run_is_refused() -> None:
         assert hwloop.run(which(), clock=clock) is board
     with boards.using("linux"), pytest.raises(ValueError, match="real hardware knows real time only"):
         hwloop.run(label(), clock="virtual")
+
+
+def test_an_empty_mapping_is_a_simulated_board_and_never_the_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With HWLOOP_BOARD or a GPIO chip at hand it would have been those."""
+
+    async def main() -> bool:
+        return boards.current().simulated
+
+    monkeypatch.setenv("HWLOOP_BOARD", "linux")
+    assert hwloop.run(main(), board={}) is True
