@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+PATH = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 HEAD = textwrap.dedent(
     """
@@ -174,7 +174,7 @@ def test_scripts_end_in_silence_with_their_status(factory: str) -> None:
     texts = {name: head + textwrap.dedent(script.text) for name, script in SCRIPTS.items()}
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", imports + "import hwloop.runner, hwloop.loop\n" + STAGE],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": PATH},
         input=json.dumps(texts),
         capture_output=True,
         text=True,
@@ -208,7 +208,7 @@ def test_a_factory_that_only_its_devices_know_is_closed_too() -> None:
     until(lambda: button.active_time is not None)
     """
     script = textwrap.dedent(text) + HEAD.partition("board = SimBoard()")[0] + textwrap.dedent(more)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDEVMODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": PATH, "PYTHONDEVMODE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
