@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from gpiozero import DeviceClosed, EventsMixin, ZombieThread
+from gpiozero import DeviceClosed, EventsMixin, ZombieThread, threads
 from gpiozero.mixins import GPIOQueue
 
 from hwloop import running
@@ -177,7 +177,7 @@ class _Driver(threading.Thread):
 
     def __init__(self, job: Job, token: object) -> None:
         super().__init__(target=self._drive, args=(job, token), name=job.name, daemon=True)
-        self.stopping = threading.Event()
+        self.stopping: threading.Event = threads.Event()  # the same that gpiozero's threads wait for
 
     def _drive(self, job: Job, token: object) -> None:
         pause = job.pause()
