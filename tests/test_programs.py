@@ -188,6 +188,18 @@ def test_asyncio_is_as_before_afterwards(write: Write) -> None:
         assert type(runner.get_loop()) is asyncio.SelectorEventLoop
 
 
+@pytest.mark.parametrize(
+    "decides",
+    [
+        "if len(sys.argv) < 2:\n    print('usage')\nelse:\n    asyncio.run(main())",
+        "def run(function): print('usage')\nrun(main)",
+    ],
+)
+def test_a_program_that_decides_not_to_run_is_not_run(write: Write, capsys: Any, decides: str) -> None:
+    assert main(["run", write(HEAD + decides)]) == 0
+    assert capsys.readouterr().out == "usage\n"
+
+
 # What Python runs.
 
 

@@ -168,6 +168,16 @@ def acts(tree: ast.Module) -> bool:
     )
 
 
+def calls_main(tree: ast.Module) -> bool:
+    """Whether the top level of a file calls `main`, or something with it: then it decides itself whether that runs."""
+    return any(
+        isinstance(part, ast.Name) and part.id == "main"
+        for node in _top_level(tree)
+        if isinstance(node, ast.Call)
+        for part in ast.walk(node)
+    )
+
+
 def is_script(tree: ast.Module) -> bool:
     """Whether a file does its work when it is run, and certainly without an event loop."""
     if not acts(tree):

@@ -32,7 +32,7 @@ from typing import Any
 from hwloop import board as boards
 from hwloop import runner, service
 from hwloop.cli import Failure, UsageError, causes, process
-from hwloop.cli.program import Program, acts, find_file, find_module, is_script
+from hwloop.cli.program import Program, acts, calls_main, find_file, find_module, is_script
 from hwloop.clock import REAL
 from hwloop.errors import HardwareError
 from hwloop.loop import EventLoop
@@ -155,7 +155,7 @@ def _run(program: Program, name: str | None, host: process.Process) -> None:
             host.run(main)
         return
     module = program.execute()
-    if host.started or "trio" in sys.modules or "curio" in sys.modules:
+    if host.started or (program.tree is not None and calls_main(program.tree)):
         return
     if not inspect.iscoroutinefunction(getattr(module, "main", None)) and (program.tree is None or acts(program.tree)):
         return
