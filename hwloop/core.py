@@ -164,9 +164,9 @@ class Core:
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Any:
-        if self._guarded or not delay > SLICE:
+        if self._guarded or delay is None or not (when := (now := self._now()) + delay) > now + SLICE:  # no int
             return self._call_later_checked(delay, callback, args, context)
-        timer = TimerHandle(self._now() + delay, callback, args, self, copy_context() if context is None else context)
+        timer = TimerHandle(when, callback, args, self, copy_context() if context is None else context)
         self._new_timers.append(timer)
         return timer
 
