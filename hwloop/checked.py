@@ -13,6 +13,7 @@ import operator
 import types
 from asyncio import base_events, format_helpers
 from collections.abc import Callable
+from heapq import heapify
 from typing import TYPE_CHECKING, Any
 
 from hwloop.core import SLICE
@@ -37,6 +38,8 @@ class Checked:
     _measuring: bool
     _current_handle: Any
     _new_timers: list[Any]
+    _timers: list[tuple[float, int, Any]]
+    _timers_cancelled: int
     _due_timers: collections.deque[Any]
     _ready: collections.deque[Any]
     _events: collections.deque[Any]
@@ -123,6 +126,16 @@ class Checked:
             self._new_timers.append(timer)
         if timer._when <= now + SLICE:
             self._look_next = True  # last: this may be another thread than the loop's
+
+    def stop(self) -> None:
+        """Stop when the current batch of callbacks has run; what they add runs when the loop does next."""
+        self._stopping = self._look_next = True
+
+    def _purge_timers(self) -> None:
+        """Drop the cancelled timers, which are most of the heap. O(1) a timer, amortised."""
+        self._timers_cancelled = 0
+        self._timers[:] = [entry for entry in self._timers if not entry[2]._cancelled]
+        heapify(self._timers)
 
     def _queue_due_timers(self) -> int:
         """A batch has ended: queue the timers that were due when it set them, by their times, and count them.

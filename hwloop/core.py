@@ -19,7 +19,7 @@ import collections
 import select
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from hwloop import clock
@@ -81,6 +81,7 @@ class Core:
         def _overran(self, handle: asyncio.Handle, took: float) -> None: ...
         def _wait_in_selector(self, when: float | None) -> list[tuple[int, int]]: ...
         def _queue_due_timers(self) -> int: ...
+        def _purge_timers(self) -> None: ...
         def _finish_batch(self, ahead: int, batch: int, first: int) -> None: ...
         def _file_waits(self) -> None: ...
 
@@ -166,7 +167,13 @@ class Core:
     ) -> Any:
         if self._guarded or delay is None or not (when := (now := self._now()) + delay) > now + SLICE:  # no int
             return self._call_later_checked(delay, callback, args, context)
-        timer = TimerHandle(when, callback, args, self, copy_context() if context is None else context)
+        timer = _new(TimerHandle)  # in line, as in `call_soon`
+        timer._when = when
+        timer._callback = callback
+        timer._args = args
+        timer._loop = self
+        timer._context = copy_context() if context is None else context
+        timer._cancelled = timer._scheduled = False
         self._new_timers.append(timer)
         return timer
 
@@ -176,10 +183,6 @@ class Core:
         timer = TimerHandle(when, callback, args, self, copy_context() if context is None else context)
         self._new_timers.append(timer)
         return timer
-
-    def stop(self) -> None:
-        """Stop when the current batch of callbacks has run; what they add runs when the loop does next."""
-        self._stopping = self._look_next = True
 
     def _add_ready(self, handle: Any) -> None:
         """Queue a handle by its context's urgency."""
@@ -224,12 +227,6 @@ class Core:
         """A timer in the heap was cancelled, perhaps by another thread or a finalizer. Only looks change the heap."""
         if handle._scheduled:
             self._timers_cancelled += 1
-
-    def _purge_timers(self) -> None:
-        """Drop the cancelled timers, which are most of the heap. O(1) a timer, amortised."""
-        self._timers_cancelled = 0
-        self._timers[:] = [entry for entry in self._timers if not entry[2]._cancelled]
-        heapify(self._timers)
 
     # The dispatch loop.
 
