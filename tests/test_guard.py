@@ -144,7 +144,7 @@ def stop_for_a_while(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
     while not stopped(pid):
         time.sleep(0.001)
-    time.sleep(0.7)
+    time.sleep(1.4)
     os.kill(pid, signal.SIGCONT)
 
 
@@ -210,10 +210,10 @@ def test_a_guardian_that_was_stopped_for_a_while_kills_nobody_for_what_it_has_no
         async def main():
             async with gpio.output(27, initial=1, safe=0):
                 print(os.getpid(), flush=True)
-                await asyncio.sleep(2)
+                await asyncio.sleep(3.5)
         hwloop.run(main(), board=SimBoard())
         """,
-        options=("--hold", "0", "--stall", "0.5"),
+        options=("--hold", "0", "--stall", "1"),
     )
     pid = int(run.heard())
     if who == "both":
@@ -395,24 +395,24 @@ def test_a_program_whose_loops_do_their_work_is_left_alone(start: Start) -> None
     first_loop_ended = """
 relay = gpio.output(27, initial=1, safe=0)
 async def set_up(): relay.open()
-async def work(): await asyncio.sleep(1.2)
+async def work(): await asyncio.sleep(3)
 from hwloop import board
 with SimBoard() as sim, board.using(sim):
     {first}(set_up())
     {second}(work())
-    time.sleep(0.6)
+    time.sleep(1.5)
     relay.close()
 """
     idle = """
 async def main():
     async with gpio.output(27, initial=1, safe=0):
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(3)
 hwloop.run(main(), board=SimBoard())
 """
     without_a_loop = """
 from hwloop import board
 with SimBoard() as sim, board.using(sim), gpio.output(27, initial=1, safe=0):
-    time.sleep(1.2)
+    time.sleep(3)
 """
     other_thread_ended = """
 async def use(): relay.on(); await asyncio.sleep(0)
@@ -420,11 +420,11 @@ async def main():
     global relay
     async with gpio.output(27, safe=0) as relay:
         await asyncio.to_thread(asyncio.Runner(loop_factory=hwloop.new_event_loop).run, use())
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(3)
 hwloop.run(main(), board=SimBoard())
 """
     other_loop_without_outputs = """
-async def hang(): time.sleep(1.2)
+async def hang(): time.sleep(3)
 async def main():
     async with gpio.output(27, initial=1, safe=0):
         await asyncio.to_thread(asyncio.Runner(loop_factory=hwloop.new_event_loop).run, hang())
@@ -433,7 +433,7 @@ hwloop.run(main(), board=SimBoard())
     closed = """
 async def main():
     async with gpio.output(27, initial=1, safe=0): pass
-    time.sleep(1.2)
+    time.sleep(3)
 hwloop.run(main(), board=SimBoard())
 """
     virtual = """
@@ -449,7 +449,7 @@ hwloop.run(main(), board={}, clock="virtual")
         first_loop_ended.format(first="asyncio.run", second="asyncio.run"),
         *(idle, without_a_loop, other_thread_ended, other_loop_without_outputs, closed, virtual),
     ]
-    runs = [start(source, options=("--hold", "0", "--stall", "0.4")) for source in sources]
+    runs = [start(source, options=("--hold", "0", "--stall", "1")) for source in sources]
     for source, run in zip(sources, runs, strict=True):
         status, _, errors = run.end()
         assert (status, run.level(), errors) == (0, LOW, ""), (source, errors)
