@@ -429,7 +429,7 @@ def test_a_sensor_that_waits_for_its_sample_keeps_its_thread_and_its_handlers_ru
     def ping(level, when_ns):
         if not level:
             board.timeline.after(0.001, lambda: echo.drive(1))
-            board.timeline.after(0.003, lambda: echo.drive(0))
+            board.timeline.after(0.0015, lambda: echo.drive(0))  # 0.5 ms: 9 cm, which is in range
 
     trigger.observe(ping)
 
