@@ -265,7 +265,11 @@ def test_any_string_is_a_status(manager: Manager, text: str, shown: str) -> None
     assert manager.heard() == ["STATUS=" + shown]
 
 
-@pytest.mark.parametrize("state", ["", "\n", "X=\ud800", "READY=1\0", "X=" + "y" * 1_000_000])
+@pytest.mark.parametrize(
+    "state",
+    ["", "\n", "X=\ud800", "READY=1\0", "X=" + "y" * 1_000_000],
+    ids=["empty", "line end", "surrogate", "NUL", "a million characters"],
+)
 @pytest.mark.parametrize("address", ["/nowhere/notify", "relative", "@", "vsock:2:1234", "x" * 200, "/tmp/\udcff"])
 def test_no_message_and_no_address_fails_the_program(monkeypatch: pytest.MonkeyPatch, address: str, state: str) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
