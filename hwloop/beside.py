@@ -103,6 +103,7 @@ class Beside:
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
         self._before = WeakSet(threading.enumerate())
+        self._foreign_before = _foreign_threads()
         self._in_main = True
         self._seen: WeakKeyDictionary[threading.Thread, _Seen] = WeakKeyDictionary()
         self._jobs: dict[Job, int] = {}
@@ -200,7 +201,8 @@ class Beside:
                 if self._look(thread).kind is not _Kind.PARKED:
                     return True
                 parked = True
-        return parked and _foreign_threads_awake()
+        foreign = _foreign_threads() - self._foreign_before if parked else ()
+        return any(not _switches(tid)[1] or _kind(tid) is _Kind.ASLEEP for tid, _ in foreign)
 
     def waits(self) -> list[str]:
         """Return a line for each thread that waits: its name, and the place in the program at which it waits."""
@@ -222,8 +224,19 @@ class Beside:
             job = _job_in(frames.get(thread.ident or 0))
             if job not in self._jobs:
                 job = None
-            if job is not None or thread not in self._before:
+            if job is not None or not self._was_before(thread):
                 yield thread, job
+
+    def _was_before(self, thread: threading.Thread) -> bool:
+        """Whether a thread ran before the loop was made, be it that Python has come to know of it only since."""
+        if thread in self._before:
+            return True
+        if isinstance(thread, threading._DummyThread):
+            tid = thread.native_id or 0
+            if (tid, _started(tid)) in self._foreign_before:
+                self._before.add(thread)
+                return True
+        return False
 
     def _look(self, thread: threading.Thread) -> _Seen:
         seen = self._seen.get(thread)
@@ -336,14 +349,19 @@ def _cpu_seconds(thread: threading.Thread) -> float:
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
-def _foreign_threads_awake() -> bool:
-    """Whether a thread that Python knows nothing of may do something."""
+def _foreign_threads() -> set[tuple[int, bytes]]:
+    """The threads that `threading` knows nothing of: the number and the start of each, for numbers are used again."""
     known = {thread.native_id for thread in threading.enumerate()}
     try:
         tids = {int(name) for name in os.listdir("/proc/self/task")} - known
     except OSError:
-        return False
-    return any(not _switches(tid)[1] or _kind(tid) is _Kind.ASLEEP for tid in tids)
+        return set()
+    return {(tid, _started(tid)) for tid in tids}
+
+
+def _started(tid: int) -> bytes:
+    """When a thread was started, in ticks since the machine was (proc_pid_stat(5))."""
+    return b"".join(_read(tid, "stat").rpartition(b")")[2].split()[19:20])
 
 
 def _read(tid: int, name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import concurrent.futures
 import gc
@@ -399,6 +400,41 @@ def test_a_deadlock_of_a_thread_of_the_programs_own_names_its_place() -> None:
     with pytest.raises(hwloop.DeadlockError, match="thread pump waits at"):
         play(main())
     release.set()
+
+
+@pytest.mark.parametrize("makes_itself_known", [False, True])
+def test_a_thread_that_python_did_not_know_before_the_loop_hides_no_deadlock(makes_itself_known: bool) -> None:
+    # As the one of pytest-xdist's workers, which reads what they are to do.
+    to_read, to_write = os.pipe()
+    reading, ended, release = threading.Event(), threading.Event(), threading.Event()
+
+    def read() -> None:
+        reading.set()
+        while os.read(to_read, 1) == b"k":
+            threading.current_thread()  # `threading` lists it from now on
+            reading.set()
+        threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]  # Pythons before 3.13 leave it there
+        ended.set()
+
+    async def main() -> None:
+        if makes_itself_known:
+            reading.clear()
+            os.write(to_write, b"k")
+            reading.wait()
+        threading.Thread(target=release.wait, name="pump").start()
+        await asyncio.Event().wait()
+
+    _thread.start_new_thread(read, ())
+    reading.wait()
+    try:
+        with pytest.raises(hwloop.DeadlockError, match="thread pump waits at") as caught:
+            play(main())
+    finally:
+        release.set()
+        os.close(to_write)
+        ended.wait()
+        os.close(to_read)
+    assert "Dummy" not in str(caught.value)
 
 
 def test_a_thread_that_ends_without_a_word_leaves_a_deadlock() -> None:
