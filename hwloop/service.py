@@ -197,4 +197,6 @@ def _count_undelivered(address: str, state: str, error: OSError | ValueError) ->
     if _undelivered == 1:
         said = state.partition("\n")[0][:40]
         reason = getattr(error, "strerror", None) or error
-        logger.warning("NOTIFY_SOCKET=%s: could not send %s: %s (reported once)", address, said, reason)
+        # The environment and a status may hold what no stream can encode.
+        where, said = (text.encode(errors="backslashreplace").decode() for text in (address, said))
+        logger.warning("NOTIFY_SOCKET=%s: could not send %s: %s (reported once)", where, said, reason)

@@ -271,10 +271,13 @@ def test_any_string_is_a_status(manager: Manager, text: str, shown: str) -> None
     ids=["empty", "line end", "surrogate", "NUL", "a million characters"],
 )
 @pytest.mark.parametrize("address", ["/nowhere/notify", "relative", "@", "vsock:2:1234", "x" * 200, "/tmp/\udcff"])
-def test_no_message_and_no_address_fails_the_program(monkeypatch: pytest.MonkeyPatch, address: str, state: str) -> None:
+def test_no_message_and_no_address_fails_the_program(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str, state: str
+) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     assert not service.notify(state)
     assert service.undelivered() == 1
+    caplog.text.encode()  # as a stream of the log does
 
 
 @pytest.mark.parametrize(
