@@ -73,6 +73,8 @@ class Descriptors:
     def set(self, fd: Any, event: int, watcher: Watcher) -> None:
         """Watch `fd`, a number or an object with one, for one direction; a watcher of that direction is replaced."""
         key = self._find(fd)
+        if key is not None and key.data[0] is not None and key.data[0]._source is not None and self.drop_stale(key.fd):
+            key = None  # of a source, which asyncio does not have: there its way of failing is no example
         if key is None:
             if self._suspects and _number(fd) in self._suspects:
                 self.renew()

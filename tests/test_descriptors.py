@@ -353,6 +353,33 @@ def test_a_source_takes_a_number_over_from_one_that_was_closed_and_not_unregiste
     second.close()
 
 
+@pytest.mark.parametrize("kept_open", [False, True])
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_a_number_that_a_source_has_closed_is_anybodys_reader_or_writer(loop, direction, kept_open):
+    source = moved(Pipe(), 300)
+    loop.register(source)
+    duplicate = os.dup(300) if kept_open else -1
+    source.close()
+    ours, theirs = socket.socketpair()
+    os.dup2(ours.fileno(), 300, inheritable=False)
+    ran: list[str] = []
+    getattr(loop, f"add_{direction}")(300, ran.append, direction)
+    theirs.send(b"!")
+    turn(loop)
+    assert ran[:1] == [direction]
+    assert source.ran == 0
+    loop.unregister(source)  # which takes nothing from its successor
+    ran.clear()
+    turn(loop)
+    assert ran[:1] == [direction]
+    assert getattr(loop, f"remove_{direction}")(300)
+    os.close(300)
+    ours.close()
+    theirs.close()
+    if kept_open:
+        os.close(duplicate)
+
+
 def test_a_source_whose_number_is_watched_is_rejected(loop):
     source = Pipe()
     loop.add_reader(source.reader, print)
