@@ -14,7 +14,6 @@ import asyncio
 import atexit
 import contextlib
 import contextvars
-import difflib
 import importlib
 import logging
 import os
@@ -196,6 +195,8 @@ def _real_board() -> str:
 
 def _meant(name: object, known: Iterable[str]) -> str:
     """A suggestion for a misspelt name, if one of the known ones is close."""
+    import difflib
+
     close = difflib.get_close_matches(str(name).lower(), list(known), 1)
     return f"; did you mean {'sim' if close[0].startswith('simulat') else close[0]}?" if close else ""
 

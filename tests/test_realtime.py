@@ -185,6 +185,7 @@ def test_within_a_limit_what_is_allocated_later_is_not_locked(monkeypatch: pytes
 def test_a_process_without_privileges_is_told_what_to_do_and_goes_on(unmeasured: dict[str, str]) -> None:
     program = f"""
 import asyncio, ctypes, os, resource, hwloop.realtime, hwloop.stats
+hwloop.run(asyncio.sleep(0))  # loads what a run needs, which this user may not be able to read soon
 resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096))
 if os.geteuid() == 0:

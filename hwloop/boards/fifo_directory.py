@@ -63,7 +63,10 @@ class FifoDirectory:
 def remove_left() -> None:
     """Remove this process's directories: at exit."""
     while _left:
-        _left.pop()()
+        # Calling a finalizer does nothing once weakref's own exit handler has run.
+        if (kept := _left.pop().detach()) is not None:
+            _, function, args, _ = kept
+            function(*args)
 
 
 def sweep(parent: str) -> None:
