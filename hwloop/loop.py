@@ -83,6 +83,7 @@ class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transpo
         self._watchers = self._descriptors.keys
         super().__init__(selector)
         running.made(self)
+        self._followed = self._source_of(self.time)
         self._use_clock(self.time)
 
     if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import math
 import operator
 import select
 import selectors
-import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,9 @@ from hwloop.descriptors import IN, OUT, Descriptors
 
 if TYPE_CHECKING:
     from hwloop.collecting import Collector
+
+
+_TIME = operator.methodcaller("time")
 
 
 class LoopTime(property):
@@ -71,17 +74,28 @@ class Waits:
     _time_of_class: object
 
     _clock: Callable[[], float] = clock.monotonic  # `time`, where no subclass has its own
+    _followed: object = clock.monotonic  # where the time comes from, see `_source_of`
     _moved = False  # the time is neither the one that the loop was made with nor the kernel's
 
     def _follow_clock(self, now: Callable[[], float]) -> None:
         """`time` is `now` from here on: replaced on the loop, on its class or in a subclass, or set back."""
         of_class = type(self).time  # type: ignore[attr-defined]
         self._time_of_class = of_class if isinstance(of_class, LoopTime) else None
-        # A bound method is another object each time. (Others are not compared: with a mock, that leaves garbage.)
-        if now is not self._now and not (isinstance(now, types.MethodType) and now == self._now):
-            self._use_clock(now)
+        followed = self._source_of(now)
+        if followed is not self._followed:
+            self._followed = followed
+            # What the class has is looked up each time: it may be set back before the next look.
+            self._use_clock(now if followed is now else functools.partial(_TIME, self))
             self._moved = now is not clock.monotonic
             self._look_next = True
+
+    def _source_of(self, now: Callable[[], float]) -> object:
+        """Return where `now`, the loop's `time`, comes from: an attribute of the class, or itself.
+
+        (Bound methods are other objects each time, and a comparison with a mock leaves garbage.)
+        """
+        of_class = type(self).time  # type: ignore[attr-defined]
+        return now if "time" in self.__dict__ or isinstance(of_class, LoopTime) else of_class
 
     def _use_clock(self, now: Callable[[], float]) -> None:
         """Wait by the kernel's alarm if there is one and `now` is its clock, else through the selector."""

@@ -110,6 +110,20 @@ def test_a_replaced_time_is_followed_at_once_and_so_is_the_old_one(loop, replace
     assert time.monotonic() - began >= 0.002
 
 
+@pytest.mark.parametrize("replaced", REPLACED)
+def test_a_timer_set_just_after_the_time_was_set_back_is_set_by_it(loop, replaced):
+    clock = Shifted(loop)
+    clock.offset = 5000
+
+    async def travel_and_return() -> float:
+        with replaced(loop, clock):
+            await asyncio.sleep(0)  # a look
+            await asyncio.sleep(0)
+        return loop.call_later(500, print).when()
+
+    assert loop.run_until_complete(travel_and_return()) == pytest.approx(time.monotonic() + 500, abs=50)
+
+
 def test_a_sleeping_task_wakes_when_the_time_moves_within_a_run(loop):
     async def main() -> bool:
         clock = Shifted(asyncio.get_running_loop())
