@@ -222,15 +222,19 @@ def reporter() -> Reporter | None:
     """This process's reporter; None where nobody asks for reports."""
     global _reporter
     if _reporter is None and (CHANNEL in os.environ or SOCKET in os.environ or RECORD in os.environ):
-        _reporter = Reporter(os.environ)
+        with _making:  # threads may open their first outputs at the same time
+            if _reporter is None:
+                _reporter = Reporter(os.environ)
     return _reporter
 
 
 _reporter: Reporter | None = None
+_making = threading.Lock()
 
 
 def _forked() -> None:
-    global _reporter
+    global _making, _reporter
+    _making = threading.Lock()  # a thread that the child does not have may have had it
     if _reporter is not None:
         _reporter.leave_to_parent()
         _reporter = None

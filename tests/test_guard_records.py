@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,25 @@ def test_lines_of_a_simulated_board_that_end_with_it_are_nobody_elses(path: Path
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_threads_that_open_their_first_outputs_together_share_one_reporter(
+    board: SimBoard, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Any] = []
+    other = threading.Thread(target=lambda: found.append(guard.reporter()))
+
+    class Slow(guard.Reporter):
+        def __init__(self, environment: Any) -> None:
+            super().__init__(environment)
+            if other.ident is None:
+                other.start()
+                other.join(0.1)  # it has to wait for this one
+
+    monkeypatch.setattr(guard, "Reporter", Slow)
+    found.append(guard.reporter())
+    other.join()
+    assert found[0] is found[1]
+
+
 def test_a_forked_child_has_no_record_of_its_parents(board: SimBoard, path: Path) -> None:
     with gpio.output(5, safe=0) as output:
         child = os.fork()
