@@ -11,6 +11,8 @@ machine (lines are reset with it), so nothing waits for the disk.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
@@ -187,12 +189,19 @@ def records(path: str) -> Iterator[str]:
 
 
 def read(path: str) -> State:
-    """Return the state in a record. Raises OSError (ELOOP for a link), ValueError where it is none."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(fd, "rb") as file:
+    """Return the state in a record. Raises OSError, ValueError where it is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError("it is a link, and links are not followed") from error
+        raise
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ValueError("it is no file")
-        return decode(file.read(LONGEST))
+        with open(fd, "rb", closefd=False) as file:
+            return decode(file.read(LONGEST))
 
 
 def _create(path: str) -> int:

@@ -225,7 +225,7 @@ def test_links_are_not_followed(board: SimBoard, path: Path, name: str) -> None:
         ]
     assert victim.read_text() == "precious"
     if trap.is_symlink():
-        with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        with pytest.raises(ValueError, match="a link"):
             guard_records.read(str(trap))
 
 
@@ -375,6 +375,17 @@ def test_one_file_that_is_no_record_does_not_keep_the_others_from_being_used(
     assert levels(board)[0] == 0
     assert "outputs is not a list of outputs: " in capsys.readouterr().err
     assert not Path(f"{path}.1-1").exists()
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("link", "it is a link"), ("directory", "it is no file")])
+def test_what_is_no_file_is_named_with_what_it_is(tmp_path: Path, capsys: Any, kind: str, reason: str) -> None:
+    path = tmp_path / "outputs"
+    if kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.mkdir()
+    assert main(["guard", "--after", str(path)]) == 1
+    assert f"{path} is not a list of outputs: {reason}" in capsys.readouterr().err
 
 
 def test_a_killed_service_on_the_simulated_board_can_be_rehearsed(tmp_path: Path) -> None:
