@@ -396,6 +396,23 @@ def test_a_lone_lost_edge_is_found_by_the_level() -> None:
     play(main)
 
 
+def test_an_idle_line_is_looked_at_ever_more_seldom_and_then_not_at_all() -> None:
+    async def main(stage: Stage) -> None:
+        async with gpio.watch(17) as watch:
+            stream = watch._stream
+            assert stream is not None
+            looks: list[float] = []
+            recheck = stream.recheck
+            stream.recheck = lambda: looks.append(stage.now) or recheck()  # type: ignore[func-returns-value,method-assign]
+            stage.board.chip.line(17).drive(1)
+            await anext(watch)
+            since = stage.now
+            await asyncio.sleep(60)
+            assert [round(look - since, 3) for look in looks] == [round(0.04 * 2**n, 3) for n in range(9)]
+
+    play(main)
+
+
 @pytest.mark.parametrize("gap", [0, GAP])
 @pytest.mark.parametrize("released", [0.05, LONG - 0.001, LONG + 0.001])
 def test_a_press_whose_release_was_lost_is_a_click_and_no_long_one(gap: float, released: float) -> None:

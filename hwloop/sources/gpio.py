@@ -61,9 +61,9 @@ MAX_DEBOUNCE = 5.0
 """Seconds."""
 
 _QUIET = 0.02
-"""Seconds without a report after which lines are read; lgpio holds reports back for about 1 ms."""
+"""Seconds between two looks that have to agree; lgpio holds reports back for about 1 ms."""
 
-_LAST_LOOK = 19
+_LAST_LOOK = 9
 """Looks after the last report. Their pauses double, so the last one comes some 10 s (500 times `_QUIET`) after it."""
 
 
@@ -244,8 +244,8 @@ class Watch(Source[Edge]):
         for edge in edges:
             if edge.lost:
                 self.count_lost(edge.lost)
-        looks, self._quiet_looks = self._quiet_looks, 0
-        if self._quiet_timer is None or looks >= 3:
+        if self._quiet_timer is None or self._quiet_looks:
+            self._quiet_looks = 0
             self._await_quiet()
         return edges
 
@@ -273,32 +273,34 @@ class Watch(Source[Edge]):
             self.fail(error)
 
     def _await_quiet(self) -> None:
-        # A lost report of a single edge leaves no trace but the level, so the lines are read for a while, in pairs of
-        # looks that have to agree: 20 ms after the last report, and then less and less often. Then idle is idle.
-        looks = self._quiet_looks
-        growing = looks >= 3 and looks % 2
-        pause = max(_QUIET, self._debounce + 0.005) * (2.0 ** ((looks - 1) // 2) if growing else 1)
+        # A lost report of a single edge leaves no trace but the level, so the lines are read for a while, less and less
+        # often. Then idle is idle.
+        assert self._stream is not None
+        pause = max(_QUIET, self._debounce + 0.005)
+        if not self._stream.doubtful:
+            pause *= 2.0 ** max(self._quiet_looks, 1)
         if self._quiet_timer is not None:
             self._quiet_timer.cancel()
         self._quiet_timer = asyncio.get_running_loop().call_later(pause, self._look)
 
     def _look(self) -> None:
-        """Some time has passed: if no report came in it, see whether the lines are where the last ones left them."""
+        """See whether the lines are where the last reports left them; if not, look again soon."""
         self._quiet_timer = None
-        self._quiet_looks += 1
-        if self._quiet_looks > 1:
-            assert self._stream is not None
-            try:
-                edges = self._stream.recheck()
-            except EXITS:
-                raise
-            except BaseException as error:
-                self.fail(error)
-                return
-            for edge in edges:
-                self.deliver(edge)
-        # The first look only knows that reports came since the timer was set; a recheck takes two that find the same.
-        if self._quiet_looks < (_LAST_LOOK if self.edges == "both" else 3) and self._stream is not None:
+        assert self._stream is not None
+        try:
+            edges = self._stream.recheck()
+        except EXITS:
+            raise
+        except BaseException as error:
+            self.fail(error)
+            return
+        for edge in edges:
+            self.deliver(edge)
+        if self._stream is None:  # what an edge was delivered to has closed this
+            return
+        if not self._stream.doubtful:
+            self._quiet_looks += 1
+        if self._stream.doubtful or (self._quiet_looks < _LAST_LOOK and self.edges == "both"):
             self._await_quiet()
 
     def _wake_all(self) -> None:
