@@ -22,6 +22,7 @@ import sys
 from collections.abc import AsyncIterator
 
 from hwloop.clock import REAL
+from hwloop.naming import short_name
 
 logger = logging.getLogger("hwloop.service")
 
@@ -35,14 +36,20 @@ SHORTEST_INTERVAL = 0.001
 """Seconds between two feeds, at least: a loop that did nothing but feed would be no use."""
 
 _undelivered = 0
+_malformed: str | None = None
+"""The WATCHDOG_USEC that was reported: each run and each block of a program looks at it anew."""
 
 
-def notify(state: str) -> bool:
+def notify(state: str | bytes) -> bool:
     """Tell systemd `state`: "READY=1", "RELOADING=1", "EXTEND_TIMEOUT_USEC=5000000", or several lines of such.
 
     Returns whether it was handed over: False where no service manager listens, and where it could not be reached.
     Never blocks and never raises for what the system does: a message that systemd has no room for is lost and counted.
+    Raises `TypeError`, as a service and elsewhere, for what is no text.
     """
+    if not isinstance(state, str | bytes):
+        raise TypeError(f"notify() takes text such as 'READY=1', not {short_name(state)}")
+    state = state.decode(errors="replace") if isinstance(state, bytes) else state
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
@@ -80,11 +87,16 @@ def watchdog_timeout() -> float:
     """
     if not os.environ.get("NOTIFY_SOCKET") or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
+    global _malformed
     given = os.environ.get("WATCHDOG_USEC", "0")
     # systemd counts in 64 bits, of which the highest value is "never".
     if not (given.isascii() and given.isdecimal() and len(given) <= 20 and int(given) < 2**64):
         shown = given if len(given) <= 40 else given[:40] + "…"
-        logger.warning("WATCHDOG_USEC=%r is no number of microseconds; the watchdog is not fed", shown)
+        if given != _malformed:
+            logger.warning(
+                "WATCHDOG_USEC=%r is no number of microseconds; the watchdog is not fed (reported once)", shown
+            )
+        _malformed = given
         return 0.0
     return 0.0 if int(given) == 2**64 - 1 else int(given) / 1e6
 

@@ -265,8 +265,10 @@ class SimLoop(CountedCollecting, EventLoop):  # type: ignore[misc]  # as for Eve
         self._open_inbox(len(self._inbox))
         self.clock.written = True
         if not self.clock.settle() and not self._held_up():
+            now = self.time()
             timer = self._tolerant.wake_by(self._timers[0][0] if self._timers else None)
-            self._jump(min(math.inf if timer is None else timer, self.time() + seconds))
+            # One that is due again and again, each time at once, holds up the clock no more than work does.
+            self._jump(now + seconds if timer is None or timer <= now else min(timer, now + seconds))
 
     def _rest(self, timer: float) -> list[tuple[int, int]]:
         """Nothing is ready but IDLE work: wait in the real world where that may bring something, else jump."""
@@ -299,6 +301,8 @@ class SimLoop(CountedCollecting, EventLoop):  # type: ignore[misc]  # as for Eve
                 continue
             if timer <= clock.seconds:
                 if timer:  # 0 after a garbage collection: look again
+                    if self._looks >= BUSY_CALLBACKS:
+                        self._pass_time(BUSY_SECONDS)
                     self._idled = 0
                 return found
             if idle:

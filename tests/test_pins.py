@@ -332,6 +332,52 @@ def test_blink_and_source_are_timers_of_the_loop(virtual):
     assert [level for line, level, _ in changes if line == 25] == [1, 0, 1, 0]
 
 
+@pytest.mark.parametrize("pauses", ["blink", "fade", "source", "board"])
+def test_a_job_without_pauses_leaves_the_loop_its_time(virtual, pauses):
+    """gpiozero means "as fast as the thread can"; a loop has other things to do."""
+    steps = 0
+
+    def values():
+        nonlocal steps
+        while True:
+            steps += 1
+            yield steps % 2
+
+    def count(level, when_ns):
+        nonlocal steps
+        steps += 1
+
+    class Counting:
+        def _write(self, value):
+            count(value, 0)
+            super()._write(value)
+
+    class Led(Counting, gpiozero.LED):
+        pass
+
+    class Fading(Counting, gpiozero.PWMLED):
+        pass
+
+    async def main():
+        nonlocal steps
+        with Fading(24) if pauses == "fade" else Led(24) as led, gpiozero.LEDBoard(25, 26) as board:
+            steps = 0
+            if pauses == "blink":
+                led.blink(0, 0)
+            elif pauses == "fade":
+                led.pulse(0.02, 0.02)
+            elif pauses == "source":
+                led.source_delay = 0
+                led.source = values()
+            else:
+                virtual.chip.line(25).observe(count)
+                board.blink(0, 0)
+            await asyncio.sleep(0.1)
+
+    virtual.run(main())
+    assert 50 <= steps <= 500
+
+
 def test_a_late_step_does_not_shift_the_next_unless_it_is_later_than_that(virtual):
     changes = []
 

@@ -499,6 +499,8 @@ class TestFailure:
     [
         ({"timeout": -1}, "timeout must be 0 seconds or more, not -1"),
         ({"late": -1}, "late must be 0 seconds or more"),
+        ({"timeout": "1"}, "timeout must be a number of seconds, not '1'"),
+        ({"late": True}, "late must be a number of seconds, not True"),
         ({"match": b"OK"}, "match must be a function of bytes, not b'OK'"),
         ({"data": "text"}, "data must be bytes, not str"),
     ],

@@ -49,6 +49,7 @@ def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(service, "_undelivered", 0)
+    monkeypatch.setattr(service, "_malformed", None)
 
 
 @pytest.fixture
@@ -294,6 +295,33 @@ def test_a_malformed_timeout_never_fails_a_program(
     run(main())
     hwloop.run(main())
     assert set(manager.heard()) == {"READY=1", "STOPPING=1"}
+
+
+def test_a_malformed_timeout_is_reported_once(
+    manager: Manager, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with service.supervised():
+            await asyncio.sleep(0)
+
+    monkeypatch.setenv("WATCHDOG_USEC", "x")
+    hwloop.run(main())
+    hwloop.run(main())
+    assert caplog.text.count("WATCHDOG_USEC='x'") == 1
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_what_is_no_text_is_rejected_as_a_service_and_elsewhere(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch, listening: bool
+) -> None:
+    if not listening:
+        monkeypatch.delenv("NOTIFY_SOCKET")
+    wrong: Any
+    for wrong in (None, 1, object):
+        with pytest.raises(TypeError, match=r"notify\(\) takes text"):
+            service.notify(wrong)
+    assert service.notify(b"STATUS=caf\xc3\xa9") is listening
+    assert manager.heard() == (["STATUS=café"] if listening else [])
 
 
 @pytest.mark.parametrize(("given", "interval"), [(0, 0), (1, 0.001), (2**64 - 1, 0), (3 * 2**62, 2**62 / 1e6)])

@@ -147,6 +147,29 @@ def test_work_that_is_always_ready_does_not_stop_the_clock() -> None:
     assert play(main()) <= 4 * BUSY_CALLBACKS
 
 
+def test_a_tolerant_timer_that_is_always_due_does_not_stop_the_clock() -> None:
+    async def main() -> int:
+        loop: Any = asyncio.get_running_loop()
+        until = loop.time() + 0.03
+        count = 0
+
+        def again() -> None:
+            nonlocal count
+            count += 1
+            assert count <= 4 * BUSY_CALLBACKS
+            if loop.time() < until:
+                loop.call_tolerant(loop.time(), again, tolerance=0)
+            else:
+                done.set_result(None)
+
+        done = loop.create_future()
+        again()
+        await done
+        return count
+
+    assert play(main()) <= 4 * BUSY_CALLBACKS
+
+
 def test_idle_work_runs_before_time_passes() -> None:
     async def main() -> list[str]:
         loop: Any = asyncio.get_running_loop()

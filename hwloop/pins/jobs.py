@@ -27,7 +27,9 @@ from hwloop.pins.parts import device_name
 Steps = Iterator[float]
 """Work that yields after each step for how many seconds to pause."""
 
-_SAMPLE_WAIT = 0.001  # seconds; gpiozero's default of 0 means "as fast as the thread can"
+_SHORTEST = 0.001
+"""Seconds that a sample, a value of a source and a whole cycle of blinking last, at least.
+gpiozero takes 0 for "as fast as the thread can", which on a loop would be all of its time."""
 
 
 class Job:
@@ -220,7 +222,7 @@ class Queue(GPIOQueue):  # type: ignore[misc]
         return float(super().value)
 
     def _samples(self) -> Steps:
-        pause = max(self.sample_wait, _SAMPLE_WAIT)
+        pause = max(self.sample_wait, _SHORTEST)
         failing = False
         yield pause
         while True:
@@ -305,17 +307,20 @@ def blink_board(
 def follow_source(device: Any, source: Iterable[object]) -> Steps:
     for value in source:
         device.value = value
-        yield device._source_delay
+        yield max(device._source_delay, _SHORTEST)
 
 
 def show_characters(display: Any, transitions: Sequence[Sequence[tuple[Any, Any]]]) -> Steps:
     for transition in itertools.cycle(transitions):
         for device, value in transition:
             device.value = value
-        yield display._plex_delay
+        yield max(display._plex_delay, _SHORTEST)
 
 
 def _times(n: int | None, cycle: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    value, pause = cycle[-1]
+    missing = max(0.0, _SHORTEST - sum(pause for _, pause in cycle))
+    cycle = [*cycle[:-1], (value, pause + missing)]
     repeats = itertools.repeat(cycle) if n is None else itertools.repeat(cycle, n)
     return itertools.chain.from_iterable(repeats)
 

@@ -167,7 +167,11 @@ class Requests:
 def check_request(name: str, timeout: float | None, late: float | None, match: Match | None) -> None:
     """Raise `ValueError` or `TypeError` for arguments of a request that make no sense."""
     for what, seconds in (("timeout", timeout), ("late", late)):
-        if seconds is not None and not seconds >= 0:
+        if seconds is None:
+            continue
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"{name}: {what} must be a number of seconds, not {short_name(seconds)}")
+        if not seconds >= 0:
             raise ValueError(f"{name}: {what} must be 0 seconds or more, not {short_name(seconds)}")
     if match is not None and not callable(match):
         raise TypeError(f"{name}: match must be a function of bytes, not {short_name(match)}")
