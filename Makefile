@@ -39,9 +39,9 @@ demo: $(VENV)/installed  ## run the main job on the simulated board (about ten s
 	$(BIN)/hwloop demo
 
 test: $(VENV)/installed-test  ## run the tests on the simulated board (about a minute; the ones below are apart)
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --ignore tests/clients
 
-coverage: $(VENV)/installed-coverage  ## run the same tests and fail if they cover less than 95 % of lines and branches
+coverage: $(VENV)/installed-coverage  ## run these and the slow tests; fail if they cover less than 95 % of lines and branches
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q $(PARALLEL)
 	$(BIN)/coverage combine --quiet

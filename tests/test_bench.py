@@ -112,6 +112,7 @@ def cases(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
 
 
 @pytest.mark.parametrize("case", bench.CASES, ids=lambda case: case.name)
+@pytest.mark.slow
 def test_each_benchmark_gives_its_figures_on_each_loop(case: Case) -> None:
     for loop in ("asyncio", "hwloop", *({FLOOR} & set(case.floors))):
         figures, histogram, _ = measure(case._replace(seconds=1.0), loop, 0.05)
@@ -381,6 +382,7 @@ def test_without_matplotlib_plot_says_how_to_get_it(
     assert said.out == ""
 
 
+@pytest.mark.slow
 def test_a_picture_shows_the_histograms(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     for name, status in (("out.png", 0), ("out.unknown", 1)):
@@ -456,6 +458,7 @@ def test_every_row_of_the_table_can_be_measured(table: Any) -> None:
 
 
 @pytest.mark.parametrize("script", ["core", "scale", "startup", "ports", "echo"])
+@pytest.mark.slow
 def test_the_other_benchmarks_run_and_give_what_the_table_needs(script: str, table: Any) -> None:
     command = [sys.executable, f"benchmarks/{script}.py", "--rounds", "1", "--seconds", "0.02", "--json", "-"]
     done = subprocess.run([*command, "--loops", "hwloop"], cwd=ROOT, capture_output=True, text=True)

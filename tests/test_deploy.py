@@ -69,6 +69,7 @@ def place(tmp_path: Path, wheel: Path) -> list[str | Path]:
 
 
 # One test, since making an environment takes seconds.
+@pytest.mark.slow
 def test_an_installation_from_a_false_start_to_its_end(tmp_path: Path, place: list[str | Path]) -> None:
     command = tmp_path / "opt" / "venv" / "bin" / "hwloop"
     unit = tmp_path / "etc" / "systemd" / "system" / "hwloop@.service"

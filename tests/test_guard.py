@@ -167,6 +167,7 @@ def test_a_program_that_is_killed_at_any_step_leaves_its_line_safe(start: Start)
         assert ("line 27 is at its safe level 0 (simulated)" in errors) is left, step
 
 
+@pytest.mark.slow
 def test_a_guardian_that_is_killed_at_any_step_does_not_take_the_program_along(start: Start) -> None:
     for step, run in at_every_step(start, lambda run, pid: (run.guardian.kill(), run.guardian.wait())).items():
         run.answer()
@@ -185,6 +186,7 @@ def test_sigterm_for_the_guardian_at_any_step_ends_the_program_and_leaves_its_li
         assert run.level() == (UNTOUCHED if step == "start" else LOW), step
 
 
+@pytest.mark.slow
 def test_a_program_that_is_stopped_for_a_while_at_any_step_goes_on(start: Start) -> None:
     for step, run in at_every_step(start, lambda run, pid: os.kill(pid, signal.SIGSTOP)).items():
         run.answer()
@@ -193,6 +195,7 @@ def test_a_program_that_is_stopped_for_a_while_at_any_step_goes_on(start: Start)
         assert run.level() == LOW, step
 
 
+@pytest.mark.slow
 def test_a_guardian_that_is_stopped_for_a_while_at_any_step_hears_everything_afterwards(start: Start) -> None:
     runs = at_every_step(start, lambda run, pid: os.kill(run.guardian.pid, signal.SIGSTOP))
     for step, run in runs.items():
@@ -204,6 +207,7 @@ def test_a_guardian_that_is_stopped_for_a_while_at_any_step_hears_everything_aft
 
 
 @pytest.mark.parametrize("who", ["the guardian", "both"])
+@pytest.mark.slow
 def test_a_guardian_that_was_stopped_for_a_while_kills_nobody_for_what_it_has_not_heard(start: Start, who: str) -> None:
     run = start(
         """
@@ -390,6 +394,7 @@ hwloop.run(main(), board=SimBoard())
         assert "no sign of life for 0.4 s: killing process" in errors, source
 
 
+@pytest.mark.slow
 def test_a_program_whose_loops_do_their_work_is_left_alone(start: Start) -> None:
     """Each of these goes on for three times as long as a loop may be silent."""
     first_loop_ended = """

@@ -167,6 +167,7 @@ def garbage_of(factory: Callable[[], asyncio.AbstractEventLoop], program: Progra
 
 
 @pytest.mark.parametrize("program", COMMON)
+@pytest.mark.slow
 def test_a_run_leaves_no_more_cyclic_garbage_than_on_asyncios_loop(program: Program) -> None:
     ours, stock = garbage_of(hwloop.new_event_loop, program), garbage_of(asyncio.SelectorEventLoop, program)
     assert len(ours) <= len(stock), ours

@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each runs CPython's tests in processes
+
 RUN = Path(__file__).with_name("run.py")
 THREAD_TESTS = "test.test_asyncio.test_threads.ToThreadTests"
 TEST = f"{THREAD_TESTS}.test_to_thread_args_kwargs"
