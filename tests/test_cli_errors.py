@@ -273,6 +273,22 @@ def test_hardware_that_is_not_there(hwloop: Call, body: str, board: str, message
     assert "Traceback" not in said
 
 
+def test_a_failure_of_hardware_whose_text_raises_is_told_by_its_type(hwloop: Call) -> None:
+    write(
+        "program.py",
+        """\
+        from hwloop import HardwareError
+        class Pump(HardwareError):
+            def __str__(self): raise RuntimeError
+            __repr__ = __str__
+        async def main(): raise Pump("pump", "dry")
+        """,
+    )
+    status, said = hwloop("run", "program.py", "--board", "sim")
+    assert status == 1
+    assert said == "hwloop run: Pump (its text could not be made)\nin program.py, line 5, in main\n"
+
+
 def test_debug_shows_where_hardware_failed(hwloop: Call) -> None:
     write("program.py", "from hwloop import gpio\nasync def main():\n    gpio.watch(99).open()\n")
     status, said = hwloop("run", "--debug", "program.py", "--board", "sim")

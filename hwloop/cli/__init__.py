@@ -180,13 +180,21 @@ def _execute(argv: list[str], lifetime: contextlib.ExitStack) -> int:
         messages: dict[str, list[str]] = {}
         for part in parts:
             if isinstance(part, HardwareError | Failure):
-                text = str(part)
+                text = _said(part)
             else:
-                text = f"unexpected {type(part).__name__}: {part}; please report it, with what --debug shows"
+                text = f"unexpected {type(part).__name__}: {_said(part)}; please report it, with what --debug shows"
             messages.setdefault(text, []).extend(getattr(part, "__notes__", ()))
         for text, places in messages.items():
             _tell(name, "\n".join([text, *places]))
         return 1
+
+
+def _said(error: BaseException) -> str:
+    """Return the text of an error; a program's own class of errors may have a `__str__` that raises."""
+    try:
+        return str(error)
+    except Exception:
+        return f"{type(error).__name__} (its text could not be made)"
 
 
 def _tell(name: str, message: str, debug: bool = False) -> None:
