@@ -184,10 +184,11 @@ class Bands:
         while heap[0][0] < now:
             _, sequence, handle, deadline, batch = heappop(heap)
             heappush(heap, (math.inf, sequence, handle, deadline, batch))
-        entry = heappop(heap)
-        _, _, handle, deadline, batch = entry
-        if heap is not self.idle:
-            self._leaves(entry)
+        _, _, handle, deadline, batch = heappop(heap)
+        if heap is not self.idle:  # `_leaves`, in line
+            self.waiting -= 1
+            if self.old and batch < self._batch:
+                self.old -= 1
         if hasattr(handle, "_scheduled"):  # a descriptor's: a look may find it ready again
             handle._scheduled = False
             self._found(handle, now)

@@ -54,6 +54,11 @@ IDLE_SECONDS = 0.002
 """Nor may IDLE work stop it. After so many IDLE callbacks in a row, time passes; twice as much each time."""
 
 
+# Looked up once: each time, a member of an enumeration costs as much as a call.
+_NO_WORK, _UNDER_WAY, _LASTING = Work
+_IDLE = Priority.IDLE
+_INFINITY = math.inf
+
 _EAGER: Any = getattr(asyncio, "eager_task_factory", None)
 
 
@@ -260,7 +265,7 @@ class SimLoop(CountedCollecting, EventLoop):  # type: ignore[misc]  # as for Eve
     def _pass_time(self, seconds: float) -> None:
         """Let so much time pass, or less if something else is due before, although the program is not at rest."""
         self._looks = 0
-        while self._beside.work() is Work.UNDER_WAY:
+        while self._beside.work() is _UNDER_WAY:
             time.sleep(self._beside.pause)
         self._open_inbox(len(self._inbox))
         self.clock.written = True
@@ -274,6 +279,7 @@ class SimLoop(CountedCollecting, EventLoop):  # type: ignore[misc]  # as for Eve
         """Nothing is ready but IDLE work: wait in the real world where that may bring something, else jump."""
         clock, settle, bands = self.clock, self.clock.settle, self._bands
         look, asked, beside = self._selector.look, self._at_rest_until_after, self._beside
+        ready, inbox, threads, members = self._ready, self._inbox, _thread._count, clock.members
         idle = bool(bands.idle)
         clock.written = True
         self._resting_until = -math.inf if idle else timer
@@ -282,18 +288,20 @@ class SimLoop(CountedCollecting, EventLoop):  # type: ignore[misc]  # as for Eve
             found = look()
             if found:
                 found = self._without_own_pipe(found)
-            if self._ready or bands.waiting or self._stopping:
+            if ready or bands.waiting or self._stopping:
                 return found  # a signal's handler has found something to do
             if found and not (idle := self._only_idle(found)):
                 if self._looks >= BUSY_CALLBACKS:
                     self._pass_time(BUSY_SECONDS)  # a descriptor that is always ready stops the clock no more than work
                 self._idled = 0
                 return found
-            work = beside.work() if beside.jobs_made or _thread._count() > len(clock.members) else Work.NONE
-            if work is Work.UNDER_WAY:
-                self._wait_really(beside.pause)
-                continue
-            if self._inbox:
+            work = _NO_WORK
+            if beside.jobs_made or threads() > len(members):
+                work = beside.work()
+                if work is _UNDER_WAY:
+                    self._wait_really(beside.pause)
+                    continue
+            if inbox:
                 self._open_inbox(1)
                 self._idled = 0
                 return found
@@ -312,14 +320,14 @@ class SimLoop(CountedCollecting, EventLoop):  # type: ignore[misc]  # as for Eve
                 stride = IDLE_SECONDS * 2.0 ** min(self._idled // IDLE_CALLBACKS - 1, 50)
                 self._jump(min(timer, clock.seconds + stride))
                 continue
-            if self._held_up():
+            if self._holds or clock.busy:
                 # A turn that takes long tells nobody of its end: look again soon.
                 self._wait_really(0.01 if clock.busy else None)
                 continue
-            if work is Work.LASTING:
+            if work is _LASTING:
                 self._keep_pace(timer)
                 continue
-            if timer == math.inf and not waiting:
+            if timer == _INFINITY and not waiting:
                 waiting = True
                 self._limit.begin_wait()
             if self._jump(timer):
@@ -344,13 +352,13 @@ class SimLoop(CountedCollecting, EventLoop):  # type: ignore[misc]  # as for Eve
         for fd, _ in found:
             key = self._watchers.get(fd)
             for watcher in key.data if key is not None else ():
-                if watcher is not None and watcher._priority is not Priority.IDLE:
+                if watcher is not None and watcher._priority is not _IDLE:
                     return False
         return True
 
     def _at_rest_until_after(self, when_ns: int) -> bool:
         """Asked from a thread whose turn it is while the loop rests: whether nothing would wake the loop before."""
-        if self._inbox or self._holds or self._beside.work() is not Work.NONE:
+        if self._inbox or self._holds or self._beside.work() is not _NO_WORK:
             return False
         if self._resting_until <= (when_ns + 1) / 1e9:
             return False
@@ -394,14 +402,16 @@ class SimLoop(CountedCollecting, EventLoop):  # type: ignore[misc]  # as for Eve
     def _jump(self, timer: float) -> bool:
         """Go on to a timer's time, or to what happens on the board or in a thread before. False if there is neither."""
         clock = self.clock
-        next_ns = clock.next_ns()
-        if timer == math.inf and next_ns is None:
+        when_ns, seconds = clock.next_ns(), 0.0
+        if timer != _INFINITY:
+            due_ns = to_ns(timer)
+            if when_ns is None or due_ns <= when_ns:
+                when_ns, seconds = due_ns, timer
+        if when_ns is None:
             return False
-        first = next_ns is None or (timer != math.inf and to_ns(timer) <= next_ns)
-        when_ns = to_ns(timer) if first or next_ns is None else next_ns
         if when_ns > self._limit.ends_ns:
             raise TimeLimitError(self._who_waits(self._limit.reason()))
-        clock.jump(when_ns, timer if first else 0.0)
+        clock.jump(when_ns, seconds)
         self._looks = 0
         return True
 
