@@ -185,7 +185,8 @@ def _attended(loop: EventLoop) -> Iterator[None]:
 def _outputs_ended() -> Iterator[None]:
     """Close the outputs that this block leaves open, which brings them to their safe level: their loop has ended.
 
-    On a board that the program has made they stay open as long as the board, for the next run to use.
+    On a board that the program has made they stay open as long as the board, for the next run to use. Those of a run
+    that goes on in another thread are its own.
     """
     from hwloop import board as boards
 
@@ -197,7 +198,7 @@ def _outputs_ended() -> Iterator[None]:
         yield
     finally:
         for output in _open_outputs():
-            if output not in opened:
+            if output not in opened and not sys.modules["hwloop.sources.gpio_output"].opened_elsewhere(output):
                 try:
                     output.close()
                 except Exception:

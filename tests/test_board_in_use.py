@@ -359,3 +359,26 @@ def test_an_empty_mapping_is_a_simulated_board_and_never_the_real_one(monkeypatc
 
     monkeypatch.setenv("HWLOOP_BOARD", "linux")
     assert hwloop.run(main(), board={}) is True
+
+
+def test_a_run_that_ends_closes_no_output_of_a_run_in_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWLOOP_BOARD", "sim")
+    opened, ended = threading.Event(), threading.Event()
+    levels: list[int] = []
+
+    async def other() -> None:
+        async with gpio.output(5, initial=0, safe=0) as relay:
+            opened.set()
+            await asyncio.to_thread(ended.wait, 10)
+            relay.set(1)
+            levels.append(relay.value)
+
+    async def main() -> None:
+        thread.start()
+        await asyncio.to_thread(opened.wait, 10)
+
+    thread = threading.Thread(target=lambda: hwloop.run(other()))
+    hwloop.run(main())
+    ended.set()
+    thread.join()
+    assert levels == [1]

@@ -19,6 +19,7 @@ import errno
 import itertools
 import logging
 import time
+import weakref
 from collections.abc import Callable
 from typing import Self
 
@@ -258,6 +259,8 @@ class Output:
                     raise
             time.sleep(_PAUSE)
         self._line.level = self._initial
+        loop = asyncio._get_running_loop()
+        self._opened_on = None if loop is None else weakref.ref(loop)
         _open_outputs.append(self)
         board.before_closing.append(self.close)
         if self._initial is None:
@@ -374,6 +377,13 @@ class Output:
 
 
 _open_outputs: list[Output] = []
+
+
+def opened_elsewhere(output: Output) -> bool:
+    """Whether it was opened on a loop that still runs, in another thread."""
+    opened_on = getattr(output, "_opened_on", None)
+    loop = None if opened_on is None else opened_on()
+    return loop is not None and loop.is_running()
 
 
 def outputs() -> list[Output]:
