@@ -274,6 +274,7 @@ def test_an_impossible_value_assigned_while_running_is_refused(rig: Rig) -> None
     assert rig.sensor.humidity == 45.0
 
 
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # the driver's
 def test_the_driver_rpi_bme280_reads_what_the_sensor_was_told() -> None:
     driver = pytest.importorskip("bme280", reason="needs the driver: pip install RPi.bme280")
     if not hasattr(driver, "load_calibration_params"):
