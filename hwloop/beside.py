@@ -6,6 +6,7 @@ The kernel knows which: a thread that sleeps on a lock without a time limit (fut
 all threads do, nothing but the loop can go on. What proc_pid_task(5) says of each thread decides:
 
 - *parked*: asleep on a lock, without a time limit, or for the result of what it asked the loop to do;
+  but not in `join()` of a thread that is ending, which `threading` no longer lists;
 - *dozing*: asleep on a lock with a time limit. So is a thread that waits for the interpreter's lock;
 - *asleep* in another system call: it reads, or sleeps;
 - *active*: it runs, or is about to.
@@ -48,6 +49,7 @@ Job = concurrent.futures.Future[Any]
 
 _pools: Any = pools
 _RUN_JOB = _pools._WorkItem.run.__code__
+_JOIN = threading.Thread.join.__code__
 _WAIT_FOR_RESULT = (concurrent.futures.Future.result.__code__, concurrent.futures.Future.exception.__code__)
 WRAP_FUTURE = asyncio.wrap_future.__code__
 """Makes a future of the loop's for each job that the loop waits for."""
@@ -167,8 +169,9 @@ class Beside:
                 placed.add(job)
             if thread.name.startswith("asyncio-waitpid-") or (not jobs and _rests(thread)):
                 continue  # a process is waited for without a thread in later Pythons, and does not hold time there
+            joins = _joins_ending(thread)  # before the look: a thread that has left `join()` has moved since the last
             seen = self._look(thread)
-            if (seen.kind is _Kind.PARKED and not seen.moved) or self._waits_for_loop(thread):
+            if (seen.kind is _Kind.PARKED and not seen.moved and not joins) or self._waits_for_loop(thread):
                 seen.since = None
                 continue
             awake = True
@@ -198,7 +201,7 @@ class Beside:
         parked = False
         for thread, _ in self._threads(self.jobs()):
             if not _rests(thread):
-                if self._look(thread).kind is not _Kind.PARKED:
+                if _joins_ending(thread) or self._look(thread).kind is not _Kind.PARKED:
                     return True
                 parked = True
         foreign = _foreign_threads() - self._foreign_before if parked else ()
@@ -302,7 +305,26 @@ def _rests(thread: threading.Thread) -> bool:
     """Whether a thread of a pool waits for work, and there is none."""
     queue = _pools._threads_queues.get(thread)
     frame = sys._current_frames().get(thread.ident or 0)
-    return queue is not None and queue.empty() and frame is not None and frame.f_code is _pools._worker.__code__
+    if queue is None or not queue.empty() or frame is None or frame.f_code is not _pools._worker.__code__:
+        return False
+    # A job, or the order to end, may have left the queue although the thread has yet to wake. The pool knows better.
+    reference, *_ = getattr(thread, "_args", (None,))
+    pool = reference and reference()
+    return pool is not None and not pool._shutdown and pool._idle_semaphore._value >= len(pool._threads)
+
+
+def _joins_ending(thread: threading.Thread) -> bool:
+    """Whether a thread waits in `join()` for one that is about to end.
+
+    `threading` forgets a thread before it has ended: it still has to get the interpreter's lock, to destroy its local
+    objects, and to be ended by the kernel. Until then, none of the threads that are listed seems to be at work.
+    """
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code is _JOIN:
+            return frame.f_locals["self"] not in threading.enumerate()
+        frame = frame.f_back
+    return False
 
 
 def _job_in(frame: types.FrameType | None) -> Job | None:

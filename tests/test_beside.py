@@ -136,6 +136,77 @@ def test_time_stands_still_for_a_job_in_another_process() -> None:
     assert play(main()) == ("slept", 0)
 
 
+class Parting:
+    """A thread's local object, whose destruction takes time: `threading` has forgotten the thread by then."""
+
+    def __init__(self, work: Callable[[], str]) -> None:
+        self._work = work
+
+    def __del__(self) -> None:
+        self._work()
+
+
+def end_slowly(work: Callable[[], str]) -> None:
+    """Run a thread that works while it is ending, and join it."""
+    local = threading.local()
+    thread = threading.Thread(target=lambda: setattr(local, "last", Parting(work)))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("result", WORK)
+def test_time_stands_still_for_a_job_that_joins_a_thread_until_it_has_ended(result: str) -> None:
+    async def main() -> float:
+        async with asyncio.timeout(0.001):
+            await asyncio.to_thread(end_slowly, WORK[result])
+            return now()
+
+    assert play(main()) == 0
+
+
+@pytest.mark.parametrize("result", WORK)
+def test_an_ending_thread_that_is_joined_is_no_deadlock(result: str) -> None:
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        def join() -> None:
+            end_slowly(WORK[result])
+            loop.call_soon_threadsafe(done.set_result, "joined")
+
+        threading.Thread(target=join).start()
+        return await done  # type: ignore[no-any-return]
+
+    assert play(main()) == "joined"
+
+
+@pytest.mark.parametrize("result", WORK)
+def test_the_default_executor_is_not_given_up_while_its_thread_is_ending(result: str) -> None:
+    async def main() -> float:
+        local = threading.local()
+        await asyncio.to_thread(lambda: setattr(local, "last", Parting(WORK[result])))
+        await asyncio.get_running_loop().shutdown_default_executor()
+        return now()
+
+    assert play(main()) == 0
+
+
+def test_time_stands_still_for_a_job_that_an_idle_thread_of_a_pool_has_yet_to_begin() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as executor:
+            await loop.run_in_executor(executor, int)
+            for _ in range(100):
+                await asyncio.sleep(1)
+                done = loop.create_future()
+                executor.submit(loop.call_soon_threadsafe, done.set_result, None)
+                async with asyncio.timeout(0.001):
+                    await done
+        return now()
+
+    assert play(main()) == 100
+
+
 def test_polling_for_the_end_of_a_job_is_the_same_each_time() -> None:
     async def main() -> tuple[int, float]:
         job = asyncio.ensure_future(asyncio.to_thread(pause, 0.02))
