@@ -63,6 +63,7 @@ def test_what_goes_in_comes_out(monkeypatch: pytest.MonkeyPatch, capsys: Capture
     assert len(re.findall(r"\d ms\b", figures)) == 12
 
 
+@pytest.mark.slow
 def test_the_stock_loop_plays_it_too(capsys: Captured) -> None:
     assert main(["demo", "--seconds", "2", "--loop", "asyncio", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

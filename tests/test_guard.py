@@ -157,6 +157,7 @@ def at_every_step(start: Start, fault: Callable[[Run, int], object], **settings:
     return runs
 
 
+@pytest.mark.slow
 def test_a_program_that_is_killed_at_any_step_leaves_its_line_safe(start: Start) -> None:
     for step, run in at_every_step(start, lambda run, pid: os.kill(pid, signal.SIGKILL)).items():
         status, output, errors = run.end()
@@ -179,6 +180,7 @@ def test_a_guardian_that_is_killed_at_any_step_does_not_take_the_program_along(s
         assert ("the guardian has ended" in errors) is (step in ("reported", "driven", "safe")), (step, errors)
 
 
+@pytest.mark.slow
 def test_sigterm_for_the_guardian_at_any_step_ends_the_program_and_leaves_its_line_safe(start: Start) -> None:
     for step, run in at_every_step(start, lambda run, pid: (run.guardian.terminate(), run.guardian.wait())).items():
         status, output, _ = run.end()
@@ -308,6 +310,7 @@ script()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.slow
 def test_a_signal_at_any_step_of_the_guardian_orphans_no_program_and_loses_no_output(
     start: Start, number: signal.Signals
 ) -> None:
@@ -358,6 +361,7 @@ def test_without_a_place_for_its_socket_the_program_is_not_started(
 # Loops, and what a sign of life is asked of.
 
 
+@pytest.mark.slow
 def test_a_loop_that_hangs_with_open_outputs_is_killed(start: Start) -> None:
     asyncios = HANGS.replace(
         "hwloop.run(main(), board=SimBoard())",

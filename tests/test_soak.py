@@ -22,6 +22,7 @@ LEAKS = {
 
 
 @pytest.mark.parametrize("said", LEAKS, ids=["no fault", "a descriptor", "memory", "a callback"])
+@pytest.mark.slow
 def test_a_soak_finds_what_grows_and_what_is_lost(said: str, unmeasured: dict[str, str]) -> None:
     program = f"""
 import sys

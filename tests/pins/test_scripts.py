@@ -167,6 +167,7 @@ exec(compile(text, name, "exec"))
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
+@pytest.mark.slow
 def test_scripts_end_in_silence_with_their_status(factory: str) -> None:
     """Each in a fork of one process that has imported all they need, which takes far longer than they do."""
     imports, _, head = HEAD.partition("def until")
