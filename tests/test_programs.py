@@ -241,7 +241,16 @@ def test_a_directory_an_archive_and_standard_input(write: Write) -> None:
     assert (done.stdout, done.stderr) == ("EventLoop simulated board ['-']\n", "")
 
 
-def test_the_program_looks_as_under_python(write: Write) -> None:
+@pytest.mark.parametrize("imported_before", [False, True])
+def test_the_program_looks_as_under_python(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imported_before: bool
+) -> None:
+    """Also where something at the start of every Python, a debugger for instance, has imported multiprocessing."""
+    start = tmp_path / "start"
+    start.mkdir()
+    (start / "sitecustomize.py").write_text("import multiprocessing" if imported_before else "")
+    search = os.pathsep.join([str(start), str(ROOT)])
+    monkeypatch.setenv("PYTHONPATH", search)
     path = write("""
         import inspect, multiprocessing, pickle, sys
 
@@ -261,7 +270,10 @@ def test_the_program_looks_as_under_python(write: Write) -> None:
             print(isinstance(queue.get(), Thing), spec, __package__, __file__, sys.argv)
             worker.join()
         """)
-    ours, pythons = hwloop("run", path), subprocess.run([sys.executable, path], capture_output=True, text=True)
+    ours, pythons = (
+        hwloop("run", path, PYTHONPATH=search),
+        subprocess.run([sys.executable, path], capture_output=True, text=True),
+    )
     assert (ours.stdout, ours.stderr) == (pythons.stdout, pythons.stderr) == (pythons.stdout, "")
 
 

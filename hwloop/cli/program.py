@@ -53,6 +53,8 @@ class Program:
             module.__loader__ = self.spec.loader
         module.__package__ = self.package
         sys.modules[name] = module
+        if name == "__main__" and "__mp_main__" in sys.modules:
+            sys.modules["__mp_main__"] = module  # multiprocessing was imported before, and took us for the program
         exec(self.code, module.__dict__)
         return module
 

@@ -174,6 +174,8 @@ def _surroundings() -> Iterator[None]:
         if before is None:
             os.environ.pop("GPIOZERO_PIN_FACTORY", None)
         sys.modules["__main__"] = ours
+        if "__mp_main__" in sys.modules:
+            sys.modules["__mp_main__"] = ours
 
 
 def _search_first(directory: str) -> None:
