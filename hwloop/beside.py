@@ -210,6 +210,7 @@ class Beside:
     def waits(self) -> list[str]:
         """Return a line for each thread that waits: its name, and the place in the program at which it waits."""
         frames = sys._current_frames()
+        frames.pop(threading.get_ident(), None)
         lines = []
         for thread, job in self._threads(self.jobs()):
             frame = frames.get(thread.ident or 0)
@@ -220,6 +221,7 @@ class Beside:
     def _threads(self, jobs: list[Job]) -> Iterator[tuple[threading.Thread, Job | None]]:
         """The threads that count, each with the job that it does: those since the loop was made, and with jobs."""
         frames = sys._current_frames() if jobs else {}
+        frames.pop(threading.get_ident(), None)  # this one, which refers to `frames`: no cycle keeps the others' locals
         here = threading.current_thread()
         for thread in threading.enumerate():
             if thread is here or thread.ident in self._clock.members:

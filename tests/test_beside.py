@@ -538,6 +538,30 @@ def test_a_limit_ends_a_job_that_never_ends() -> None:
 # The loop itself.
 
 
+def test_the_locals_of_a_job_are_freed_with_it_without_a_garbage_collection() -> None:
+    class Local:
+        pass
+
+    async def main() -> list[weakref.ref[Any]]:
+        made = []
+
+        def job() -> None:
+            local = Local()
+            made.append(weakref.ref(local))
+            pause(0.01)
+
+        for _ in range(5):
+            await asyncio.to_thread(job)
+        return [each for each in made if each() is not None]
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert play(main()) == []
+    finally:
+        gc.enable()
+
+
 def test_a_closed_loop_is_freed_whatever_threads_did() -> None:
     async def main() -> weakref.ref[Any]:
         loop = asyncio.get_running_loop()
