@@ -213,15 +213,15 @@ class Core:
     def _admit_timers(self) -> None:
         """Take new timers into the heap, but for those that were cancelled before it came to that.
 
-        A timer of another thread is in the old list or in the new one: between looking the list up and appending to it,
-        `call_later` does nothing after which the interpreter would let this thread run.
+        In place, since another thread may be about to append to the list.
         """
-        new, self._new_timers = self._new_timers, []
-        for timer in new:
+        new = self._new_timers
+        for timer in (taken := new[:]):
             if not timer._cancelled:
                 self._timer_sequence += 1
                 timer._scheduled = True
                 heappush(self._timers, (timer._when, self._timer_sequence, timer))
+        del new[: len(taken)]
 
     def _timer_handle_cancelled(self, handle: Any) -> None:
         """A timer in the heap was cancelled, perhaps by another thread or a finalizer. Only looks change the heap."""
