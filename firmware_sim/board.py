@@ -20,7 +20,7 @@ from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
 from hwloop.board import SIMULATED_LINES, Bias, Board, Drive, EdgeKind, EdgeStream, LineName, OutputLine
 from hwloop.boards.lgpio import LgpioChip
-from hwloop.clock import REAL, Clock
+from hwloop.core.clock import REAL, Clock
 from hwloop.errors import HardwareError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from firmware_sim.lgpio_constants import Constants as lg
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Event, Timeline
-from hwloop.clock import Clock
+from hwloop.core.clock import Clock
 
 REPORT = struct.Struct("QBBBBI")  # timestamp ns, chip number, line, level, flags (0), padding
 

@@ -26,8 +26,8 @@ from typing import Literal
 from firmware_sim.surviving import SurvivingLines
 from firmware_sim.timeline import Timeline
 from hwloop.board import Drive
-from hwloop.clock import Disturbed
-from hwloop.naming import short_name
+from hwloop.core.clock import Disturbed
+from hwloop.core.naming import short_name
 
 logger = logging.getLogger("firmware_sim")
 

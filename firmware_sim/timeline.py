@@ -19,8 +19,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from hwloop.clock import REAL, Clock, Disturbed
-from hwloop.naming import short_name
+from hwloop.core.clock import REAL, Clock, Disturbed
+from hwloop.core.naming import short_name
 
 logger = logging.getLogger("firmware_sim")
 

@@ -9,20 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from hwloop import runner as _runner
+from hwloop.core.event_loop import EventLoop
+from hwloop.core.urgency import Priority, checkpoint, create_task, reschedule, scheduled, sliced
 from hwloop.errors import HardwareError
-from hwloop.loop import EventLoop
 from hwloop.runner import new_event_loop, run
-from hwloop.scheduling import Priority, checkpoint, create_task, reschedule, scheduled, sliced
-from hwloop.timers import Periodic, Tick, every
+from hwloop.scheduling.periodic import Periodic, Tick, every
 
 if TYPE_CHECKING:
     from hwloop import pins
-    from hwloop.limits import RateLimiter, ThrottleStatistics, throttle
-    from hwloop.realtime import RealTime
-    from hwloop.simloop import SimLoop
+    from hwloop.core.realtime import RealTime
+    from hwloop.scheduling.limits import RateLimiter, ThrottleStatistics, throttle
+    from hwloop.scheduling.sync import Event, Lock, Queue
     from hwloop.sources import gpio, i2c, serial
-    from hwloop.sync import Event, Lock, Queue
-    from hwloop.virtual import DeadlockError, TimeLimitError, VirtualClock
+    from hwloop.virtual.clock import DeadlockError, TimeLimitError, VirtualClock
+    from hwloop.virtual.loop import SimLoop
 
 __all__ = [
     "DeadlockError",
@@ -64,15 +64,15 @@ def __getattr__(name: str) -> Any:
     if name == "pins":
         return importlib.import_module("hwloop.pins")
     if name in ("RateLimiter", "ThrottleStatistics", "throttle"):
-        return getattr(importlib.import_module("hwloop.limits"), name)
+        return getattr(importlib.import_module("hwloop.scheduling.limits"), name)
     if name == "RealTime":
-        return importlib.import_module("hwloop.realtime").RealTime
+        return importlib.import_module("hwloop.core.realtime").RealTime
     if name == "SimLoop":
-        return importlib.import_module("hwloop.simloop").SimLoop
+        return importlib.import_module("hwloop.virtual.loop").SimLoop
     if name in ("DeadlockError", "TimeLimitError", "VirtualClock"):
-        return getattr(importlib.import_module("hwloop.virtual"), name)
+        return getattr(importlib.import_module("hwloop.virtual.clock"), name)
     if name in ("Event", "Lock", "Queue"):
-        return getattr(importlib.import_module("hwloop.sync"), name)
+        return getattr(importlib.import_module("hwloop.scheduling.sync"), name)
     if name == "EventLoopPolicy":
         return _runner.EventLoopPolicy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from hwloop.clock import REAL, Clock
+from hwloop.core.clock import REAL, Clock
+from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
 from hwloop.lines import Bias as Bias
 from hwloop.lines import Drive as Drive
@@ -32,7 +33,6 @@ from hwloop.lines import EdgeStream as EdgeStream
 from hwloop.lines import LineName as LineName
 from hwloop.lines import Losses as Losses
 from hwloop.lines import OutputLine as OutputLine
-from hwloop.naming import short_name
 
 if TYPE_CHECKING:
     from smbus2 import SMBus

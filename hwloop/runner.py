@@ -18,17 +18,17 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from hwloop import clock as clocks
-from hwloop import running
-from hwloop.clock import Clock
-from hwloop.collecting import Mode
-from hwloop.loop import EventLoop
-from hwloop.naming import short_name
+from hwloop.core import clock as clocks
+from hwloop.core import registry as running
+from hwloop.core.clock import Clock
+from hwloop.core.event_loop import EventLoop
+from hwloop.core.gc_schedule import Mode
+from hwloop.core.naming import short_name
 
 if TYPE_CHECKING:
     from hwloop import board as boards
-    from hwloop.realtime import RealTime
-    from hwloop.virtual import VirtualClock
+    from hwloop.core.realtime import RealTime
+    from hwloop.virtual.clock import VirtualClock
 
 T = TypeVar("T")
 
@@ -146,7 +146,7 @@ def run(
             assert hosting is not None
             factory = functools.partial(hosting.make_loop, seed, limit)
         elif clock != "real" or seed is not None or limit is not None:
-            from hwloop.simloop import virtual_loop
+            from hwloop.virtual.loop import virtual_loop
 
             factory, time = virtual_loop(clock, seed, board, limit)
         with (

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import hwloop
-from hwloop import Priority, scheduling
+from hwloop import Priority
+from hwloop.core import urgency as scheduling
 
 Call = Callable[[Any], object]
 NAN, INF = math.nan, math.inf

@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 import pytest
 
 import hwloop
-from hwloop import beside, virtual
+from hwloop.virtual import clock as virtual
+from hwloop.virtual import threads as beside
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]

@@ -70,7 +70,7 @@ def test_main_runs_on_hwloops_loop_and_what_it_returns_is_no_status(program: Pro
             return 5
         """)
     assert main(["run", path]) == 0
-    assert capsys.readouterr().out == "hwloop.loop\n"
+    assert capsys.readouterr().out == "hwloop.core.event_loop\n"
 
 
 def test_the_program_is_main_with_its_own_arguments(program: Program, capsys: Any) -> None:
@@ -352,7 +352,9 @@ def test_a_deadlock_is_told_by_who_waits_where_and_nothing_else(program: Program
         """)
     assert main(["run", path, "--clock", "virtual"]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "hwloop.virtual.DeadlockError: nothing can ever wake this program (virtual time 1.000000 s)"
+    error, message = lines[0].split(": ", 1)
+    assert error == "hwloop.virtual.clock.DeadlockError"
+    assert message == "nothing can ever wake this program (virtual time 1.000000 s)"
     assert lines[1].startswith("  Task-")
     assert lines[1].endswith(f"called from {path}:4 in main")
     assert len(lines) == 2
@@ -434,7 +436,8 @@ def test_options_of_virtual_time_that_make_no_sense_are_refused(
 
 FORK = """
     import asyncio, os, signal, sys
-    from hwloop import board, gpio, running
+    from hwloop import board, gpio
+    from hwloop.core import registry as running
 
     def child():
         \"\"\"What a forked child has, as its exit status.\"\"\"

@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 import hwloop
-from hwloop.collecting import MARGIN, PRESSING, Collector
+from hwloop.core.gc_schedule import MARGIN, PRESSING, Collector
 
 
 class Cycle:

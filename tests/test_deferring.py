@@ -15,7 +15,7 @@ import pytest
 from firmware_sim import SimBoard
 from hwloop import gpio
 from hwloop.cli import process
-from hwloop.deferring import DeferredSignals
+from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.sources import gpio_output
 
 

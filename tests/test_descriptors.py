@@ -22,7 +22,7 @@ import pytest
 
 import hwloop
 from hwloop import Priority
-from hwloop.naming import short_name
+from hwloop.core.naming import short_name
 
 NUMBERS = range(3)
 SCRIPTS = int(os.environ.get("HWLOOP_TEST_SCRIPTS", "150"))

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 import hwloop
-from hwloop import realtime
-from hwloop.sampling import Sampler
+from hwloop.core import realtime
+from hwloop.core.stack_sampler import Sampler
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 

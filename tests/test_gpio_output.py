@@ -21,8 +21,9 @@ import pytest
 import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.devices.pin_parts import Led
-from hwloop import HardwareError, deferring, gpio
+from hwloop import HardwareError, gpio
 from hwloop import board as boards
+from hwloop.core import deferred_signals as deferring
 
 Main = Callable[["Stage"], Awaitable[Any]]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from hwloop import guardian
 from hwloop.cli import main
+from hwloop.service import guardian
 
 ROOT = Path(__file__).parents[1]
 UNTOUCHED, LOW, HIGH = 0, 1, 2
@@ -286,7 +286,7 @@ def test_a_full_disk_is_reported_and_the_program_goes_on_guarded(start: Start) -
 GUARDIAN = """
 import os, signal, subprocess, sys
 sys.argv[0] = "hwloop"
-from hwloop import guardian
+from hwloop.service import guardian
 wanted, number = sys.argv.pop(1), int(sys.argv.pop(1))
 def at(name):
     if name == wanted:
@@ -480,7 +480,7 @@ async def main():
         if how == "fork":
             pid = os.fork()
             if pid == 0:
-                from hwloop import running
+                from hwloop.core import registry as running
                 running._loops.clear()
                 asyncio._set_running_loop(None)
                 try:

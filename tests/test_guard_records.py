@@ -21,9 +21,10 @@ import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.lgpio_api import Lgpio
 from hwloop import board as boards
-from hwloop import gpio, guard, guard_lines, guard_records
+from hwloop import gpio
 from hwloop.cli import main
-from hwloop.guard_records import Charge, Owner, Record, State, decode
+from hwloop.service import guard, guard_lines, guard_records
+from hwloop.service.guard_records import Charge, Owner, Record, State, decode
 
 PUMP = Charge(27, 0, "push-pull", False, None)
 VALVE = Charge("GPIO22", 1, "push-pull", True, None)

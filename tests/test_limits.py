@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hwloop
-from hwloop.limits import TokenBucket
+from hwloop.scheduling.limits import TokenBucket
 
 SECOND = 1_000_000_000
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from hwloop.core.naming import LONGEST, error_text, named_place, place_of, short_name, users_place
 from hwloop.errors import HardwareError
-from hwloop.naming import LONGEST, error_text, named_place, place_of, short_name, users_place
 
 
 class Source:

@@ -10,7 +10,7 @@ import sys
 import threading
 
 import hwloop
-from hwloop.peek import Peek
+from hwloop.core.gil_poll import Peek
 
 
 def test_a_peek_finds_what_epoll_finds():

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hwloop
-from hwloop import Priority, clock
-from hwloop.scheduling import URGENCY
-from hwloop.timers import Schedule
+from hwloop import Priority
+from hwloop.core import clock
+from hwloop.core.urgency import URGENCY
+from hwloop.scheduling.periodic import Schedule
 
 SECOND = 1_000_000_000
 

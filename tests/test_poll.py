@@ -16,7 +16,7 @@ from firmware_sim.bus import RegisterDevice
 from hwloop import HardwareError, Priority
 from hwloop import board as boards
 from hwloop.board import Edge
-from hwloop.scheduling import URGENCY
+from hwloop.core.urgency import URGENCY
 from hwloop.sources import gpio, i2c
 from hwloop.sources.i2c import Poll, Reading
 

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import hwloop
-from hwloop import RealTime, realtime
+from hwloop import RealTime
 from hwloop.cli import main as command
+from hwloop.core import realtime
 
 ROOT = Path(__file__).parents[1]
 ALL = os.sched_getaffinity(0)
@@ -184,7 +185,7 @@ def test_within_a_limit_what_is_allocated_later_is_not_locked(monkeypatch: pytes
 
 def test_a_process_without_privileges_is_told_what_to_do_and_goes_on(unmeasured: dict[str, str]) -> None:
     program = f"""
-import asyncio, ctypes, os, resource, hwloop.realtime, hwloop.stats
+import asyncio, ctypes, os, resource, hwloop.core.realtime, hwloop.core.statistics
 hwloop.run(asyncio.sleep(0))  # loads what a run needs, which this user may not be able to read soon
 resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096))

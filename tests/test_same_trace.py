@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import hwloop
-from hwloop.collecting import CountingCollector
+from hwloop.core.gc_schedule import CountingCollector
 
 PROGRAM = Path(__file__).with_name("traced_program.py")
 

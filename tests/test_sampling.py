@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from hwloop.sampling import Sampler
+from hwloop.core.stack_sampler import Sampler
 
 
 class Busy:

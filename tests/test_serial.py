@@ -26,8 +26,8 @@ from firmware_sim import SimBoard
 from firmware_sim.serial_calls import LineSettings
 from firmware_sim.uart import Port
 from hwloop.board import using
+from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
-from hwloop.scheduling import Priority
 from hwloop.sources import serial, serial_device
 from hwloop.sources.base import Backoff
 from hwloop.sources.serial import Frame

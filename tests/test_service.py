@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import hwloop
-from hwloop import Priority, service
+from hwloop import Priority
+from hwloop.service import systemd as service
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

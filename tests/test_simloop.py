@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import pytest
 
 import hwloop
-from hwloop import virtual
-from hwloop.simloop import BUSY_CALLBACKS, IDLE_CALLBACKS
+from hwloop.virtual import clock as virtual
+from hwloop.virtual.loop import BUSY_CALLBACKS, IDLE_CALLBACKS
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwloop.counting import Histogram
+from hwloop.core.counters import Histogram
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=200), st.floats(0, 1))

@@ -16,7 +16,8 @@ import pytest
 
 import hwloop
 from firmware_sim.board import SimBoard
-from hwloop import gpio, timelimit
+from hwloop import gpio
+from hwloop.virtual import time_limit as timelimit
 
 ROOT = Path(__file__).parents[1]
 Main = Callable[[SimBoard], Coroutine[Any, Any, Any]]

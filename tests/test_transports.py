@@ -16,7 +16,7 @@ import weakref
 import pytest
 
 import hwloop
-from hwloop.transports import LARGEST_PACKET, LARGEST_READ, READS_TO_SHRINK, SMALLEST_READ
+from hwloop.core.transports import LARGEST_PACKET, LARGEST_READ, READS_TO_SHRINK, SMALLEST_READ
 
 
 class Recorder(asyncio.Protocol):

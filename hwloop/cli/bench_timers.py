@@ -15,7 +15,7 @@ import subprocess
 import time
 
 from hwloop.cli.bench_rounds import CYCLICTEST, FLOOR, Taken, new_loop, quantiles
-from hwloop.clock import Alarm
+from hwloop.core.clock import Alarm
 
 PERIOD = 0.001
 """Seconds between the ticks of the periodic timer."""

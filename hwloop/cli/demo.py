@@ -33,10 +33,10 @@ from hwloop.board import Edge
 from hwloop.cli import Ended, Failure, UsageError, process, say
 from hwloop.cli.run import load_program
 from hwloop.cli.term import Colour, Terminal
-from hwloop.counting import Histogram
+from hwloop.core.counters import Histogram
+from hwloop.scheduling.periodic import Tick
 from hwloop.sources.framing import Frame, nmea_checksum
 from hwloop.sources.poll import Reading
-from hwloop.timers import Tick
 
 D = TypeVar("D")
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 
-from hwloop import guard_signals, guardian
 from hwloop.cli import Ended, Failure, UsageError
 from hwloop.errors import HardwareError, check_range
+from hwloop.service import guard_signals, guardian
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

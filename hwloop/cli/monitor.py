@@ -34,8 +34,8 @@ from hwloop.cli import UsageError, process, say
 from hwloop.cli.asleep import asleep
 from hwloop.cli.run import BOARD_HELP, chosen_board
 from hwloop.cli.term import Colour, Terminal
+from hwloop.core.naming import error_text
 from hwloop.errors import HardwareError
-from hwloop.naming import error_text
 from hwloop.sources import gpio, i2c, serial
 from hwloop.sources.base import Backoff
 from hwloop.sources.framing import Frame, IdleGap

@@ -23,12 +23,13 @@ from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 from hwloop import board as boards
-from hwloop import running, service
+from hwloop import service
 from hwloop.board import Board, Choice
 from hwloop.cli import Ended, Failure, UsageError
-from hwloop.clock import REAL, Clock
-from hwloop.deferring import DeferredSignals
-from hwloop.loop import EventLoop
+from hwloop.core import registry as running
+from hwloop.core.clock import REAL, Clock
+from hwloop.core.deferred_signals import DeferredSignals
+from hwloop.core.event_loop import EventLoop
 from hwloop.runner import new_event_loop
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Process:
-    """What runs while `hosted` lasts: supervisor and follower of the runs that the program starts (`hwloop.running`).
+    """Supervises and follows the runs that a program starts while `hosted` lasts (`hwloop.core.registry`).
 
     Attributes:
         started: whether there was one, in the main thread.
@@ -102,7 +103,7 @@ class Process:
             with contextlib.suppress(OSError):
                 print(failure, file=sys.stderr)
 
-    # As `hwloop.running` has it.
+    # As `hwloop.core.registry` has it.
 
     def run_main(self, loop: asyncio.AbstractEventLoop, run: Callable[[Any], Any], future: Any) -> Any:
         """Run `future` on `loop` by `run`, asyncio's `run_until_complete`, as what a signal cancels."""

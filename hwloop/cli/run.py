@@ -33,10 +33,10 @@ from hwloop import board as boards
 from hwloop import runner, service
 from hwloop.cli import Failure, UsageError, causes, process
 from hwloop.cli.program import Program, acts, calls_main, find_file, find_module, is_script
-from hwloop.clock import REAL
+from hwloop.core.clock import REAL
+from hwloop.core.event_loop import EventLoop
+from hwloop.core.realtime import RealTime
 from hwloop.errors import HardwareError
-from hwloop.loop import EventLoop
-from hwloop.realtime import RealTime
 
 BOARD_HELP = "auto, linux, sim, or a board file (.toml) for the simulated one; default: HWLOOP_BOARD, or auto"
 
@@ -233,10 +233,10 @@ def _hosting(arguments: argparse.Namespace) -> runner.Hosting:
         if arguments.limit is not None:
             raise UsageError("--limit needs --clock virtual: real time can't be limited")
         return runner.Hosting(lambda seed, limit: finish(EventLoop()))
-    from hwloop.seeding import chosen_seed
-    from hwloop.simloop import SimLoop
-    from hwloop.timelimit import chosen_limit
-    from hwloop.virtual import VirtualClock
+    from hwloop.virtual.clock import VirtualClock
+    from hwloop.virtual.loop import SimLoop
+    from hwloop.virtual.seeding import chosen_seed
+    from hwloop.virtual.time_limit import chosen_limit
 
     class ProgramClock(VirtualClock):
         """A clock that goes on in the program's next run, as its board does."""
@@ -330,7 +330,7 @@ def _note_where(failure: BaseException, path: str) -> None:
 
 def _show(error: BaseException, path: str) -> None:
     """Print the traceback of the program's own exception, from where the program begins."""
-    from hwloop.virtual import DeadlockError
+    from hwloop.virtual.clock import DeadlockError
 
     start = error.__traceback__
     while start is not None and start.tb_frame.f_code.co_filename != path:

@@ -23,17 +23,17 @@ import weakref
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from hwloop import running
-from hwloop.ages import InOrder
 from hwloop.board import Edge, EdgeStream
-from hwloop.clock import REAL, Clock
+from hwloop.core import registry as running
+from hwloop.core.clock import REAL, Clock
+from hwloop.core.event_loop import EventLoop
+from hwloop.core.naming import short_name
+from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
-from hwloop.loop import EventLoop
-from hwloop.naming import short_name
 from hwloop.pins.handlers import Handlers
 from hwloop.pins.lines import Entry, Lines, Taker
 from hwloop.pins.server import ServingThread
-from hwloop.scheduling import Priority
+from hwloop.virtual.stable_order import InOrder
 
 if TYPE_CHECKING:
     from hwloop.pins.holds import Holding

@@ -14,12 +14,12 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hwloop import running
-from hwloop.naming import place_of
+from hwloop.core import registry as running
+from hwloop.core.naming import place_of
 from hwloop.pins.parts import device_name
 
 if TYPE_CHECKING:
-    from hwloop.loop import EventLoop
+    from hwloop.core.event_loop import EventLoop
 
 logger = logging.getLogger("hwloop")
 

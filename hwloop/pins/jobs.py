@@ -19,8 +19,8 @@ from typing import Any
 from gpiozero import DeviceClosed, EventsMixin, ZombieThread, threads
 from gpiozero.mixins import GPIOQueue
 
-from hwloop import running
-from hwloop.loop import EventLoop
+from hwloop.core import registry as running
+from hwloop.core.event_loop import EventLoop
 from hwloop.pins.dispatch import Dispatch
 from hwloop.pins.parts import device_name
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
 from hwloop.board import Edge, EdgeStream
-from hwloop.clock import Clock
+from hwloop.core.clock import Clock
 
 
 class Taker(Protocol):

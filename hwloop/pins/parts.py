@@ -11,7 +11,7 @@ from typing import Any
 
 from gpiozero import CompositeDevice, Pin
 
-from hwloop.naming import LONGEST, short_name
+from hwloop.core.naming import LONGEST, short_name
 
 
 def pins_of(device: Any) -> Iterator[Any]:

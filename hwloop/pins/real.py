@@ -18,8 +18,8 @@ from gpiozero.pins.pi import PiFactory, PiPin
 
 from hwloop import board as boards
 from hwloop.board import Bias, Board, Edge, EdgeStream, OutputLine
+from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
-from hwloop.naming import short_name
 from hwloop.pins.adoption import OnLoop, adopt
 from hwloop.pins.dispatch import Dispatch, inherited
 from hwloop.pins.jobs import Job, Steps

@@ -31,9 +31,9 @@ from firmware_sim.pins import Pull
 from firmware_sim.timeline import Event
 from hwloop import board as boards
 from hwloop.board import Edge
-from hwloop.clock import REAL
+from hwloop.core.clock import REAL
+from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
-from hwloop.naming import short_name
 from hwloop.pins.adoption import OnLoop, adopt
 from hwloop.pins.dispatch import Dispatch, inherited
 

@@ -24,13 +24,13 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import Generic, Self, TypeVar
 
-from hwloop.naming import error_text, named_place, short_name
-from hwloop.scheduling import Priority, as_priority
+from hwloop.core.naming import error_text, named_place, short_name
+from hwloop.core.statistics import SourceStatistics
+from hwloop.core.urgency import Priority, as_priority
 from hwloop.sources.containment import EXITS, as_failure, report, run_hooks
 from hwloop.sources.event_queue import EventQueue, Iteration, WhenFull
 from hwloop.sources.rate_limit import Moderator, RateLimit
 from hwloop.sources.reopening import Backoff, HookRunner, ReopenHook, Reopening
-from hwloop.stats import SourceStatistics
 
 E = TypeVar("E")
 

@@ -16,9 +16,9 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hwloop.clock import Clock, Disturbed
+from hwloop.core.clock import Clock, Disturbed
+from hwloop.core.naming import error_text
 from hwloop.errors import HardwareError
-from hwloop.naming import error_text
 from hwloop.sources.base import Backoff
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from hwloop.naming import error_text, named_place, short_name
+from hwloop.core.naming import error_text, named_place, short_name
 
 logger = logging.getLogger("hwloop")
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hwloop.board import LineName
-from hwloop.naming import short_name
+from hwloop.core.naming import short_name
 from hwloop.sources.containment import EXITS, logger
 
 SETTLED = 0.05

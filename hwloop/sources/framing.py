@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hwloop.naming import short_name
+from hwloop.core.naming import short_name
 
 Check = Callable[[bytes], bool]
 """Says whether a frame is sound (its checksum is right). An exception counts as "no", and is reported."""

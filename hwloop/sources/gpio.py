@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hwloop import board as boards
 from hwloop.board import Board, Edge, EdgeKind, EdgeStream, LineName, Losses
-from hwloop.scheduling import Priority
+from hwloop.core.statistics import WatchStatistics
+from hwloop.core.urgency import Priority
 from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
 from hwloop.sources.containment import EXITS
 from hwloop.sources.gpio_checks import Level, check_bool, check_chip, check_choice, check_line
 from hwloop.sources.gpio_output import Output, make_safe, outputs
 from hwloop.sources.rate_limit import RateLimit
-from hwloop.stats import WatchStatistics
 
 if TYPE_CHECKING:
     from hwloop.sources.gpio_clicks import Click, Clicks, clicks

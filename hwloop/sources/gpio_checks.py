@@ -9,7 +9,7 @@ import operator
 from typing import Literal, get_args
 
 from hwloop.board import LineName
-from hwloop.naming import short_name
+from hwloop.core.naming import short_name
 
 Level = Literal[0, 1]
 

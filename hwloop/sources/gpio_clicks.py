@@ -25,8 +25,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from hwloop import clock
 from hwloop.board import Edge, LineName
+from hwloop.core import clock
 from hwloop.errors import check_range
 from hwloop.sources.gpio import Pull, Watch
 from hwloop.sources.gpio_measure import Derived

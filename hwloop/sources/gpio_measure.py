@@ -22,11 +22,11 @@ import collections
 from abc import ABC, abstractmethod
 from typing import Generic, Literal, NamedTuple, Self, TypeVar
 
-from hwloop import clock
 from hwloop.board import Edge, LineName
+from hwloop.core import clock
+from hwloop.scheduling.periodic import Schedule
 from hwloop.sources.gpio import Pull, Watch
 from hwloop.sources.gpio_checks import Level, check_level
-from hwloop.timers import Schedule
 
 T = TypeVar("T")
 

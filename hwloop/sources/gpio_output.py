@@ -24,10 +24,10 @@ from collections.abc import Callable
 from typing import Self
 
 from hwloop import board as boards
-from hwloop import guard
 from hwloop.board import Board, Drive, Edge, LineName, OutputLine
-from hwloop.deferring import DeferredSignals
+from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.errors import HardwareError, check_range
+from hwloop.service import guard
 from hwloop.sources.gpio_checks import Level, check_bool, check_chip, check_choice, check_level, check_line
 from hwloop.sources.gpio_pulses import Action, Driven, as_failure
 from hwloop.sources.gpio_wire import OutputEdges

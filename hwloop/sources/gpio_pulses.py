@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from hwloop import clock
 from hwloop.board import OutputLine
+from hwloop.core import clock
 from hwloop.sources.gpio_checks import Level
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from hwloop.board import Edge, EdgeStream, OutputLine
-from hwloop.scheduling import Priority
+from hwloop.core.urgency import Priority
 from hwloop.sources.base import Source
 
 

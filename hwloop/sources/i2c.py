@@ -24,18 +24,18 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple
 
-from hwloop.ages import WeakInOrder
 from hwloop.board import Edge, current
+from hwloop.core.naming import short_name
+from hwloop.core.statistics import SourceStatistics
+from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
-from hwloop.naming import short_name
-from hwloop.scheduling import Priority
 from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
 from hwloop.sources.bus_thread import BusThread, Job
 from hwloop.sources.containment import run_hooks
 from hwloop.sources.i2c_device import Device, whole
 from hwloop.sources.poll import Poll, Reading
 from hwloop.sources.rate_limit import RateLimit
-from hwloop.stats import SourceStatistics
+from hwloop.virtual.stable_order import WeakInOrder
 
 if TYPE_CHECKING:
     from smbus2 import SMBus

@@ -13,15 +13,15 @@ import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
-from hwloop import clock
 from hwloop.board import Edge
-from hwloop.naming import short_name, users_place
-from hwloop.scheduling import Priority, scheduled
+from hwloop.core import clock
+from hwloop.core.naming import short_name, users_place
+from hwloop.core.urgency import Priority, scheduled
+from hwloop.scheduling.periodic import Schedule
 from hwloop.sources.base import Source, WhenFull
 from hwloop.sources.containment import EXITS, ends_task, logger
 from hwloop.sources.data_ready import DataReady
 from hwloop.sources.rate_limit import RateLimit
-from hwloop.timers import Schedule
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -17,8 +17,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hwloop import clock
-from hwloop.limits import TokenBucket
+from hwloop.core import clock
+from hwloop.scheduling.limits import TokenBucket
 
 CALM = 1.0
 """Seconds within its limit after which a source is said to be back; one that goes on chattering is reported once."""

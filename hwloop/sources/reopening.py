@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hwloop.naming import named_place, short_name
+from hwloop.core.naming import named_place, short_name
 from hwloop.sources.containment import EXITS, ends_task, logger
 
 ReopenHook = Callable[[Any], object]

@@ -21,8 +21,8 @@ import collections
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Never
 
+from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
-from hwloop.scheduling import Priority
 from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
 from hwloop.sources.containment import EXITS
 from hwloop.sources.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw, nmea_checksum

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
-from hwloop.naming import short_name
+from hwloop.core.naming import short_name
 from hwloop.sources.framing import Frame, Framer
 
 MOST_FRAMES = 1 << 18

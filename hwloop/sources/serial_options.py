@@ -14,7 +14,7 @@ import operator
 import os
 from typing import Any, Literal, TypedDict
 
-from hwloop.naming import short_name
+from hwloop.core.naming import short_name
 from hwloop.sources.framing import Framer, Raw
 
 Parity = Literal["N", "E", "O", "M", "S"]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from hwloop.naming import short_name
+from hwloop.core.naming import short_name
 from hwloop.sources.containment import EXITS
 from hwloop.sources.framing import Frame
 

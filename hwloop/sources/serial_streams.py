@@ -17,8 +17,8 @@ import asyncio
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, TypeVar, Unpack, cast
 
+from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
-from hwloop.naming import short_name
 from hwloop.sources.serial_device import Output, SerialDevice, logger, open_device
 from hwloop.sources.serial_options import Parity, PortName, SerialOptions, checked_options, checked_port
 

@@ -244,7 +244,7 @@ def test_mock_pins_of_the_parent_are_refused_too(real: Bench) -> None:
 
 def test_a_lock_that_another_thread_held_at_the_fork_is_not_waited_for(real: Bench) -> None:
     """The dispatch's own, a job's, the factory's, and that of the list of loops."""
-    from hwloop import running
+    from hwloop.core import registry as running
 
     held, over = threading.Event(), threading.Event()
     led = gpiozero.LED(24)

@@ -22,7 +22,7 @@ from pins_bench import Bench
 
 from firmware_sim.lgpio_alerts import Notifications
 from hwloop.board import Edge, EdgeStream, Losses
-from hwloop.clock import Clock
+from hwloop.core.clock import Clock
 from hwloop.pins.lines import Lines
 
 PHASES = ((0, 0), (1, 0), (1, 1), (0, 1))

@@ -174,7 +174,7 @@ def test_scripts_end_in_silence_with_their_status(factory: str) -> None:
     head = "def until" + head.replace("FACTORY", FACTORIES[factory])
     texts = {name: head + textwrap.dedent(script.text) for name, script in SCRIPTS.items()}
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", imports + "import hwloop.runner, hwloop.loop\n" + STAGE],
+        [sys.executable, "-X", "dev", "-c", imports + "import hwloop.runner, hwloop.core.event_loop\n" + STAGE],
         env={**os.environ, "PYTHONPATH": PATH},
         input=json.dumps(texts),
         capture_output=True,

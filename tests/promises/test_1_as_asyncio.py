@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 import hwloop
-from hwloop.core import SLICE
+from hwloop.core.dispatch import SLICE
 
 MOMENT = 2.0**-24
 """The clock moves by so many seconds whenever a timer is set, so that no two times are equal: asyncio's heap leaves

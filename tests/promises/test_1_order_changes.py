@@ -11,7 +11,7 @@ import pytest
 
 import hwloop
 from hwloop import Priority
-from hwloop.scheduling import URGENCY
+from hwloop.core.urgency import URGENCY
 
 
 def ran(stage):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from hwloop import Priority
-from hwloop.core import SHORT_QUEUE, SLICE
+from hwloop.core.dispatch import SHORT_QUEUE, SLICE
 
 
 def test_the_loop_looks_after_every_callback_that_fills_a_slice(stage):

@@ -11,8 +11,8 @@ import pytest
 
 import hwloop
 from hwloop import Priority
-from hwloop.core import SLICE
-from hwloop.ready import AGEING
+from hwloop.core.dispatch import SLICE
+from hwloop.core.run_queue import AGEING
 
 
 def ran(stage):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hwloop
-from hwloop.tolerance import Tolerant
+from hwloop.core.tolerant_timers import Tolerant
 
 
 def tolerant(stage, delay, tolerance, name):

@@ -9,7 +9,7 @@ import pytest
 
 import hwloop
 from hwloop import Priority
-from hwloop.counting import MOST_NAMES
+from hwloop.core.counters import MOST_NAMES
 
 
 async def control():

@@ -8,7 +8,7 @@ import pytest
 
 import hwloop
 from hwloop import Priority
-from hwloop.core import WAITS_KEPT
+from hwloop.core.dispatch import WAITS_KEPT
 
 
 def test_lateness_is_counted_from_a_timers_time_until_it_runs(stage):

@@ -15,7 +15,7 @@ import pytest
 
 import hwloop
 from hwloop import Priority
-from hwloop.naming import LONGEST
+from hwloop.core.naming import LONGEST
 
 
 class Odd(BaseException):

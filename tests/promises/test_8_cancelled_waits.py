@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import hwloop
-from hwloop.clock import to_ns
-from hwloop.limits import TokenBucket
+from hwloop.core.clock import to_ns
+from hwloop.scheduling.limits import TokenBucket
 
 GRID = 0.25
 """Seconds from one time to the next at which something happens."""

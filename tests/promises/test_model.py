@@ -22,9 +22,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 import hwloop
 from hwloop import Priority
-from hwloop.core import SHORT_QUEUE, SLICE
-from hwloop.ready import AGEING
-from hwloop.scheduling import NORMAL, URGENCY, Urgency
+from hwloop.core.dispatch import SHORT_QUEUE, SLICE
+from hwloop.core.run_queue import AGEING
+from hwloop.core.urgency import NORMAL, URGENCY, Urgency
 
 TICK = 2.0**-20  # about a microsecond
 RANKS = {Priority.INTERRUPT: 0, Priority.HIGH: 1, Priority.NORMAL: 2, Priority.LOW: 4, Priority.IDLE: 5}

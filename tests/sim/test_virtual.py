@@ -19,8 +19,9 @@ from firmware_sim.board import SimBoard
 from firmware_sim.bus import Nack, RegisterDevice
 from firmware_sim.devices.bme280 import Bme280
 from firmware_sim.devices.modbus import crc16
-from hwloop import gpio, i2c, serial, virtual
+from hwloop import gpio, i2c, serial
 from hwloop.board import current, using
+from hwloop.virtual import clock as virtual
 
 pytest.importorskip("serial", reason="pip install pyserial")
 pytest.importorskip("smbus2", reason="pip install smbus2")

@@ -1,0 +1,199 @@
+"""Time: the monotonic clock, and an alarm that wakes a wait as precisely as the kernel can.
+
+epoll counts its timeout in milliseconds, and the kernel adds its timer slack (50 µs) to any wait of an ordinary
+thread. A timerfd has neither: it is armed with an absolute time of CLOCK_MONOTONIC, the clock of `loop.time()` and of
+the kernel's edge timestamps, and becomes readable in the same epoll set as the hardware (timerfd_create(2)).
+
+A simulated board and the threads that serve a bus ask a `Clock` what time it is and sleep by it. This one is real;
+`hwloop.virtual.clock` has one that jumps.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import ctypes
+
+monotonic = time.monotonic
+"""Seconds, CLOCK_MONOTONIC: the loop's time."""
+
+
+def to_ns(time: float) -> int:
+    """Seconds in nanoseconds."""
+    return round(time * 1e9)
+
+
+def from_ns(time_ns: int) -> float:
+    """Nanoseconds in seconds: a time that `to_ns` does not put before `time_ns`.
+
+    A float of seconds holds single nanoseconds for the first hundred days only. Later, a timer set for the nearest
+    float might find that its time has not come yet, and on a clock that stands still wait for ever.
+    """
+    time = time_ns / 1e9
+    return time if to_ns(time) >= time_ns else math.nextafter(time, math.inf)
+
+
+class Agenda(Protocol):
+    """Things with a time that a clock may drive: a simulated board's timeline."""
+
+    def next_ns(self) -> int | None:
+        """When the next thing happens: nanoseconds of the clock; None if nothing is due ever."""
+
+    def run_due(self) -> bool:
+        """Do all that is due by now, in order; whether there was anything."""
+
+    def run_readable(self) -> bool:
+        """Take what a program has written to simulated devices; whether there was anything."""
+
+    def planned(self) -> int:
+        """How many things have been planned so far."""
+
+    def plans_before(self, count: int) -> bool:
+        """Whether one of the first `count` things planned is still to come."""
+
+
+class Disturbed(BaseException):
+    """Raised by `Clock.foresee`: give up what has not begun yet. It is begun anew on a thread."""
+
+
+class Clock:
+    """CLOCK_MONOTONIC and real threads. A board has one, and its parts and threads use no other time."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds."""
+        return time.monotonic_ns()
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread."""
+        time.sleep(seconds)
+
+    def condition(self) -> threading.Condition:
+        """A condition to wait on, by this clock where `wait` has a timeout."""
+        return threading.Condition(threading.Lock())
+
+    def start(self, main: Callable[[], object], name: str) -> threading.Thread:
+        """Start a daemon thread."""
+        thread = threading.Thread(target=main, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def join(self, thread: threading.Thread) -> None:
+        """Wait for a thread that is about to end."""
+        thread.join()
+
+    def take_turn(self, turn: Callable[[], object]) -> bool:
+        """Whether the loop will call `turn()` once it is at rest. In real time it will not: wake a thread."""
+        return False
+
+    def foresee(self, nanoseconds: int | None) -> None:
+        """The caller will be busy for so long; None if that can't be told. Raises `Disturbed` where it must not."""
+
+    def attach(self, agenda: Agenda) -> bool:
+        """Whether this clock drives the agenda from now on. A real one leaves that to a thread of the agenda's own."""
+        return False
+
+    def detach(self, agenda: Agenda) -> None:
+        """Drive it no more. Harmless if it is not driven."""
+
+    def claim(self, fd: int) -> None:
+        """Only what this clock drives makes `fd`, or another descriptor of the same FIFO or terminal, readable."""
+
+    def disclaim(self, fd: int) -> None:
+        """Take that back, before `fd` is closed. Harmless if it was not claimed."""
+
+
+REAL = Clock()
+"""The clock of real boards, and of a simulated one unless told otherwise."""
+
+_os: Any = os  # os.timerfd_* came with Python 3.13; before that, the C library is called
+
+
+@functools.cache
+def _c_library() -> ctypes.PyDLL:
+    """The C library, loaded once for all loops: something of each load would stay behind in ctypes.
+
+    PyDLL keeps the GIL: the calls take less time than giving it up and taking it again.
+    """
+    import ctypes
+
+    return ctypes.PyDLL(None, use_errno=True)
+
+
+@functools.cache
+def _timer_spec() -> type[ctypes.Array[ctypes.c_long]]:
+    """struct itimerspec: interval seconds and nanoseconds, then value seconds and nanoseconds.
+
+    One class for all loops: ctypes would make another for each, and leave it in a cycle.
+    """
+    import ctypes
+
+    return ctypes.c_long * 4
+
+
+def _new_timerfd() -> int:
+    if hasattr(os, "timerfd_create"):
+        return _os.timerfd_create(time.CLOCK_MONOTONIC, flags=_os.TFD_CLOEXEC | _os.TFD_NONBLOCK)  # type: ignore[no-any-return]
+    import ctypes
+
+    libc = _c_library()
+    if not hasattr(libc, "timerfd_create"):
+        raise OSError("this system has no timerfd")
+    fd = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "timerfd_create failed")
+    return int(fd)
+
+
+class Alarm:
+    """One absolute alarm as a file descriptor; readable once its time has come.
+
+    Raises `OSError` or `ImportError` where the system offers no timerfd.
+    """
+
+    def __init__(self) -> None:
+        self._fd = _new_timerfd()
+        self._spec: ctypes.Array[ctypes.c_long] | None = None
+        if hasattr(os, "timerfd_create"):
+            return
+        import ctypes
+
+        self._spec = _timer_spec()()
+        self._settime = _c_library().timerfd_settime
+        # Made once: converting them takes a third of the call. 1 is TFD_TIMER_ABSTIME.
+        self._arguments = ctypes.c_int(self._fd), ctypes.c_int(1), ctypes.byref(self._spec), None
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._fd
+
+    def set(self, when: float) -> None:
+        """Have it ring at `when` (seconds, loop time), never before; a new time replaces the last."""
+        # One nanosecond more than asked, because a float of seconds may round down.
+        self._arm(int(when * 1e9) + 1)
+
+    def clear(self) -> None:
+        """Forget the time set."""
+        self._arm(0)
+
+    def renew(self) -> None:
+        """Become another alarm, which is not set, under the same number: after a fork, the old one is the parent's."""
+        fresh = _new_timerfd()
+        os.dup2(fresh, self._fd, inheritable=False)
+        os.close(fresh)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _arm(self, when_ns: int) -> None:
+        if self._spec is None:
+            _os.timerfd_settime_ns(self._fd, flags=_os.TFD_TIMER_ABSTIME, initial=when_ns)
+        else:
+            self._spec[2], self._spec[3] = divmod(when_ns, 1_000_000_000)
+            self._settime(*self._arguments)

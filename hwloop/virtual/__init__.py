@@ -1,0 +1,1 @@
+"""Virtual time: a clock that jumps to the next event, the loop that runs on it, and the seed that orders ties."""

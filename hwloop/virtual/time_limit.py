@@ -1,0 +1,102 @@
+"""The end of a run in virtual time that would never end by itself.
+
+Virtual time costs nothing, so a program that waits for an edge that never comes, on a board on which a button presses
+itself, would let centuries pass and use a processor all the while. Two limits end that with a `TimeLimitError`:
+
+- the one that the program or HWLOOP_LIMIT gives: so many virtual seconds for one run of the loop;
+- without one, the *stall* limit. It applies while the program waits without a timer and nothing that the board does
+  reaches it. It counts from when everything has happened that was planned on the board when the wait began: after that,
+  the board's parts only repeat themselves. A program that waits a day for an edge that is planned is not concerned.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hwloop.virtual.clock import VirtualClock
+
+STALL_SECONDS = 30 * 86400.0
+"""Virtual seconds for which a stall may last."""
+
+STALL_CPU_SECONDS = 3.0
+"""Seconds of processor time for which a stall may last."""
+
+_CHECK_EVERY = 256
+_ADVICE = "limit= or HWLOOP_LIMIT (virtual seconds, or inf) changes this"
+
+
+def chosen_limit(limit: float | None) -> float | None:
+    """Return the limit in seconds: the given one, else HWLOOP_LIMIT's, else None.
+
+    Raises TypeError or ValueError unless it is a number above 0.
+    """
+    if limit is not None:
+        if isinstance(limit, bool) or not isinstance(limit, int | float):
+            raise TypeError(f"limit must be a number of virtual seconds, not {limit!r}")
+        if not limit > 0:
+            raise ValueError(f"limit must be more than 0 virtual seconds, not {limit!r}; inf means no limit")
+        return limit
+    text = os.environ.get("HWLOOP_LIMIT", "")
+    if not text:
+        return None
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = math.nan
+    if not limit > 0:
+        raise ValueError(f"HWLOOP_LIMIT must be a number of virtual seconds above 0, or inf, not {text!r}")
+    return limit
+
+
+class TimeLimit:
+    """Decides when virtual time has gone on for too long. One for each clock."""
+
+    def __init__(self, clock: VirtualClock, limit: float | None) -> None:
+        self._clock = clock
+        self._limit = limit
+        self.ends_ns: float = math.inf
+        """The time beyond which the run must not go on."""
+        self._jumps = 0
+        self._planned: tuple[int, ...] = (0,)
+        self._stalled_until = math.inf
+        self._cpu = 0.0
+
+    def begin_run(self) -> None:
+        """Count from now: a run of the loop begins."""
+        if self._limit is not None:
+            self.ends_ns = self._clock.now_ns() + self._limit * 1e9
+
+    def begin_wait(self) -> None:
+        """Count from now: the program begins to wait for what no timer ends."""
+        self._jumps = 0
+        self._stalled_until = math.inf
+        self._planned = self._clock.planned()
+
+    def reason(self) -> str:
+        """Return why time must not go on beyond `ends_ns`."""
+        return f"the limit of {self._limit:g} s of virtual time has passed, and this program has not ended; {_ADVICE}"
+
+    def stalled(self) -> str | None:
+        """Return the reason why a wait without a timer must end. Asked after each jump of such a wait."""
+        if self._limit is not None:
+            return None
+        self._jumps += 1
+        if self._jumps % _CHECK_EVERY and self._clock.seconds < self._stalled_until:
+            return None
+        if self._stalled_until == math.inf:
+            if not self._clock.plans_before(self._planned):
+                self._stalled_until = self._clock.seconds + STALL_SECONDS
+                self._cpu = time.thread_time()
+            return None
+        used = time.thread_time() - self._cpu
+        if used < STALL_CPU_SECONDS and self._clock.seconds < self._stalled_until:
+            return None
+        passed = self._clock.seconds - (self._stalled_until - STALL_SECONDS)
+        return (
+            f"this program waits for what never comes: for {passed:.0f} s of virtual time and {used:.1f} s of "
+            f"processor time only the simulated board has moved, and nothing of it reached the program; {_ADVICE}"
+        )
