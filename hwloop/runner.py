@@ -198,7 +198,7 @@ def _outputs_ended() -> Iterator[None]:
         yield
     finally:
         for output in _open_outputs():
-            if output not in opened and not sys.modules["hwloop.sources.gpio_output"].opened_elsewhere(output):
+            if output not in opened and not sys.modules["hwloop.sources.gpio.output_lines"].opened_elsewhere(output):
                 try:
                     output.close()
                 except Exception:
@@ -206,7 +206,7 @@ def _outputs_ended() -> Iterator[None]:
 
 
 def _open_outputs() -> list[Any]:
-    module = sys.modules.get("hwloop.sources.gpio_output")
+    module = sys.modules.get("hwloop.sources.gpio.output_lines")
     return [] if module is None else module.outputs()
 
 

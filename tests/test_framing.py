@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwloop.sources.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw, nmea_checksum
+from hwloop.sources.serial.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw, nmea_checksum
 
 
 def even_sum(frame: bytes) -> bool:

@@ -19,7 +19,7 @@ from firmware_sim.devices.pin_parts import Button
 from hwloop import HardwareError, gpio
 from hwloop.board import Edge
 from hwloop.sources import Backoff
-from hwloop.sources.gpio_clicks import LATENCY
+from hwloop.sources.gpio.button_clicks import LATENCY
 
 
 class Stage:

@@ -648,7 +648,7 @@ class Refuses(list):
             raise raises.pop()
         super().remove(each)
 raises = []
-from hwloop.sources import gpio_output
+from hwloop.sources.gpio import output_lines
 """
 
 
@@ -657,7 +657,7 @@ from hwloop.sources import gpio_output
     [
         "sys.exit(3)",
         "raise KeyError",
-        "raises.append(KeyboardInterrupt()); gpio_output._open_outputs = Refuses([lamp]); lamp.close()",
+        "raises.append(KeyboardInterrupt()); output_lines._open_outputs = Refuses([lamp]); lamp.close()",
         "threading.Thread(target=sys.exit).start()",
         "atexit.register(lambda: 1 / 0)",
         "atexit.register(signal.raise_signal, signal.SIGINT)",

@@ -28,9 +28,10 @@ from firmware_sim.uart import Port
 from hwloop.board import using
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
-from hwloop.sources import serial, serial_device
+from hwloop.sources import serial
 from hwloop.sources.base import Backoff
 from hwloop.sources.serial import Frame
+from hwloop.sources.serial import device as serial_device
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 NAME = "/dev/ttyAMA0"
@@ -561,7 +562,7 @@ class TestDiscarding:
     def test_a_device_that_sends_on_and_on_does_not_hold_it_up(
         self, run: Run, port: Port, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(serial, "_DISCARD_AT_MOST", 0)  # as if so much had been read already
+        monkeypatch.setattr("hwloop.sources.serial.port._DISCARD_AT_MOST", 0)  # as if so much had been read already
 
         async def main() -> None:
             async with serial.open(NAME, framing=serial.Lines) as source:

@@ -16,7 +16,8 @@ from firmware_sim import SimBoard
 from firmware_sim.uart import Port
 from hwloop.board import using
 from hwloop.errors import HardwareError
-from hwloop.sources import serial, serial_device
+from hwloop.sources import serial
+from hwloop.sources.serial import device as serial_device
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 NAME = "/dev/ttyUSB0"

@@ -35,8 +35,8 @@ from hwloop.cli.run import load_program
 from hwloop.cli.term import Colour, Terminal
 from hwloop.core.counters import Histogram
 from hwloop.scheduling.periodic import Tick
-from hwloop.sources.framing import Frame, nmea_checksum
-from hwloop.sources.poll import Reading
+from hwloop.sources.i2c.poll import Reading
+from hwloop.sources.serial.framing import Frame, nmea_checksum
 
 D = TypeVar("D")
 

@@ -38,7 +38,7 @@ from hwloop.core.naming import error_text
 from hwloop.errors import HardwareError
 from hwloop.sources import gpio, i2c, serial
 from hwloop.sources.base import Backoff
-from hwloop.sources.framing import Frame, IdleGap
+from hwloop.sources.serial.framing import Frame, IdleGap
 
 FORMS = "gpio:17[,up], serial:/dev/ttyUSB0[,9600], i2c:1:0x76[:0xF7[,8]][@0.5]"
 FIELDS = ("time", "timestamp", "source", "event", "value", "lost")

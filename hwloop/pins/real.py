@@ -23,7 +23,7 @@ from hwloop.errors import HardwareError
 from hwloop.pins.adoption import OnLoop, adopt
 from hwloop.pins.dispatch import Dispatch, inherited
 from hwloop.pins.jobs import Job, Steps
-from hwloop.sources.gpio import MAX_DEBOUNCE
+from hwloop.sources.gpio.edges import MAX_DEBOUNCE
 
 logger = logging.getLogger("hwloop")
 

@@ -366,7 +366,7 @@ DERIVED = {
 
 @pytest.mark.parametrize("kind", DERIVED)
 def test_no_result_of_edges_is_lost_over_any_history(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hwloop.sources.gpio_measure.KEPT", 3)
+    monkeypatch.setattr("hwloop.sources.gpio.measurements.KEPT", 3)
 
     @settings(max_examples=EXAMPLES, deadline=None)
     @given(st.lists(STEPS, max_size=25))

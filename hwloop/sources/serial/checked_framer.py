@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from hwloop.core.naming import short_name
-from hwloop.sources.framing import Frame, Framer
+from hwloop.sources.serial.framing import Frame, Framer
 
 MOST_FRAMES = 1 << 18
 """Frames that a framer may make of one read, at most: several for each byte that it can bring."""

@@ -25,8 +25,8 @@ from typing import Generic, Literal, NamedTuple, Self, TypeVar
 from hwloop.board import Edge, LineName
 from hwloop.core import clock
 from hwloop.scheduling.periodic import Schedule
-from hwloop.sources.gpio import Pull, Watch
-from hwloop.sources.gpio_checks import Level, check_level
+from hwloop.sources.gpio.checks import Level, check_level
+from hwloop.sources.gpio.edges import Pull, Watch
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from hwloop.core.urgency import Priority, scheduled
 from hwloop.scheduling.periodic import Schedule
 from hwloop.sources.base import Source, WhenFull
 from hwloop.sources.containment import EXITS, ends_task, logger
-from hwloop.sources.data_ready import DataReady
+from hwloop.sources.i2c.data_ready import DataReady
 from hwloop.sources.rate_limit import RateLimit
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, TypeVarTuple
 if TYPE_CHECKING:
     from smbus2 import SMBus
 
-    from hwloop.sources.i2c import Bus
+    from hwloop.sources.i2c.bus import Bus
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -1,11 +1,4 @@
-"""GPIO lines: edges to wait for, and outputs that end in a safe state.
-
-    async with gpio.watch(17, pull="up", active_low=True, debounce=0.005) as button:
-        async for edge in button:
-            print("pressed" if edge.value else "released", edge.timestamp_ns)
-
-    async with gpio.output(27, initial=0, safe=0) as relay:
-        relay.set(1)
+"""Edges of GPIO lines.
 
 An edge carries the time at which the kernel saw it, so what happened when is known however late it is read. Edges can
 be lost before anybody here sees them: in the kernel, in lgpio, in a full FIFO. What can be known of that is counted,
@@ -16,10 +9,9 @@ quiet, they are read, and an edge that no report told of is delivered late, with
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from hwloop import board as boards
 from hwloop.board import Board, Edge, EdgeKind, EdgeStream, LineName, Losses
@@ -27,33 +19,8 @@ from hwloop.core.statistics import WatchStatistics
 from hwloop.core.urgency import Priority
 from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
 from hwloop.sources.containment import EXITS
-from hwloop.sources.gpio_checks import Level, check_bool, check_chip, check_choice, check_line
-from hwloop.sources.gpio_output import Output, make_safe, outputs
+from hwloop.sources.gpio.checks import Level, check_bool, check_chip, check_choice, check_line
 from hwloop.sources.rate_limit import RateLimit
-
-if TYPE_CHECKING:
-    from hwloop.sources.gpio_clicks import Click, Clicks, clicks
-    from hwloop.sources.gpio_measure import Encoder, Frequency, Pulse, PulseWidth, encoder, frequency, pulse_width
-
-__all__ = [
-    "Click",
-    "Clicks",
-    "Edge",
-    "Encoder",
-    "Frequency",
-    "Output",
-    "Pulse",
-    "PulseWidth",
-    "Watch",
-    "clicks",
-    "encoder",
-    "frequency",
-    "make_safe",
-    "output",
-    "outputs",
-    "pulse_width",
-    "watch",
-]
 
 Pull = Literal["up", "down", "none"]
 
@@ -316,21 +283,6 @@ class Watch(Source[Edge]):
 
 
 watch = Watch
-output = Output
-
-
-def __getattr__(name: str) -> Any:
-    """What is made of edges, loaded when first asked for."""
-    for module, names in _DERIVED.items():
-        if name in names:
-            return getattr(importlib.import_module(f"hwloop.sources.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-_DERIVED = {
-    "gpio_clicks": ("Click", "Clicks", "clicks"),
-    "gpio_measure": ("Encoder", "Frequency", "Pulse", "PulseWidth", "encoder", "frequency", "pulse_width"),
-}
 
 
 def _flat(lines: Sequence[LineName | Sequence[LineName]]) -> tuple[LineName, ...]:

@@ -15,7 +15,7 @@ import os
 from typing import Any, Literal, TypedDict
 
 from hwloop.core.naming import short_name
-from hwloop.sources.framing import Framer, Raw
+from hwloop.sources.serial.framing import Framer, Raw
 
 Parity = Literal["N", "E", "O", "M", "S"]
 """None, even, odd, mark, space: pyserial's letters."""

@@ -4,10 +4,9 @@
         async for frame in gps:
             print(frame.data.decode("ascii"))
 
-A wakeup reads all that is there, not a byte, and hands it to a framer (`hwloop.sources.framing`) that cuts it into
-messages. Writing never blocks. A port that is unplugged fails its source, or with `reopen=` is opened again as soon as
-it is back. Where asyncio's streams or a protocol class are wanted, see `open_serial_connection` and
-`create_serial_connection`, which have pyserial-asyncio's names and arguments.
+A wakeup reads all that is there, not a byte, and hands it to a framer (`framing`) that cuts it into messages. Writing
+never blocks. A port that is unplugged fails its source, or with `reopen=` is opened again as soon as it is back. Where
+asyncio's streams or a protocol class are wanted, see `open_serial_connection` and `create_serial_connection`.
 
 A serial line has no flow control unless both ends agree on one, and a byte missing from the middle spoils what comes
 after it. So the source pauses when its queue is full, and the kernel's buffer (4095 bytes and the driver's) takes up
@@ -25,11 +24,11 @@ from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
 from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
 from hwloop.sources.containment import EXITS
-from hwloop.sources.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw, nmea_checksum
 from hwloop.sources.rate_limit import RateLimit
-from hwloop.sources.serial_device import Output, SerialDevice, open_device
-from hwloop.sources.serial_framing import Framing
-from hwloop.sources.serial_options import (
+from hwloop.sources.serial.checked_framer import Framing
+from hwloop.sources.serial.device import Output, SerialDevice, open_device
+from hwloop.sources.serial.framing import Frame, Framer
+from hwloop.sources.serial.options import (
     Parity,
     PortName,
     SerialOptions,
@@ -38,34 +37,10 @@ from hwloop.sources.serial_options import (
     checked_port,
     misplaced,
 )
-from hwloop.sources.serial_requests import Claim, Match, Requests, check_request
-from hwloop.sources.serial_streams import (
-    SerialTransport,
-    connection_for_serial,
-    create_serial_connection,
-    open_serial_connection,
-)
+from hwloop.sources.serial.requests import Claim, Match, Requests, check_request
 
 if TYPE_CHECKING:
     import serial
-
-__all__ = [
-    "Delimited",
-    "Fixed",
-    "Frame",
-    "Framer",
-    "IdleGap",
-    "Lines",
-    "Raw",
-    "SerialPort",
-    "SerialTransport",
-    "connection_for_serial",
-    "create_serial_connection",
-    "nmea_checksum",
-    "open",
-    "open_serial_connection",
-]
-
 
 _DISCARD_AT_MOST = 1 << 16
 """Bytes that `discard` frames and counts; a device that sends on and on must not hold it up."""

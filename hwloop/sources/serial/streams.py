@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, TypeVar, Unpack, cast
 
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
-from hwloop.sources.serial_device import Output, SerialDevice, logger, open_device
-from hwloop.sources.serial_options import Parity, PortName, SerialOptions, checked_options, checked_port
+from hwloop.sources.serial.device import Output, SerialDevice, logger, open_device
+from hwloop.sources.serial.options import Parity, PortName, SerialOptions, checked_options, checked_port
 
 if TYPE_CHECKING:
     import serial

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, cast
 
 from hwloop import board
 from hwloop.errors import HardwareError, permission_hint
-from hwloop.sources.serial_options import PySerialOptions, SerialOptions
+from hwloop.sources.serial.options import PySerialOptions, SerialOptions
 
 if TYPE_CHECKING:
     import serial

@@ -28,9 +28,9 @@ from hwloop.board import Board, Drive, Edge, LineName, OutputLine
 from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.errors import HardwareError, check_range
 from hwloop.service import guard
-from hwloop.sources.gpio_checks import Level, check_bool, check_chip, check_choice, check_level, check_line
-from hwloop.sources.gpio_pulses import Action, Driven, as_failure
-from hwloop.sources.gpio_wire import OutputEdges
+from hwloop.sources.gpio.checks import Level, check_bool, check_chip, check_choice, check_level, check_line
+from hwloop.sources.gpio.pulses import Action, Driven, as_failure
+from hwloop.sources.gpio.single_wire import OutputEdges
 
 SHORTEST, LONGEST = 1e-6, 1e9
 """Seconds that a level of a pulse or blink may last."""
@@ -376,12 +376,14 @@ class Output:
         return f"<Output {self.name} {state}>"
 
 
+output = Output
+
 _open_outputs: list[Output] = []
 
 
-def opened_elsewhere(output: Output) -> bool:
+def opened_elsewhere(which: Output) -> bool:
     """Whether it was opened on a loop that still runs, in another thread."""
-    opened_on = getattr(output, "_opened_on", None)
+    opened_on = getattr(which, "_opened_on", None)
     loop = None if opened_on is None else opened_on()
     return loop is not None and loop.is_running()
 

@@ -30,17 +30,15 @@ from hwloop.core.statistics import SourceStatistics
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
 from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
-from hwloop.sources.bus_thread import BusThread, Job
 from hwloop.sources.containment import run_hooks
-from hwloop.sources.i2c_device import Device, whole
-from hwloop.sources.poll import Poll, Reading
+from hwloop.sources.i2c.bus_thread import BusThread, Job
+from hwloop.sources.i2c.device import Device, whole
+from hwloop.sources.i2c.poll import Poll
 from hwloop.sources.rate_limit import RateLimit
 from hwloop.virtual.stable_order import WeakInOrder
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
-
-__all__ = ["Bus", "BusTimeoutError", "Device", "Poll", "Reading", "Transaction", "open"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

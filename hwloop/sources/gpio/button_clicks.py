@@ -28,8 +28,8 @@ from typing import Literal, NamedTuple
 from hwloop.board import Edge, LineName
 from hwloop.core import clock
 from hwloop.errors import check_range
-from hwloop.sources.gpio import Pull, Watch
-from hwloop.sources.gpio_measure import Derived
+from hwloop.sources.gpio.edges import Pull, Watch
+from hwloop.sources.gpio.measurements import Derived
 
 LATENCY = 0.003
 """Seconds from an edge until a loop that is not busy has read it, lgpio's millisecond included."""

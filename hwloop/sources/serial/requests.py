@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from hwloop.core.naming import short_name
 from hwloop.sources.containment import EXITS
-from hwloop.sources.framing import Frame
+from hwloop.sources.serial.framing import Frame
 
 Match = Callable[[bytes], object]
 """Says whether a frame answers the request, by its bytes. An exception counts as "no", and is reported."""
