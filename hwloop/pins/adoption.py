@@ -6,6 +6,7 @@ first factory of ours is made, these names of gpiozero's modules are replaced, o
 - `GPIOThread`, `HoldThread` and `GPIOQueue`, where devices make one, by functions that make a job (`hwloop.pins.jobs`);
 - `Event`, where devices make one, by a subclass whose `set()` also wakes awaiting tasks;
 - the methods `_fire_*`, which call handlers, and `wait_for_*`, which block;
+- `ValuesMixin.values`, which must end when the device is closed in another thread while it is read;
 - `ButtonBoard._fire_events`, which reads its lines: between an edge and its delivery they may have changed again.
 
 Each replacement looks at the device's pin factory first and does for devices of other factories exactly what was there
@@ -176,6 +177,7 @@ def adopt(factory: OnLoop) -> None:
                 setattr(owner, method, _firing(getattr(owner, method), handler))
         mixins.HoldMixin._fire_activated = _pressed(mixins.HoldMixin._fire_activated)
         mixins.HoldMixin._fire_deactivated = _released(mixins.HoldMixin._fire_deactivated)
+        mixins.ValuesMixin.values = _ending_when_closed(mixins.ValuesMixin.values)
         boards.ButtonBoard._fire_events = _changed(boards.ButtonBoard._fire_events)
         for cls in _family(mixins.EventsMixin):
             for name, method in list(vars(cls).items()):
@@ -244,6 +246,15 @@ def _released(method: Callable[[Any], None]) -> Callable[[Any], None]:
         method(self)
 
     return fire
+
+
+def _ending_when_closed(values: property) -> property:
+    original: Any = values.fget
+
+    def get(self: Any) -> Iterator[object]:
+        return original(self) if dispatch_of(self) is None else jobs.values_until_closed(self)
+
+    return property(get, doc=values.__doc__)
 
 
 def _changed(method: Callable[..., None]) -> Callable[..., None]:

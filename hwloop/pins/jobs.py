@@ -22,7 +22,7 @@ from gpiozero.mixins import GPIOQueue
 from hwloop.core import registry as running
 from hwloop.core.event_loop import EventLoop
 from hwloop.pins.dispatch import Dispatch
-from hwloop.pins.parts import device_name
+from hwloop.pins.parts import device_name, is_closed
 
 Steps = Iterator[float]
 """Work that yields after each step for how many seconds to pause."""
@@ -153,7 +153,8 @@ class Job:
                 return False
             except BaseException as error:
                 self.end()
-                self._dispatch.handlers.failed(error, f"{self.describe()} failed and has ended")
+                if isinstance(error, SystemExit | KeyboardInterrupt) or not self._subject_closed():
+                    self._dispatch.handlers.failed(error, f"{self.describe()} failed and has ended")
                 return False
             self._due = self._next_due(pause, self._dispatch.time())
             return self._driver is driver
@@ -161,8 +162,12 @@ class Job:
     def _next_due(self, pause: float, now: float) -> float:
         return self._due + pause if self._due + pause > now else now
 
+    def _subject_closed(self) -> bool:
+        subject = self._subject()
+        return subject is not None and is_closed(subject)
+
     def describe(self) -> str:
-        """What the job does, and to which device."""
+        """Return what the job does, and to which device."""
         subject = self._subject()
         return self.name if subject is None else f"{self.name.partition(' of ')[0]} of {device_name(subject)}"
 
@@ -232,6 +237,8 @@ class Queue(GPIOQueue):  # type: ignore[misc]
             except (ReferenceError, DeviceClosed):
                 return
             except BaseException as error:
+                if isinstance(error, Exception) and is_closed(self.parent):
+                    return
                 if not failing or isinstance(error, SystemExit | KeyboardInterrupt):
                     self._dispatch.handlers.failed(
                         error, f"{self._job.describe()} failed, and goes on with the next sample"
@@ -308,6 +315,18 @@ def follow_source(device: Any, source: Iterable[object]) -> Steps:
     for value in source:
         device.value = value
         yield max(device._source_delay, _SHORTEST)
+
+
+def values_until_closed(device: Any) -> Iterator[object]:
+    """Yield the values of a device. Ends when the device is closed, even if that happens while it is read."""
+    while True:
+        try:
+            value = device.value
+        except Exception:
+            if is_closed(device):
+                return
+            raise
+        yield value
 
 
 def show_characters(display: Any, transitions: Sequence[Sequence[tuple[Any, Any]]]) -> Steps:

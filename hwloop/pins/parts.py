@@ -1,4 +1,4 @@
-"""The pins of a device, and its name for reports.
+"""The pins of a device, whether it is closed, and its name for reports.
 
 gpiozero's own `repr` of a device asks for its value, which reads lines and calls functions of the program's; a report
 that one of these failed must not call it again.
@@ -15,13 +15,29 @@ from hwloop.core.naming import LONGEST, short_name
 
 
 def pins_of(device: Any) -> Iterator[Any]:
-    """The pins of a device, or of the devices that it consists of."""
+    """Yield the pins of a device, or of the devices that it consists of."""
     pin = getattr(device, "pin", None)
     if isinstance(pin, Pin):
         yield pin
-    elif isinstance(device, CompositeDevice):
-        for part in device:
-            yield from pins_of(part)
+        return
+    for part in device if isinstance(device, CompositeDevice) else getattr(device, "_leds", ()):
+        yield from pins_of(part)
+
+
+def is_closed(device: Any) -> bool:
+    """Return whether a device is closed, or being closed by another thread.
+
+    gpiozero's `close()` takes a device apart step by step, and `closed` is true only after the last step. Whatever a
+    job raises between the first step and the last is the consequence of closing, and no failure.
+    """
+    try:
+        return (
+            device.closed
+            or getattr(device, "_queue", device) is None  # of samples, which a smoothed input gives up first
+            or any(pin.closed for pin in pins_of(device))
+        )
+    except Exception:  # a part has just been taken away
+        return True
 
 
 def device_name(device: Any) -> str:

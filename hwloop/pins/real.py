@@ -121,6 +121,8 @@ class LoopFactory(OnLoop, PiFactory):  # type: ignore[misc]
 class LoopPin(PiPin):  # type: ignore[misc]
     """One line. See `gpiozero.Pin` for what the properties mean."""
 
+    factory: LoopFactory
+
     def __init__(self, factory: LoopFactory, info: Any) -> None:
         super().__init__(factory, info)
         self._process = os.getpid()
@@ -128,6 +130,8 @@ class LoopPin(PiPin):  # type: ignore[misc]
         self._pull = info.pull or "floating"
         self._bounce: float | None = None
         self._edges = "both"
+        self.closed = False
+        """Whether `close()` has begun, and the pin has not been given a function since."""
         self.lost = 0
         """Edges that are known to be lost, as `hwloop.Edge.lost` has it."""
         self._last_value: int | None = None
@@ -141,13 +145,14 @@ class LoopPin(PiPin):  # type: ignore[misc]
         """Leave the line a floating input that nobody has; in a forked child, leave it to the parent."""
         if os.getpid() != self._process:
             return
+        self.closed = True
         self.when_changed = None
         self.frequency = None
-        if self._output is not None:
-            self.function = "input"
-            self._pull = self.info.pull or "floating"
-            self._claim()
+        was_output = self._output is not None
         self._release()
+        if was_output:
+            self._function, self._pull = "input", self.info.pull or "floating"
+            self._open_edges().close()
 
     def check_process(self) -> None:
         """Raise `HardwareError` in a forked child of the process that made the pin."""
@@ -170,6 +175,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
         self.check_process()
         if value not in ("input", "output"):
             raise gpiozero.PinInvalidFunction(f"function must be input or output, not {value!r}, for pin {self!r}")
+        self.closed = False
         initial = self.state if value == "output" else False  # as it is found
         self._function = value
         self._claim(initial=initial)
@@ -178,12 +184,16 @@ class LoopPin(PiPin):  # type: ignore[misc]
         self.check_process()
         if self._pwm is not None:
             return self._pwm[1]
-        if self._output is not None:
-            return bool(self._output.get())
-        if self._stream is None:
+        output, stream = self._output, self._stream  # which another thread that closes the pin sets to None
+        if output is not None:
+            return bool(output.get())
+        if stream is None:
+            if self.closed:
+                raise gpiozero.DeviceClosed(f"pin {self.info.name} is closed")
             self._claim()
-        assert self._stream is not None
-        return bool(self._stream.level(self._number))
+            stream = self._stream
+            assert stream is not None
+        return bool(stream.level(self._number))
 
     def _set_state(self, value: float) -> None:
         self.check_process()
@@ -314,23 +324,28 @@ class LoopPin(PiPin):  # type: ignore[misc]
         """Have the line as function, pull and bounce say."""
         self.check_process()
         self._release()
-        board = self.factory.board
-        consumer = f"gpiozero {self.info.name}"
         if self._function == "output":
-            self._output = board.open_output(
-                self._number, initial=int(initial), drive="push-pull", active_low=False, consumer=consumer
+            self._output = self.factory.board.open_output(
+                self._number, initial=int(initial), drive="push-pull", active_low=False, consumer=self._consumer()
             )
-            return
-        self._stream = board.open_edges(
+        else:
+            self._stream = self._open_edges()
+            if self._detecting:
+                self.factory.dispatch.watch(self._stream, self)
+        self.closed = False
+
+    def _open_edges(self) -> EdgeStream:
+        return self.factory.board.open_edges(
             [self._number],
             edges="both",
             bias=_BIAS[self._pull],
             active_low=False,
             debounce=self._bounce or 0.0,
-            consumer=consumer,
+            consumer=self._consumer(),
         )
-        if self._detecting:
-            self.factory.dispatch.watch(self._stream, self)
+
+    def _consumer(self) -> str:
+        return f"gpiozero {self.info.name}"
 
     def _release(self) -> None:
         self._pwm = None

@@ -191,6 +191,8 @@ class SimPin(MockPin):  # type: ignore[misc]
         self._process = os.getpid()
         self._line = factory.board.chip.line(self._number)
         self._bounce: float | None = None
+        self.closed = False
+        """Whether `close()` has begun, and the pin has not been given a function since."""
         self._cause: Literal["part", "pull", "program"] = "program"
         self._settled: Event | None = None
         # Where nothing acts on it, it begins low, as a mock pin does.
@@ -210,8 +212,13 @@ class SimPin(MockPin):  # type: ignore[misc]
 
     def close(self) -> None:
         if os.getpid() == self._process:
+            self.closed = True
             super().close()
             self._line.release()
+
+    def input_with_pull(self, pull: str) -> None:
+        self.closed = False
+        super().input_with_pull(pull)
 
     def check_process(self) -> None:
         """Raise `HardwareError` in a forked child of the process that made the pin."""
@@ -259,6 +266,7 @@ class SimPin(MockPin):  # type: ignore[misc]
         with self.factory.acting():
             super()._set_function(value)
             if value == "output":
+                self.closed = False
                 self._claim(output=int(self._line.level))
                 self._line.drive(None)
 

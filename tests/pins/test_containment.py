@@ -291,7 +291,7 @@ def test_a_pin_that_can_not_be_closed_does_not_keep_the_others_open(
 
     first, second = gpiozero.LED(24), gpiozero.LED(25)
     with monkeypatch.context() as patch:
-        patch.setattr(first.pin, "_claim", gone)
+        patch.setattr(first.pin, "_open_edges", gone)
         virtual.factory.close()
     assert virtual.board.chip.line(25).consumer is None
     assert "pin" in caplog.text.lower()
