@@ -1,78 +1,107 @@
 """hwloop: an asyncio event loop for hardware. README.md shows how the names below go together.
 
-Importing it touches no hardware, starts no thread and opens no file.
+Importing this package touches no hardware, starts no thread and opens no file. `import hwloop` loads the loop; sources,
+virtual time and gpiozero's pins are loaded on first use, because an import is slow on a small board.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hwloop import runner as _runner
-from hwloop.core.event_loop import EventLoop
-from hwloop.core.urgency import Priority, checkpoint, create_task, reschedule, scheduled, sliced
-from hwloop.errors import HardwareError
-from hwloop.runner import new_event_loop, run
-from hwloop.scheduling.periodic import Periodic, Tick, every
+_MODULE_OF = {
+    "Backoff": "hwloop.sources",
+    "DeadlockError": "hwloop.virtual.clock",
+    "Event": "hwloop.scheduling.sync",
+    "EventLoop": "hwloop.core.event_loop",
+    "EventLoopPolicy": "hwloop.runner",
+    "HardwareError": "hwloop.errors",
+    "Lock": "hwloop.scheduling.sync",
+    "Periodic": "hwloop.scheduling.periodic",
+    "Priority": "hwloop.core.urgency",
+    "Queue": "hwloop.scheduling.sync",
+    "RateLimit": "hwloop.sources",
+    "RateLimiter": "hwloop.scheduling.limits",
+    "RealTime": "hwloop.core.realtime",
+    "SimLoop": "hwloop.virtual.loop",
+    "ThrottleStatistics": "hwloop.scheduling.limits",
+    "Tick": "hwloop.scheduling.periodic",
+    "TimeLimitError": "hwloop.virtual.clock",
+    "VirtualClock": "hwloop.virtual.clock",
+    "board": "hwloop.board",
+    "checkpoint": "hwloop.core.urgency",
+    "create_task": "hwloop.core.urgency",
+    "every": "hwloop.scheduling.periodic",
+    "gpio": "hwloop.sources.gpio",
+    "i2c": "hwloop.sources.i2c",
+    "new_event_loop": "hwloop.runner",
+    "pins": "hwloop.pins",
+    "reschedule": "hwloop.core.urgency",
+    "run": "hwloop.runner",
+    "scheduled": "hwloop.core.urgency",
+    "serial": "hwloop.sources.serial",
+    "service": "hwloop.service",
+    "sliced": "hwloop.core.urgency",
+    "throttle": "hwloop.scheduling.limits",
+}
+"""The module of each public name. A name that its module's path ends in is the module itself."""
 
-if TYPE_CHECKING:
-    from hwloop import pins
-    from hwloop.core.realtime import RealTime
-    from hwloop.scheduling.limits import RateLimiter, ThrottleStatistics, throttle
-    from hwloop.scheduling.sync import Event, Lock, Queue
-    from hwloop.sources import gpio, i2c, serial
-    from hwloop.virtual.clock import DeadlockError, TimeLimitError, VirtualClock
-    from hwloop.virtual.loop import SimLoop
+if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_names.py compares them with the table
+    from hwloop import board as board
+    from hwloop import pins as pins
+    from hwloop import service as service
+    from hwloop.core.event_loop import EventLoop as EventLoop
+    from hwloop.core.realtime import RealTime as RealTime
+    from hwloop.core.urgency import Priority as Priority
+    from hwloop.core.urgency import checkpoint as checkpoint
+    from hwloop.core.urgency import create_task as create_task
+    from hwloop.core.urgency import reschedule as reschedule
+    from hwloop.core.urgency import scheduled as scheduled
+    from hwloop.core.urgency import sliced as sliced
+    from hwloop.errors import HardwareError as HardwareError
+    from hwloop.runner import EventLoopPolicy as EventLoopPolicy
+    from hwloop.runner import new_event_loop as new_event_loop
+    from hwloop.runner import run as run
+    from hwloop.scheduling.limits import RateLimiter as RateLimiter
+    from hwloop.scheduling.limits import ThrottleStatistics as ThrottleStatistics
+    from hwloop.scheduling.limits import throttle as throttle
+    from hwloop.scheduling.periodic import Periodic as Periodic
+    from hwloop.scheduling.periodic import Tick as Tick
+    from hwloop.scheduling.periodic import every as every
+    from hwloop.scheduling.sync import Event as Event
+    from hwloop.scheduling.sync import Lock as Lock
+    from hwloop.scheduling.sync import Queue as Queue
+    from hwloop.sources import Backoff as Backoff
+    from hwloop.sources import RateLimit as RateLimit
+    from hwloop.sources import gpio as gpio
+    from hwloop.sources import i2c as i2c
+    from hwloop.sources import serial as serial
+    from hwloop.virtual.clock import DeadlockError as DeadlockError
+    from hwloop.virtual.clock import TimeLimitError as TimeLimitError
+    from hwloop.virtual.clock import VirtualClock as VirtualClock
+    from hwloop.virtual.loop import SimLoop as SimLoop
 
-__all__ = [
-    "DeadlockError",
-    "Event",
-    "EventLoop",
-    "HardwareError",
-    "Lock",
-    "Periodic",
-    "Priority",
-    "Queue",
-    "RateLimiter",
-    "RealTime",
-    "SimLoop",
-    "ThrottleStatistics",
-    "Tick",
-    "TimeLimitError",
-    "VirtualClock",
-    "checkpoint",
-    "create_task",
-    "every",
-    "gpio",
-    "i2c",
-    "new_event_loop",
-    "pins",
-    "reschedule",
-    "run",
-    "scheduled",
-    "serial",
-    "sliced",
-    "throttle",
-]
+# Policies are deprecated from Python 3.14 and gone in 3.16: `from hwloop import *` neither warns nor fails there.
+__all__ = [name for name in _MODULE_OF if name != "EventLoopPolicy"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    """What is loaded when first asked for: sources, limits, virtual time, and the policy, which new Pythons lack."""
-    if name in ("gpio", "i2c", "serial"):
-        return importlib.import_module(f"hwloop.sources.{name}")
-    if name == "pins":
-        return importlib.import_module("hwloop.pins")
-    if name in ("RateLimiter", "ThrottleStatistics", "throttle"):
-        return getattr(importlib.import_module("hwloop.scheduling.limits"), name)
-    if name == "RealTime":
-        return importlib.import_module("hwloop.core.realtime").RealTime
-    if name == "SimLoop":
-        return importlib.import_module("hwloop.virtual.loop").SimLoop
-    if name in ("DeadlockError", "TimeLimitError", "VirtualClock"):
-        return getattr(importlib.import_module("hwloop.virtual.clock"), name)
-    if name in ("Event", "Lock", "Queue"):
-        return getattr(importlib.import_module("hwloop.scheduling.sync"), name)
-    if name == "EventLoopPolicy":
-        return _runner.EventLoopPolicy
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return [*(name for name in globals() if name.startswith("__")), *_MODULE_OF]
+
+
+if not TYPE_CHECKING:  # for a type checker, this function would make every misspelt name a public one
+
+    def __getattr__(name: str) -> object:
+        """Load the module of a public name on first use."""
+        path = _MODULE_OF.get(name)
+        if path is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(path)
+        value = globals()[name] = module if path.endswith(f".{name}") else getattr(module, name)
+        return value
+
+
+# Programs reach for these from a running loop, which must not wait for an import.
+for _path in ("hwloop.runner", "hwloop.scheduling.periodic"):
+    importlib.import_module(_path)

@@ -79,7 +79,9 @@ def adopting(hosting: Hosting) -> Iterator[None]:
     asyncio.Runner.__init__ = init_adopted  # type: ignore[method-assign,assignment]
     with _quiet_policies():
         policy = asyncio.get_event_loop_policy()
-        asyncio.set_event_loop_policy(__getattr__("EventLoopPolicy")())
+        from hwloop.runner import EventLoopPolicy  # created on first use, see below
+
+        asyncio.set_event_loop_policy(EventLoopPolicy())
     try:
         yield
     finally:
@@ -210,19 +212,26 @@ def _open_outputs() -> list[Any]:
     return [] if module is None else module.outputs()
 
 
-def __getattr__(name: str) -> Any:
-    """`EventLoopPolicy`, made when asked for: policies are deprecated from Python 3.14 and gone in 3.16."""
-    if name != "EventLoopPolicy":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    base = getattr(asyncio, "DefaultEventLoopPolicy", None)
-    if base is None:
-        raise AttributeError("event loop policies are gone from this Python; use hwloop.run() or a loop_factory")
+if TYPE_CHECKING:
 
-    class EventLoopPolicy(base):  # type: ignore[misc,valid-type]
+    class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
         """asyncio's default policy with hwloop's loop."""
 
-        _loop_factory = staticmethod(new_event_loop)
+else:
 
-    EventLoopPolicy.__qualname__ = name
-    globals()[name] = EventLoopPolicy
-    return EventLoopPolicy
+    def __getattr__(name: str) -> Any:
+        """Create `EventLoopPolicy` on first use: policies are deprecated from Python 3.14 and gone in 3.16."""
+        if name != "EventLoopPolicy":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        base = getattr(asyncio, "DefaultEventLoopPolicy", None)
+        if base is None:
+            raise AttributeError("event loop policies are gone from this Python; use hwloop.run() or a loop_factory")
+
+        class EventLoopPolicy(base):
+            """asyncio's default policy with hwloop's loop."""
+
+            _loop_factory = staticmethod(new_event_loop)
+
+        EventLoopPolicy.__qualname__ = name
+        globals()[name] = EventLoopPolicy
+        return EventLoopPolicy

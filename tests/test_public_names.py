@@ -1,0 +1,102 @@
+"""The public names of the packages: exactly these, found alike by programs, completion and type checkers."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hwloop
+
+ROOT = Path(__file__).parents[1]
+
+NAMES = [
+    "Backoff",
+    "DeadlockError",
+    "Event",
+    "EventLoop",
+    "HardwareError",
+    "Lock",
+    "Periodic",
+    "Priority",
+    "Queue",
+    "RateLimit",
+    "RateLimiter",
+    "RealTime",
+    "SimLoop",
+    "ThrottleStatistics",
+    "Tick",
+    "TimeLimitError",
+    "VirtualClock",
+    "board",
+    "checkpoint",
+    "create_task",
+    "every",
+    "gpio",
+    "i2c",
+    "new_event_loop",
+    "pins",
+    "reschedule",
+    "run",
+    "scheduled",
+    "serial",
+    "service",
+    "sliced",
+    "throttle",
+]
+
+
+def in_new_process(code):
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, timeout=60).stdout.split()
+
+
+def test_the_public_names_are_exactly_these():
+    assert sorted(hwloop.__all__) == sorted(NAMES)
+
+
+def test_every_public_name_is_there():
+    for name in NAMES:
+        assert getattr(hwloop, name) is not None
+
+
+def test_dir_lists_the_public_names_and_no_module_that_happens_to_be_loaded():
+    code = "import hwloop.cli, hwloop.sources.gpio; print(*(name for name in dir(hwloop) if name[:2] != '__'))"
+    assert sorted(in_new_process(code)) == sorted([*NAMES, "EventLoopPolicy"])
+    assert {"__version__", "__all__", "__doc__"} <= set(dir(hwloop))
+
+
+def test_a_star_import_brings_them_all_without_a_warning():
+    code = "from hwloop import *; print(*(name for name in globals() if name[0] != '_'))"
+    assert sorted(in_new_process(code)) == sorted(NAMES)
+
+
+def test_type_checkers_see_the_names_and_modules_of_the_table():
+    tree = ast.parse((ROOT / "hwloop" / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    seen = {}
+    for node in block.body:
+        for alias in node.names:
+            assert alias.asname == alias.name, "without `as` a type checker takes the name for a private one"
+            submodule = hwloop._MODULE_OF[alias.name] == f"{node.module}.{alias.name}"
+            seen[alias.name] = f"{node.module}.{alias.name}" if submodule else node.module
+    assert seen == hwloop._MODULE_OF
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'hwloop' has no attribute 'gpoi'"):
+        hwloop.gpoi  # noqa: B018
+    with pytest.raises(ImportError, match="gpoi"):
+        importlib.import_module("hwloop.gpoi")
+
+
+def test_importing_the_package_loads_the_loop_and_nothing_else_of_ours():
+    code = "import hwloop, sys; print(*(name for name in sys.modules if name.startswith('hwloop.')))"
+    loaded = in_new_process(code)
+    assert "hwloop.core.event_loop" in loaded
+    late = ("hwloop.sources", "hwloop.board", "hwloop.boards", "hwloop.pins", "hwloop.service", "hwloop.cli")
+    assert not [name for name in loaded if name.startswith((*late, "hwloop.virtual.loop", "hwloop.scheduling.sync"))]
