@@ -29,19 +29,19 @@ _MODULE_OF = {
     "TimeLimitError": "hwloop.virtual.clock",
     "VirtualClock": "hwloop.virtual.clock",
     "board": "hwloop.board",
-    "checkpoint": "hwloop.core.urgency",
-    "create_task": "hwloop.core.urgency",
+    "checkpoint": "hwloop.scheduling.cooperative",
+    "create_task": "hwloop.scheduling.cooperative",
     "every": "hwloop.scheduling.periodic",
     "gpio": "hwloop.sources.gpio",
     "i2c": "hwloop.sources.i2c",
     "new_event_loop": "hwloop.runner",
     "pins": "hwloop.pins",
-    "reschedule": "hwloop.core.urgency",
+    "reschedule": "hwloop.scheduling.cooperative",
     "run": "hwloop.runner",
-    "scheduled": "hwloop.core.urgency",
+    "scheduled": "hwloop.scheduling.cooperative",
     "serial": "hwloop.sources.serial",
     "service": "hwloop.service",
-    "sliced": "hwloop.core.urgency",
+    "sliced": "hwloop.scheduling.cooperative",
     "throttle": "hwloop.scheduling.limits",
 }
 """The module of each public name. A name that its module's path ends in is the module itself."""
@@ -53,15 +53,15 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_names.p
     from hwloop.core.event_loop import EventLoop as EventLoop
     from hwloop.core.realtime import RealTime as RealTime
     from hwloop.core.urgency import Priority as Priority
-    from hwloop.core.urgency import checkpoint as checkpoint
-    from hwloop.core.urgency import create_task as create_task
-    from hwloop.core.urgency import reschedule as reschedule
-    from hwloop.core.urgency import scheduled as scheduled
-    from hwloop.core.urgency import sliced as sliced
     from hwloop.errors import HardwareError as HardwareError
     from hwloop.runner import EventLoopPolicy as EventLoopPolicy
     from hwloop.runner import new_event_loop as new_event_loop
     from hwloop.runner import run as run
+    from hwloop.scheduling.cooperative import checkpoint as checkpoint
+    from hwloop.scheduling.cooperative import create_task as create_task
+    from hwloop.scheduling.cooperative import reschedule as reschedule
+    from hwloop.scheduling.cooperative import scheduled as scheduled
+    from hwloop.scheduling.cooperative import sliced as sliced
     from hwloop.scheduling.limits import RateLimiter as RateLimiter
     from hwloop.scheduling.limits import ThrottleStatistics as ThrottleStatistics
     from hwloop.scheduling.limits import throttle as throttle

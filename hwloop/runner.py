@@ -148,9 +148,7 @@ def run(
             assert hosting is not None
             factory = functools.partial(hosting.make_loop, seed, limit)
         elif clock != "real" or seed is not None or limit is not None:
-            from hwloop.virtual.loop import virtual_loop
-
-            factory, time = virtual_loop(clock, seed, board, limit)
+            factory, time = _virtual_loops(clock, seed, board, limit)
         with (
             boards.using(board, clock=time, backend=backend),
             _outputs_ended(),
@@ -165,6 +163,32 @@ def run(
                 return runner.run(main)
     finally:
         main.close()  # if it never began: nothing where it has run
+
+
+def _virtual_loops(
+    clock: object, seed: int | Literal["random"] | None, board: object, limit: float | None
+) -> tuple[Callable[[], EventLoop], VirtualClock]:
+    """Return a factory of loops in virtual time, and the clock of loop and board.
+
+    Raises ValueError if the arguments contradict each other.
+    """
+    from hwloop.board import Board
+    from hwloop.virtual.clock import VirtualClock
+    from hwloop.virtual.loop import SimLoop
+
+    if clock == "real":
+        if seed is None:
+            raise ValueError("a limit needs clock='virtual': real time can't be limited; use asyncio.timeout()")
+        raise ValueError("a seed needs clock='virtual': in real time orders can't be repeated")
+    time = VirtualClock() if clock == "virtual" else clock
+    if not isinstance(time, VirtualClock):
+        raise ValueError(f"clock must be 'real', 'virtual' or a hwloop.VirtualClock, not {clock!r}")
+    if isinstance(board, Board) and board.clock is not time:
+        raise ValueError(
+            f"{board.label} is not on the clock of this run: with clock = hwloop.VirtualClock() make it as "
+            "SimBoard(..., clock=clock) and call run(..., clock=clock)"
+        )
+    return lambda: SimLoop(seed, limit=limit, clock=time), time
 
 
 @contextlib.contextmanager

@@ -50,8 +50,7 @@ def test_imports_keep_to_the_layers(module):
     names = set(imports(ALL[module], late=True))
     ours = {name for name in names if within(name, "hwloop", "firmware_sim")}
     if within(module, *CORE):
-        seam = ("hwloop.board",) if module == "hwloop.virtual.loop" else ()
-        assert all(within(name, *CORE, *seam) for name in ours), ours
+        assert all(within(name, *CORE) for name in ours), ours
     if within(module, "hwloop.sources"):
         forbidden = ("hwloop.boards", "hwloop.cli", "hwloop.service.systemd", "firmware_sim")
         assert not [name for name in ours if within(name, *forbidden)]

@@ -22,7 +22,7 @@ from hwloop.core.naming import place_of, short_name
 from hwloop.core.urgency import NORMAL, Urgency
 
 if TYPE_CHECKING:
-    from hwloop.core.event_loop import Pollable
+    from hwloop.core.handles import Pollable
     from hwloop.core.run_queue import Bands
 
 _base: Any = base_events

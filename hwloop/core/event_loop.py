@@ -17,7 +17,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
 
 from hwloop.core import clock
 from hwloop.core import registry as running
@@ -26,7 +26,7 @@ from hwloop.core.descriptors import READ, WRITE, Descriptors
 from hwloop.core.dispatch import INFINITY, LOOK_AGAIN, Core
 from hwloop.core.forking import renew_self_pipe
 from hwloop.core.gc_schedule import Collecting
-from hwloop.core.handles import Handle, Watcher
+from hwloop.core.handles import Handle, Pollable, Watcher
 from hwloop.core.inheritance import Overriding
 from hwloop.core.monitor import Reporting
 from hwloop.core.naming import short_name
@@ -40,17 +40,6 @@ if TYPE_CHECKING:
     from hwloop.core.realtime import Applied, RealTime
 
 Ts = TypeVarTuple("Ts")
-
-
-class Pollable(Protocol):
-    """What `EventLoop.register` takes. Optional: `priority` (a `Priority`), `deadline` (seconds from readiness) and
-    `close()`, called if it fails."""
-
-    def fileno(self) -> int:
-        """The descriptor to watch."""
-
-    def on_readable(self) -> object:
-        """Called whenever the descriptor is readable."""
 
 
 class EventLoop(Core, Checked, Collecting, Overriding, Reporting, Timed, Transports, Waits, asyncio.SelectorEventLoop):  # type: ignore[misc]  # the core's Any

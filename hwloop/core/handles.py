@@ -9,15 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from hwloop.core.urgency import Priority
 
-if TYPE_CHECKING:
-    from hwloop.core.event_loop import Pollable
-
 ThreadSafeHandle: Any = getattr(asyncio.events, "_ThreadSafeHandle", None)
 """From Python 3.14 on: a handle that another thread may cancel, and which then waits while its callback runs."""
+
+
+class Pollable(Protocol):
+    """A source as `EventLoop.register` takes it.
+
+    Optional attributes: `priority` (a `Priority`), `deadline` (seconds from readiness) and `close()`, which the loop
+    calls if the source fails.
+    """
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch."""
+
+    def on_readable(self) -> object:
+        """Called whenever the descriptor is readable."""
 
 
 class Handle(asyncio.Handle):

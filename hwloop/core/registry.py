@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hwloop.virtual.stable_order import WeakInOrder
+from hwloop.core.ordered_sets import WeakOrderedSet
 
 if TYPE_CHECKING:
     from hwloop.core.event_loop import EventLoop
@@ -44,7 +44,7 @@ supervisor: Supervisor | None = None
 _made: weakref.WeakSet[EventLoop] = weakref.WeakSet()
 _guard = threading.Lock()
 _loops: list[tuple[EventLoop, int]] = []
-_followers = WeakInOrder()
+_followers = WeakOrderedSet()
 
 
 def made(loop: EventLoop) -> None:

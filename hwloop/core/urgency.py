@@ -7,15 +7,10 @@ variable up where a callback becomes ready; a program that never asks for urgenc
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import contextvars
 import enum
 import math
-from collections.abc import Coroutine, Iterable, Iterator
-from typing import Any, Generic, NamedTuple, Self, TypeVar
-
-T = TypeVar("T")
+from typing import NamedTuple
 
 
 class Priority(enum.IntEnum):
@@ -64,117 +59,3 @@ def as_deadline(value: float) -> float:
     if not value > 0:
         raise ValueError(f"a deadline is in seconds from readiness, more than 0, not {value!r}")
     return value
-
-
-def create_task(
-    coro: Coroutine[Any, Any, T],
-    *,
-    priority: Priority | None = None,
-    deadline: float | None = None,
-    name: str | None = None,
-) -> asyncio.Task[T]:
-    """A task on the running loop that is woken with a priority and a deadline, as is all that it spawns.
-
-    `deadline` is in seconds: each time the task becomes ready it should run within that time. What is not given is
-    inherited. On another loop than hwloop's the task runs as any other. If the priority or the deadline is refused
-    (ValueError, TypeError), the coroutine is closed.
-    """
-    loop = asyncio.get_running_loop()
-    context = contextvars.copy_context()
-    try:
-        context.run(_enter, loop, priority, deadline)
-    except (TypeError, ValueError):
-        if asyncio.iscoroutine(coro):
-            coro.close()
-        raise
-    return loop.create_task(coro, name=name, context=context)
-
-
-@contextlib.contextmanager
-def scheduled(*, priority: Priority | None = None, deadline: float | None = None) -> Iterator[None]:
-    """Run the rest of this block of this task with another priority or deadline (seconds, as for `create_task`).
-
-    If the task is rescheduled meanwhile, that stays in force, in the block and after it.
-    """
-    token = _enter(asyncio.get_running_loop(), priority, deadline)
-    within = URGENCY.get()
-    try:
-        yield
-    finally:
-        if URGENCY.get() is within:
-            URGENCY.reset(token)
-
-
-def reschedule(task: asyncio.Task[Any], *, priority: Priority | None = None, deadline: float | None = None) -> None:
-    """Change the urgency of a task on the running loop from now on, wherever it is: running, ready or waiting.
-
-    See `EventLoop.reschedule`. On another loop than hwloop's only the arguments are checked.
-    """
-    loop = asyncio.get_running_loop()
-    change = getattr(loop, "reschedule", None)
-    if change is not None:
-        change(task, priority=priority, deadline=deadline)
-        return
-    if priority is not None:
-        as_priority(priority)
-    if deadline is not None:
-        as_deadline(deadline)
-
-
-def _enter(
-    loop: asyncio.AbstractEventLoop, priority: Priority | None, deadline: float | None
-) -> contextvars.Token[Urgency]:
-    """Set the urgency of the current context, and have the loop look at it from now on."""
-    urgency = URGENCY.get()._replace()  # another object than what an outer block has set
-    if priority is not None:
-        urgency = urgency._replace(priority=as_priority(priority))
-    if deadline is not None:
-        urgency = urgency._replace(deadline=as_deadline(deadline))
-    heed = getattr(loop, "heed_urgency", None)
-    if heed is not None:
-        heed()
-    return URGENCY.set(urgency)
-
-
-async def checkpoint() -> None:
-    """Let others run if it is time to; otherwise return at once. For the inner loops of long computations.
-
-    It is time when the slice (0.05 ms) that began with the loop's last look at the hardware is used up, by this task
-    and those before it in the turn: with checkpoints often enough, nothing waits much longer than that. On another loop
-    than hwloop's, others run each time.
-    """
-    used_up = getattr(asyncio.get_running_loop(), "slice_used_up", None)
-    if used_up is None or used_up():
-        await asyncio.sleep(0)
-
-
-class sliced(Generic[T]):
-    """`async for item in sliced(items)`: the items, letting others run whenever `budget` seconds are used up.
-
-    What is counted is the time since this task last let others run, in the iteration or in the loop's body. Raises
-    ValueError unless the budget is above 0.
-    """
-
-    def __init__(self, items: Iterable[T], budget: float = 0.001) -> None:
-        if not budget > 0:
-            raise ValueError(f"a budget is in seconds, more than 0, not {budget!r}")
-        self._items = iter(items)
-        self._budget = budget
-        self._began = math.inf
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        # If a turn has begun since, the body of the loop has waited for something.
-        turn_began = getattr(loop, "turn_began", None)
-        self._began = min(now, self._began) if turn_began is None else max(min(now, self._began), turn_began())
-        if now - self._began >= self._budget:
-            await asyncio.sleep(0)
-            self._began = loop.time()
-        try:
-            return next(self._items)
-        except StopIteration:
-            raise StopAsyncIteration from None

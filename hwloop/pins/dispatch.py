@@ -28,12 +28,12 @@ from hwloop.core import registry as running
 from hwloop.core.clock import REAL, Clock
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.naming import short_name
+from hwloop.core.ordered_sets import OrderedSet
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
 from hwloop.pins.handlers import Handlers
 from hwloop.pins.lines import Entry, Lines, Taker
 from hwloop.pins.server import ServingThread
-from hwloop.virtual.stable_order import InOrder
 
 if TYPE_CHECKING:
     from hwloop.pins.holds import Holding
@@ -78,8 +78,8 @@ class Dispatch:
         """What calls the handlers of devices."""
         self._lines = Lines(clock)
         self._lock = threading.RLock()
-        self._jobs: InOrder[Job] = InOrder()  # in an order that no address decides
-        self._holds: InOrder[Holding] = InOrder()
+        self._jobs: OrderedSet[Job] = OrderedSet()  # in an order that no address decides
+        self._holds: OrderedSet[Holding] = OrderedSet()
         self._thread: ServingThread | None = None
         self._looks = 0
         self._quiet: asyncio.TimerHandle | None = None

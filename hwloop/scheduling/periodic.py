@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 from hwloop.core import clock
 from hwloop.core.handles import TimerHandle
 from hwloop.core.naming import short_name
-from hwloop.core.urgency import URGENCY, Priority, as_deadline, as_priority, scheduled
+from hwloop.core.urgency import URGENCY, Priority, as_deadline, as_priority
 from hwloop.errors import check_range
+from hwloop.scheduling.cooperative import scheduled
 
 if TYPE_CHECKING:
     from hwloop.core.tolerant_timers import Tolerant

@@ -26,15 +26,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, Unpack
 
-from hwloop.board import Board
 from hwloop.core.clock import to_ns
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.gc_schedule import CountedCollecting
+from hwloop.core.ordered_sets import WeakOrderedSet
 from hwloop.core.urgency import Priority
 from hwloop.virtual.clock import FOREVER, DeadlockError, TimeLimitError, VirtualClock
 from hwloop.virtual.seeding import SeededBands, StepOrder, chosen_seed, how_to_repeat
 from hwloop.virtual.selector import Lookout, any_real
-from hwloop.virtual.stable_order import Future, Task, WeakInOrder, asyncio_keeps_order, in_order
+from hwloop.virtual.stable_order import Future, Task, asyncio_keeps_order, in_order
 from hwloop.virtual.threads import WRAP_FUTURE, Beside, Inbox, SerialExecutor, Work
 from hwloop.virtual.time_limit import TimeLimit, chosen_limit
 from hwloop.virtual.wait_report import waits_of
@@ -117,7 +117,7 @@ class SimLoop(CountedCollecting, EventLoop):  # type: ignore[misc]  # as for Eve
         super().__init__(Lookout())
         self._own_pipe = self._ssock.fileno()
         self.schedule_gc("auto")
-        self._asyncgens = WeakInOrder()
+        self._asyncgens = WeakOrderedSet()
         self._inbox = Inbox(self._beside.sender)
         self._slice = 0.0  # look after each callback; what a look costs is saved in `_wait`
         if self._random is not None:
@@ -429,22 +429,3 @@ class SimLoop(CountedCollecting, EventLoop):  # type: ignore[misc]  # as for Eve
         return "\n".join(
             [f"{reason} (virtual time {self.time():.6f} s)", *waits_of(asyncio.all_tasks(self)), *self._beside.waits()]
         )
-
-
-def virtual_loop(
-    clock: object, seed: int | Literal["random"] | None, board: object, limit: float | None = None
-) -> tuple[Callable[[], SimLoop], VirtualClock]:
-    """For `hwloop.run`: what makes its loop, and the clock of loop and board. ValueError if they don't go together."""
-    if clock == "real":
-        if seed is None:
-            raise ValueError("a limit needs clock='virtual': real time can't be limited; use asyncio.timeout()")
-        raise ValueError("a seed needs clock='virtual': in real time orders can't be repeated")
-    time = VirtualClock() if clock == "virtual" else clock
-    if not isinstance(time, VirtualClock):
-        raise ValueError(f"clock must be 'real', 'virtual' or a hwloop.VirtualClock, not {clock!r}")
-    if isinstance(board, Board) and board.clock is not time:
-        raise ValueError(
-            f"{board.label} is not on the clock of this run: with clock = hwloop.VirtualClock() make it as "
-            "SimBoard(..., clock=clock) and call run(..., clock=clock)"
-        )
-    return lambda: SimLoop(seed, limit=limit, clock=time), time

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import weakref
 from asyncio import base_events, taskgroups, tasks
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
+
+from hwloop.core.ordered_sets import OrderedSet, WeakOrderedSet
 
 T = TypeVar("T")
 
@@ -51,42 +52,22 @@ class Future(asyncio.Future[T]):
             return self.number
 
 
-class InOrder(dict[T, None]):
-    """What asyncio takes for a set that it only adds to, takes from and iterates over, in the order of addition."""
-
-    def add(self, item: T) -> None:
-        self[item] = None
-
-    def discard(self, item: T) -> None:
-        self.pop(item, None)
-
-
-class WeakInOrder(weakref.WeakKeyDictionary[Any, None]):
-    """A `WeakSet` that iterates in the order of addition."""
-
-    def add(self, item: Any) -> None:
-        self[item] = None
-
-    def discard(self, item: Any) -> None:
-        self.pop(item, None)
-
-
 def in_order(server: Any) -> Any:
     """Have a server close its connections in the order in which they came: from Python 3.13 on, it keeps a set."""
     if hasattr(server, "_clients"):
-        clients = WeakInOrder()
+        clients = WeakOrderedSet()
         for transport in server._clients:
             clients.add(transport)
         server._clients = clients
     return server
 
 
-def keep_order(items: Iterable[T] = ()) -> InOrder[T]:
+def keep_order(items: Iterable[T] = ()) -> OrderedSet[T]:
     """Return what stands for `set(items)`."""
-    return InOrder.fromkeys(items)  # type: ignore[return-value]
+    return OrderedSet.fromkeys(items)  # type: ignore[return-value]
 
 
-def _set_of_given(*items: Iterable[Any]) -> set[Any] | InOrder[Any]:
+def _set_of_given(*items: Iterable[Any]) -> set[Any] | OrderedSet[Any]:
     """Return a real set unless items are given: asyncio fills real ones and returns them to the program."""
     return keep_order(*items) if items else set()
 

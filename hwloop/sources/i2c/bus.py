@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple
 
 from hwloop.board import Edge, current
 from hwloop.core.naming import short_name
+from hwloop.core.ordered_sets import WeakOrderedSet
 from hwloop.core.statistics import SourceStatistics
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
@@ -35,7 +36,6 @@ from hwloop.sources.i2c.bus_thread import BusThread, Job
 from hwloop.sources.i2c.device import Device, whole
 from hwloop.sources.i2c.poll import Poll
 from hwloop.sources.rate_limit import RateLimit
-from hwloop.virtual.stable_order import WeakInOrder
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
@@ -109,7 +109,7 @@ class Bus(Source[Transaction]):
         self._told_reopened = 0
         self._thread: BusThread | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._polls = WeakInOrder()
+        self._polls = WeakOrderedSet()
 
     # What a user calls.
 

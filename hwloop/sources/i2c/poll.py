@@ -16,7 +16,8 @@ from typing import Generic, NamedTuple, TypeVar
 from hwloop.board import Edge
 from hwloop.core import clock
 from hwloop.core.naming import short_name, users_place
-from hwloop.core.urgency import Priority, scheduled
+from hwloop.core.urgency import Priority
+from hwloop.scheduling.cooperative import scheduled
 from hwloop.scheduling.periodic import Schedule
 from hwloop.sources.base import Source, WhenFull
 from hwloop.sources.containment import EXITS, ends_task, logger
