@@ -7,7 +7,7 @@ It plugs in below the parsing. The chip writes lgpio's own 16-byte reports into 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from firmware_sim.pins import Chip
 from firmware_sim.surviving import surviving_lines
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
-from hwloop.board import SIMULATED_LINES, Bias, Board, Drive, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.board import SIMULATED_LINES, Board, EdgeRequest, EdgeStream, OutputLine, OutputRequest
 from hwloop.boards.lgpio import LgpioChip
 from hwloop.core.clock import REAL, Clock
 from hwloop.errors import HardwareError
@@ -132,34 +132,13 @@ class SimBoard(Board):
 
     # The seam.
 
-    def open_edges(
-        self,
-        lines: Sequence[LineName],
-        *,
-        edges: EdgeKind,
-        bias: Bias,
-        active_low: bool,
-        debounce: float,
-        consumer: str,
-        chip: str | None = None,
-    ) -> EdgeStream:
-        self._check_chip(chip)
-        return self._lines.open_edges(
-            lines, edges=edges, bias=bias, active_low=active_low, debounce=debounce, consumer=consumer
-        )
+    def open_edges(self, request: EdgeRequest) -> EdgeStream:
+        self._check_chip(request.chip)
+        return self._lines.open_edges(request)
 
-    def open_output(
-        self,
-        line: LineName,
-        *,
-        initial: int | None,
-        drive: Drive,
-        active_low: bool,
-        consumer: str,
-        chip: str | None = None,
-    ) -> OutputLine:
-        self._check_chip(chip)
-        return self._lines.open_output(line, initial=initial, drive=drive, active_low=active_low, consumer=consumer)
+    def open_output(self, request: OutputRequest) -> OutputLine:
+        self._check_chip(request.chip)
+        return self._lines.open_output(request)
 
     def _check_open(self) -> None:
         if self._closed:

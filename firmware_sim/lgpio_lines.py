@@ -13,9 +13,9 @@ from firmware_sim.lgpio_alerts import Alert, Notifications
 from firmware_sim.lgpio_constants import TEXTS, Refused
 from firmware_sim.lgpio_constants import Constants as lg
 from firmware_sim.lgpio_constants import error as lgpio_error
-from firmware_sim.pins import Chip, Line, Pull
+from firmware_sim.pins import Chip, Line
 from firmware_sim.transmit import Pwm, Wave
-from hwloop.board import Drive
+from hwloop.board import Drive, Pull
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -21,17 +21,15 @@ from __future__ import annotations
 import collections
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 from firmware_sim.surviving import SurvivingLines
 from firmware_sim.timeline import Timeline
-from hwloop.board import Drive
+from hwloop.board import Drive, Pull
 from hwloop.core.clock import Disturbed
 from hwloop.core.naming import short_name
 
 logger = logging.getLogger("firmware_sim")
 
-Pull = Literal["up", "down", "none"]
 Observer = Callable[[int, int], object]
 """Called as `observer(level, when_ns)` (CLOCK_MONOTONIC) after each change, with the timeline's lock held."""
 

@@ -19,13 +19,12 @@ import logging
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from hwloop.core.clock import REAL, Clock
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
-from hwloop.lines import Bias as Bias
 from hwloop.lines import Drive as Drive
 from hwloop.lines import Edge as Edge
 from hwloop.lines import EdgeKind as EdgeKind
@@ -33,6 +32,9 @@ from hwloop.lines import EdgeStream as EdgeStream
 from hwloop.lines import LineName as LineName
 from hwloop.lines import Losses as Losses
 from hwloop.lines import OutputLine as OutputLine
+from hwloop.lines import Pull as Pull
+from hwloop.requests import EdgeRequest as EdgeRequest
+from hwloop.requests import OutputRequest as OutputRequest
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
@@ -69,37 +71,12 @@ class Board(ABC):
         """Called when the board is closed, while its lines can still be driven."""
 
     @abstractmethod
-    def open_edges(
-        self,
-        lines: Sequence[LineName],
-        *,
-        edges: EdgeKind,
-        bias: Bias,
-        active_low: bool,
-        debounce: float,
-        consumer: str,
-        chip: str | None = None,
-    ) -> EdgeStream:
-        """Claim `lines` as inputs and report their edges. `debounce` in seconds (0: none).
-
-        `chip` is a chip's label or the path of its node; None the one that has the header's lines.
-        """
+    def open_edges(self, request: EdgeRequest) -> EdgeStream:
+        """Claim the lines of `request` as inputs and report their edges. Raises `HardwareError`."""
 
     @abstractmethod
-    def open_output(
-        self,
-        line: LineName,
-        *,
-        initial: int | None,
-        drive: Drive,
-        active_low: bool,
-        consumer: str,
-        chip: str | None = None,
-    ) -> OutputLine:
-        """Claim `line` as an output at logical level `initial`, or with None at the level that it has.
-
-        `chip` is as in `open_edges`.
-        """
+    def open_output(self, request: OutputRequest) -> OutputLine:
+        """Claim the line of `request` as an output and drive it to its initial level. Raises `HardwareError`."""
 
     @abstractmethod
     def serial_port(self, port: str) -> str:

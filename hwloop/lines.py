@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple
 from hwloop.errors import HardwareError
 
 EdgeKind = Literal["rising", "falling", "both"]
-Bias = Literal["as-is", "up", "down", "none"]
+Pull = Literal["up", "down", "none"]
 Drive = Literal["push-pull", "open-drain", "open-source"]
+Level = Literal[0, 1]
 LineName = int | str
 """A line as the user names it: the BCM number (17), the kernel's name ("GPIO17"), or where on the header ("J8:11")."""
 

@@ -97,3 +97,31 @@ def test_every_module_says_why_it_exists(module):
     source = ALL[module].read_text(encoding="utf-8")
     if source.strip():
         assert ast.get_docstring(ast.parse(source))
+
+
+REQUESTS = ("EdgeRequest", "OutputRequest")
+TOP = ("hwloop.sources", "hwloop.cli")
+"""Where programs spell the options of a request, as the arguments of `gpio.watch` and its like."""
+
+
+def test_the_options_of_a_request_are_defined_once():
+    """Below the call that builds a request, the object travels: no function takes its options one by one."""
+    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in ALL.items()}
+    classes = [
+        (name, node) for name, tree in trees.items() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    ]
+    options = {}
+    for request in REQUESTS:
+        ((module, definition),) = [(name, node) for name, node in classes if node.name == request]
+        assert module == "hwloop.requests"
+        options[request] = {node.target.id for node in definition.body if isinstance(node, ast.AnnAssign)} - {"_"}
+        assert {"consumer", "chip", "active_low"} < options[request]
+    spelled = [
+        f"{name}.{node.name} takes {', '.join(sorted(taken))}"
+        for name, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not within(name, *TOP)
+        for each in options.values()
+        if len(taken := each & {argument.arg for argument in node.args.args + node.args.kwonlyargs}) > 3
+    ]
+    assert not spelled

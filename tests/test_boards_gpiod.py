@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwloop.board import Edge, EdgeStream
+from hwloop.board import Edge, EdgeRequest, EdgeStream, OutputRequest
 from hwloop.boards import gpiod as board_gpiod
 from hwloop.boards.gpiod import GpiodChip, load_gpiod
 from hwloop.boards.gpiod_edges import EVENT
@@ -125,14 +125,12 @@ class Setup:
         self._open: list[Any] = []
 
     def watch(self, *lines: int | str, **options: Any) -> EdgeStream:
-        defaults = {"edges": "both", "bias": "as-is", "active_low": False, "debounce": 0.0, "consumer": "the test"}
-        stream = self.board.open_edges(lines, **defaults | options)
+        stream = self.board.open_edges(EdgeRequest(lines, **{"consumer": "the test"} | options))
         self._open.append(stream)
         return stream
 
     def output(self, line: int | str, **options: Any) -> Any:
-        defaults = {"initial": 0, "drive": "push-pull", "active_low": False, "consumer": "the test"}
-        self._open.append(self.board.open_output(line, **defaults | options))
+        self._open.append(self.board.open_output(OutputRequest(line, **{"consumer": "the test"} | options)))
         return self._open[-1]
 
     @property
@@ -164,7 +162,7 @@ def told(edges: list[Edge]) -> list[tuple[int, int]]:
 
 
 def test_one_request_has_all_lines_and_the_largest_buffer(setup: Setup) -> None:
-    setup.watch(17, "GPIO18", bias="up", active_low=True, edges="falling", debounce=0.0025, consumer="door")
+    setup.watch(17, "GPIO18", pull="up", active_low=True, edges="falling", debounce=0.0025, consumer="door")
     assert len(setup.chip.requests) == 1
     assert (setup.request.offsets, setup.request.consumer, setup.request.event_buffer_size) == ((17, 18), "door", 1024)
     asked = setup.request.settings

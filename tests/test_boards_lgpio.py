@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from hypothesis import strategies as st
 from firmware_sim.lgpio_api import Lgpio
 from firmware_sim.pins import Chip
 from firmware_sim.timeline import Timeline
-from hwloop.board import Edge, EdgeStream
+from hwloop.board import Edge, EdgeRequest, EdgeStream, OutputRequest, Pull
 from hwloop.boards import lgpio as board_lgpio
 from hwloop.boards import lgpio_fifos
 from hwloop.boards.lgpio import LgpioChip
 from hwloop.errors import HardwareError
 
 REPORT = struct.Struct("QBBBBI")
+PULLED_DOWN = EdgeRequest([17], consumer="x", pull="down")
 
 
 class Setup:
@@ -40,14 +42,12 @@ class Setup:
         self._streams: list[EdgeStream] = []
 
     def watch(self, *lines: int | str, **options: Any) -> EdgeStream:
-        defaults = {"edges": "both", "bias": "as-is", "active_low": False, "debounce": 0.0, "consumer": "the test"}
-        stream = self.board.open_edges(lines, **defaults | options)
+        stream = self.board.open_edges(EdgeRequest(lines, **{"consumer": "the test"} | options))
         self._streams.append(stream)
         return stream
 
     def output(self, line: int | str, **options: Any) -> Any:
-        defaults = {"initial": 0, "drive": "push-pull", "active_low": False, "consumer": "the test"}
-        return self.board.open_output(line, **defaults | options)
+        return self.board.open_output(OutputRequest(line, **{"consumer": "the test"} | options))
 
     def drive(self, line: int, *levels: int) -> None:
         for level in levels:
@@ -101,16 +101,16 @@ def test_edges_carry_line_level_and_times(setup: Setup) -> None:
 
 
 def test_active_low_edges_and_levels_are_logical(setup: Setup) -> None:
-    stream = setup.watch(17, edges="rising", bias="up", active_low=True)
+    stream = setup.watch(17, edges="rising", pull="up", active_low=True)
     assert stream.level(17) == 0
     setup.drive(17, 0, 1, 0)
     assert told(stream.read()) == [(1, 0), (1, 0)]
     assert stream.level(17) == 1
 
 
-@pytest.mark.parametrize(("bias", "level"), [("up", 1), ("down", 0), ("none", 0), ("as-is", 0)])
-def test_the_pull_is_set(setup: Setup, bias: str, level: int) -> None:
-    assert setup.watch(17, bias=bias).level(17) == level
+@pytest.mark.parametrize(("pull", "level"), [("up", 1), ("down", 0), ("none", 0), (None, 0)])
+def test_the_pull_is_set(setup: Setup, pull: Pull | None, level: int) -> None:
+    assert setup.watch(17, pull=pull).level(17) == level
 
 
 def test_debounce_reports_the_settled_level_only(setup: Setup) -> None:
@@ -262,7 +262,7 @@ def test_what_happens_between_claim_and_reading_is_neither_missed_nor_taken_for_
     lgpio = BusyOpening(setup.chip)
     lgpio.during_claim = levels
     board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
-    stream = board.open_edges([17], edges="both", bias="down", active_low=False, debounce=0, consumer="x")
+    stream = board.open_edges(PULLED_DOWN)
     assert told(stream.read()) == [(level, 0) for level in levels]
     setup.drive(17, 1 - levels[-1])
     assert told(stream.read()) == [(1 - levels[-1], 0)]
@@ -431,10 +431,9 @@ def test_a_thread_that_sleeps_through_the_first_claim_is_woken_by_another(
     lgpio = Sleepy(setup.chip)
     lgpio.misses = misses
     board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
-    options: Any = {"edges": "both", "bias": "down", "active_low": False, "debounce": 0, "consumer": "x"}
-    streams = [board.open_edges([17], **options)]
+    streams = [board.open_edges(PULLED_DOWN)]
     assert lgpio.claims == claims
-    streams.append(board.open_edges([18], **options))
+    streams.append(board.open_edges(replace(PULLED_DOWN, lines=[18])))
     assert lgpio.claims == claims + 1
     setup.drive(17, 1)
     assert told(streams[0].read()) == [(1, 0)]
@@ -532,7 +531,7 @@ def test_a_claim_that_the_kernel_refuses_says_what_may_be_wrong(setup: Setup, mo
         "line 17: the kernel refused it (lgpio: bad event request); "
         "not every line has interrupts, pull resistors or every kind of drive",
         17,
-        bias="up",
+        pull="up",
     )
     assert setup.nothing_claimed()
 
@@ -604,9 +603,8 @@ class CountsOpening(Lgpio):
 def test_fifos_are_opened_before_lines_are_watched_and_used_again(setup: Setup) -> None:
     lgpio = CountsOpening(setup.chip)
     board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
-    options: Any = {"edges": "both", "bias": "down", "active_low": False, "debounce": 0, "consumer": "x"}
     for _ in range(2):
-        streams = [board.open_edges([line], **options) for line in range(8)]
+        streams = [board.open_edges(replace(PULLED_DOWN, lines=[line])) for line in range(8)]
         for stream in streams:
             stream.close()
     assert lgpio.watched == [0] * 8
@@ -616,7 +614,7 @@ def test_fifos_are_opened_before_lines_are_watched_and_used_again(setup: Setup) 
 
 def test_reports_that_a_stream_left_unread_are_not_the_next_ones(setup: Setup) -> None:
     for _ in range(10):
-        stream = setup.watch(17, bias="down")
+        stream = setup.watch(17, pull="down")
         assert stream.read() == []
         setup.drive(17, 1, 0)
         stream.close()
@@ -637,18 +635,17 @@ class LateFree(Lgpio):
 def test_a_line_that_was_ours_a_moment_ago_is_waited_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     lgpio = LateFree(setup.chip)
     board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
-    options: Any = {"edges": "both", "bias": "down", "active_low": False, "debounce": 0, "consumer": "x"}
     lgpio.refusals = 1
     with pytest.raises(HardwareError, match="bad event request"):
-        board.open_edges([17], **options)
-    board.open_edges([17], **options).close()
+        board.open_edges(PULLED_DOWN)
+    board.open_edges(PULLED_DOWN).close()
     lgpio.refusals = 3
-    board.open_edges([17], **options).close()
+    board.open_edges(PULLED_DOWN).close()
     assert lgpio.refusals == 0
     monkeypatch.setattr(board_lgpio, "_LETTING_GO", 0.01)
     lgpio.refusals = 10_000
     with pytest.raises(HardwareError, match="bad event request"):
-        board.open_edges([17], **options)
+        board.open_edges(PULLED_DOWN)
     board.close()
     lgpio.close()
 
@@ -667,7 +664,7 @@ def test_a_directory_that_is_gone_is_named(setup: Setup) -> None:
 def test_a_fifo_that_is_not_where_it_should_be_is_named(setup: Setup, tmp_path: Path) -> None:
     board = LgpioChip(setup.lgpio, number=0, workdir=str(tmp_path))
     with pytest.raises(HardwareError, match=rf"{tmp_path}/.lgd-nfy\d: No such file"):
-        board.open_edges([17], edges="both", bias="up", active_low=False, debounce=0, consumer="x")
+        board.open_edges(EdgeRequest([17], consumer="x"))
     board.close()
 
 

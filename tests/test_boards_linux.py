@@ -19,6 +19,7 @@ from firmware_sim.lgpio_api import Lgpio
 from firmware_sim.pins import Chip
 from firmware_sim.timeline import Timeline
 from hwloop import board as boards
+from hwloop.board import EdgeRequest, OutputRequest
 from hwloop.boards import chips, linux
 from hwloop.boards.chips import ChipInfo, choose_chip, list_chips
 from hwloop.boards.lgpio import LgpioChip
@@ -112,10 +113,8 @@ def test_what_is_no_chip_is_told(dev: Path) -> None:
 
 def claims() -> list[Callable[[LinuxBoard], Any]]:
     return [
-        lambda board: board.open_edges(
-            [17], edges="both", bias="up", active_low=False, debounce=0, consumer="the test"
-        ),
-        lambda board: board.open_output(27, initial=0, drive="push-pull", active_low=False, consumer="the test"),
+        lambda board: board.open_edges(EdgeRequest([17], consumer="the test", pull="up")),
+        lambda board: board.open_output(OutputRequest(27, consumer="the test")),
     ]
 
 

@@ -146,6 +146,7 @@ def test_reports_from_the_real_module_are_decoded(temporary: Path, tmp_path: Pat
     from firmware_sim.lgpio_api import Lgpio
     from firmware_sim.pins import Chip
     from firmware_sim.timeline import Timeline
+    from hwloop.board import EdgeRequest
     from hwloop.boards.lgpio import LgpioChip
 
     lgpio, workdir = load_lgpio()
@@ -160,7 +161,7 @@ def test_reports_from_the_real_module_are_decoded(temporary: Path, tmp_path: Pat
     fds = set(os.listdir("/proc/self/fd"))
     simulated = Half(Chip(Timeline(), label="test", lines=28))
     chip = LgpioChip(simulated, number=0, workdir=workdir)
-    stream = chip.open_edges([17], edges="both", bias="up", active_low=False, debounce=0, consumer="x")
+    stream = chip.open_edges(EdgeRequest([17], consumer="x", pull="up"))
     assert os.listdir(workdir) == []
     theirs = os.open(f"/proc/self/fd/{stream.fileno()}", os.O_WRONLY)
     report = struct.pack("QBBBBI", time.monotonic_ns(), 0, 17, 0, 0, 0)

@@ -22,7 +22,7 @@ from gpiozero.pins.mock import MockFactory
 import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.lgpio_alerts import Notifications
-from hwloop.board import OutputLine
+from hwloop.board import OutputLine, OutputRequest
 from hwloop.pins import LoopFactory, wait_for
 
 ROOT = Path(__file__).parents[1]
@@ -635,7 +635,7 @@ def test_a_factory_can_be_closed_from_a_handler(board, factory):
 
 
 def test_a_line_in_use_is_refused_and_nothing_is_left(board, factory):
-    taken = board.open_output(4, initial=0, drive="push-pull", active_low=False, consumer="somebody")
+    taken = board.open_output(OutputRequest(4, consumer="somebody"))
     with pytest.raises(hwloop.HardwareError, match="in use by this program already, as somebody"):
         gpiozero.LED(4)
     with pytest.raises(hwloop.HardwareError, match="in use by this program already, as somebody"):

@@ -12,17 +12,15 @@ import errno
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from hwloop.board import Bias, Drive, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.board import EdgeRequest, EdgeStream, LineName, OutputLine, OutputRequest
 from hwloop.boards.header import at_position, is_position
 from hwloop.errors import HardwareError
 
 HEADER_CHIPS = ("pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835")
 """Labels of the chips that have the header's lines: Raspberry Pi 5, 4, and all before."""
-MAX_DEBOUNCE = 5.0
-"""Seconds: lgpio's limit, kept for every library so that a program runs on each."""
 
 _BCM_NAME = re.compile(r"GPIO(\d+)")
 
@@ -59,23 +57,14 @@ class GpioChip(ABC):
         self._process = os.getpid()
 
     @abstractmethod
-    def open_edges(
-        self,
-        lines: Sequence[LineName],
-        *,
-        edges: EdgeKind,
-        bias: Bias,
-        active_low: bool,
-        debounce: float,
-        consumer: str,
-    ) -> EdgeStream:
-        """Watch `lines`. Raises `HardwareError`, or ValueError for arguments that can't be; leaves nothing then."""
+    def open_edges(self, request: EdgeRequest) -> EdgeStream:
+        """Watch the lines of `request`. Raises `HardwareError`, or ValueError where two of
+        the names are of the same line; it claims none of them then.
+        """
 
     @abstractmethod
-    def open_output(
-        self, line: LineName, *, initial: int | None, drive: Drive, active_low: bool, consumer: str
-    ) -> OutputLine:
-        """Drive `line`, from the level that it has if `initial` is None. Raises `HardwareError`."""
+    def open_output(self, request: OutputRequest) -> OutputLine:
+        """Drive the line of `request`. Raises `HardwareError`."""
 
     @abstractmethod
     def gone(self) -> bool:
@@ -118,14 +107,11 @@ class GpioChip(ABC):
             )
         return number
 
-    def find_all(self, lines: Iterable[LineName], debounce: float) -> dict[int, LineName]:
-        """The lines of a watch by number, each of them free. Raises `HardwareError` or ValueError."""
-        asked = list(lines)
-        if not 0 <= debounce <= MAX_DEBOUNCE:
-            raise ValueError(f"debounce must be 0 to {MAX_DEBOUNCE:g} seconds, not {debounce!r}")
-        numbers = {self.find(line): line for line in asked}
-        if len(numbers) < len(asked):
-            raise ValueError(f"the same line twice in {asked!r}")
+    def find_all(self, request: EdgeRequest) -> dict[int, LineName]:
+        """Return the lines of a watch by number, each of them free. Raises `HardwareError` or ValueError."""
+        numbers = {self.find(line): line for line in request.lines}
+        if len(numbers) < len(request.lines):
+            raise ValueError(f"the same line twice in {request.lines}")
         self.check_free(numbers)
         return numbers
 

@@ -14,12 +14,12 @@ import errno
 import importlib
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from hwloop.board import Bias, Drive, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.board import EdgeRequest, EdgeStream, LineName, OutputLine, OutputRequest
 from hwloop.boards.chip import GpioChip, LineInfo
 from hwloop.boards.chips import node_refused
 from hwloop.boards.gpiod_edges import GpiodEdges
@@ -95,46 +95,39 @@ class GpiodChip(GpioChip):
         info = self._chip.get_line_info(number)
         return LineInfo(info.name or "", info.used, info.consumer or "")
 
-    def open_edges(
-        self,
-        lines: Sequence[LineName],
-        *,
-        edges: EdgeKind,
-        bias: Bias,
-        active_low: bool,
-        debounce: float,
-        consumer: str,
-    ) -> EdgeStream:
-        numbers = self.find_all(lines, debounce)
+    def open_edges(self, request: EdgeRequest) -> EdgeStream:
+        numbers = self.find_all(request)
         if len(numbers) > MAX_LINES:
             raise HardwareError(
-                f"lines {', '.join(map(str, lines))}",
+                f"lines {', '.join(map(str, request.lines))}",
                 f"the kernel gives at most {MAX_LINES} lines to one request, and these are {len(numbers)}",
                 "watch them in several",
             )
         line = self._gpiod.line
-        request = self._request(
+        granted = self._request(
             numbers,
-            consumer,
+            request.consumer,
             direction=line.Direction.INPUT,
-            edge_detection={"rising": line.Edge.RISING, "falling": line.Edge.FALLING, "both": line.Edge.BOTH}[edges],
+            edge_detection={
+                "rising": line.Edge.RISING,
+                "falling": line.Edge.FALLING,
+                "both": line.Edge.BOTH,
+            }[request.edges],
             bias={
-                "as-is": line.Bias.AS_IS,
+                None: line.Bias.AS_IS,
                 "up": line.Bias.PULL_UP,
                 "down": line.Bias.PULL_DOWN,
                 "none": line.Bias.DISABLED,
-            }[bias],
-            active_low=active_low,
-            debounce_period=timedelta(microseconds=round(debounce * 1e6)),
+            }[request.pull],
+            active_low=request.active_low,
+            debounce_period=timedelta(microseconds=round(request.debounce * 1e6)),
             event_clock=line.Clock.MONOTONIC,
         )
-        return GpiodEdges(self, request, numbers, both=edges == "both", debounced=debounce > 0)
+        return GpiodEdges(self, granted, numbers, both=request.edges == "both", debounced=request.debounce > 0)
 
-    def open_output(
-        self, line: LineName, *, initial: int | None, drive: Drive, active_low: bool, consumer: str
-    ) -> OutputLine:
-        number = self.find(line)
-        numbers = {number: line}
+    def open_output(self, request: OutputRequest) -> OutputLine:
+        number = self.find(request.line)
+        numbers = {number: request.line}
         self.check_free(numbers)
         kinds = self._gpiod.line
         settings = {
@@ -143,25 +136,26 @@ class GpiodChip(GpioChip):
                 "push-pull": kinds.Drive.PUSH_PULL,
                 "open-drain": kinds.Drive.OPEN_DRAIN,
                 "open-source": kinds.Drive.OPEN_SOURCE,
-            }[drive],
-            "active_low": active_low,
+            }[request.drive],
+            "active_low": request.active_low,
         }
-        # An output that does not drive one of its levels can be watched while it is at that one.
-        released = None if drive == "push-pull" else int((drive == "open-drain") != active_low)
-        if initial is not None:
-            request = self._request(numbers, consumer, **settings, output_value=kinds.Value(initial))
-            return _Output(self, request, line, settings, kinds.Value(initial), released)
+        if request.initial is not None:
+            level = kinds.Value(request.initial)
+            granted = self._request(numbers, request.consumer, **settings, output_value=level)
+            return _Output(self, granted, request, settings, level)
         # The line is taken as it is, so that an output goes on driving; it is an output at its own level after that.
-        request = self._request(numbers, consumer, direction=kinds.Direction.AS_IS, active_low=active_low)
+        granted = self._request(
+            numbers, request.consumer, direction=kinds.Direction.AS_IS, active_low=request.active_low
+        )
         try:
-            level = request.get_value(number)
-            request.reconfigure_lines({number: self._gpiod.LineSettings(**settings, output_value=level)})
+            level = granted.get_value(number)
+            granted.reconfigure_lines({number: self._gpiod.LineSettings(**settings, output_value=level)})
         except BaseException as error:
-            self.release(request, numbers)
+            self.release(granted, numbers)
             if isinstance(error, OSError):
                 raise self.refusal(numbers, text_of(error), error.errno) from error
             raise
-        return _Output(self, request, line, settings, level, released)
+        return _Output(self, granted, request, settings, level)
 
     def settings(self, **settings: object) -> gpiod.LineSettings:
         """Settings of a line, by gpiod's names."""
@@ -210,28 +204,27 @@ class _Output(OutputLine):
     """One line that we drive.
 
     Parameters:
+        granted: the kernel's answer to `request`.
         settings: those of the line while we drive it.
         value: the logical level that it has now.
-        released: the logical level that it does not drive; None if it drives both.
     """
 
     def __init__(
         self,
         chip: GpiodChip,
-        request: gpiod.LineRequest,
-        line: LineName,
+        granted: gpiod.LineRequest,
+        request: OutputRequest,
         settings: Mapping[str, object],
         value: gpiod.line.Value,
-        released: int | None,
     ) -> None:
         self._chip = chip
-        self._request = request
-        self._line = line
-        self._number = request.offsets[0]
+        self._request = granted
+        self._line = request.line
+        self._number = granted.offsets[0]
         self._settings = settings
         self._values = type(value)
         self._value = value
-        self._released = released
+        self._released = request.released_level  # where it can be watched
         self._edges: SwitchedEdges | None = None
         self._closed = False
 

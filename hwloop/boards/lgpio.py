@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable, Collection, Set
 from typing import NamedTuple, Protocol
 
-from hwloop.board import Bias, Drive, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.board import EdgeRequest, EdgeStream, LineName, OutputLine, OutputRequest
 from hwloop.boards.as_is import read_level
 from hwloop.boards.chip import GpioChip, LineInfo
 from hwloop.boards.lgpio_edges import Edges, text_of
@@ -136,41 +136,29 @@ class LgpioChip(GpioChip):
                 pass  # the simulated lgpio was closed as a whole
         self._fifos.close(forked=self.forked)
 
-    def open_edges(
-        self,
-        lines: Sequence[LineName],
-        *,
-        edges: EdgeKind,
-        bias: Bias,
-        active_low: bool,
-        debounce: float,
-        consumer: str,
-    ) -> EdgeStream:
-        numbers = self.find_all(lines, debounce)
-        self.check_alerts(numbers.values())
-        return Edges(self, numbers, edges, bias, active_low, debounce, consumer)
+    def open_edges(self, request: EdgeRequest) -> EdgeStream:
+        numbers = self.find_all(request)
+        self.check_alerts(request.lines)
+        return Edges(self, numbers, request)
 
-    def open_output(
-        self, line: LineName, *, initial: int | None, drive: Drive, active_low: bool, consumer: str
-    ) -> OutputLine:
-        number = self.find(line)
-        self.check_free({number: line})
+    def open_output(self, request: OutputRequest) -> OutputLine:
+        number = self.find(request.line)
+        self.check_free({number: request.line})
         flags = {
             "push-pull": 0,
             "open-drain": self.lgpio.SET_OPEN_DRAIN,
             "open-source": self.lgpio.SET_OPEN_SOURCE,
-        }[drive]
-        if active_low:
+        }[request.drive]
+        if request.active_low:
             flags |= self.lgpio.SET_ACTIVE_LOW
 
         def claim() -> int:
-            level = initial if initial is not None else self._level_of(number) ^ active_low
+            level = request.initial if request.initial is not None else self._level_of(number) ^ request.active_low
             return self.lgpio.gpio_claim_output(self.handle, number, level, flags)
 
-        self._claim(number, line, claim)
-        self.users[number] = consumer
-        released = None if drive == "push-pull" else int((drive == "open-drain") != active_low)
-        return LgpioOutput(self, number, line, flags, initial, released)
+        self._claim(number, request.line, claim)
+        self.users[number] = request.consumer
+        return LgpioOutput(self, number, request, flags)
 
     def gone(self) -> bool:
         try:

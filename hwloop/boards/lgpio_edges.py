@@ -17,7 +17,7 @@ import termios
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hwloop.board import Bias, Edge, EdgeKind, LineName
+from hwloop.board import Edge, EdgeRequest, LineName
 from hwloop.boards.levels import LevelStream, LineState
 from hwloop.errors import HardwareError
 
@@ -42,30 +42,32 @@ class Edges(LevelStream):
         self,
         chip: LgpioChip,
         lines: Mapping[int, LineName],
-        edges: EdgeKind,
-        bias: Bias,
-        active_low: bool,
-        debounce: float,
-        consumer: str,
+        request: EdgeRequest,
         *,
         borrowed: bool = False,
     ) -> None:
         lgpio = chip.lgpio
         self._borrowed = borrowed
         self._chip = chip
-        self._consumer = consumer
+        self._consumer = request.consumer
         self._fd = -1
         self._rest = b""
         self._not_full_ns = self._full_from_ns = self._full_to_ns = 0
         self._closed = self._broken = False
-        flags = {"as-is": 0, "up": lgpio.SET_PULL_UP, "down": lgpio.SET_PULL_DOWN, "none": lgpio.SET_PULL_NONE}[bias]
-        if active_low:
+        flags = {
+            None: 0,
+            "up": lgpio.SET_PULL_UP,
+            "down": lgpio.SET_PULL_DOWN,
+            "none": lgpio.SET_PULL_NONE,
+        }[request.pull]
+        if request.active_low:
             flags |= lgpio.SET_ACTIVE_LOW
-        kind = {"rising": lgpio.RISING_EDGE, "falling": lgpio.FALLING_EDGE, "both": lgpio.BOTH_EDGES}[edges]
+        kind = {"rising": lgpio.RISING_EDGE, "falling": lgpio.FALLING_EDGE, "both": lgpio.BOTH_EDGES}[request.edges]
+        debounce = request.debounce
         self._only: int | None = None
-        if debounce and edges != "both":
+        if debounce and request.edges != "both":
             # With one kind lgpio sees no edge back, and would report a glitch as a settled level.
-            self._only = 1 if edges == "rising" else 0
+            self._only = 1 if request.edges == "rising" else 0
             kind = lgpio.BOTH_EDGES
         super().__init__(chip, lines, both=kind == lgpio.BOTH_EDGES, debounced=debounce > 0)
         if debounce:
@@ -79,7 +81,9 @@ class Edges(LevelStream):
                 lgpio.gpio_set_debounce_micros(chip.handle, number, round(debounce * 1e6))
                 state = LineState(line, chip.time_ns())
                 if not borrowed:
-                    chip.claim_alert(number, line, flags=flags, edges=kind, notify=self._fifo.notify, consumer=consumer)
+                    chip.claim_alert(
+                        number, line, flags=flags, edges=kind, notify=self._fifo.notify, consumer=request.consumer
+                    )
                 self.states[number] = state
                 state.level = chip.read(number, line)
                 state.read_ns = chip.time_ns()

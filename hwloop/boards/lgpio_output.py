@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hwloop.board import EdgeStream, LineName, OutputLine
+from hwloop.board import EdgeRequest, EdgeStream, OutputLine, OutputRequest
 from hwloop.boards.lgpio_edges import Edges
 from hwloop.boards.switched import SwitchedEdges
 from hwloop.errors import HardwareError
@@ -23,19 +23,16 @@ class LgpioOutput(OutputLine):
 
     Parameters:
         flags: lgpio's, while we drive it.
-        value: its logical level now; None for that which it had.
-        released: the logical level that it does not drive; None if it drives both.
     """
 
-    def __init__(
-        self, chip: LgpioChip, number: int, line: LineName, flags: int, value: int | None, released: int | None
-    ) -> None:
+    def __init__(self, chip: LgpioChip, number: int, request: OutputRequest, flags: int) -> None:
         self._chip = chip
         self._number = number
-        self._line = line
+        self._request = request
+        self._line = request.line
         self._flags = flags
-        self._value = value
-        self._released = released
+        self._value: int | None = request.initial  # None for the level that the line had
+        self._released = request.released_level
         self._edges: SwitchedEdges | None = None
         self._notify = 0
         self._pulses = False
@@ -61,9 +58,9 @@ class LgpioOutput(OutputLine):
         self._end_pulses()
         chip = self._chip
         chip.check_alerts([self._line])
-        low = self._flags & chip.lgpio.SET_ACTIVE_LOW != 0
-        consumer = chip.users[self._number]
-        stream = Edges(chip, {self._number: self._line}, "both", "as-is", low, 0.0, consumer, borrowed=True)
+        asked = self._request
+        watch = EdgeRequest([asked.line], active_low=asked.active_low, consumer=asked.consumer)
+        stream = Edges(chip, {self._number: asked.line}, watch, borrowed=True)
         self._notify = stream.notify
         edges = SwitchedEdges(stream, self._number, kept, self._unwatch)
         if self._value is None:

@@ -11,11 +11,10 @@ import errno
 import glob
 import os
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from hwloop.board import Backend, Bias, Board, Drive, EdgeKind, EdgeStream, LineName, OutputLine
+from hwloop.board import Backend, Board, EdgeRequest, EdgeStream, OutputLine, OutputRequest
 from hwloop.boards import chips
 from hwloop.boards.chip import GpioChip
 from hwloop.boards.gpiod import GpiodChip, load_gpiod
@@ -54,32 +53,11 @@ class LinuxBoard(Board):
         self._lock = threading.Lock()
         self._chips: dict[str, GpioChip] = {}
 
-    def open_edges(
-        self,
-        lines: Sequence[LineName],
-        *,
-        edges: EdgeKind,
-        bias: Bias,
-        active_low: bool,
-        debounce: float,
-        consumer: str,
-        chip: str | None = None,
-    ) -> EdgeStream:
-        return self.gpio(chip).open_edges(
-            lines, edges=edges, bias=bias, active_low=active_low, debounce=debounce, consumer=consumer
-        )
+    def open_edges(self, request: EdgeRequest) -> EdgeStream:
+        return self.gpio(request.chip).open_edges(request)
 
-    def open_output(
-        self,
-        line: LineName,
-        *,
-        initial: int | None,
-        drive: Drive,
-        active_low: bool,
-        consumer: str,
-        chip: str | None = None,
-    ) -> OutputLine:
-        return self.gpio(chip).open_output(line, initial=initial, drive=drive, active_low=active_low, consumer=consumer)
+    def open_output(self, request: OutputRequest) -> OutputLine:
+        return self.gpio(request.chip).open_output(request)
 
     def serial_port(self, port: str) -> str:
         path = os.path.join(chips.DEV, port)

@@ -36,6 +36,7 @@ from hwloop.cli.run import BOARD_HELP, chosen_board
 from hwloop.cli.term import Colour, Terminal
 from hwloop.core.naming import error_text
 from hwloop.errors import HardwareError
+from hwloop.lines import Pull
 from hwloop.sources import gpio, i2c, serial
 from hwloop.sources.base import Backoff
 from hwloop.sources.serial.framing import Frame, IdleGap
@@ -126,7 +127,7 @@ class Line(Spec):
     def __init__(self, name: str, rest: str) -> None:
         super().__init__(name)
         line, _, pull = rest.partition(",")
-        if pull not in ("", *get_args(gpio.Pull)):
+        if pull not in ("", *get_args(Pull)):
             raise ValueError(f"a pull is up, down or none, not {pull!r}")
         self.watch = gpio.watch(int(line) if line.isdecimal() else line, pull=pull or None, name=name)  # type: ignore[arg-type]
 

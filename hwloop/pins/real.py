@@ -17,17 +17,17 @@ from gpiozero.pins import local
 from gpiozero.pins.pi import PiFactory, PiPin
 
 from hwloop import board as boards
-from hwloop.board import Bias, Board, Edge, EdgeStream, OutputLine
+from hwloop.board import Board, Edge, EdgeRequest, EdgeStream, OutputLine, OutputRequest, Pull
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
 from hwloop.pins.adoption import OnLoop, adopt
 from hwloop.pins.dispatch import Dispatch, inherited
 from hwloop.pins.jobs import Job, Steps
-from hwloop.sources.gpio.edges import MAX_DEBOUNCE
+from hwloop.requests import MAX_DEBOUNCE
 
 logger = logging.getLogger("hwloop")
 
-_BIAS: dict[str, Bias] = {"up": "up", "down": "down", "floating": "none"}
+_PULLS: dict[str, Pull] = {"up": "up", "down": "down", "floating": "none"}
 _EDGES = {"both": (0, 1), "rising": (1,), "falling": (0,), "none": ()}
 
 MAX_TIMED_PWM = 1000.0
@@ -217,7 +217,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
         self._claim()
 
     def _check_pull(self, value: str) -> None:
-        if value not in _BIAS:
+        if value not in _PULLS:
             raise gpiozero.PinInvalidPull(f"pull must be up, down or floating, not {value!r}, for pin {self!r}")
         if self.info.pull not in (value, ""):
             raise gpiozero.PinFixedPull(f"{self!r} has a physical pull-{self.info.pull} resistor")
@@ -326,7 +326,7 @@ class LoopPin(PiPin):  # type: ignore[misc]
         self._release()
         if self._function == "output":
             self._output = self.factory.board.open_output(
-                self._number, initial=int(initial), drive="push-pull", active_low=False, consumer=self._consumer()
+                OutputRequest(self._number, consumer=self._consumer(), initial=1 if initial else 0)
             )
         else:
             self._stream = self._open_edges()
@@ -336,12 +336,12 @@ class LoopPin(PiPin):  # type: ignore[misc]
 
     def _open_edges(self) -> EdgeStream:
         return self.factory.board.open_edges(
-            [self._number],
-            edges="both",
-            bias=_BIAS[self._pull],
-            active_low=False,
-            debounce=self._bounce or 0.0,
-            consumer=self._consumer(),
+            EdgeRequest(
+                [self._number],
+                consumer=self._consumer(),
+                pull=_PULLS[self._pull],
+                debounce=self._bounce or 0.0,
+            )
         )
 
     def _consumer(self) -> str:

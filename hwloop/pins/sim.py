@@ -27,13 +27,13 @@ from gpiozero.pins.mock import MockFactory, MockPin, PinState
 from gpiozero.pins.pi import PiPin
 
 from firmware_sim.board import SimBoard
-from firmware_sim.pins import Pull
 from firmware_sim.timeline import Event
 from hwloop import board as boards
 from hwloop.board import Edge
 from hwloop.core.clock import REAL
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
+from hwloop.lines import Pull
 from hwloop.pins.adoption import OnLoop, adopt
 from hwloop.pins.dispatch import Dispatch, inherited
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 from hwloop import board as boards
-from hwloop.board import Board, OutputLine
+from hwloop.board import Board, OutputLine, OutputRequest
 from hwloop.errors import HardwareError
 from hwloop.service.guard_records import Charge
 
@@ -97,14 +97,15 @@ class Lines:
     def _opened(self, charge: Charge) -> OutputLine:
         if charge.board not in self._boards:
             self._boards[charge.board] = boards.reached(charge.board)
-        return self._boards[charge.board].open_output(
+        request = OutputRequest(
             charge.line,
+            consumer="hwloop guard",
+            chip=charge.chip,
             initial=charge.safe,
             drive=charge.drive,
             active_low=charge.active_low,
-            consumer="hwloop guard",
-            chip=charge.chip,
         )
+        return self._boards[charge.board].open_output(request)
 
 
 def say(text: str) -> None:

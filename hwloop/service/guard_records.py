@@ -20,7 +20,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
-from hwloop.lines import Drive, LineName
+from hwloop.lines import Drive, Level, LineName
 
 VERSION = 1
 LONGEST = 1 << 18
@@ -31,7 +31,7 @@ class Charge(NamedTuple):
     """A line, and how it is to be left. All levels are logical."""
 
     line: LineName
-    safe: int
+    safe: Level
     drive: Drive
     active_low: bool
     chip: str | None

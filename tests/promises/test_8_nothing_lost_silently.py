@@ -138,12 +138,13 @@ class GpiodBoard(boards.Board):
         super().__init__()
         self.level = self.number = 0
 
-    def open_edges(self, lines, *, edges, debounce, **options):
+    def open_edges(self, request):
         self.reader, self.writer = os.pipe()
         self.number = 0
-        request = SimpleNamespace(fd=self.reader, get_value=lambda number: self.level)
+        granted = SimpleNamespace(fd=self.reader, get_value=lambda number: self.level)
         chip = SimpleNamespace(node="", check_process=lambda name: None, release=self.release)
-        return GpiodEdges(chip, request, {17: 17}, both=edges == "both", debounced=debounce > 0)  # type: ignore[arg-type]
+        both, debounced = request.edges == "both", request.debounce > 0
+        return GpiodEdges(chip, granted, {17: 17}, both=both, debounced=debounced)  # type: ignore[arg-type]
 
     def release(self, request, numbers) -> None:
         os.close(self.reader)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from hwloop.board import Edge, EdgeKind, LineName
 from hwloop.core.lazy import lazy_names
-from hwloop.sources.gpio.edges import Pull, Watch, watch
+from hwloop.lines import Pull
+from hwloop.sources.gpio.edges import Watch, watch
 from hwloop.sources.gpio.output_lines import Output, make_safe, output, outputs
 
 __all__ = [

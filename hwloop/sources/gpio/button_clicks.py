@@ -28,7 +28,8 @@ from typing import Literal, NamedTuple
 from hwloop.board import Edge, LineName
 from hwloop.core import clock
 from hwloop.errors import check_range
-from hwloop.sources.gpio.edges import Pull, Watch
+from hwloop.lines import Pull
+from hwloop.sources.gpio.edges import Watch
 from hwloop.sources.gpio.measurements import Derived
 
 LATENCY = 0.003

@@ -11,21 +11,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
-from typing import Literal
 
 from hwloop import board as boards
-from hwloop.board import Board, Edge, EdgeKind, EdgeStream, LineName, Losses
+from hwloop.board import Board, Edge, EdgeKind, EdgeRequest, EdgeStream, LineName, Losses, Pull
 from hwloop.core.statistics import WatchStatistics
 from hwloop.core.urgency import Priority
+from hwloop.lines import Level
+from hwloop.requests import check_line
 from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
 from hwloop.sources.containment import EXITS
-from hwloop.sources.gpio.checks import Level, check_bool, check_chip, check_choice, check_line
 from hwloop.sources.rate_limit import RateLimit
-
-Pull = Literal["up", "down", "none"]
-
-MAX_DEBOUNCE = 5.0
-"""Seconds."""
 
 _QUIET = 0.02
 """Seconds between two looks that have to agree; lgpio holds reports back for about 1 ms."""
@@ -67,17 +62,12 @@ class Watch(Source[Edge]):
         rate_limit: RateLimit | float | None = None,
     ) -> None:
         named = _flat(lines)
-        check_chip(chip)
-        check_choice("edges", edges, EdgeKind)
-        if pull is not None:
-            check_choice("pull", pull, Pull)
-        check_bool("active_low", active_low)
-        if isinstance(debounce, bool) or not isinstance(debounce, int | float):
-            raise TypeError(f"debounce must be a number of seconds, not {debounce!r}")
-        if not 0 <= debounce <= MAX_DEBOUNCE:
-            raise ValueError(f"debounce must be 0 to {MAX_DEBOUNCE:g} seconds, not {debounce!r}")
+        name = name or f"gpio:{','.join(map(str, named))}"
+        self._request = EdgeRequest(
+            named, consumer=name, chip=chip, edges=edges, pull=pull, active_low=active_low, debounce=debounce
+        )
         super().__init__(
-            name=name or f"gpio:{','.join(map(str, named))}",
+            name=name,
             priority=priority,
             queue_size=queue_size,
             when_full=when_full,
@@ -86,11 +76,7 @@ class Watch(Source[Edge]):
             rate_limit=rate_limit,
         )
         self.lines = named
-        self._chip = chip
         self.edges: EdgeKind = edges
-        self._pull = pull
-        self._active_low = active_low
-        self._debounce = debounce
         self._board: Board | None = None
         self._stream: EdgeStream | None = None
         self._quiet_timer: asyncio.TimerHandle | None = None
@@ -124,9 +110,9 @@ class Watch(Source[Edge]):
         """The logical level to which the watched edges lead, or the line is pulled away from; None if nothing says."""
         if self.edges != "both":
             return 1 if self.edges == "rising" else 0
-        if self._active_low:
+        if self._request.active_low:
             return 1
-        return {"up": 0, "down": 1}.get(self._pull or "")  # type: ignore[return-value]
+        return {"up": 0, "down": 1}.get(self._request.pull or "")  # type: ignore[return-value]
 
     async def wait_for(self, value: Level, timeout: float | None = None) -> None:
         """Wait until the line is at a logical level: at once if it is there, else for the edge to it.
@@ -145,7 +131,7 @@ class Watch(Source[Edge]):
 
         def check(edge: Edge) -> None:
             # An edge from before the wait says nothing of the level now; but a settled level is known from edges only.
-            fresh = edge.timestamp_ns >= started_ns or self._debounce
+            fresh = edge.timestamp_ns >= started_ns or self._request.debounce
             if edge.value == value and fresh and not reached.done():
                 reached.set_result(None)
 
@@ -181,15 +167,7 @@ class Watch(Source[Edge]):
     def connect(self) -> int:
         if self._board is None:
             self._board = boards.current()
-        self._stream = self._board.open_edges(
-            self.lines,
-            edges=self.edges,
-            bias=self._pull or "as-is",
-            active_low=self._active_low,
-            debounce=self._debounce,
-            consumer=self.name,
-            chip=self._chip,
-        )
+        self._stream = self._board.open_edges(self._request)
         try:
             alarm_fd = self._stream.alarm_fileno()
             if alarm_fd >= 0:
@@ -243,7 +221,7 @@ class Watch(Source[Edge]):
         # A lost report of a single edge leaves no trace but the level, so the lines are read for a while, less and less
         # often. Then idle is idle.
         assert self._stream is not None
-        pause = max(_QUIET, self._debounce + 0.005)
+        pause = max(_QUIET, self._request.debounce + 0.005)
         if not self._stream.doubtful:
             pause *= 2.0 ** max(self._quiet_looks, 1)
         if self._quiet_timer is not None:
@@ -291,12 +269,7 @@ def _flat(lines: Sequence[LineName | Sequence[LineName]]) -> tuple[LineName, ...
         lines = tuple(lines[0])
     if not lines:
         raise ValueError("gpio.watch needs a line: a BCM number such as 17, or a name such as 'GPIO17'")
-    named: list[LineName] = []
-    for line in lines:
-        named.append(check_line(line))
-    if len(set(named)) < len(named):
-        raise ValueError(f"gpio.watch: the same line twice in {tuple(named)}")
-    return tuple(named)
+    return tuple(check_line(line) for line in lines)
 
 
 def _sum(one: Losses, other: Losses) -> Losses:

@@ -24,9 +24,10 @@ from typing import Generic, Literal, NamedTuple, Self, TypeVar
 
 from hwloop.board import Edge, LineName
 from hwloop.core import clock
+from hwloop.lines import Level, Pull
+from hwloop.requests import check_level
 from hwloop.scheduling.periodic import Schedule
-from hwloop.sources.gpio.checks import Level, check_level
-from hwloop.sources.gpio.edges import Pull, Watch
+from hwloop.sources.gpio.edges import Watch
 
 T = TypeVar("T")
 

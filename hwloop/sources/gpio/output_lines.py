@@ -24,11 +24,12 @@ from collections.abc import Callable
 from typing import Self
 
 from hwloop import board as boards
-from hwloop.board import Board, Drive, Edge, LineName, OutputLine
+from hwloop.board import Board, Drive, Edge, LineName, OutputLine, OutputRequest
 from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.errors import HardwareError, check_range
+from hwloop.lines import Level
+from hwloop.requests import check_level, check_line
 from hwloop.service import guard
-from hwloop.sources.gpio.checks import Level, check_bool, check_chip, check_choice, check_level, check_line
 from hwloop.sources.gpio.pulses import Action, Driven, as_failure
 from hwloop.sources.gpio.single_wire import OutputEdges
 
@@ -76,22 +77,15 @@ class Output:
         active_low: bool = False,
         name: str | None = None,
     ) -> None:
-        line = check_line(line)
-        check_chip(chip)
-        if initial is not None:
-            check_level("initial", initial)
+        self.line = check_line(line)
+        self.name = name or f"gpio:{self.line}"
+        self._request = OutputRequest(
+            self.line, consumer=self.name, chip=chip, initial=initial, drive=drive, active_low=active_low
+        )
         if safe is not None:
             check_level("safe", safe)
-        check_choice("drive", drive, Drive)
-        check_bool("active_low", active_low)
-        self.line = line
-        self.name = name or f"gpio:{line}"
         self.safe = safe
-        self._initial = initial
         self._line = Driven(self.name)
-        self._chip = chip
-        self._drive: Drive = drive
-        self._active_low = active_low
         self._board: Board | None = None
         self._action: Action | None = None
         self._edges: OutputEdges | None = None
@@ -208,7 +202,7 @@ class Output:
         loop. Opened with the output, or when it is first asked for. Raises ValueError for an output that drives both.
         """
         if self._edges is None:
-            if self._drive == "push-pull":
+            if self._request.drive == "push-pull":
                 raise ValueError(
                     f"{self.name} drives both levels, and has no edges but its own; "
                     "an output with drive='open-drain' lets go of its line and can be watched, and so can gpio.watch"
@@ -242,14 +236,7 @@ class Output:
         give_up = time.monotonic() + (_LETTING_GO if self._reported_to is not None and self._reported_to.guarded else 0)
         while True:
             try:
-                self._line.device = board.open_output(
-                    self.line,
-                    initial=self._initial,
-                    drive=self._drive,
-                    active_low=self._active_low,
-                    consumer=self.name,
-                    chip=self._chip,
-                )
+                self._line.device = board.open_output(self._request)
                 break
             except BaseException as error:
                 # The guardian may hold it at its safe level, and lets go of it now that it has heard of us.
@@ -258,12 +245,12 @@ class Output:
                     self._report_closed()
                     raise
             time.sleep(_PAUSE)
-        self._line.level = self._initial
+        self._line.level = self._request.initial
         loop = asyncio._get_running_loop()
         self._opened_on = None if loop is None else weakref.ref(loop)
         _open_outputs.append(self)
         board.before_closing.append(self.close)
-        if self._initial is None:
+        if self._request.initial is None:
             self._line.level = 1 if self._line.device.get() else 0
 
     def _release(self) -> None:
@@ -318,8 +305,8 @@ class Output:
         assert self._board is not None
         reporter = guard.reporter()
         if reporter is not None and self.safe is not None and self._board.shared:
-            board = self._board.address
-            charge = guard.Charge(self.line, self.safe, self._drive, self._active_low, self._chip, board)
+            asked = self._request
+            charge = guard.Charge(self.line, self.safe, asked.drive, asked.active_low, asked.chip, self._board.address)
             self._reported_to, self._reported_as = reporter, reporter.opened(charge)
 
     def _report_closed(self) -> None:

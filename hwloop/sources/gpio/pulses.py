@@ -11,7 +11,7 @@ import threading
 
 from hwloop.board import OutputLine
 from hwloop.core import clock
-from hwloop.sources.gpio.checks import Level
+from hwloop.lines import Level
 
 
 class Driven:
