@@ -7,7 +7,7 @@ GUEST = $(BIN)/python tests/kernel/guest/run.py -e PYTEST_DISABLE_PLUGIN_AUTOLOA
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 BENCHMARKS := core scale startup ports echo
 
-.PHONY: help demo test coverage test-clients test-gpiozero test-kernel check conformance bench bench-all soak figures lock format clean
+.PHONY: help demo test coverage test-clients test-gpiozero test-kernel check conformance docs docs-serve bench bench-all soak figures lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -33,6 +33,10 @@ $(VENV)/installed-clients: $(VENV)/installed-test
 
 $(VENV)/installed-check: $(VENV)/installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 demo: $(VENV)/installed  ## run the main job on the simulated board (about ten seconds)
@@ -68,6 +72,12 @@ check: $(VENV)/installed-check  ## formatting, lint, strict types, and who may i
 conformance:  ## CPython's own asyncio tests on our loop (INTERPRETERS="python3 ..." for these only)
 	$(PYTHON) tests/conformance/run.py $(addprefix --python ,$(INTERPRETERS))
 
+docs: $(VENV)/installed-docs  ## build the documentation site in build/site; a broken link or anchor fails
+	NO_COLOR=1 $(BIN)/zensical build --strict --clean
+
+docs-serve: $(VENV)/installed-docs  ## show the documentation on http://localhost:8000, and follow changes
+	$(BIN)/zensical serve
+
 bench: $(VENV)/installed  ## timers and edges against asyncio, in turn (about four minutes)
 	$(BIN)/hwloop bench
 
@@ -83,7 +93,7 @@ figures: $(VENV)/installed  ## the table of all figures asked and measured, as M
 
 lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,clients,check,plot]'
+	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,clients,check,plot,docs]'
 	build/lock/bin/pip freeze --exclude hwloop > .ci/constraints.txt
 
 format: $(VENV)/installed-check  ## format and fix what can be fixed
@@ -91,4 +101,4 @@ format: $(VENV)/installed-check  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build *.egg-info
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build *.egg-info
