@@ -7,6 +7,9 @@ GUEST = $(BIN)/python tests/kernel/guest/run.py -e PYTEST_DISABLE_PLUGIN_AUTOLOA
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 BENCHMARKS := core scale startup ports echo
 
+# Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test coverage test-clients test-gpiozero test-kernel check conformance docs docs-serve bench bench-all soak figures lock format clean
 .DEFAULT_GOAL := help
 

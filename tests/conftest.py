@@ -21,6 +21,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so, and they hand it on to the programs that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector off pytest's own objects, a million of them: each collection would go through all."""
+    gc.collect()
+    gc.freeze()
+
+
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,
     "hwloop": hwloop.new_event_loop,
