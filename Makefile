@@ -66,9 +66,11 @@ test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO
 	$(GUEST) -t 900 -- $(BIN)/python -m pytest tests/kernel
 	$(GUEST) -t 300 -S -- $(BIN)/python -m pytest tests/kernel/test_service.py
 
-check: $(VENV)/installed-check  ## formatting, lint, strict types, and who may import whom
+check: $(VENV)/installed-check  ## check formatting, lint, spelling, prose, types, and the rules of the architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/python tools/prose.py
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
@@ -96,7 +98,7 @@ figures: $(VENV)/installed  ## the table of all figures asked and measured, as M
 
 lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,clients,check,plot,docs]'
+	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,clients,check,mutation,release,plot,docs]'
 	build/lock/bin/pip freeze --exclude hwloop > .ci/constraints.txt
 
 format: $(VENV)/installed-check  ## format and fix what can be fixed
