@@ -29,8 +29,8 @@ from hwloop.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 UNCONVERTED = [
-    *("README.md", "architecture.md", "cli.md", "gpio.md", "gpiozero.md", "guard.md", "i2c.md", "scheduling.md"),
-    *("serial.md", "service.md", "simulation.md", "sources.md", "testing.md"),
+    *("README.md", "architecture.md", "cli.md", "gpiozero.md", "guard.md", "scheduling.md"),
+    *("service.md", "simulation.md", "testing.md"),
 ]
 PAGES = [
     page
