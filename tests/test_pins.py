@@ -458,7 +458,7 @@ def test_smoothing_is_a_timer_of_the_loop_where_a_sample_takes_no_waiting(virtua
     async def main():
         threads = threading.active_count()
         with gpiozero.MotionSensor(4, queue_len=5, sample_rate=10) as sensor:
-            with pytest.raises(RuntimeError, match="MotionSensor has taken 0 of 5 samples"):
+            with pytest.raises(RuntimeError, match="MotionSensor has only 0 of 5 samples"):
                 sensor.motion_detected  # noqa: B018
             virtual.chip.line(4).drive(1)
             assert await wait_for(sensor, "motion", timeout=3)
@@ -552,22 +552,24 @@ def test_waiting_works_on_other_loops(board, factory):
     asyncio.run(main())
 
 
-def test_what_can_not_be_awaited_is_refused(factory):
+def test_waiting_for_an_unknown_event_raises(factory):
     async def main():
         with gpiozero.Button(17) as button, gpiozero.LED(4) as led:
-            with pytest.raises(ValueError, match=r"a Button can't wait for 'motion'; it knows active, .*press, rel"):
+            with pytest.raises(
+                ValueError, match=r"a Button can't wait for 'motion'; it can wait for active, .*press, rel"
+            ):
                 await wait_for(button, "motion")
-            with pytest.raises(ValueError, match="a LED can't wait for 'press'; it knows nothing"):
+            with pytest.raises(ValueError, match="a LED can't wait for 'press'; it can wait for nothing"):
                 await wait_for(led, "press")
 
     asyncio.run(main())
 
 
-def test_what_blocks_is_refused_on_the_loop_and_says_what_to_use(board, factory):
+def test_blocking_methods_raise_on_the_loop_and_name_the_alternative(board, factory):
     async def main():
         with gpiozero.Button(17) as button, gpiozero.LED(4) as led:
             with pytest.raises(
-                RuntimeError, match=r"Button.wait_for_press\(\) would stop .* use 'await hwloop.pins.wait_for\("
+                RuntimeError, match=r"Button.wait_for_press\(\) would block .* use 'await hwloop.pins.wait_for\("
             ):
                 button.wait_for_press(1)
             with pytest.raises(RuntimeError, match="use background=True"):

@@ -11,8 +11,8 @@
         await wait_for(button, "press")
 
 `LoopFactory` uses the lines of the board in use, `SimFactory` those of a simulated board that a test drives. While a
-loop of hwloop's runs, `when_*` handlers run on it and may be coroutine functions, and hold, blink, pulse, `source` and
-smoothing are timers of it; else one thread delivers, so that plain scripts work as they are. docs/gpiozero.md.
+hwloop loop runs, `when_*` handlers run on it and may be coroutine functions, and hold, blink, pulse, `source` and
+smoothing are its timers. Otherwise one thread delivers, so plain scripts run unchanged. See docs/gpiozero.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ except ModuleNotFoundError as missing:
         "hwloop.pins", f"the package {missing.name} is not installed", "pip install gpiozero"
     ) from missing
 
-from hwloop.pins.adoption import signal_of
+from hwloop.pins.gpiozero_patch import signal_of
 from hwloop.pins.real import LoopFactory, LoopPin
 
 if TYPE_CHECKING:
@@ -43,17 +43,17 @@ __all__ = ["LoopFactory", "LoopPin", "SimFactory", "SimPin", "wait_for"]
 
 
 def __getattr__(name: str) -> Any:
-    """What needs the simulated board, loaded when asked for."""
+    """Import the names that need the simulated board when they are first used."""
     if name in ("SimFactory", "SimPin"):
         return getattr(importlib.import_module("hwloop.pins.sim"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 async def wait_for(device: gpiozero.Device, what: str, timeout: float | None = None) -> bool:
-    """What `device.wait_for_<what>(timeout)` does, awaited: `await wait_for(button, "press")`.
+    """Wait for an event of a device without blocking: `await wait_for(button, "press")` for `button.wait_for_press()`.
 
-    `timeout` in seconds. True at once if the device is in that state, or when it gets there; False if the time is up
-    first, as in gpiozero. ValueError where the device has no `wait_for_<what>`. Works on any asyncio loop.
+    Return True once the device is in that state, immediately if it is already, and False after `timeout` seconds, as
+    gpiozero does. Works on any asyncio loop. Raises `ValueError` if the device has no `wait_for_<what>`.
     """
     signal = signal_of(device, what)
     loop = asyncio.get_running_loop()
@@ -63,13 +63,13 @@ async def wait_for(device: gpiozero.Device, what: str, timeout: float | None = N
         if not reached.done():
             reached.set_result(None)
 
-    def tell() -> None:
-        with contextlib.suppress(RuntimeError):  # a loop that has been closed since
+    def notify() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed since
             loop.call_soon_threadsafe(wake)
 
     polled: Any = device
-    polled._start_stop_events(True)  # where gpiozero only looks while somebody waits
-    signal.listeners.append(tell)
+    polled._start_stop_events(True)  # for devices that gpiozero polls only while something waits
+    signal.listeners.append(notify)
     try:
         if signal.is_set():
             return True
@@ -78,6 +78,6 @@ async def wait_for(device: gpiozero.Device, what: str, timeout: float | None = N
     except TimeoutError:
         return False
     finally:
-        signal.listeners.remove(tell)
+        signal.listeners.remove(notify)
         polled._start_stop_events(bool(polled.when_activated or polled.when_deactivated))
     return True

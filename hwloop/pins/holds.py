@@ -1,17 +1,17 @@
-"""Holds: `when_held`, decided by time stamps.
+"""`HoldTimer` and `Hold`: `when_held`, decided by timestamps.
 
-gpiozero's thread asks, `hold_time` after it heard of a press, whether it has heard of the release. Where handlers keep
-the program busy it hears late of both, and a button that was held for a second was not held. Here a button was held if
-`hold_time` or more lies between the time stamps of the press and of the release, whenever these are delivered:
+`hold_time` after it learns of a press, gpiozero's thread checks whether it has learned of the release. Where handlers
+keep the program busy it learns of both late, and a button that was held for a second was not held. Here a button was
+held if `hold_time` or more lies between the timestamps of press and release, whenever these are delivered:
 
-- before an edge is delivered, what was held by its time stamp is held, in the order of time;
-- when nothing is late, a timer decides: an edge of the button that waits to be delivered says how long it was held;
-  where none waits, the level of the line does, for a level is a fact;
-- where the line is inactive and no edge says since when, the report is on its way, or lost: the edge decides that
-  comes, and one whose report was lost is no proof of a hold.
+- before an edge is delivered, `when_held` is called for all holds that were due before it, in the order of time;
+- when nothing is late, a timer decides: an undelivered edge of the button says how long it was held; without one, the
+  level of the line decides, for a level is a fact;
+- where the line is inactive and no edge says since when, the report is on its way or lost: the next edge decides, and
+  an edge whose report was lost does not prove a hold.
 
-While a loop serves, `when_held` runs on it. Else it has a thread of its own from the press on, as in gpiozero: it may
-wait for the release.
+While a loop serves, `when_held` runs on it. Otherwise each press has a thread, as in gpiozero, and `when_held` may wait
+for the release.
 """
 
 from __future__ import annotations
@@ -22,61 +22,61 @@ import time
 import weakref
 from typing import Any
 
-from hwloop.pins.dispatch import Dispatch
-from hwloop.pins.jobs import Job, Steps
-from hwloop.pins.parts import pins_of
+from hwloop.pins.delivery import Delivery
+from hwloop.pins.device_info import pins_of
+from hwloop.pins.timed_steps import Steps, TimedSteps
 
 _NEVER_NS = 1 << 63
 _DOUBT = 0.002  # seconds; lgpio holds a report back for about 1 ms
 _LONGEST_DOUBT = 0.1
-_IN_TURN = 0.2  # seconds that an edge waits for a `when_held` in another thread that is due before it
+_IN_TURN = 0.2  # seconds that an edge waits for an earlier `when_held` in another thread
 
 
-class Hold:
-    """In place of gpiozero's `HoldThread`, which wakes ten times a second for every button."""
+class HoldTimer:
+    """Replaces gpiozero's `HoldThread`, which wakes ten times a second for every button."""
 
-    def __init__(self, parent: Any, dispatch: Dispatch) -> None:
-        self.holding = self  # what devices set when they become active
+    def __init__(self, parent: Any, delivery: Delivery) -> None:
+        self.holding = self  # devices call holding.set() when they become active
         self._parent = weakref.proxy(parent)
         self._subject = weakref.ref(parent)
-        self._dispatch = dispatch
-        self._holding: Holding | None = None
+        self._delivery = delivery
+        self._holding: Hold | None = None
 
     def set(self) -> None:
-        """The device has become active."""
+        """Start a hold: the device has become active."""
         self.stop()
         subject = self._subject()
         if subject is not None and not subject._inactive_event.is_set():
-            self._holding = Holding(self._dispatch, self._parent, subject)
-            self._dispatch.follow_hold(self._holding)
+            self._holding = Hold(self._delivery, self._parent, subject)
+            self._delivery.follow_hold(self._holding)
             self._holding.start()
 
     def released(self) -> None:
-        """The device is active no more. A `when_held` under way is not waited for: it may wait for this."""
+        """End the hold: the device is inactive. Does not wait for a running `when_held`, which may wait for this."""
         if self._holding is not None:
             self._holding.end()
 
     def stop(self, timeout: float = 10) -> None:
-        """Hold no more; a `when_held` under way is waited for."""
+        """End the hold, and wait for a running `when_held`."""
         holding, self._holding = self._holding, None
         if holding is not None:
             holding.stop(timeout)
 
 
-class Holding(Job):
-    """The time from one press on."""
+class Hold(TimedSteps):
+    """One press of a device, from its edge on."""
 
-    def __init__(self, dispatch: Dispatch, device: Any, subject: object) -> None:
-        super().__init__(dispatch, self._hold, "hwloop hold", subject)
+    def __init__(self, delivery: Delivery, device: Any, subject: object) -> None:
+        super().__init__(delivery, self._hold, "hwloop hold", subject)
         self._device = device
         self._pins = list(pins_of(subject))
         self._counted_from: float = device._last_changed
-        self._decided_ns = -1  # up to this time the device was active for sure
+        self._decided_ns = -1  # the device is known to have been active until then
         self._calling = False
         self._called = threading.Event()
 
     def due_ns(self) -> int:
-        """When the device has been held, or held again; never, where it is gone."""
+        """Return the time of the next `when_held`; `_NEVER_NS` if the device has gone."""
         try:
             return round(self._due_ticks() * 1e9)
         except ReferenceError:
@@ -86,16 +86,16 @@ class Holding(Job):
         return self._counted_from + float(self._device.hold_time)
 
     def _early(self) -> float:
-        """Seconds until it is due."""
-        # In whole nanoseconds: no clock gets anywhere in less.
-        return (round(self._due_ticks() * 1e9) - self._dispatch.clock.now_ns()) / 1e9
+        """Return the seconds until `when_held` is due."""
+        # In whole nanoseconds, the resolution of every clock.
+        return (round(self._due_ticks() * 1e9) - self._delivery.clock.now_ns()) / 1e9
 
     def catch_up(self, until_ns: int) -> None:
-        """The device was active until then, and that is over: have `when_held` called for what was due by then.
+        """Call `when_held` as often as it was due by then: the device was active until then and no longer.
 
-        In a thread of its own, as long as that takes no longer than a moment.
+        A hold in a thread does so itself; wait a moment for it.
         """
-        if self._dispatch.loop is not None and not self._calling:
+        if self._delivery.loop is not None and not self._calling:
             with contextlib.suppress(ReferenceError):
                 while self.is_alive() and self.due_ns() <= until_ns:
                     if not self._fire() or self._device.hold_time <= 0:
@@ -114,7 +114,7 @@ class Holding(Job):
             self._called.clear()
 
     def end(self) -> None:
-        self._dispatch.forget_hold(self)
+        self._delivery.forget_hold(self)
         super().end()
         self._called.set()
 
@@ -136,17 +136,17 @@ class Holding(Job):
                 doubt = min(2 * doubt, _LONGEST_DOUBT)
 
     def _was_held(self) -> bool:
-        """Whether the device was active until the hold was due."""
+        """Return whether the device was active until the hold was due."""
         due_ns = self.due_ns()
         if self._decided_ns >= due_ns:
             return True
-        edge = self._dispatch.next_edge(self._pins)
+        edge = self._delivery.next_edge(self._pins)
         if edge is not None:
             return edge.timestamp_ns >= due_ns
         return bool(self._device.is_active)
 
     def _fire(self) -> bool:
-        """Call `when_held`. Whether it may be held again."""
+        """Call `when_held` and return whether it repeats."""
         device = self._device
         self._counted_from = self._due_ticks()
         if device._held_from is None:
@@ -155,7 +155,7 @@ class Holding(Job):
         self._calling = True
         try:
             if not again:
-                self._dispatch.forget_hold(self)
+                self._delivery.forget_hold(self)
             device._fire_held()
         finally:
             self._calling = False

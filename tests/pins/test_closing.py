@@ -11,7 +11,7 @@ from gpiozero.pins.mock import MockPWMPin
 
 from firmware_sim import SimBoard
 from hwloop.pins import LoopFactory, SimFactory
-from hwloop.pins.parts import pins_of
+from hwloop.pins.device_info import pins_of
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -142,3 +142,27 @@ def test_a_closed_pin_is_not_claimed_by_reading_it() -> None:
             assert again.pin is pin
             assert pin.state == 1
         factory.close()
+
+
+@pytest.mark.parametrize("kind", [gpiozero.LED, gpiozero.PWMLED])
+def test_a_line_is_given_back_only_after_the_call_of_another_thread(
+    monkeypatch: pytest.MonkeyPatch, kind: type[gpiozero.LED]
+) -> None:
+    """lgpio claims a line that was given back for the next call on it, and nobody would give it back again."""
+    closers: list[threading.Thread] = []
+
+    def meanwhile(*_: object) -> None:
+        closers.append(threading.Thread(target=led.close))
+        closers[0].start()
+        closers[0].join(0.1)  # without the lock it ends within this time, and the write comes after it
+
+    with SimBoard() as board:
+        led = kind(17, pin_factory=LoopFactory(board))
+        output = led.pin._output
+        for method in ("set", "pwm"):
+            original = getattr(output, method)
+            monkeypatch.setattr(output, method, lambda *args, call=original: (closers or meanwhile(), call(*args)))
+        led.value = 1
+        closers[0].join()
+        assert board.chip.line(17).consumer is None
+        led.pin_factory.close()

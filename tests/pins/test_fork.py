@@ -19,7 +19,7 @@ import hwloop
 from firmware_sim import SimBoard
 from hwloop import HardwareError
 from hwloop.pins import LoopFactory, SimFactory
-from hwloop.pins import dispatch as dispatching
+from hwloop.pins import delivery as delivering
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
@@ -80,7 +80,7 @@ def loop_child() -> bool:
     seen: list[str] = []
 
     async def main(board: SimBoard, factory: LoopFactory) -> None:
-        assert factory.dispatch.loop is asyncio.get_running_loop()
+        assert factory.delivery.loop is asyncio.get_running_loop()
         seen.extend(await asyncio.to_thread(press_twice, board, factory))
 
     with SimBoard() as board, LoopFactory(board) as factory:
@@ -243,7 +243,7 @@ def test_mock_pins_of_the_parent_are_refused_too(real: Bench) -> None:
 
 
 def test_a_lock_that_another_thread_held_at_the_fork_is_not_waited_for(real: Bench) -> None:
-    """The dispatch's own, a job's, the factory's, and that of the list of loops."""
+    """The delivery's own, the steps', the factory's, and that of the list of loops."""
     from hwloop.core import registry as running
 
     held, over = threading.Event(), threading.Event()
@@ -251,7 +251,7 @@ def test_a_lock_that_another_thread_held_at_the_fork_is_not_waited_for(real: Ben
     led.blink(0.01, 0.01)
 
     def hold() -> None:
-        with real.factory.dispatch._lock, led._blink_thread._lock, real.factory._res_lock, running._guard:
+        with real.factory.delivery._lock, led._blink_thread._lock, real.factory._res_lock, running._guard:
             held.set()
             over.wait()
 
@@ -271,17 +271,17 @@ def test_a_lock_that_another_thread_held_at_the_fork_is_not_waited_for(real: Ben
 
 
 def test_forking_leaves_nothing_behind(real: Bench) -> None:
-    """Neither descriptors in the parent nor in a child that made and closed devices, nor records of dispatches."""
+    """Neither descriptors in the parent nor in a child that made and closed devices, nor records of deliveries."""
 
     def in_child() -> bool:
         plain_child()
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(3):
             plain_child()
-        return len(os.listdir("/proc/self/fd")) == before and not dispatching._dispatches
+        return len(os.listdir("/proc/self/fd")) == before and not delivering._deliveries
 
     with gpiozero.Button(17):
         assert status_of(fork(in_child)) == 0
-        assert len(dispatching._dispatches) == 1
+        assert len(delivering._deliveries) == 1
     if sys.version_info >= (3, 12):
         assert threading.active_count() >= 1

@@ -158,8 +158,8 @@ def test_a_hold_ends_when_its_device_is_closed_or_gone(virtual: Bench, hold_time
         virtual.busy(1)
         await asyncio.sleep(1)
         assert button.closed
-        assert not virtual.factory.dispatch._holds
-        assert not virtual.factory.dispatch._jobs
+        assert not virtual.factory.delivery._holds
+        assert not virtual.factory.delivery._steps
         another: Any = gpiozero.Button(17, hold_time=hold_time + 0.01, hold_repeat=True)
         assert another.is_pressed
         virtual.release()

@@ -137,11 +137,11 @@ def test_idle_buttons_leave_the_loop_alone(virtual: Bench) -> None:
             virtual.press()
             virtual.release()
             await asyncio.sleep(60)
-            dispatch = virtual.factory.dispatch
-            assert (dispatch._quiet, dispatch._later) == (None, None)
+            delivery = virtual.factory.delivery
+            assert (delivery._quiet, delivery._later) == (None, None)
             virtual.press()
             await asyncio.sleep(60)
-            assert dispatch._quiet is not None
-            return round(dispatch._quiet.when() - asyncio.get_running_loop().time())
+            assert delivery._quiet is not None
+            return round(delivery._quiet.when() - asyncio.get_running_loop().time())
 
     assert virtual.run(main()) in range(11)

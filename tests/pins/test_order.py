@@ -23,7 +23,7 @@ from pins_bench import Bench
 from firmware_sim.lgpio_alerts import Notifications
 from hwloop.board import Edge, EdgeStream, Losses
 from hwloop.core.clock import Clock
-from hwloop.pins.lines import Lines
+from hwloop.pins.edge_merger import EdgeMerger
 
 PHASES = ((0, 0), (1, 0), (1, 1), (0, 1))
 
@@ -77,7 +77,7 @@ class Time(Clock):
         return self.time_ns
 
 
-def take_all(lines: Lines) -> list[Edge]:
+def take_all(lines: EdgeMerger) -> list[Edge]:
     edges = []
     while (entry := lines.first()) is not None:
         assert lines.take(entry)
@@ -94,7 +94,7 @@ def never(stream: EdgeStream, error: BaseException) -> None:
 def test_edges_that_are_written_in_order_are_delivered_in_order(seed: int, streams: int, chunk: int) -> None:
     """Wherever between looks and reads they are written, and however long the backlog is."""
     chance = random.Random(seed)
-    lines = Lines(Time())
+    lines = EdgeMerger(Time())
     sources = [Stream(name, chunk=chunk) for name in range(streams)]
     stamps = itertools.count(1)
     written, got = [], []
@@ -130,7 +130,7 @@ def test_edges_that_come_late_are_waited_for_within_the_stated_time(seed: int, s
     """As in the kernel, where each line's interrupt thread queues its own events."""
     chance = random.Random(seed)
     clock = Time()
-    lines = Lines(clock)
+    lines = EdgeMerger(clock)
     sources = [Stream(name, disorder_ns=100 if name else 0) for name in range(streams)]
     for source in sources:
         lines.add(source, Pin())
@@ -158,7 +158,7 @@ def test_edges_that_come_late_are_waited_for_within_the_stated_time(seed: int, s
 
 def test_a_line_that_is_taken_off_holds_nothing_up() -> None:
     clock = Time()
-    lines = Lines(clock)
+    lines = EdgeMerger(clock)
     first, second, pin = Stream(1, disorder_ns=100), Stream(2, disorder_ns=100), Pin()
     lines.add(first, pin)
     lines.add(second, Pin())

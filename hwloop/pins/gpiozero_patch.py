@@ -1,16 +1,16 @@
-"""What changes in gpiozero so that its devices can live on a loop, and how little.
+"""The replacements in gpiozero's modules that let its devices live on a loop.
 
 gpiozero's devices start threads by name and block on events of their own; there is no seam for either. So when the
-first factory of ours is made, these names of gpiozero's modules are replaced, once:
+first factory of ours is made, these names are replaced, once:
 
-- `GPIOThread`, `HoldThread` and `GPIOQueue`, where devices make one, by functions that make a job (`hwloop.pins.jobs`);
-- `Event`, where devices make one, by a subclass whose `set()` also wakes awaiting tasks;
+- `GPIOThread`, `HoldThread` and `GPIOQueue`, where devices make one, by functions that make timed steps;
+- `Event`, where devices make one, by a subclass whose `set()` also wakes tasks;
 - the methods `_fire_*`, which call handlers, and `wait_for_*`, which block;
-- `ValuesMixin.values`, which must end when the device is closed in another thread while it is read;
+- `ValuesMixin.values`, which must end when another thread closes the device while it is read;
 - `ButtonBoard._fire_events`, which reads its lines: between an edge and its delivery they may have changed again.
 
-Each replacement looks at the device's pin factory first and does for devices of other factories exactly what was there
-before. What a subclass of a program's own does in a `GPIOThread` of its own stays a thread.
+Each replacement looks at the device's pin factory first and leaves devices of other factories to the original. A
+subclass of a device in the program that starts a `GPIOThread` still gets a thread.
 """
 
 from __future__ import annotations
@@ -30,25 +30,29 @@ from gpiozero.threads import GPIOThread
 
 from hwloop.board import close_own
 from hwloop.boards.fifo_directory import remove_left
-from hwloop.pins import holds, jobs
-from hwloop.pins.dispatch import Dispatch
-from hwloop.pins.parts import pins_of
+from hwloop.pins import device_steps as steps_of
+from hwloop.pins.delivery import Delivery
+from hwloop.pins.device_info import device_name, pins_of
+from hwloop.pins.factory import BoardFactory
+from hwloop.pins.holds import HoldTimer
+from hwloop.pins.sample_queue import SampleQueue
+from hwloop.pins.timed_steps import Steps, TimedSteps
 
 _Rotary = input_devices.RotaryEncoder
 _Polled = internal_devices.PolledInternalDevice
 
 _lock = threading.Lock()
-_adopted = False
+_installed = False
 
-_STEPS: dict[object, Callable[..., jobs.Steps]] = {
-    mixins.SourceMixin._copy_values: jobs.follow_source,
-    output_devices.DigitalOutputDevice._blink_device: jobs.blink_digital,
-    output_devices.PWMOutputDevice._blink_device: jobs.blink_pwm,
-    output_devices.RGBLED._blink_device: jobs.blink_colour,
-    boards.LEDBoard._blink_device: jobs.blink_board,
-    boards.LEDMultiCharDisplay._show_chars: jobs.show_characters,
+_STEPS: dict[object, Callable[..., Steps]] = {
+    mixins.SourceMixin._copy_values: steps_of.follow_source,
+    output_devices.DigitalOutputDevice._blink_device: steps_of.blink_digital,
+    output_devices.PWMOutputDevice._blink_device: steps_of.blink_pwm,
+    output_devices.RGBLED._blink_device: steps_of.blink_colour,
+    boards.LEDBoard._blink_device: steps_of.blink_board,
+    boards.LEDMultiCharDisplay._show_chars: steps_of.show_characters,
 }
-"""What gpiozero runs in a thread, and the same in steps."""
+"""The methods that gpiozero runs in a thread, and the same work in steps."""
 
 _HANDLERS = {
     mixins.EventsMixin: {"_fire_activated": "when_activated", "_fire_deactivated": "when_deactivated"},
@@ -60,7 +64,7 @@ _HANDLERS = {
         "_fire_rotated_ccw": "when_rotated_counter_clockwise",
     },
 }
-"""The method that calls a handler, where it is not one of these that calls another, and the handler."""
+"""By class: the methods that call a handler, and the handler's name."""
 
 _EVENTS: dict[object, str] = {
     mixins.EventsMixin.wait_for_active: "_active_event",
@@ -71,31 +75,10 @@ _EVENTS: dict[object, str] = {
     _Rotary.wait_for_rotate_clockwise: "_rotate_cw_event",
     _Rotary.wait_for_rotate_counter_clockwise: "_rotate_ccw_event",
 }
-"""A method that blocks, and the event it waits for; `wait_for_press` and its like are other names for the first two."""
+"""The methods that block, and the event that each waits for. `wait_for_press` and the like are aliases."""
 
 
-class OnLoop:
-    """A pin factory whose devices live on a loop: the mark by which the replacements know theirs."""
-
-    @property
-    def dispatch(self) -> Dispatch:
-        """Who serves its devices."""
-        raise NotImplementedError
-
-    def end_jobs(self) -> None:
-        """Let nothing blink any more, nor be held."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Give everything back."""
-        raise NotImplementedError
-
-    def leave_to_parent(self) -> None:
-        """Forget pins and board, in a forked child, without a touch."""
-        raise NotImplementedError
-
-
-_factories: weakref.WeakSet[OnLoop] = weakref.WeakSet()
+_factories: weakref.WeakSet[BoardFactory] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
@@ -107,11 +90,11 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _with_all_else(shutdown: Callable[[], None]) -> Callable[[], None]:
-    """What gpiozero does at exit, then close the factories that nobody has closed, and the process's boards."""
+    """Extend gpiozero's work at exit: afterwards, close the factories that are still open, and the process's boards."""
 
     def shut_all_down() -> None:
         for factory in list(_factories):
-            factory.end_jobs()  # as gpiozero has just stopped its threads
+            factory.end_steps()  # as gpiozero has just stopped its threads
         shutdown()
         for factory in list(_factories):
             factory.close()
@@ -122,7 +105,7 @@ def _with_all_else(shutdown: Callable[[], None]) -> Callable[[], None]:
 
 
 class Signal(threading.Event):
-    """An event of a device, for threads and for tasks."""
+    """The event of a device, for threads and for tasks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,35 +118,39 @@ class Signal(threading.Event):
             listener()
 
 
-def dispatch_of(device: object) -> Dispatch | None:
-    """Who serves a device; None where its factory is none of ours."""
+def delivery_of(device: object) -> Delivery | None:
+    """Return the delivery that serves a device, or None for a device of another kind of factory."""
     factory = getattr(device, "pin_factory", None)
-    return factory.dispatch if isinstance(factory, OnLoop) else None
+    return factory.delivery if isinstance(factory, BoardFactory) else None
 
 
 def signal_of(device: object, what: str) -> Signal:
-    """What `device.wait_for_<what>()` waits for. ValueError where it has no such method."""
+    """Return the event for which `device.wait_for_<what>()` waits. Raises `ValueError` if there is no such method."""
     method = getattr(type(device), f"wait_for_{what}", None)
     name = _EVENTS.get(inspect.unwrap(method)) if method is not None else None
     if name is None:
         known = sorted(name.removeprefix("wait_for_") for name in dir(device) if name.startswith("wait_for_"))
-        raise ValueError(f"a {type(device).__name__} can't wait for {what!r}; it knows {', '.join(known) or 'nothing'}")
+        raise ValueError(
+            f"a {type(device).__name__} can't wait for {what!r}; it can wait for {', '.join(known) or 'nothing'}"
+        )
     signal = getattr(device, name)
     if not isinstance(signal, Signal):
-        raise TypeError(f"{device!r} was made before hwloop's pin factory and is none of its devices")
+        raise TypeError(
+            f"{device_name(device)} does not use a pin factory of hwloop: set Device.pin_factory before making devices"
+        )
     return signal
 
 
-def adopt(factory: OnLoop) -> None:
-    """Make the replacements, at the first factory, and close this one at exit."""
-    global _adopted
+def install(factory: BoardFactory) -> None:
+    """Replace gpiozero's names, for the first factory, and close this factory at exit."""
+    global _installed
     with _lock:
         _factories.add(factory)
-        if _adopted:
+        if _installed:
             return
-        _adopted = True
-        # At exit gpiozero keeps its place in the order, after what the program has registered since it imported
-        # gpiozero. Right after it, the other factories are closed, and the boards.
+        _installed = True
+        # gpiozero keeps its place in the order of exit functions: after those that the program registered later. The
+        # other factories and the boards are closed right after it.
         atexit.unregister(close_own)
         atexit.unregister(remove_left)
         devices._devices_shutdown = _with_all_else(devices._devices_shutdown)
@@ -187,40 +174,40 @@ def adopt(factory: OnLoop) -> None:
 
 def _thread(target: Callable[..., object], args: tuple[Any, ...] = (), *rest: Any, **options: Any) -> Any:
     device = getattr(target, "__self__", None)
-    dispatch = dispatch_of(device)
-    steps = _STEPS.get(getattr(target, "__func__", None))
-    if dispatch is None or steps is None:
+    delivery = delivery_of(device)
+    make_steps = _STEPS.get(getattr(target, "__func__", None))
+    if delivery is None or make_steps is None:
         return GPIOThread(target, args, *rest, **options)
     for pin in pins_of(device):
         pin.check_process()
-    name = f"{steps.__name__} of {type(device).__name__}"
-    return jobs.Job(dispatch, functools.partial(steps, device, *args), name, device)
+    name = f"{make_steps.__name__} of {type(device).__name__}"
+    return TimedSteps(delivery, functools.partial(make_steps, device, *args), name, device)
 
 
 _HoldThread = mixins.HoldThread
 
 
 def _hold(device: Any) -> Any:
-    dispatch = dispatch_of(device)
-    return _HoldThread(device) if dispatch is None else holds.Hold(device, dispatch)
+    delivery = delivery_of(device)
+    return _HoldThread(device) if delivery is None else HoldTimer(device, delivery)
 
 
 def _queue(device: Any, *args: Any, **options: Any) -> Any:
-    dispatch = dispatch_of(device)
-    # A device with a _read of its own waits in it: for an echo, or for a capacitor.
-    if dispatch is None or type(device)._read is not devices.GPIODevice._read:
+    delivery = delivery_of(device)
+    # A device that overrides _read waits in it: for an echo, or for a capacitor.
+    if delivery is None or type(device)._read is not devices.GPIODevice._read:
         return mixins.GPIOQueue(device, *args, **options)
-    return jobs.Queue(device, dispatch, *args, **options)
+    return SampleQueue(device, delivery, *args, **options)
 
 
 def _firing(method: Callable[[Any], object], name: str) -> Callable[[Any], None]:
     @functools.wraps(method)
     def fire(self: Any) -> None:
-        dispatch = dispatch_of(self)
-        if dispatch is None:
+        delivery = delivery_of(self)
+        if delivery is None:
             method(self)
         elif (handler := getattr(self, name)) is not None:
-            dispatch.handlers.fire(handler, name, self)
+            delivery.handlers.fire(handler, name, self)
 
     return fire
 
@@ -228,11 +215,11 @@ def _firing(method: Callable[[Any], object], name: str) -> Callable[[Any], None]
 def _pressed(method: Callable[[Any], None]) -> Callable[[Any], None]:
     @functools.wraps(method)
     def fire(self: Any) -> None:
-        if dispatch_of(self) is None:
+        if delivery_of(self) is None:
             method(self)
             return
         super(mixins.HoldMixin, self)._fire_activated()
-        if self._hold_thread is not None:  # the handler has not closed the device
+        if self._hold_thread is not None:  # else the handler has closed the device
             self._hold_thread.holding.set()
 
     return fire
@@ -241,7 +228,7 @@ def _pressed(method: Callable[[Any], None]) -> Callable[[Any], None]:
 def _released(method: Callable[[Any], None]) -> Callable[[Any], None]:
     @functools.wraps(method)
     def fire(self: Any) -> None:
-        if dispatch_of(self) is not None and self._hold_thread is not None:
+        if delivery_of(self) is not None and self._hold_thread is not None:
             self._hold_thread.released()
         method(self)
 
@@ -252,7 +239,7 @@ def _ending_when_closed(values: property) -> property:
     original: Any = values.fget
 
     def get(self: Any) -> Iterator[object]:
-        return original(self) if dispatch_of(self) is None else jobs.values_until_closed(self)
+        return original(self) if delivery_of(self) is None else steps_of.values_until_closed(self)
 
     return property(get, doc=values.__doc__)
 
@@ -260,7 +247,7 @@ def _ending_when_closed(values: property) -> property:
 def _changed(method: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(method)
     def fire_events(self: Any, ticks: float, active: bool) -> None:
-        if dispatch_of(self) is not None:
+        if delivery_of(self) is not None:
             active = any(button._last_active for button in self)
         method(self, ticks, active)
 
@@ -270,10 +257,10 @@ def _changed(method: Callable[..., None]) -> Callable[..., None]:
 def _waiting(method: Callable[..., bool], name: str) -> Callable[..., bool]:
     @functools.wraps(method)
     def wait(self: Any, timeout: float | None = None) -> bool:
-        dispatch = dispatch_of(self)
-        if dispatch is not None and dispatch.handlers.blocks_loop():
+        delivery = delivery_of(self)
+        if delivery is not None and delivery.handlers.blocks_loop():
             raise RuntimeError(
-                f"{type(self).__name__}.{name}() would stop the loop that delivers what it waits for; use "
+                f"{type(self).__name__}.{name}() would block the loop that delivers the event it waits for; use "
                 f"'await hwloop.pins.wait_for(device, {name.removeprefix('wait_for_')!r})' there"
             )
         return method(self, timeout)

@@ -1,6 +1,6 @@
 """The pins of a device, whether it is closed, and its name for reports.
 
-gpiozero's own `repr` of a device asks for its value, which reads lines and calls functions of the program's; a report
+gpiozero's own `repr` of a device asks for its value, which reads lines and calls functions of the program; a report
 that one of these failed must not call it again.
 """
 
@@ -27,13 +27,13 @@ def pins_of(device: Any) -> Iterator[Any]:
 def is_closed(device: Any) -> bool:
     """Return whether a device is closed, or being closed by another thread.
 
-    gpiozero's `close()` takes a device apart step by step, and `closed` is true only after the last step. Whatever a
-    job raises between the first step and the last is the consequence of closing, and no failure.
+    gpiozero's `close()` takes a device apart step by step, and `closed` is true only after the last step. Whatever
+    fails between the first step and the last is a consequence of closing.
     """
     try:
         return (
             device.closed
-            or getattr(device, "_queue", device) is None  # of samples, which a smoothed input gives up first
+            or getattr(device, "_queue", device) is None  # of samples: a smoothed input gives it up first
             or any(pin.closed for pin in pins_of(device))
         )
     except Exception:  # a part has just been taken away
@@ -41,10 +41,10 @@ def is_closed(device: Any) -> bool:
 
 
 def device_name(device: Any) -> str:
-    """Return a name as gpiozero's, without the state: "<gpiozero.Button object on pin GPIO17>". Never raises."""
+    """Return a name like gpiozero's, without the state: "<gpiozero.Button object on pin GPIO17>". Never raises."""
     try:
         pins = [pin.info.name for pin in pins_of(device)]
-    except Exception:  # it is closed
+    except Exception:  # the device is closed
         pins = []
     if not pins:
         return short_name(device)

@@ -1,14 +1,14 @@
-"""Where the events of gpiozero's devices are delivered: on the program's loop, or while none runs, on one thread.
+"""`Delivery`: delivers the events of gpiozero's devices on the program's loop, or on a thread while no loop runs.
 
-gpiozero has no idea of a loop: its handlers run in whatever thread finds the edge. Here all lines of a factory meet in
-one epoll set, and an epoll set is itself a descriptor that can be watched. So who serves the lines is a matter of who
-watches that one descriptor, and it changes hands without a line being claimed anew or an edge being lost. Promised:
+gpiozero knows no loop: it calls handlers in whichever thread finds the edge. Here all lines of a factory meet in one
+epoll set, and an epoll set is itself a descriptor that can be watched. So watching that one descriptor decides who
+serves the lines, and serving changes hands without claiming a line anew or losing an edge. Guarantees:
 
-- while one of our loops runs on the board's clock, handlers run on it, in the order of the edges' time stamps; a
+- while one of our loops runs on the board's clock, handlers run on it, in the order of the edges' timestamps; a
   second loop that starts meanwhile changes nothing;
-- while none runs, a thread of this object delivers; it starts when first needed and a loop that starts takes over;
-- whatever a handler raises is reported, a coroutine becomes a task, and the rest goes on (`hwloop.pins.handlers`);
-- a forked child has nothing to do with the dispatch of its parent.
+- while none runs, a thread delivers; it starts when first needed, and a loop that starts takes over;
+- exceptions of a handler are reported, its coroutine becomes a task, and the rest goes on (`hwloop.pins.handlers`);
+- a forked child does not share the delivery of its parent.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from hwloop.core.naming import short_name
 from hwloop.core.ordered_sets import OrderedSet
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
+from hwloop.pins.edge_merger import EdgeMerger, EdgeTarget, QueuedEdge
 from hwloop.pins.handlers import Handlers
-from hwloop.pins.lines import Entry, Lines, Taker
-from hwloop.pins.server import ServingThread
+from hwloop.pins.serving_thread import ServingThread
 
 if TYPE_CHECKING:
-    from hwloop.pins.holds import Holding
-    from hwloop.pins.jobs import Job
+    from hwloop.pins.holds import Hold
+    from hwloop.pins.timed_steps import TimedSteps
 
-_QUIET = 0.02  # seconds without a report after which lines are read, as in hwloop.sources.gpio
-_LOOKS = 2  # a recheck takes two looks that find the same
-_LAST_LOOK = _LOOKS + 9  # the pauses between looks double: this one comes 10 s after the last report
-_LONGEST_PAUSE = 10.0  # seconds between two looks at a line that is not where its pull takes it
+_QUIET = 0.02  # seconds without a report after which levels are read, as in hwloop.sources.gpio
+_LOOKS = 2  # a recheck needs two reads with the same result
+_LAST_LOOK = _LOOKS + 9  # pauses double: this read comes 10 s after the last report
+_LONGEST_PAUSE = 10.0  # seconds between two reads of a line that is off the level of its pull
 
-_dispatches: weakref.WeakSet[Dispatch] = weakref.WeakSet()
+_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
-    for dispatch in list(_dispatches):
-        dispatch.leave_to_parent()
-    _dispatches.clear()
+    for delivery in list(_deliveries):
+        delivery.leave_to_parent()
+    _deliveries.clear()
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def inherited(what: str) -> HardwareError:
-    """The error for what a forked child finds of its parent's."""
+    """Return the error for an object that a forked child found and its parent owns."""
     return HardwareError(
         what,
         "was opened before this process was forked and belongs to its parent",
@@ -65,52 +65,52 @@ def inherited(what: str) -> HardwareError:
     )
 
 
-class Dispatch:
-    """Serves the lines, the handlers and the timed jobs of one factory, on `clock`. `close()` it."""
+class Delivery:
+    """Serves the lines, handlers and timed steps of one factory on `clock`, until `close()`."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.loop: EventLoop | None = None
-        """The program's loop that serves now; None while the thread does, or nobody has to."""
+        """The loop of the program that serves now; None while the thread serves, or nothing needs serving."""
         self.forked = False
-        """Whether this is a forked child of the process that made it."""
+        """Whether this process is a forked child of the one that made the delivery."""
         self.handlers = Handlers(self)
-        """What calls the handlers of devices."""
-        self._lines = Lines(clock)
+        """Calls the handlers of devices."""
+        self._edges = EdgeMerger(clock)
         self._lock = threading.RLock()
-        self._jobs: OrderedSet[Job] = OrderedSet()  # in an order that no address decides
-        self._holds: OrderedSet[Holding] = OrderedSet()
+        self._steps: OrderedSet[TimedSteps] = OrderedSet()  # in an order that no address decides
+        self._holds: OrderedSet[Hold] = OrderedSet()
         self._thread: ServingThread | None = None
         self._looks = 0
         self._quiet: asyncio.TimerHandle | None = None
         self._later: asyncio.TimerHandle | None = None
         self._reader: _Reader | None = None
         self._closed = False
-        _dispatches.add(self)
+        _deliveries.add(self)
         for loop in running.follow(self):
-            self._adopt(loop)
+            self._serve_on(loop)
 
     # For pins.
 
-    def watch(self, stream: EdgeStream, pin: Taker) -> None:
-        """Deliver each edge of `stream` to `pin` from now on; those that wait in it are forgotten."""
+    def watch(self, stream: EdgeStream, pin: EdgeTarget) -> None:
+        """Deliver each edge of `stream` to `pin` from now on. Edges that wait in it are discarded."""
         if self.forked:
             raise inherited("this pin factory")
         while stream.read():
             pass
         with self._lock:
-            self._lines.add(stream, pin)
+            self._edges.add(stream, pin)
             self._ensure_served()
 
     def unwatch(self, stream: EdgeStream) -> None:
-        """Deliver no more of its edges, not even those that have been read. To be called before it is closed."""
+        """Deliver no more edges of `stream`, including those already read. Call it before closing the stream."""
         with self._lock:
-            self._lines.remove(stream)
+            self._edges.remove(stream)
 
-    def post(self, pin: Taker, edge: Edge, *, soon: bool) -> None:
-        """Deliver an edge that comes from no descriptor; `soon`, if this is a callback of a loop, right after it."""
+    def post(self, pin: EdgeTarget, edge: Edge, *, soon: bool) -> None:
+        """Deliver an edge that comes from no descriptor; with `soon`, right after the current callback of the loop."""
         with self._lock:
-            self._lines.append(Entry(pin, edge, edge.timestamp_ns))
+            self._edges.append(QueuedEdge(pin, edge, edge.timestamp_ns))
             loop = self.ensure_loop()
         self._call_soon(loop, self._deliver, loop, at_once=soon)
 
@@ -121,68 +121,70 @@ class Dispatch:
         *args: object,
         at_once: bool = True,
     ) -> None:
-        """Have the loop that serves call; `at_once` counts where this is a callback of it."""
+        """Schedule a call on the serving loop; without a thread-safe wakeup if `at_once` and this is that loop."""
         if loop is not None:
             call = loop.call_soon if at_once and asyncio._get_running_loop() is loop else loop.call_soon_threadsafe
-            with contextlib.suppress(RuntimeError):  # it has just been closed: who serves next looks by itself
+            with contextlib.suppress(RuntimeError):  # it has just been closed: its successor reads the lines anyway
                 call(callback, *args)
 
-    # For devices and jobs.
+    # For devices and timed steps.
 
-    def start_job(self, job: Job) -> None:
-        """Start a job, and hand it over when a loop begins or ends."""
+    def start_steps(self, steps: TimedSteps) -> None:
+        """Drive `steps`, and hand them over when a loop starts or ends."""
         if self.forked:
             raise inherited("this pin factory")
         with self._lock:
-            self._jobs.add(job)
-            job.carry_on(self.loop)
+            self._steps.add(steps)
+            steps.carry_on(self.loop)
 
-    def forget_job(self, job: Job) -> None:
-        self._jobs.discard(job)
+    def forget_steps(self, steps: TimedSteps) -> None:
+        """Drive `steps` no more: they have ended."""
+        self._steps.discard(steps)
 
-    def follow_hold(self, hold: Holding) -> None:
-        """Let a hold know of each edge before it is delivered."""
+    def follow_hold(self, hold: Hold) -> None:
+        """Let `hold` catch up before each edge is delivered."""
         self._holds.add(hold)
 
-    def forget_hold(self, hold: Holding) -> None:
+    def forget_hold(self, hold: Hold) -> None:
+        """End `follow_hold`."""
         self._holds.discard(hold)
 
     def next_edge(self, pins: Collection[object]) -> Edge | None:
-        """The next edge of these pins that waits to be delivered, after a look at the lines."""
+        """Read the lines and return the next undelivered edge of these pins."""
         with self._lock:
             if self._closed:
                 return None
             loop = self.serving_loop()
             if self._collect() and loop is not None:
                 self._call_soon(loop, functools.partial(self._serve, loop, anew=True))
-            entry = self._lines.next_of(pins)
+            entry = self._edges.next_of(pins)
         return None if entry is None else entry.edge
 
     def time(self) -> float:
-        """Seconds of the board's clock: for a loop that serves, its own time."""
+        """Return seconds of the board's clock, which is also the time of a loop that serves."""
         return self.clock.now_ns() / 1e9
 
-    def end_jobs(self) -> None:
-        """Let no job take a further step; those under way are waited for."""
-        jobs = list(self._jobs)
-        for job in jobs:
-            job.end()
-        for job in jobs:
+    def end_steps(self) -> None:
+        """End all timed steps, and wait for steps in progress."""
+        running_steps = list(self._steps)
+        for steps in running_steps:
+            steps.end()
+        for steps in running_steps:
             try:
-                job.stop()
-            except Exception as error:  # a step that takes longer than is waited for
-                self.handlers.report(f"{job.describe()} goes on although it was stopped", error)
+                steps.stop()
+            except Exception as error:  # a step that takes longer than the timeout
+                self.handlers.report(f"{steps.describe()} goes on although it was stopped", error)
 
     def close(self) -> None:
-        """Watch nothing any more, end the thread and the jobs. Harmless when repeated."""
+        """Watch nothing any more, and end the thread and the timed steps. Harmless when repeated."""
         if self._closed:
             return
         self._closed = True
         running.unfollow(self)
-        _dispatches.discard(self)
-        self.end_jobs()
+        _deliveries.discard(self)
+        self.end_steps()
         with self._lock:
-            self._lines.clear()
+            self._edges.clear()
             loop, self.loop = self.loop, None
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -194,32 +196,32 @@ class Dispatch:
                 loop.call_soon_threadsafe(self._let_go, loop)
 
     def leave_to_parent(self) -> None:
-        """Let go of everything, in a forked child, and touch nothing that the parent uses."""
+        """Forget everything, in a forked child, without touching what the parent uses."""
         self.forked = self._closed = True
         self._lock = threading.RLock()  # the parent's thread may hold the old one
-        for job in self._jobs:
-            job.leave_to_parent()
-        self._jobs.clear()
+        for steps in self._steps:
+            steps.leave_to_parent()
+        self._steps.clear()
         self._holds.clear()
         self.loop = self._thread = self._reader = self._quiet = self._later = None
-        self._lines.close()
+        self._edges.close()
 
     def _let_go(self, loop: EventLoop | None) -> None:
         if loop is not None:
             self._leave(loop)
-        self._lines.close()
+        self._edges.close()
 
-    # What a loop calls.
+    # Called by the serving loop.
 
     def fileno(self) -> int:
-        return self._lines.fileno()
+        return self._edges.fileno()
 
     def on_readable(self) -> None:
-        """Deliver what is there, oldest first."""
+        """Read and deliver the edges, oldest first."""
         self._serve(asyncio.get_running_loop())
 
     def _serve(self, server: asyncio.AbstractEventLoop, *, anew: bool = False) -> None:
-        """Read and deliver; `anew`, if others may have read before."""
+        """Read and deliver; with `anew`, another loop or thread may have read before."""
         with self._lock:
             if not self._serves(server):
                 return
@@ -228,14 +230,14 @@ class Dispatch:
                     self._quiet.cancel()
                     self._quiet = None
                 self._looks = 0
-                if self._quiet is None and self._lines.watched():
+                if self._quiet is None and self._edges.watched():
                     self._quiet = server.call_later(_QUIET, self._look, server)
             self._plan(server)
         self._deliver(server)
 
     def _plan(self, server: asyncio.AbstractEventLoop) -> None:
-        """Look again when an edge that is held back for an earlier one need wait no longer."""
-        wait_ns = self._lines.wait_ns()
+        """Set a timer for the time until which the first edge is held back for an earlier one."""
+        wait_ns = self._edges.wait_ns()
         if wait_ns is not None and self._later is None:
             self._later = server.call_later(wait_ns / 1e9, self._serve_later, server)
 
@@ -245,21 +247,24 @@ class Dispatch:
             self._serve(server)
 
     def _collect(self) -> bool:
-        return self._lines.collect(
-            lambda stream, error: self.handlers.failed(error, "a line failed and is watched no more")
-        )
+        return self._edges.collect(self._line_failed)
+
+    def _line_failed(self, stream: EdgeStream, error: BaseException) -> None:
+        # Later: an exception handler may use pins, and this thread holds the lock.
+        report = functools.partial(self.handlers.report, "a line failed and is no longer watched", error)
+        self._call_soon(self.serving_loop(), report)
 
     def _deliver(self, server: asyncio.AbstractEventLoop | None) -> None:
-        """Hand out what was read, for as long as `server` serves: a handler may start a loop, or close a line."""
+        """Deliver queued edges while `server` serves: a handler may start a loop, or close a line."""
         while self._serves(server):
             with self._lock:
-                entry = self._lines.first()
+                entry = self._edges.first()
             if entry is None:
                 return
             if self._holds and not entry.found:
                 self._catch_up(entry.edge.timestamp_ns)
             with self._lock:
-                if not self._lines.take(entry):
+                if not self._edges.take(entry):
                     continue
             try:
                 entry.pin.deliver(entry.edge)
@@ -267,17 +272,17 @@ class Dispatch:
                 self.handlers.failed(error, f"delivering an edge to {short_name(entry.pin)} failed")
 
     def _catch_up(self, until_ns: int) -> None:
-        """Before an edge of this time is delivered, have what was held before that be held, in the order of time."""
+        """Before an edge of this time is delivered, call `when_held` for earlier holds, in the order of time."""
         holds = [(hold.due_ns(), hold) for hold in list(self._holds)]
         for due_ns, hold in sorted(holds, key=operator.itemgetter(0)):
             if due_ns <= until_ns:
                 hold.catch_up(until_ns)
 
     def _look(self, server: asyncio.AbstractEventLoop) -> None:
-        """No report for a while: an edge whose report was lost shows in the level of its line.
+        """Read the levels of the lines after a while without reports, to find an edge whose report was lost.
 
-        A lone one, a release long after its press, shows there and nowhere else. So the lines are looked at again, ever
-        more rarely, for some time, and for as long as one of them is where only something outside holds it.
+        A lone edge, such as a release long after its press, shows in the level and nowhere else. So the lines are read
+        again, less and less often, for some time, and as long as something outside holds one off its pull's level.
         """
         with self._lock:
             if not self._serves(server):
@@ -287,20 +292,20 @@ class Dispatch:
             if self._collect():
                 self._looks = 0
             elif self._looks > 1:
-                self._lines.recheck()
-            # The first look only knows that reports came since the timer was set.
+                self._edges.recheck()
+            # The first read only knows that reports came since the timer was set.
             pause = _QUIET
-            if self._looks > _LOOKS and not self._lines.doubtful():
+            if self._looks > _LOOKS and not self._edges.doubtful():
                 pause = min(_QUIET * 2.0 ** (self._looks - _LOOKS), _LONGEST_PAUSE)
-            if self._lines.watched() and (self._looks < _LAST_LOOK or pause == _QUIET or self._lines.held_off()):
+            if self._edges.watched() and (self._looks < _LAST_LOOK or pause == _QUIET or self._edges.held_off()):
                 self._quiet = server.call_later(pause, self._look, server)
             self._plan(server)
         self._deliver(server)
 
-    # Who serves.
+    # Which loop serves.
 
     def loop_started(self, loop: EventLoop) -> None:
-        self._adopt(loop)
+        self._serve_on(loop)
 
     def loop_ended(self, loop: EventLoop) -> None:
         with self._lock:
@@ -308,18 +313,18 @@ class Dispatch:
                 return
             self.loop = None
             self._leave(loop)
-            jobs = list(self._jobs)
-        # Before the thread, another loop that runs; else lines wait for one that starts only if nobody needs them.
+            running_steps = list(self._steps)
+        # Another running loop takes precedence over the thread.
         for other in running.follow(self):
-            self._adopt(other)
+            self._serve_on(other)
         if self.loop is None:
             with self._lock:
                 self._ensure_served()
-            for job in jobs:
-                job.carry_on(None)
+            for steps in running_steps:
+                steps.carry_on(None)
 
-    def _adopt(self, loop: EventLoop) -> None:
-        """Have `loop` serve, if none does and it lives in the board's time. Called in any thread."""
+    def _serve_on(self, loop: EventLoop) -> None:
+        """Make `loop` serve if no loop does and it runs on the board's clock. Called in any thread."""
         with self._lock:
             if self._closed or self.loop is not None or getattr(loop, "clock", REAL) is not self.clock:
                 return
@@ -327,14 +332,14 @@ class Dispatch:
             if self._thread is not None:
                 self._thread.loop.call_soon_threadsafe(self._thread.loop.remove_reader, self.fileno())
             self._quiet = self._later = None
-            jobs = list(self._jobs)
+            running_steps = list(self._steps)
         if running.thread_of(loop) == threading.get_ident():
             self._enter(loop)
         else:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._enter, loop)
-        for job in jobs:
-            job.carry_on(loop)
+        for steps in running_steps:
+            steps.carry_on(loop)
 
     def _enter(self, loop: EventLoop) -> None:
         if self.loop is loop:
@@ -348,7 +353,7 @@ class Dispatch:
                 timer.cancel()
         self._quiet = self._later = None
         if self._reader is not None:
-            with contextlib.suppress(KeyError):  # the loop has let go of it already
+            with contextlib.suppress(KeyError):  # the loop has already removed it
                 loop.unregister(self._reader)
             self._reader = None
 
@@ -356,26 +361,26 @@ class Dispatch:
         return not self._closed and server is not None and server is self.serving_loop()
 
     def serving_loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop that serves: the program's, or the thread's; None while nobody has to."""
+        """Return the loop that serves, the program's or the thread's; None while nothing needs serving."""
         if self.loop is not None:
             return self.loop
         return self._thread.loop if self._thread is not None else None
 
     def ensure_loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop that serves, started where there is none; None where the program has ended."""
+        """Return the loop that serves, and start the thread if there is none; None if the program has ended."""
         with self._lock:
             return self.loop or self._start_thread()
 
     def _ensure_served(self) -> None:
-        """The lock is held. In virtual time nothing happens without a loop, so nobody has to serve."""
-        if self.loop is None and self.clock is REAL and self._lines and not self._closed:
+        """Start the thread if lines need it. The lock is held. In virtual time nothing happens without a loop."""
+        if self.loop is None and self.clock is REAL and self._edges and not self._closed:
             loop = self._start_thread()
             if loop is not None:
                 loop.call_soon_threadsafe(loop.add_reader, self.fileno(), self.on_readable)
                 loop.call_soon_threadsafe(functools.partial(self._serve, loop, anew=True))
 
     def _start_thread(self) -> asyncio.AbstractEventLoop | None:
-        """The loop of the thread; None where the program has ended and no thread can start."""
+        """Return the loop of the thread; None if the program has ended and no thread can start."""
         if self._thread is None and not self._closed:
             try:
                 self._thread = ServingThread()
@@ -385,10 +390,10 @@ class Dispatch:
 
 
 class _Reader:
-    """The epoll set as a source of a loop. Not the dispatch itself, which a loop that closes would close."""
+    """The epoll set as a source of a loop; not the delivery itself, which a loop that closes would close."""
 
     priority = Priority.INTERRUPT
 
-    def __init__(self, dispatch: Dispatch) -> None:
-        self.fileno = dispatch.fileno
-        self.on_readable = dispatch.on_readable
+    def __init__(self, delivery: Delivery) -> None:
+        self.fileno = delivery.fileno
+        self.on_readable = delivery.on_readable

@@ -1,8 +1,8 @@
-"""The thread that serves a factory's lines while no loop of the program does.
+"""`ServingThread`: the thread that serves a factory's lines while no loop of the program runs.
 
-It has an asyncio loop of its own, so that coroutine handlers, timers and the delivery of edges are the same with and
-without a loop of the program's. It ends when it is stopped and never before: `sys.exit()` in a handler ends that
-handler, as it ends no more than the thread in a plain gpiozero script.
+The thread runs an asyncio loop, so coroutine handlers, timers and the delivery of edges work the same with and without
+a loop of the program. The thread ends only when it is stopped: `sys.exit()` in a handler ends only that handler, as
+in a plain gpiozero script.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import threading
 
-_LONGEST_HANDLER = 10.0  # seconds for which a handler under way is waited for at the end, as gpiozero does
+_LONGEST_HANDLER = 10.0  # seconds that `stop()` waits for a running handler, as gpiozero does
 
 
 class ServingThread:
-    """A daemon thread with a running loop. Raises RuntimeError or OSError where it can't be had.
+    """A daemon thread with a running loop.
 
-    Python 3.12 and later start no thread once the program has ended.
+    Raises `RuntimeError` or `OSError` if the thread or its loop can't start: Python 3.12 and later start no thread once
+    the program has ended.
     """
 
     def __init__(self) -> None:
@@ -33,16 +34,16 @@ class ServingThread:
 
     def _run(self) -> None:
         try:
-            # asyncio's own loop: nobody follows it.
+            # asyncio's own loop, which does not count as a loop of the program.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 self.loop = runner.get_loop()
-                self.loop.slow_callback_duration = float("inf")  # a handler may take its time here, in debug mode too
+                self.loop.slow_callback_duration = float("inf")  # handlers may be slow here, in debug mode too
                 self.loop.call_soon(self._started.set)
                 while not self._stopping:
-                    with contextlib.suppress(SystemExit, KeyboardInterrupt):  # of a task that a handler started
+                    with contextlib.suppress(SystemExit, KeyboardInterrupt):  # raised by a task that a handler started
                         self.loop.run_forever()
         except (SystemExit, KeyboardInterrupt):
-            pass  # of a task that was cancelled at the end
+            pass  # raised by a task that was cancelled at the end
         except BaseException as error:
             self._failure = error
             if self._started.is_set():
@@ -51,13 +52,13 @@ class ServingThread:
             self._started.set()
 
     def is_current(self) -> bool:
-        """Whether the caller runs in this thread."""
+        """Return whether the caller runs in this thread."""
         return self._thread is threading.current_thread()
 
     def stop(self) -> None:
-        """End it: now where this is another thread, else when what runs in it has come to its end."""
+        """End the thread: now, or after the current callback if the caller runs in this thread."""
         self._stopping = True
-        with contextlib.suppress(RuntimeError):  # it has ended
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self.loop.stop)
         if not self.is_current():
             self._thread.join(_LONGEST_HANDLER)

@@ -1,16 +1,16 @@
-"""The watched lines of a factory: one epoll set, and their edges in the order of their time stamps.
+"""`EdgeMerger`: the watched lines of a factory in one epoll set, and their edges in the order of their timestamps.
 
-Each line has a descriptor of its own, and descriptors are read one after the other, so a later edge of one line may be
-read before an earlier one of another. An encoder decodes wrongly then, and a program sees a release before the press
-that caused it. So edges wait here until nothing earlier can still come. The facts that decide when that is:
+Each line has its own descriptor, and descriptors are read one after the other, so a later edge of one line may be read
+before an earlier edge of another. An encoder then decodes wrongly, and a program sees a release before the press that
+caused it. So edges wait here until nothing earlier can still arrive. Two facts decide when that is:
 
-- lgpio and the simulated board write their reports in the order of their time stamps. Once a last look finds
-  nothing that was not read, whatever comes later is later; where a long backlog is left in a descriptor, the last edge
-  read from it is the limit.
+- lgpio and the simulated board write their reports in the order of their timestamps. Once a last poll finds nothing
+  unread, everything that arrives later is later; where a long backlog is left in a descriptor, the last edge read from
+  it is the limit.
 - The kernel's own line requests are filled by one interrupt thread for each line, in any order. A stream says how long
-  an edge may take (`EdgeStream.disorder_ns`), and where several lines are watched, edges wait as long as that.
+  an edge may take (`EdgeStream.disorder_ns`), and where several lines are watched, edges wait that long.
 
-Edges with the same time stamp keep the order in which they were read. All methods need the lock of `Dispatch`.
+Edges with the same timestamp keep the order in which they were read. All methods need the lock of `Delivery`.
 """
 
 from __future__ import annotations
@@ -27,87 +27,87 @@ from hwloop.board import Edge, EdgeStream
 from hwloop.core.clock import Clock
 
 
-class Taker(Protocol):
-    """A pin: where an edge is delivered."""
+class EdgeTarget(Protocol):
+    """A pin, to which edges are delivered."""
 
     def held_off(self) -> bool:
-        """Whether something holds the line off the level to which its pull takes it."""
+        """Return whether something holds the line off the level of its pull."""
 
     def deliver(self, edge: Edge) -> None:
-        """Hand `edge` to the device."""
+        """Pass `edge` to the device."""
 
 
-class Entry(NamedTuple):
+class QueuedEdge(NamedTuple):
     """An edge on its way to a pin."""
 
-    pin: Taker
+    pin: EdgeTarget
     edge: Edge
     when_ns: int
-    """Its time stamp, or that of an earlier edge of its stream where that is later."""
+    """Its timestamp, or that of an earlier edge of its stream if that is later."""
     found: bool = False
-    """Whether the line's level showed it, and no report: then its time stamp is that of the look."""
+    """Whether the line's level showed the edge, without a report; its timestamp is then the time of reading."""
 
 
 Failed = Callable[[EdgeStream, BaseException], object]
 
 _NEVER_NS = 1 << 63
-_ROUNDS = 16  # looks for descriptors that became readable meanwhile
+_ROUNDS = 16  # polls for descriptors that became readable meanwhile
 _by_time = operator.attrgetter("when_ns")
 
 
-class Lines:
-    """Lines whose edges are read on `clock`. `close()` it."""
+class EdgeMerger:
+    """Lines whose edges are read on `clock`, until `close()`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._epoll = select.epoll()
         clock.claim(self._epoll.fileno())
-        self._by_fd: dict[int, tuple[EdgeStream, Taker]] = {}
+        self._by_fd: dict[int, tuple[EdgeStream, EdgeTarget]] = {}
         self._last_ns: dict[EdgeStream, int] = {}
-        self._held: list[Entry] = []  # read, and something earlier may still come; by time
-        self._ordered: collections.deque[Entry] = collections.deque()
+        self._held: list[QueuedEdge] = []  # read, but something earlier may still arrive; sorted by time
+        self._ordered: collections.deque[QueuedEdge] = collections.deque()
 
     def fileno(self) -> int:
-        """The epoll set, which is readable when a line is."""
+        """Return the epoll set, which is readable when a line is."""
         return self._epoll.fileno()
 
     def __bool__(self) -> bool:
-        """Whether any line is watched, or an edge waits."""
+        """Return whether any line is watched, or an edge waits."""
         return bool(self._by_fd or self._ordered or self._held)
 
     def watched(self) -> bool:
-        """Whether any line is watched."""
+        """Return whether any line is watched."""
         return bool(self._by_fd)
 
-    def add(self, stream: EdgeStream, pin: Taker) -> None:
+    def add(self, stream: EdgeStream, pin: EdgeTarget) -> None:
         """Watch a stream."""
         for fd in _descriptors(stream):
             self._by_fd[fd] = (stream, pin)
             self._epoll.register(fd, select.EPOLLIN)
 
     def remove(self, stream: EdgeStream) -> None:
-        """Watch a stream no more, and forget its edges. Harmless if it is not watched."""
+        """Stop watching a stream and forget its edges. Harmless if it is not watched."""
         for fd, (watched, pin) in list(self._by_fd.items()):
             if watched is stream:
                 del self._by_fd[fd]
-                with contextlib.suppress(OSError):  # somebody has closed the descriptor
+                with contextlib.suppress(OSError):  # a library has closed the descriptor
                     self._epoll.unregister(fd)
                 self._last_ns.pop(stream, None)
                 self.forget(pin)
 
-    def forget(self, pin: Taker) -> None:
-        """Deliver no edge that waits for this pin."""
+    def forget(self, pin: EdgeTarget) -> None:
+        """Forget the edges that wait for this pin."""
         self._held = [entry for entry in self._held if entry.pin is not pin]
         self._ordered = collections.deque(entry for entry in self._ordered if entry.pin is not pin)
 
-    def append(self, entry: Entry) -> None:
-        """Queue an edge that comes from no descriptor, after all that wait already."""
+    def append(self, entry: QueuedEdge) -> None:
+        """Queue an edge that comes from no descriptor, after all that wait."""
         self._ordered.append(entry)
 
     def collect(self, failed: Failed) -> bool:
-        """Read what is there; whether that was anything. A stream that fails is passed to `failed`."""
+        """Read all edges and return whether there were any. A stream that fails is passed to `failed`."""
         read: set[EdgeStream] = set()
-        horizon_ns, anything = _NEVER_NS, False  # of what is not read yet, nothing is earlier
+        horizon_ns, anything = _NEVER_NS, False  # no unread edge is earlier
         for _ in range(_ROUNDS):
             now_ns = self._clock.now_ns()
             ready = {fd: self._by_fd[fd] for fd, _ in self._epoll.poll(0) if fd in self._by_fd}
@@ -133,15 +133,15 @@ class Lines:
         self._release(min(horizon_ns, self._latest_ns(now_ns)))
         return anything
 
-    def _hold(self, stream: EdgeStream, pin: Taker, edges: list[Edge]) -> None:
+    def _hold(self, stream: EdgeStream, pin: EdgeTarget, edges: list[Edge]) -> None:
         when_ns = self._last_ns.get(stream, 0)
         for edge in edges:
-            when_ns = max(when_ns, edge.timestamp_ns)  # the edges of one stream keep their order in any case
-            self._held.append(Entry(pin, edge, when_ns))
+            when_ns = max(when_ns, edge.timestamp_ns)  # edges of one stream always keep their order
+            self._held.append(QueuedEdge(pin, edge, when_ns))
         self._last_ns[stream] = when_ns
 
     def _latest_ns(self, now_ns: int) -> int:
-        """The time up to which every edge could be read at `now_ns`."""
+        """Return the time up to which every edge was readable at `now_ns`."""
         streams = {stream for stream, _ in self._by_fd.values()}
         if len(streams) < 2:
             return _NEVER_NS
@@ -155,7 +155,7 @@ class Lines:
         del self._held[:count]
 
     def wait_ns(self) -> int | None:
-        """For how long the first edge that is held must wait; None where none is."""
+        """Return how long the first held edge must still wait; None if none is held."""
         if not self._held:
             return None
         streams = {stream for stream, _ in self._by_fd.values()}
@@ -163,32 +163,32 @@ class Lines:
         return max(0, self._held[0].when_ns + disorder_ns - self._clock.now_ns())
 
     def recheck(self) -> None:
-        """Queue edges whose report was lost, as the level of their lines shows."""
+        """Queue edges whose report was lost, as the levels of the lines show."""
         for stream, pin in dict(self._by_fd.values()).items():
-            with contextlib.suppress(OSError):  # its next read tells
-                self._ordered.extend(Entry(pin, edge, edge.timestamp_ns, found=True) for edge in stream.recheck())
+            with contextlib.suppress(OSError):  # its next read reports that
+                self._ordered.extend(QueuedEdge(pin, edge, edge.timestamp_ns, found=True) for edge in stream.recheck())
 
     def doubtful(self) -> bool:
-        """Whether a stream is to be asked again soon, because a line is not where its last edge left it."""
+        """Return whether to recheck soon, because a line is not at the level of its last edge."""
         return any(stream.doubtful for stream, _ in self._by_fd.values())
 
     def held_off(self) -> bool:
-        """Whether something holds a line off the level to which its pull takes it."""
+        """Return whether something holds a line off the level of its pull."""
         return any(pin.held_off() for _, pin in self._by_fd.values())
 
-    def first(self) -> Entry | None:
-        """The next edge to be delivered."""
+    def first(self) -> QueuedEdge | None:
+        """Return the next edge to deliver."""
         return self._ordered[0] if self._ordered else None
 
-    def take(self, entry: Entry) -> bool:
-        """Remove `entry`, if it is still the next one."""
+    def take(self, entry: QueuedEdge) -> bool:
+        """Remove `entry` if it is still the next one, and return whether it was."""
         if self._ordered and self._ordered[0] is entry:
             self._ordered.popleft()
             return True
         return False
 
-    def next_of(self, pins: Collection[object]) -> Entry | None:
-        """The next edge of any of these pins that waits."""
+    def next_of(self, pins: Collection[object]) -> QueuedEdge | None:
+        """Return the next waiting edge of these pins."""
         for entries in (self._ordered, self._held):
             for entry in entries:
                 if entry.pin in pins:
@@ -196,14 +196,14 @@ class Lines:
         return None
 
     def clear(self) -> None:
-        """Watch nothing, forget all edges."""
+        """Stop watching, and forget all edges."""
         self._by_fd.clear()
         self._last_ns.clear()
         self._held.clear()
         self._ordered.clear()
 
     def close(self) -> None:
-        """Give the epoll set back. Harmless when repeated."""
+        """Close the epoll set. Harmless when repeated."""
         self.clear()
         if not self._epoll.closed:
             self._clock.disclaim(self._epoll.fileno())
@@ -211,5 +211,5 @@ class Lines:
 
 
 def _descriptors(stream: EdgeStream) -> list[int]:
-    """What is readable when edges wait, and what tells that the device may be gone."""
+    """Return the descriptor that is readable when edges wait, and the one for a device that goes away."""
     return [fd for fd in (stream.fileno(), stream.alarm_fileno()) if fd >= 0]
