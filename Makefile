@@ -107,3 +107,4 @@ format: $(VENV)/installed-check  ## format and fix what can be fixed
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build *.egg-info
+	find . -name __pycache__ -prune -exec rm -r {} +
