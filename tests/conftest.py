@@ -22,6 +22,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Hypothesis try the same examples in each run, however long the machine takes over one.
+
+    `--hypothesis-profile=default` tries others, and keeps those that failed.
+    """
+    if config.pluginmanager.hasplugin("hypothesispytest") and not config.getoption("--hypothesis-profile"):
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile(
+            "repeatable", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        )
+        settings.load_profile("repeatable")
+
+
 def pytest_collection_finish() -> None:
     """Keep the garbage collector off pytest's own objects, a million of them: each collection would go through all."""
     gc.collect()
