@@ -30,7 +30,7 @@ from hwloop.cli import COMMANDS
 ROOT = Path(__file__).parents[1]
 UNCONVERTED = [
     *("README.md", "architecture.md", "cli.md", "gpiozero.md", "guard.md", "scheduling.md"),
-    *("service.md", "simulation.md", "testing.md"),
+    *("service.md", "testing.md"),
 ]
 PAGES = [
     page
