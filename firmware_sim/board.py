@@ -19,7 +19,9 @@ from firmware_sim.surviving import surviving_lines
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
 from hwloop.board import SIMULATED_LINES, Board, EdgeRequest, EdgeStream, OutputLine, OutputRequest
-from hwloop.boards.lgpio import LgpioChip
+from hwloop.boards.lgpio.chip import LgpioChip
+from hwloop.boards.lgpio.edges import watch_lines
+from hwloop.boards.lgpio.output import LgpioOutput
 from hwloop.core.clock import REAL, Clock
 from hwloop.errors import HardwareError
 
@@ -134,11 +136,11 @@ class SimBoard(Board):
 
     def open_edges(self, request: EdgeRequest) -> EdgeStream:
         self._check_chip(request.chip)
-        return self._lines.open_edges(request)
+        return watch_lines(self._lines, request)
 
     def open_output(self, request: OutputRequest) -> OutputLine:
         self._check_chip(request.chip)
-        return self._lines.open_output(request)
+        return LgpioOutput(self._lines, request)
 
     def _check_open(self) -> None:
         if self._closed:

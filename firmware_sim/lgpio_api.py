@@ -25,7 +25,7 @@ from firmware_sim.lgpio_constants import Refused
 from firmware_sim.lgpio_lines import ALERT, GROUP, OUTPUT, Held, Lines, claim, free_all, kernel_accepts, status
 from firmware_sim.pins import Chip
 from firmware_sim.transmit import SLOTS, Pwm, Wave
-from hwloop.boards.fifo_directory import FifoDirectory
+from hwloop.boards.lgpio.fifo_directory import FifoDirectory
 
 _MAX_DEBOUNCE_MICROS = 5_000_000
 _MAX_WATCHDOG_MICROS = 300_000_000

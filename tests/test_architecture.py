@@ -48,7 +48,7 @@ def across_layers(module):
         forbidden = ("hwloop.boards", "hwloop.cli", "hwloop.service.systemd", "firmware_sim")
         yield from (name for name in ours if within(name, *forbidden))
     if within(module, "firmware_sim"):
-        boards = ("hwloop.board", "hwloop.boards.lgpio", "hwloop.boards.fifo_directory")
+        boards = ("hwloop.board", "hwloop.boards.lgpio")
         allowed = ("firmware_sim", *boards, "hwloop.errors", "hwloop.core.clock", "hwloop.core.naming")
         yield from (name for name in ours if not within(name, *allowed))
     elif not within(module, "hwloop.cli", "hwloop.pins.sim"):
@@ -123,3 +123,14 @@ def test_the_options_of_a_request_are_defined_once():
         if len(taken := each & {argument.arg for argument in node.args.args + node.args.kwonlyargs}) > 3
     ]
     assert not spelled
+
+
+def test_the_c_library_is_loaded_in_one_place():
+    loaders = {"CDLL", "PyDLL", "LoadLibrary", "dlopen"}
+    found = {
+        name
+        for name, path in ALL.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute | ast.Name) and getattr(node, "attr", getattr(node, "id", "")) in loaders
+    }
+    assert found == {"hwloop.core.libc"}

@@ -20,9 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwloop.board import Edge, EdgeRequest, EdgeStream, OutputRequest
-from hwloop.boards import gpiod as board_gpiod
-from hwloop.boards.gpiod import GpiodChip, load_gpiod
-from hwloop.boards.gpiod_edges import EVENT
+from hwloop.boards.gpiod import chip as gpiod_chip
+from hwloop.boards.gpiod.chip import GpiodChip, load_gpiod
+from hwloop.boards.gpiod.edges import EVENT, watch_lines
+from hwloop.boards.gpiod.output import GpiodOutput
 from hwloop.errors import HardwareError
 
 gpiod = pytest.importorskip("gpiod", reason="pip install gpiod")
@@ -125,12 +126,12 @@ class Setup:
         self._open: list[Any] = []
 
     def watch(self, *lines: int | str, **options: Any) -> EdgeStream:
-        stream = self.board.open_edges(EdgeRequest(lines, **{"consumer": "the test"} | options))
+        stream = watch_lines(self.board, EdgeRequest(lines, **{"consumer": "the test"} | options))
         self._open.append(stream)
         return stream
 
     def output(self, line: int | str, **options: Any) -> Any:
-        self._open.append(self.board.open_output(OutputRequest(line, **{"consumer": "the test"} | options)))
+        self._open.append(GpiodOutput(self.board, OutputRequest(line, **{"consumer": "the test"} | options)))
         return self._open[-1]
 
     @property
@@ -475,7 +476,7 @@ def test_gpiod_is_named_where_it_is_missing_or_too_old(monkeypatch: pytest.Monke
 
 def test_the_event_is_the_kernels() -> None:
     assert EVENT.size == 48
-    assert board_gpiod.EVENT_BUFFER == 16 * board_gpiod.MAX_LINES
+    assert gpiod_chip.EVENT_BUFFER == 16 * gpiod_chip.MAX_LINES
 
 
 @pytest.mark.parametrize("level", [0, 1])

@@ -22,9 +22,11 @@ from firmware_sim.lgpio_api import Lgpio
 from firmware_sim.pins import Chip
 from firmware_sim.timeline import Timeline
 from hwloop.board import Edge, EdgeRequest, EdgeStream, OutputRequest, Pull
-from hwloop.boards import lgpio as board_lgpio
-from hwloop.boards import lgpio_fifos
-from hwloop.boards.lgpio import LgpioChip
+from hwloop.boards.lgpio import alert_thread, fifos
+from hwloop.boards.lgpio import chip as lgpio_chip
+from hwloop.boards.lgpio.chip import LgpioChip
+from hwloop.boards.lgpio.edges import watch_lines
+from hwloop.boards.lgpio.output import LgpioOutput
 from hwloop.errors import HardwareError
 
 REPORT = struct.Struct("QBBBBI")
@@ -42,12 +44,12 @@ class Setup:
         self._streams: list[EdgeStream] = []
 
     def watch(self, *lines: int | str, **options: Any) -> EdgeStream:
-        stream = self.board.open_edges(EdgeRequest(lines, **{"consumer": "the test"} | options))
+        stream = watch_lines(self.board, EdgeRequest(lines, **{"consumer": "the test"} | options))
         self._streams.append(stream)
         return stream
 
     def output(self, line: int | str, **options: Any) -> Any:
-        return self.board.open_output(OutputRequest(line, **{"consumer": "the test"} | options))
+        return LgpioOutput(self.board, OutputRequest(line, **{"consumer": "the test"} | options))
 
     def drive(self, line: int, *levels: int) -> None:
         for level in levels:
@@ -262,7 +264,7 @@ def test_what_happens_between_claim_and_reading_is_neither_missed_nor_taken_for_
     lgpio = BusyOpening(setup.chip)
     lgpio.during_claim = levels
     board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
-    stream = board.open_edges(PULLED_DOWN)
+    stream = watch_lines(board, PULLED_DOWN)
     assert told(stream.read()) == [(level, 0) for level in levels]
     setup.drive(17, 1 - levels[-1])
     assert told(stream.read()) == [(1 - levels[-1], 0)]
@@ -302,7 +304,7 @@ def test_as_much_of_the_fifo_as_is_allowed_will_do(setup: Setup, monkeypatch: py
 def test_a_fifo_that_fills_up_is_said_once(
     setup: Setup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lgpio_fifos, "_PIPE_SIZE", 1 << 16)
+    monkeypatch.setattr(fifos, "_PIPE_SIZE", 1 << 16)
     stream = setup.watch(17)
     for _ in range(2):
         setup.drive(17, *[1, 0] * 3000)
@@ -427,13 +429,13 @@ class Sleepy(Lgpio):
 def test_a_thread_that_sleeps_through_the_first_claim_is_woken_by_another(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, misses: int, claims: int
 ) -> None:
-    monkeypatch.setattr(board_lgpio, "_PROOF", 0.01 if misses == 99 else 0.2)
+    monkeypatch.setattr(alert_thread, "_PROOF", 0.01 if misses == 99 else 0.2)
     lgpio = Sleepy(setup.chip)
     lgpio.misses = misses
     board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
-    streams = [board.open_edges(PULLED_DOWN)]
+    streams = [watch_lines(board, PULLED_DOWN)]
     assert lgpio.claims == claims
-    streams.append(board.open_edges(replace(PULLED_DOWN, lines=[18])))
+    streams.append(watch_lines(board, replace(PULLED_DOWN, lines=[18])))
     assert lgpio.claims == claims + 1
     setup.drive(17, 1)
     assert told(streams[0].read()) == [(1, 0)]
@@ -467,7 +469,7 @@ def test_a_stream_survives_the_closing_of_its_board(setup: Setup) -> None:
     setup.board.close()
     setup.board.close()
     setup.lgpio.close()
-    with pytest.raises(HardwareError, match="lgpio has closed it; watch the lines anew"):
+    with pytest.raises(HardwareError, match="lgpio has closed it; watch the lines again"):
         stream.read()
     with pytest.raises(HardwareError, match="line 17: its board is closed"):
         stream.level(17)
@@ -578,7 +580,7 @@ def test_lines_watched_through_a_chip_that_was_closed_do_not_count(setup: Setup)
 def test_a_process_has_as_many_watches_as_lgpio_serves(setup: Setup) -> None:
     streams = [setup.watch(number) for number in range(19)]
     refused_one = (
-        "lgpio serves 19 watches in one process, and there are as many; watch several lines in one, close some"
+        "lgpio serves 19 watches in one process, and all of them are in use; watch several lines in one, close some"
     )
     with pytest.raises(HardwareError, match=refused_one):
         setup.watch(20)
@@ -604,7 +606,7 @@ def test_fifos_are_opened_before_lines_are_watched_and_used_again(setup: Setup) 
     lgpio = CountsOpening(setup.chip)
     board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
     for _ in range(2):
-        streams = [board.open_edges(replace(PULLED_DOWN, lines=[line])) for line in range(8)]
+        streams = [watch_lines(board, replace(PULLED_DOWN, lines=[line])) for line in range(8)]
         for stream in streams:
             stream.close()
     assert lgpio.watched == [0] * 8
@@ -637,15 +639,15 @@ def test_a_line_that_was_ours_a_moment_ago_is_waited_for(setup: Setup, monkeypat
     board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
     lgpio.refusals = 1
     with pytest.raises(HardwareError, match="bad event request"):
-        board.open_edges(PULLED_DOWN)
-    board.open_edges(PULLED_DOWN).close()
+        watch_lines(board, PULLED_DOWN)
+    watch_lines(board, PULLED_DOWN).close()
     lgpio.refusals = 3
-    board.open_edges(PULLED_DOWN).close()
+    watch_lines(board, PULLED_DOWN).close()
     assert lgpio.refusals == 0
-    monkeypatch.setattr(board_lgpio, "_LETTING_GO", 0.01)
+    monkeypatch.setattr(lgpio_chip, "_FREED_FOR", 0.01)
     lgpio.refusals = 10_000
     with pytest.raises(HardwareError, match="bad event request"):
-        board.open_edges(PULLED_DOWN)
+        watch_lines(board, PULLED_DOWN)
     board.close()
     lgpio.close()
 
@@ -664,7 +666,7 @@ def test_a_directory_that_is_gone_is_named(setup: Setup) -> None:
 def test_a_fifo_that_is_not_where_it_should_be_is_named(setup: Setup, tmp_path: Path) -> None:
     board = LgpioChip(setup.lgpio, number=0, workdir=str(tmp_path))
     with pytest.raises(HardwareError, match=rf"{tmp_path}/.lgd-nfy\d: No such file"):
-        board.open_edges(EdgeRequest([17], consumer="x"))
+        watch_lines(board, EdgeRequest([17], consumer="x"))
     board.close()
 
 

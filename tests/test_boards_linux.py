@@ -20,9 +20,9 @@ from firmware_sim.pins import Chip
 from firmware_sim.timeline import Timeline
 from hwloop import board as boards
 from hwloop.board import EdgeRequest, OutputRequest
-from hwloop.boards import chips, linux
-from hwloop.boards.chips import ChipInfo, choose_chip, list_chips
-from hwloop.boards.lgpio import LgpioChip
+from hwloop.boards import chip_discovery, linux
+from hwloop.boards.chip_discovery import ChipInfo, choose_chip, list_chips
+from hwloop.boards.lgpio.chip import LgpioChip
 from hwloop.boards.linux import LinuxBoard
 from hwloop.errors import HardwareError
 
@@ -36,7 +36,7 @@ def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory that the board takes for /dev."""
     path = tmp_path / "dev"
     path.mkdir()
-    monkeypatch.setattr(chips, "DEV", str(path))
+    monkeypatch.setattr(chip_discovery, "DEV", str(path))
     return path
 
 
@@ -213,7 +213,7 @@ def test_importing_the_board_imports_no_hardware_package() -> None:
 def test_the_chip_is_opened_once_and_closed_with_the_board(dev: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chip = Chip(Timeline(), label="pinctrl-bcm2711", lines=58)
     lgpio = Lgpio(chip)
-    monkeypatch.setattr(chips, "list_chips", lambda: labelled("pinctrl-bcm2711"))
+    monkeypatch.setattr(chip_discovery, "list_chips", lambda: labelled("pinctrl-bcm2711"))
     monkeypatch.setattr(linux, "load_lgpio", lambda: (lgpio, lgpio.directory))
     board: Any = LinuxBoard("lgpio")
     stream, output = (claim(board) for claim in claims())
@@ -234,7 +234,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     opened: dict[str, Any] = {}
     lgpio = Lgpio(Chip(Timeline(), label="pinctrl-bcm2711", lines=58))
     monkeypatch.delenv("HWLOOP_GPIO", raising=False)
-    monkeypatch.setattr(chips, "list_chips", lambda: labelled("pinctrl-bcm2711"))
+    monkeypatch.setattr(chip_discovery, "list_chips", lambda: labelled("pinctrl-bcm2711"))
     monkeypatch.setattr(linux, "load_lgpio", lambda: (lgpio, lgpio.directory))
     monkeypatch.setattr(linux, "load_gpiod", lambda: opened.setdefault("module", object()))
     monkeypatch.setattr(linux, "GpiodChip", lambda module, path: opened.setdefault("gpiod", Bystander(module, path)))

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from firmware_sim import SimBoard
-from hwloop.boards import fifo_directory
-from hwloop.boards.fifo_directory import FifoDirectory, sweep
+from hwloop.boards.lgpio import fifo_directory
+from hwloop.boards.lgpio.fifo_directory import FifoDirectory, sweep
 
 ROOT = Path(__file__).parents[1]
 
@@ -158,7 +158,7 @@ def test_programs_that_start_together_take_nothing_from_each_other(parent: Path)
         (parent / f"hwloop-lgpio-1.{number}").mkdir()
     code = """
         import os
-        from hwloop.boards import fifo_directory
+        from hwloop.boards.lgpio import fifo_directory
         for _ in range(60):
             fifo_directory._swept.clear()
             held = [fifo_directory.FifoDirectory() for _ in range(3)]

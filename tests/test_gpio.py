@@ -269,7 +269,7 @@ def test_an_edge_lost_at_the_end_is_told_once_the_line_is_quiet(parts: Parts, ru
 def test_after_a_flood_that_overflows_the_fifo_the_level_known_is_the_true_one(
     parts: Parts, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hwloop.boards.lgpio_fifos._PIPE_SIZE", 1 << 16)
+    monkeypatch.setattr("hwloop.boards.lgpio.fifos._PIPE_SIZE", 1 << 16)
 
     async def main() -> None:
         async with gpio.watch(12, queue_size=10_000) as watch:
@@ -407,7 +407,7 @@ def test_a_failed_device_ends_the_iteration_with_its_error(parts: Parts, run: Ru
     async def main() -> None:
         watch = gpio.watch(12).open()
         unplug(parts, watch)
-        with pytest.raises(HardwareError, match="lgpio's FIFO: lgpio has closed it; watch the lines anew"):
+        with pytest.raises(HardwareError, match="lgpio's FIFO: lgpio has closed it; watch the lines again"):
             await take(watch, 1)
         assert watch.closed
         assert parts.free(12)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from hwloop.boards.lgpio_loader import load_lgpio
+from hwloop.boards.lgpio.module import load_lgpio
 from hwloop.errors import HardwareError
 
 ROOT = Path(__file__).parents[1]
-LOAD = "import os, sys\nfrom hwloop.boards.lgpio_loader import load_lgpio\n"
+LOAD = "import os, sys\nfrom hwloop.boards.lgpio.module import load_lgpio\n"
 
 needs_lgpio = pytest.mark.skipif(importlib.util.find_spec("lgpio") is None, reason="the real lgpio is not installed")
 
@@ -147,7 +147,8 @@ def test_reports_from_the_real_module_are_decoded(temporary: Path, tmp_path: Pat
     from firmware_sim.pins import Chip
     from firmware_sim.timeline import Timeline
     from hwloop.board import EdgeRequest
-    from hwloop.boards.lgpio import LgpioChip
+    from hwloop.boards.lgpio.chip import LgpioChip
+    from hwloop.boards.lgpio.edges import watch_lines
 
     lgpio, workdir = load_lgpio()
 
@@ -161,7 +162,7 @@ def test_reports_from_the_real_module_are_decoded(temporary: Path, tmp_path: Pat
     fds = set(os.listdir("/proc/self/fd"))
     simulated = Half(Chip(Timeline(), label="test", lines=28))
     chip = LgpioChip(simulated, number=0, workdir=workdir)
-    stream = chip.open_edges(EdgeRequest([17], consumer="x", pull="up"))
+    stream = watch_lines(chip, EdgeRequest([17], consumer="x", pull="up"))
     assert os.listdir(workdir) == []
     theirs = os.open(f"/proc/self/fd/{stream.fileno()}", os.O_WRONLY)
     report = struct.pack("QBBBBI", time.monotonic_ns(), 0, 17, 0, 0, 0)

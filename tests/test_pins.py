@@ -770,7 +770,7 @@ def test_pwm_is_the_boards(virtual):
 
 
 def test_a_line_without_pwm_gets_it_from_timers(virtual, monkeypatch):
-    monkeypatch.setattr("hwloop.boards.lgpio_output.LgpioOutput.pwm", OutputLine.pwm)
+    monkeypatch.setattr("hwloop.boards.lgpio.output.LgpioOutput.pwm", OutputLine.pwm)
     changes = []
 
     async def main():

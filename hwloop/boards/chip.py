@@ -1,9 +1,9 @@
-"""What a GPIO chip is to its users, whichever library it is opened through: its lines, who has which, and refusals.
+"""A GPIO chip, whichever library it is opened through: the names of its lines, their users, and why a line is refused.
 
 A line has three names: its number on the chip (for the chip of a Raspberry Pi's header the BCM number), the name that
-the kernel's device tree gives it, and its position on the header. The one fact that shaped this: the kernel refuses
-a line in few words or in none, so who has which line in this program is kept here, and the words are the same for
-all libraries.
+the kernel's device tree gives it, and its position on the header. The one fact that shaped this: the kernel refuses a
+line with a short reason or none. So this class records which lines the program uses, and builds the same error messages
+for all libraries.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from hwloop.board import EdgeRequest, EdgeStream, LineName, OutputLine, OutputRequest
 from hwloop.boards.header import at_position, is_position
 from hwloop.errors import HardwareError
+from hwloop.lines import LineName
+from hwloop.requests import EdgeRequest
 
 HEADER_CHIPS = ("pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835")
-"""Labels of the chips that have the header's lines: Raspberry Pi 5, 4, and all before."""
+"""Labels of the chips with the lines of the header: Raspberry Pi 5, 4, and all earlier ones."""
 
 _BCM_NAME = re.compile(r"GPIO(\d+)")
 
 
 class LineInfo(NamedTuple):
-    """What the kernel says of a line."""
+    """A line as the kernel describes it."""
 
     name: str
     """Empty where the device tree gives it none."""
     used: bool
     consumer: str
-    """What its user calls itself."""
+    """The name that its user gave."""
 
 
 class GpioChip(ABC):
@@ -40,10 +41,10 @@ class GpioChip(ABC):
 
     Parameters:
         path: its device node.
-        label: what driver it is.
+        label: the name of its driver.
         lines: how many lines it has.
-        node: the same, to be told when it vanishes; empty for a simulated chip, which has none.
-        revision: the board's, as `hwloop.boards.header` takes it.
+        node: the device node whose removal is noticed; empty for a simulated chip, which has none.
+        revision: the board's revision code, as `hwloop.boards.header` takes it.
     """
 
     def __init__(self, path: str, *, node: str, label: str, lines: int, revision: int | None) -> None:
@@ -52,23 +53,13 @@ class GpioChip(ABC):
         self.label = label
         self.lines = lines
         self.users: dict[int, str] = {}
-        """Who has which line, among those claimed through this object."""
+        """The users of the lines that were claimed through this object, by number."""
         self._revision = revision
         self._process = os.getpid()
 
     @abstractmethod
-    def open_edges(self, request: EdgeRequest) -> EdgeStream:
-        """Watch the lines of `request`. Raises `HardwareError`, or ValueError where two of
-        the names are of the same line; it claims none of them then.
-        """
-
-    @abstractmethod
-    def open_output(self, request: OutputRequest) -> OutputLine:
-        """Drive the line of `request`. Raises `HardwareError`."""
-
-    @abstractmethod
     def gone(self) -> bool:
-        """Whether the device behind this object is there no more, whatever else may be there under its name."""
+        """Return whether this object's device has vanished, even if another one has its name now."""
 
     @abstractmethod
     def close(self) -> None:
@@ -76,7 +67,7 @@ class GpioChip(ABC):
 
     @abstractmethod
     def line_info(self, number: int) -> LineInfo:
-        """What the kernel says of a line."""
+        """Return the kernel's description of a line."""
 
     @property
     def forked(self) -> bool:
@@ -84,7 +75,7 @@ class GpioChip(ABC):
         return os.getpid() != self._process
 
     def check_process(self, tried: str) -> None:
-        """Raise `HardwareError` in a child of the process that opened the chip: its lines are not the child's."""
+        """Raise `HardwareError` in a child of the process that opened the chip: the lines belong to the parent."""
         if self.forked:
             raise HardwareError(
                 tried,
@@ -93,7 +84,7 @@ class GpioChip(ABC):
             )
 
     def find(self, line: LineName) -> int:
-        """The number of a line given by number, name or position. Raises `HardwareError`."""
+        """Return the number of a line given by number, name or position. Raises `HardwareError`."""
         self.check_process(self.path)
         if isinstance(line, int):
             number = line
@@ -116,7 +107,7 @@ class GpioChip(ABC):
         return numbers
 
     def check_free(self, numbers: Mapping[int, LineName]) -> None:
-        """Raise `HardwareError` where this program has one of these lines already."""
+        """Raise `HardwareError` where this program uses one of these lines already."""
         for number, line in numbers.items():
             if number in self.users:
                 raise HardwareError(
@@ -127,7 +118,7 @@ class GpioChip(ABC):
                 )
 
     def refusal(self, numbers: Mapping[int, LineName], reason: str, code: int | None = None) -> HardwareError:
-        """What it means that the kernel did not give us these lines: one of them is taken, or can't do it."""
+        """Return the error to raise where the kernel refused lines: one is in use, or can't do what was asked."""
         for number, line in numbers.items():
             info = self.line_info(number)
             if info.used and number not in self.users:
@@ -143,7 +134,7 @@ class GpioChip(ABC):
         )
 
     def vanished(self, tried: str) -> HardwareError:
-        """What is said when the chip is there no more."""
+        """Return the error to raise where the chip has vanished."""
         return HardwareError(
             tried,
             f"{self.path} ({self.label}) is gone: its driver was unbound, or it was unplugged",

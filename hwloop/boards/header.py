@@ -1,7 +1,7 @@
-"""Lines by where they are on the header: "J8:11" is GPIO 17.
+"""Lines by their position on the header: "J8:11" is GPIO 17.
 
-Which pin is which line differs from board to board and is long known to gpiozero, whose tables are used here. Loading
-them takes a good part of a second, so that happens when a position is first asked for.
+The positions differ from board to board, and gpiozero has tables of them, which are used here. Loading the tables takes
+a good part of a second, so that happens when the first position is looked up.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _GPIO = re.compile(r"GPIO(\d+)")
 
 
 def is_position(name: str) -> bool:
-    """Whether a line's name is a position on a header, such as "J8:11" (or "P1:11" on the first boards)."""
+    """Return whether a line's name is a position on a header, such as "J8:11" (or "P1:11" on the first boards)."""
     return _POSITION.fullmatch(name) is not None
 
 
 @functools.cache
 def at_position(position: str, revision: int | None) -> int:
-    """The BCM number of the line at `position`.
+    """Return the BCM number of the line at `position`.
 
-    `revision` is a Raspberry Pi's revision code ("Raspberry Pi revision codes" in its documentation); None takes this
-    machine's. Raises `HardwareError` where the board is not known, or has no line there.
+    `revision` is a Raspberry Pi's revision code ("Raspberry Pi revision codes" in its documentation); None means this
+    machine's. Raises `HardwareError` where the board is unknown, or has no line there.
     """
     tried = f"line {position!r}"
     try:

@@ -1,8 +1,8 @@
 """The real board: GPIO chips, serial ports and I2C buses of a Linux machine.
 
 Its lines are reached through gpiod where that is installed, which is quicker and hides no loss, or else through lgpio.
-Nothing is opened before it is asked for, so a machine without GPIO can still use its serial ports; and a chip that
-went away and came back is opened anew.
+Nothing is opened before a program asks for it, so a machine without GPIO can still use its serial ports. A chip that
+vanished and came back is opened again.
 """
 
 from __future__ import annotations
@@ -11,16 +11,25 @@ import errno
 import glob
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from hwloop.board import Backend, Board, EdgeRequest, EdgeStream, OutputLine, OutputRequest
-from hwloop.boards import chips
+from hwloop.board import Backend, Board
+from hwloop.boards import chip_discovery
 from hwloop.boards.chip import GpioChip
-from hwloop.boards.gpiod import GpiodChip, load_gpiod
-from hwloop.boards.lgpio import LgpioChip
-from hwloop.boards.lgpio_loader import load_lgpio
+from hwloop.boards.chip_discovery import ChipInfo
+from hwloop.boards.gpiod import edges as gpiod_edges
+from hwloop.boards.gpiod.chip import GpiodChip, load_gpiod
+from hwloop.boards.gpiod.output import GpiodOutput
+from hwloop.boards.lgpio import edges as lgpio_edges
+from hwloop.boards.lgpio.chip import LgpioChip
+from hwloop.boards.lgpio.module import load_lgpio
+from hwloop.boards.lgpio.output import LgpioOutput
 from hwloop.errors import HardwareError
+from hwloop.lines import EdgeStream, OutputLine
+from hwloop.requests import EdgeRequest, OutputRequest
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
@@ -29,10 +38,19 @@ _MODEL = "/proc/device-tree/model"
 _SERIAL_PORTS = ("serial/by-id/*", "serial[0-9]*", "ttyAMA*", "ttyUSB*", "ttyACM*")
 
 
+class _OpenChip(NamedTuple):
+    """A chip, and the two calls of its library's package that claim lines on it."""
+
+    chip: GpioChip
+    watch: Callable[[EdgeRequest], EdgeStream]
+    drive: Callable[[OutputRequest], OutputLine]
+
+
 class LinuxBoard(Board):
     """This computer.
 
-    `backend` says how its lines are reached: see `hwloop.board.open_board`. Raises ValueError where it is none.
+    `backend` selects the library that reaches its lines: see `hwloop.board.open_board`. Raises ValueError where that
+    is unknown.
     """
 
     shared = True
@@ -51,24 +69,26 @@ class LinuxBoard(Board):
         except OSError:
             self.label = "Linux"
         self._lock = threading.Lock()
-        self._chips: dict[str, GpioChip] = {}
+        self._chips: dict[str, _OpenChip] = {}
 
     def open_edges(self, request: EdgeRequest) -> EdgeStream:
-        return self.gpio(request.chip).open_edges(request)
+        return self._chip(request.chip).watch(request)
 
     def open_output(self, request: OutputRequest) -> OutputLine:
-        return self.gpio(request.chip).open_output(request)
+        return self._chip(request.chip).drive(request)
 
     def serial_port(self, port: str) -> str:
-        path = os.path.join(chips.DEV, port)
+        path = os.path.join(chip_discovery.DEV, port)
         if os.path.exists(path):
             return path
-        found = sorted(found for pattern in _SERIAL_PORTS for found in glob.glob(os.path.join(chips.DEV, pattern)))
+        found = sorted(
+            found for pattern in _SERIAL_PORTS for found in glob.glob(os.path.join(chip_discovery.DEV, pattern))
+        )
         known = f"there are: {', '.join(found)}" if found else "there is none; is the UART enabled (raspi-config)?"
         raise HardwareError(path, "no such port", known, errno=errno.ENOENT)
 
     def open_bus(self, bus: int) -> SMBus:
-        path = os.path.join(chips.DEV, f"i2c-{bus}")
+        path = os.path.join(chip_discovery.DEV, f"i2c-{bus}")
         try:
             from smbus2 import SMBus
         except ModuleNotFoundError as error:
@@ -79,36 +99,39 @@ class LinuxBoard(Board):
         try:
             opened.open(path)
         except FileNotFoundError as error:
-            found = ", ".join(sorted(glob.glob(os.path.join(chips.DEV, "i2c-*"))))
+            found = ", ".join(sorted(glob.glob(os.path.join(chip_discovery.DEV, "i2c-*"))))
             hint = "enable it with dtparam=i2c_arm=on in config.txt, or raspi-config"
             raise HardwareError(
                 path, "no such bus", f"there are: {found}; {hint}" if found else hint, errno=errno.ENOENT
             ) from error
         except OSError as error:
             opened.close()
-            raise chips.node_refused(path, error) from error
+            raise chip_discovery.node_error(path, error) from error
         return opened
 
     def close(self) -> None:
         super().close()
         with self._lock:
-            for chip in self._chips.values():
-                chip.close()
+            for opened in self._chips.values():
+                opened.chip.close()
             self._chips.clear()
 
     def gpio(self, wanted: str | None = None) -> GpioChip:
-        """The chip with the label or path `wanted`, or that of the header; opened when first asked for."""
+        """Return the chip with the label or path `wanted`, or the header's; the first call opens it."""
+        return self._chip(wanted).chip
+
+    def _chip(self, wanted: str | None) -> _OpenChip:
         with self._lock:
             for path, known in list(self._chips.items()):
-                if known.forked or known.gone():
+                if known.chip.forked or known.chip.gone():
                     del self._chips[path]
-                    known.close()
-            found = chips.choose_chip(chips.list_chips(), wanted)
+                    known.chip.close()
+            found = chip_discovery.choose_chip(chip_discovery.list_chips(), wanted)
             if found.path not in self._chips:
                 self._chips[found.path] = self._open(found)
             return self._chips[found.path]
 
-    def _open(self, found: chips.ChipInfo) -> GpioChip:
+    def _open(self, found: ChipInfo) -> _OpenChip:
         missing: HardwareError | None = None
         if self._backend != "lgpio":
             try:
@@ -118,7 +141,8 @@ class LinuxBoard(Board):
                     raise
                 missing = error
             else:
-                return GpiodChip(gpiod, found.path)
+                by_gpiod = GpiodChip(gpiod, found.path)
+                return _OpenChip(by_gpiod, partial(gpiod_edges.watch_lines, by_gpiod), partial(GpiodOutput, by_gpiod))
         try:
             lgpio, workdir = load_lgpio()
         except HardwareError as error:
@@ -129,4 +153,5 @@ class LinuxBoard(Board):
                 f"neither gpiod ({missing.reason}) nor lgpio ({error.reason}) can be used",
                 missing.hint,
             ) from error
-        return LgpioChip(lgpio, number=found.number, workdir=workdir, node=found.path)
+        by_lgpio = LgpioChip(lgpio, number=found.number, workdir=workdir, node=found.path)
+        return _OpenChip(by_lgpio, partial(lgpio_edges.watch_lines, by_lgpio), partial(LgpioOutput, by_lgpio))

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hwloop.core.libc import c_library
+
 if TYPE_CHECKING:
     import ctypes
 
@@ -116,17 +118,6 @@ _os: Any = os  # os.timerfd_* came with Python 3.13; before that, the C library 
 
 
 @functools.cache
-def _c_library() -> ctypes.PyDLL:
-    """The C library, loaded once for all loops: something of each load would stay behind in ctypes.
-
-    PyDLL keeps the GIL: the calls take less time than giving it up and taking it again.
-    """
-    import ctypes
-
-    return ctypes.PyDLL(None, use_errno=True)
-
-
-@functools.cache
 def _timer_spec() -> type[ctypes.Array[ctypes.c_long]]:
     """struct itimerspec: interval seconds and nanoseconds, then value seconds and nanoseconds.
 
@@ -142,7 +133,7 @@ def _new_timerfd() -> int:
         return _os.timerfd_create(time.CLOCK_MONOTONIC, flags=_os.TFD_CLOEXEC | _os.TFD_NONBLOCK)  # type: ignore[no-any-return]
     import ctypes
 
-    libc = _c_library()
+    libc = c_library(keep_gil=True)
     if not hasattr(libc, "timerfd_create"):
         raise OSError("this system has no timerfd")
     fd = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)
@@ -165,7 +156,7 @@ class Alarm:
         import ctypes
 
         self._spec = _timer_spec()()
-        self._settime = _c_library().timerfd_settime
+        self._settime = c_library(keep_gil=True).timerfd_settime
         # Made once: converting them takes a third of the call. 1 is TFD_TIMER_ABSTIME.
         self._arguments = ctypes.c_int(self._fd), ctypes.c_int(1), ctypes.byref(self._spec), None
 

@@ -14,7 +14,9 @@ import functools
 import os
 from typing import Any
 
-_epoll_wait = ctypes.PyDLL(None).epoll_wait  # PyDLL keeps the lock. AttributeError where the C library has no epoll
+from hwloop.core.libc import c_library
+
+_epoll_wait = c_library(keep_gil=True).epoll_wait  # AttributeError where the C library has no epoll
 
 
 class _PackedEvent(ctypes.Structure):

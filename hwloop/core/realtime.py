@@ -14,16 +14,14 @@ room for another, so a bus thread would hold up the very loop it works for.
 from __future__ import annotations
 
 import errno
-import functools
 import logging
 import os
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
-if TYPE_CHECKING:
-    import ctypes
+from hwloop.core.libc import c_library
 
 Policy = Literal["fifo", "rr"]
 
@@ -193,19 +191,11 @@ def _reschedule(thread: int, policy: int, parameters: os.sched_param) -> None:
         os.sched_setscheduler(thread, policy | os.SCHED_RESET_ON_FORK, parameters)
 
 
-@functools.cache
-def _c_library() -> ctypes.CDLL:
-    """The C library, loaded once, as something of each load stays behind. Its calls let other threads run meanwhile."""
-    import ctypes
-
-    return ctypes.CDLL(None, use_errno=True)
-
-
 def _call_c(name: str, *args: int) -> OSError | None:
     """Call a function of the C library that returns 0, or else has set errno."""
     import ctypes
 
-    return OSError(ctypes.get_errno(), "") if getattr(_c_library(), name)(*args) else None
+    return OSError(ctypes.get_errno(), "") if getattr(c_library(keep_gil=False), name)(*args) else None
 
 
 def _unlock_memory() -> None:

@@ -29,7 +29,7 @@ from gpiozero import boards, devices, input_devices, internal_devices, mixins, o
 from gpiozero.threads import GPIOThread
 
 from hwloop.board import close_own
-from hwloop.boards.fifo_directory import remove_left
+from hwloop.boards.lgpio.fifo_directory import remove_left
 from hwloop.pins import device_steps as steps_of
 from hwloop.pins.delivery import Delivery
 from hwloop.pins.device_info import device_name, pins_of

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from gpio_sim import CONFIGFS, GpioSim
 
-from hwloop.boards.lgpio_loader import load_lgpio
+from hwloop.boards.lgpio.module import load_lgpio
 from hwloop.boards.linux import LinuxBoard
 
 HERE = CONFIGFS.is_dir() and os.access(CONFIGFS, os.W_OK)

@@ -22,7 +22,7 @@ from gpio_sim import GpioSim
 
 import hwloop
 from hwloop import gpio
-from hwloop.boards.lgpio_loader import load_lgpio
+from hwloop.boards.lgpio.module import load_lgpio
 from hwloop.boards.linux import LinuxBoard
 
 ROUNDS, EDGES, RATE = 5, 200, 200

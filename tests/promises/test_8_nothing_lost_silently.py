@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import hwloop
 from firmware_sim import SimBoard
 from hwloop import board as boards
-from hwloop.boards.gpiod_edges import GpiodEdges
+from hwloop.boards.gpiod.edges import GpiodEdges
 from hwloop.sources import Backoff, Source, gpio, i2c, serial
 from hwloop.sources.rate_limit import RateLimit
 

@@ -486,7 +486,7 @@ def test_closing_frees_all_and_is_harmless_when_repeated(setup: Setup) -> None:
 
 REAL = """
 import inspect, json
-from hwloop.boards.lgpio_loader import load_lgpio
+from hwloop.boards.lgpio.module import load_lgpio
 lgpio, _ = load_lgpio()
 print(json.dumps({
     "numbers": {name: value for name, value in vars(lgpio).items() if name.isupper() and isinstance(value, int)},

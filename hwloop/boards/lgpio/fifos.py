@@ -1,9 +1,9 @@
 """The FIFOs into which lgpio writes its reports: opened a few at a time, lent to streams, and used again.
 
-Opening one while lgpio's thread works can crash the process: lgpio links the new handle to the others before it can
-be looked at, and its thread goes through them every 0.5 ms. So some are opened together while the thread still sleeps,
-and a FIFO that its stream has done with is kept for the next. The thread serves 20 of them, of which lgpio has one
-itself, and says nothing of the rest; so there are no more than that.
+Opening one while lgpio's thread works can crash the process: lgpio links the new handle to the others before it is
+ready, and its thread goes through them every 0.5 ms. So some are opened together while the thread still sleeps, and the
+FIFO of a closed stream is kept for the next. The thread serves 20 FIFOs, of which lgpio has one itself, and silently
+ignores any further one; so there are never more.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import contextlib
 import fcntl
 import os
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from hwloop.boards.lgpio.module import LgpioModule, text_of
 from hwloop.errors import HardwareError
-
-if TYPE_CHECKING:
-    from hwloop.boards.lgpio import LgpioModule
 
 MAX_FIFOS = 19
 """FIFOs of one process, and so watches."""
@@ -39,7 +37,7 @@ class Fifo(NamedTuple):
 
 
 class Fifos:
-    """Those of one chip.
+    """The FIFOs of one chip.
 
     Parameters:
         workdir: the directory in which this lgpio makes them.
@@ -51,13 +49,13 @@ class Fifos:
         self._spare: list[Fifo] = []
 
     def take(self, *, thread_sleeps: bool) -> Fifo:
-        """One for a stream, empty and as large as is allowed. Raises `HardwareError` where it can't be had."""
+        """Return one for a stream, empty and as large as the system allows. Raises `HardwareError`."""
         if not self._spare:
             there_are = _opened.get(self._lgpio, 0)
             if there_are >= MAX_FIFOS:
                 raise HardwareError(
                     "lgpio's FIFO",
-                    f"lgpio serves {MAX_FIFOS} watches in one process, and there are as many",
+                    f"lgpio serves {MAX_FIFOS} watches in one process, and all of them are in use",
                     "watch several lines in one, close some, or use gpiod (HWLOOP_GPIO=gpiod)",
                 )
             for _ in range(min(AT_ONCE if thread_sleeps else 1, MAX_FIFOS - there_are)):
@@ -75,20 +73,20 @@ class Fifos:
         return fifo
 
     def give_back(self, fifo: Fifo) -> None:
-        """A stream has done with it."""
+        """Keep the FIFO of a closed stream for the next one."""
         self._spare.append(fifo)
 
     def discard(self, fifo: Fifo) -> None:
-        """Close one that a stream has, and that is of no more use."""
+        """Close one that a stream has, and that can't be used again."""
         os.close(fifo.fd)
-        _opened[self._lgpio] = _opened.get(self._lgpio, 1) - 1  # as the interpreter ends it may be gone already
+        _opened[self._lgpio] = _opened.get(self._lgpio, 1) - 1  # at interpreter exit it may be gone already
         try:
             self._lgpio.notify_close(fifo.notify)
         except self._lgpio.error:
             pass  # it was closed before
 
     def close(self, *, forked: bool) -> None:
-        """Close those that no stream has. A forked child leaves lgpio's own side of them alone."""
+        """Close the FIFOs that no stream has. A forked child leaves lgpio's own side of them alone."""
         while self._spare:
             fifo = self._spare.pop()
             if forked:
@@ -100,8 +98,7 @@ class Fifos:
         try:
             notify = self._lgpio.notify_open()
         except self._lgpio.error as error:
-            text = str(error.args[0]) if error.args else str(error)
-            raise HardwareError("lgpio's FIFO", text, f"it is made in {self._workdir}: look there") from error
+            raise HardwareError("lgpio's FIFO", text_of(error), f"it is made in {self._workdir}: look there") from error
         path = os.path.join(self._workdir, f".lgd-nfy{notify}")
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

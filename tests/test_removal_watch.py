@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import select
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 from firmware_sim import SimBoard
 from hwloop import HardwareError, gpio
 from hwloop import board as boards
-from hwloop.boards.hangup import Hangup
+from hwloop.boards import removal_watch
+from hwloop.boards.removal_watch import RemovalWatch
 
 
 @pytest.fixture
@@ -24,40 +24,40 @@ def node(tmp_path: Path) -> Path:
     return path
 
 
-def rings(hangup: Hangup) -> bool:
-    return bool(select.select([hangup.fileno()], [], [], 0)[0])
+def rings(watch: RemovalWatch) -> bool:
+    return bool(select.select([watch.fileno()], [], [], 0)[0])
 
 
 def test_it_rings_when_the_node_is_removed_also_while_somebody_has_it_open(node: Path) -> None:
-    hangup = Hangup(str(node))
+    watch = RemovalWatch(str(node))
     with node.open("w") as held:
-        assert not rings(hangup)
+        assert not rings(watch)
         held.write("what is written to it is none of its business")
         held.flush()
-        assert not rings(hangup)
+        assert not rings(watch)
         node.unlink()
-        assert rings(hangup)
-    hangup.drain()
-    assert not rings(hangup)
-    hangup.drain()
-    hangup.close()
-    hangup.close()
-    assert hangup.fileno() == -1
+        assert rings(watch)
+    watch.drain()
+    assert not rings(watch)
+    watch.drain()
+    watch.close()
+    watch.close()
+    assert watch.fileno() == -1
 
 
 def test_where_there_is_no_node_or_no_inotify_there_is_no_alarm(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Hangup("").fileno() == -1
-    assert Hangup(str(node.with_name("gone"))).fileno() == -1
+    assert RemovalWatch("").fileno() == -1
+    assert RemovalWatch(str(node.with_name("gone"))).fileno() == -1
 
     class Refuses:
         def inotify_init1(self, flags: int) -> int:
             return -1
 
-    monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: Refuses())
-    hangup = Hangup(str(node))
-    hangup.drain()
-    hangup.close()
-    assert hangup.fileno() == -1
+    monkeypatch.setattr(removal_watch, "c_library", lambda *, keep_gil: Refuses())
+    watch = RemovalWatch(str(node))
+    assert watch.fileno() == -1
+    watch.drain()
+    watch.close()
 
 
 def test_a_watch_fails_when_its_chip_is_gone_and_not_at_a_false_alarm(node: Path, run: Callable[..., Any]) -> None:

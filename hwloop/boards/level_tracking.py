@@ -1,8 +1,9 @@
-"""What is known of watched lines: their last level, and which edges must be missing.
+"""The last known level of each watched line, and the missing edges that can be inferred from it.
 
-Under both edges levels alternate, so two equal ones in a row mean that an edge between them left no trace. And a line
-that rests at another level than the last one told has changed without a word. The one fact that shaped this: a look at
-a line says nothing of the reports on their way, so a look counts only if a second one, with nothing between, agrees.
+Under both edges levels alternate, so two equal reports in a row mean that an edge between them was lost. And a line
+that rests at another level than the last report changed without a report. The one fact that shaped this: a reading of
+the line says nothing about reports that are on their way, so it counts only if a second one, with no report in between,
+agrees.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 
-from hwloop.board import Edge, EdgeStream, LineName, Losses
 from hwloop.boards.chip import GpioChip
-from hwloop.boards.hangup import Hangup
+from hwloop.boards.removal_watch import RemovalWatch
+from hwloop.lines import Edge, EdgeStream, LineName, Losses
 
 
 class LineState:
-    """What a stream knows of one of its lines."""
+    """The state that a stream keeps of one of its lines."""
 
     __slots__ = (
+        "inferred_ns",
         "last_ns",
         "level",
         "line",
-        "made_up_ns",
         "owed",
         "read_ns",
         "reported",
@@ -34,31 +35,32 @@ class LineState:
     def __init__(self, line: LineName, since_ns: int) -> None:
         self.line = line
         self.since_ns = since_ns
-        """A time before the claim; older reports are of the line's last user."""
+        """A time before the claim; older reports belong to the line's last user."""
         self.level = 0
-        """Last level reported, or before any report the one read after the claim; logical."""
+        """The logical level of the last report; before any report, the one read after the claim."""
         self.read_ns = 0
         """When it was read after the claim."""
         self.reported = False
+        """Whether there was a report since the claim."""
         self.last_ns = 0
         """Time stamp of the last report."""
         self.seqno = 0
         """The kernel's number of the last event, where it is known."""
         self.suspect_ns = 0
-        """Since when the line has been found at another level, with no report of it; 0 while it has not."""
+        """Since when the line was found at another level, with no report of it; 0 while it was not."""
         self.owed = 0
-        """Edges found missing that no edge has told of yet, where not every edge is told."""
-        self.made_up_ns = 0
-        """When `recheck` last told of an edge that no report had told of; 0 once its report has come after all."""
+        """Missing edges that no delivered edge has carried yet, where not every edge is delivered."""
+        self.inferred_ns = 0
+        """When `recheck` last inferred an edge without a report; 0 once its report has come after all."""
 
 
-class LevelStream(EdgeStream):
-    """A stream that keeps account of its lines' levels. Its subclass reads reports, and sets up `states`.
+class LevelTrackingStream(EdgeStream):
+    """An edge stream that keeps track of its lines' levels. Its subclass reads reports, and fills `states`.
 
     Parameters:
         lines: by number on the chip.
-        both: whether it is told of both edges, so that levels alternate.
-        debounced: whether it is told of settled levels only.
+        both: whether both edges are reported, so that levels alternate.
+        debounced: whether only settled levels are reported.
     """
 
     settling_ns = 0
@@ -71,26 +73,26 @@ class LevelStream(EdgeStream):
         self._numbers = {line: number for number, line in lines.items()}
         self._both = both
         self._debounced = debounced
-        self._hangup = Hangup(chip.node)
+        self._removal = RemovalWatch(chip.node)
 
     @abstractmethod
     def read_level(self, number: int) -> int:
-        """The logical level of a line, asked of the kernel. Raises `HardwareError`."""
+        """Return the logical level of a line, read from the kernel. Raises `HardwareError`."""
 
     @abstractmethod
     def now_ns(self) -> int:
-        """The time on the clock of the reports."""
+        """Return the time on the clock of the reports."""
 
     @abstractmethod
     def waiting(self) -> bool:
-        """Whether reports wait to be read."""
+        """Return whether reports wait to be read."""
 
     def missing_before(self, state: LineState, level: int, timestamp_ns: int) -> int | None:
-        """How many edges must be missing before a report of the level that was known: 0 or 1; None if it is no news."""
+        """Return how many edges must be missing before a report of the known level: 0 or 1; None: ignore the report."""
         assert level == state.level
-        if state.made_up_ns and timestamp_ns <= state.made_up_ns + self.settling_ns:
-            # The late report of an edge that was told of already.
-            state.made_up_ns = 0
+        if state.inferred_ns and timestamp_ns <= state.inferred_ns + self.settling_ns:
+            # The late report of an edge that was delivered already.
+            state.inferred_ns = 0
             self.losses.reconciled -= 1
             return None
         if state.reported:
@@ -100,9 +102,9 @@ class LevelStream(EdgeStream):
         return 0 if timestamp_ns <= state.read_ns else 1
 
     def restart(self, number: int) -> None:
-        """Begin the account of a line anew: it was not watched for some time."""
+        """Start tracking a line afresh: it was not watched for some time."""
         state = self.states[number]
-        state.level, state.reported, state.suspect_ns, state.made_up_ns = self.read_level(number), False, 0, 0
+        state.level, state.reported, state.suspect_ns, state.inferred_ns = self.read_level(number), False, 0, 0
         state.read_ns = self.now_ns()
 
     def recheck(self) -> list[Edge]:
@@ -121,17 +123,17 @@ class LevelStream(EdgeStream):
             elif now_ns - state.suspect_ns < self.settling_ns:
                 self.doubtful = True
             else:
-                state.level, state.reported, state.suspect_ns, state.made_up_ns = level, True, 0, now_ns
+                state.level, state.reported, state.suspect_ns, state.inferred_ns = level, True, 0, now_ns
                 self.losses.reconciled += 1
                 edges.append(Edge(state.line, level, now_ns, now_ns, 0))
         return edges
 
     def alarm_fileno(self) -> int:
-        return self._hangup.fileno()
+        return self._removal.fileno()
 
     def check(self) -> None:
-        self._hangup.drain()
+        self._removal.drain()
         self.read_level(next(iter(self.states)))
 
     def close(self) -> None:
-        self._hangup.close()
+        self._removal.close()

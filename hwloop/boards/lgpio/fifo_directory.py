@@ -1,13 +1,13 @@
 """A private directory for lgpio's FIFOs, which the next program removes if this one is killed.
 
-A program that ends removes its directory. One that is killed can't, so whoever makes a directory first removes those
-that nobody has any more. A directory's owner holds a lock on it (flock(2)), which the kernel releases however the
-process ends; a forked child shares it. So a directory whose lock can be had has no living owner, and whoever has the
-lock may remove it. Its maker can't take the lock in the same step, so it looks afterwards whether the directory is
-still there, and otherwise makes another.
+A program that ends removes its directory. One that is killed can't, so a program that makes a directory first removes
+the abandoned ones. A directory's owner holds a lock on it (flock(2)), which the kernel releases however the process
+ends; a forked child shares it. So a directory that can be locked has no living owner, and the process that locked it
+may remove it. A new directory can't be made and locked in one step, so its maker checks afterwards that it is still
+there, and otherwise makes another.
 
-Only directories of the same user are looked at, links are not followed, and one that holds anything but lgpio's FIFOs
-stays.
+Only directories of the same user are considered, links are not followed, and a directory that holds anything but
+lgpio's FIFOs stays.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import weakref
 PREFIX = "hwloop-lgpio-"
 _FIFO = ".lgd-nfy"
 _UNLOCKED_FOR = 86400.0
-"""Seconds after which a directory of a version that took no lock may go, if no process has a file in it."""
+"""Seconds after which the directory of a version that took no lock is removed, if no process has a file in it open."""
 
 _swept: set[str] = set()
-"""Where this process has looked for abandoned directories."""
+"""Directories in which this process has looked for abandoned ones."""
 
 
 _left: list[weakref.finalize[..., FifoDirectory]] = []
@@ -52,9 +52,9 @@ class FifoDirectory:
         while made is None:
             made = _make(parent)
         self.path, lock = made
-        # At the end of the process too, but not in a forked child: the directory is its parent's.
+        # Also at the end of the process, but not in a forked child: the directory belongs to its parent.
         self.remove = weakref.finalize(self, _remove_own, self.path, lock, os.getpid())
-        self.remove.atexit = False  # in the order of `remove_left`, which others can know
+        self.remove.atexit = False  # `remove_left` does it, whose place among the exit handlers is known
         _left[:] = [each for each in (*_left, self.remove) if each.alive]
         """Remove the directory and what is in it. Harmless when repeated; does nothing in a forked child."""
 
@@ -83,7 +83,7 @@ def sweep(parent: str) -> None:
 
 def _make(parent: str) -> tuple[str, int] | None:
     """Make and lock a directory; None if another process took it for abandoned before it was locked."""
-    # The dot tells it from the directories of versions that took no lock.
+    # The dot distinguishes it from the directories of versions that took no lock.
     path = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}.", dir=parent)
     try:
         lock = _lock(path)
@@ -100,7 +100,7 @@ def _make(parent: str) -> tuple[str, int] | None:
 
 
 def _lock(path: str) -> int:
-    """Open a directory of ours and lock it. Raises `OSError` if it is another user's, a link, gone, or locked."""
+    """Open a directory of this user and lock it. Raises `OSError` for another user's, a link, none, or a locked one."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.fstat(fd).st_uid != os.geteuid():

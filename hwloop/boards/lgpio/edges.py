@@ -1,9 +1,9 @@
-"""Edges as lgpio reports them: the FIFO, the decoding of its records, and the account of what was lost.
+"""Edges as lgpio reports them: the FIFO, the decoding of its records, and the count of lost edges.
 
-lgpio can write its reports to a FIFO of one's own, and a FIFO is a file descriptor that a loop can watch. It promises:
-one FIFO per stream; decoding of the 16-byte records however they are
-cut; and lost edges told as far as they can be known. lgpio loses without a word (the kernel's buffer of 16 events, its
-own of 2000, a full FIFO); what can be seen of it from outside is in `hwloop.boards.levels`.
+lgpio can write its reports to a FIFO of the caller's, and a FIFO is a file descriptor that a loop can watch.
+Guaranteed: one FIFO per stream, 16-byte records decoded however the reads cut them, and lost edges counted as far as
+they can be known. lgpio loses edges silently (the kernel's buffer of 16 events, its own of 2000, a full FIFO); what
+shows of that from outside is in `hwloop.boards.level_tracking`.
 """
 
 from __future__ import annotations
@@ -15,25 +15,28 @@ import os
 import struct
 import termios
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from hwloop.board import Edge, EdgeRequest, LineName
-from hwloop.boards.levels import LevelStream, LineState
+from hwloop.boards.level_tracking import LevelTrackingStream, LineState
+from hwloop.boards.lgpio.chip import LgpioChip
 from hwloop.errors import HardwareError
-
-if TYPE_CHECKING:
-    from hwloop.boards.lgpio import LgpioChip
+from hwloop.lines import Edge, LineName
+from hwloop.requests import EdgeRequest
 
 logger = logging.getLogger("hwloop")
 
 _REPORT = struct.Struct("QBBBBI")  # timestamp ns (CLOCK_MONOTONIC), chip number, line, level, flags, padding
-_CHUNK = 256 * _REPORT.size  # what one read takes: about 0.2 ms of decoding, the loop's time slice
+_CHUNK = 256 * _REPORT.size  # what one read returns at most: about 0.2 ms of decoding, the loop's time slice
 _TIMEOUT_LEVEL = 2
 _HELD_BACK_NS = 2_000_000  # for how long lgpio may keep a report before it writes it
 
 
-class Edges(LevelStream):
-    """A FIFO of reports, and the lines that report to it. Raises `HardwareError` where it can't be had.
+def watch_lines(chip: LgpioChip, request: EdgeRequest) -> LgpioEdges:
+    """Claim lines and report their edges. Raises `HardwareError`, or ValueError for a line with two names."""
+    return LgpioEdges(chip, request, chip.find_all(request))
+
+
+class LgpioEdges(LevelTrackingStream):
+    """A FIFO of reports, and the lines that report to it. Raises `HardwareError` where either is not available.
 
     With `borrowed` the lines are outputs, which keep them, and have lgpio report to `notify` themselves.
     """
@@ -41,11 +44,12 @@ class Edges(LevelStream):
     def __init__(
         self,
         chip: LgpioChip,
-        lines: Mapping[int, LineName],
         request: EdgeRequest,
+        lines: Mapping[int, LineName],
         *,
         borrowed: bool = False,
     ) -> None:
+        chip.alert_thread.check_room(lines.values())
         lgpio = chip.lgpio
         self._borrowed = borrowed
         self._chip = chip
@@ -66,7 +70,7 @@ class Edges(LevelStream):
         debounce = request.debounce
         self._only: int | None = None
         if debounce and request.edges != "both":
-            # With one kind lgpio sees no edge back, and would report a glitch as a settled level.
+            # With one kind alone lgpio would not see the edge back, and would report a glitch as a settled level.
             self._only = 1 if request.edges == "rising" else 0
             kind = lgpio.BOTH_EDGES
         super().__init__(chip, lines, both=kind == lgpio.BOTH_EDGES, debounced=debounce > 0)
@@ -77,7 +81,7 @@ class Edges(LevelStream):
         self._capacity = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
         try:
             for number, line in lines.items():
-                # Set even if it is 0, for lgpio remembers what the line's last user set.
+                # Set even if it is 0, because lgpio remembers the value of the line's last user.
                 lgpio.gpio_set_debounce_micros(chip.handle, number, round(debounce * 1e6))
                 state = LineState(line, chip.time_ns())
                 if not borrowed:
@@ -107,7 +111,7 @@ class Edges(LevelStream):
         received_ns = self._chip.time_ns()
         if not data:
             self._broken = True
-            raise HardwareError("lgpio's FIFO", "lgpio has closed it", "watch the lines anew")
+            raise HardwareError("lgpio's FIFO", "lgpio has closed it", "watch the lines again")
         if len(data) == _CHUNK:
             self._note_backlog(received_ns)
         else:
@@ -155,7 +159,7 @@ class Edges(LevelStream):
             return
         self._closed = True
         super().close()
-        # First no more reports, then the FIFO.
+        # The reports end before the FIFO is given back.
         if not self._borrowed:
             for number in self.states:
                 self._chip.free(number)
@@ -172,11 +176,11 @@ class Edges(LevelStream):
         return _bytes_in(self._fd) > 0
 
     def _was_full(self, from_ns: int, to_ns: int) -> bool:
-        """Whether the FIFO may have been full at a time between two reports."""
+        """Return whether the FIFO may have been full at a time between two reports."""
         return 0 < self._full_to_ns >= from_ns and to_ns + _HELD_BACK_NS >= self._full_from_ns
 
     def _note_backlog(self, now_ns: int) -> None:
-        """See whether lgpio may have dropped reports. It fills pages in batches, so half full may be full."""
+        """Note whether lgpio may have dropped reports. It fills pages in batches, so half full may be full."""
         if _bytes_in(self._fd) + _CHUNK < self._capacity // 2:
             self._not_full_ns = now_ns
             return
@@ -186,7 +190,7 @@ class Edges(LevelStream):
             if self.losses.overflows == 1:
                 logger.warning(
                     "%s: edges come faster than they are read; lgpio's FIFO of %d bytes has filled up, so edges may be "
-                    "lost that nothing tells of",
+                    "lost without being counted",
                     self._consumer,
                     self._capacity,
                 )
@@ -194,12 +198,7 @@ class Edges(LevelStream):
 
 
 def _bytes_in(fd: int) -> int:
-    """Bytes that wait in a FIFO."""
+    """Return how many bytes wait in a FIFO."""
     count = array.array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, count)
     return count[0]
-
-
-def text_of(error: Exception) -> str:
-    """lgpio's text without the quotation marks that its str() puts around it."""
-    return str(error.args[0]) if error.args else str(error)

@@ -1,7 +1,7 @@
-"""The level of a line that nobody has, read without changing the line.
+"""The level of a line that nobody has claimed, read without changing the line.
 
 lgpio has no such call: it claims a line as an input to read it, and a relay that the last program left on would switch
-off for a moment. The kernel can give a line as it is, neither input nor output (Documentation/userspace-api/gpio,
+off for a moment. The kernel can grant a line as it is, neither input nor output (Documentation/userspace-api/gpio,
 gpio-v2-get-line-ioctl: no direction flag), and its value can be read then.
 """
 
@@ -17,7 +17,7 @@ _REQUEST = struct.Struct("=64I 32s 272x II 20x i")  # offsets, consumer, no conf
 _VALUES = struct.Struct("=QQ")  # bits, mask
 
 
-def read_level(node: str, number: int) -> int:
+def read_unclaimed(node: str, number: int) -> int:
     """Return the electrical level of line `number` of the chip at `node`. Raises OSError, EBUSY if it is in use."""
     chip = os.open(node, os.O_RDWR | os.O_CLOEXEC)
     try:

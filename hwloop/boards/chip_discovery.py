@@ -1,6 +1,6 @@
-"""Which GPIO chips a machine has, and which of them is meant.
+"""The GPIO chips of a machine, and the choice of the one that a program means.
 
-A chip is told by its label, never by its number: on a Raspberry Pi 5 the chip with the header's lines has been
+A chip is identified by its label, never by its number: on a Raspberry Pi 5 the chip with the header's lines was
 gpiochip4, is gpiochip0 on newer kernels, and other numbers were seen.
 """
 
@@ -24,7 +24,7 @@ _CHIP_INFO = struct.Struct("32s32sI")  # name, label, number of lines
 
 
 class ChipInfo(NamedTuple):
-    """What the kernel says of a GPIO chip."""
+    """A GPIO chip as the kernel describes it."""
 
     path: str
     number: int
@@ -33,7 +33,7 @@ class ChipInfo(NamedTuple):
 
 
 def list_chips() -> list[ChipInfo]:
-    """The GPIO chips of this machine, by number. Raises `HardwareError` where there are some and none may be opened."""
+    """Return the GPIO chips by number. Raises `HardwareError` where there are some and none can be opened."""
     chips = []
     refusal: HardwareError | None = None
     for path in glob.glob(os.path.join(DEV, "gpiochip[0-9]*")):
@@ -47,10 +47,10 @@ def list_chips() -> list[ChipInfo]:
 
 
 def choose_chip(chips: Sequence[ChipInfo], wanted: str | None = None) -> ChipInfo:
-    """The chip with the label or path `wanted`; without it, the one with the header's lines.
+    """Return the chip with the label or path `wanted`; without it, the one with the lines of the header.
 
-    That is known by its label; else it is the only one that has lines. Raises `HardwareError` where there is none, or
-    no telling which.
+    That one has a known label, or else is the only one that has lines. Raises `HardwareError` where there is none, or
+    where several could be meant.
     """
     where = f"{DEV}/gpiochip*"
     if wanted is not None:
@@ -79,8 +79,8 @@ def choose_chip(chips: Sequence[ChipInfo], wanted: str | None = None) -> ChipInf
     )
 
 
-def node_refused(path: str, error: OSError) -> HardwareError:
-    """What it means that a device node can't be opened."""
+def node_error(path: str, error: OSError) -> HardwareError:
+    """Return the error to raise where a device node can't be opened."""
     hint = ""
     if error.errno in (errno.EACCES, errno.EPERM):
         hint = permission_hint(path, "a udev rule gives it to one, as Raspberry Pi OS has it (groups gpio and i2c)")
@@ -99,6 +99,6 @@ def _chip_info(path: str, number: int) -> ChipInfo:
         finally:
             os.close(fd)
     except OSError as error:
-        raise node_refused(path, error) from error
+        raise node_error(path, error) from error
     _, label, lines = _CHIP_INFO.unpack(answer)
     return ChipInfo(path, number, label.rstrip(b"\0").decode(errors="replace"), lines)

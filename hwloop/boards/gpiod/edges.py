@@ -1,10 +1,10 @@
 """Edges as the kernel reports them: one line request for all lines of a stream, and its 48-byte events.
 
-The request is made by libgpiod; its descriptor is read here, because the events are the kernel's own stable format and
-a Python object for each, as libgpiod makes them, costs more than all the rest of the way. It promises: events in the
-order of their interrupts as far as one read finds them together, each with the time of its interrupt; and every event
-that the kernel numbered is either given or counted as lost. The fact that shaped it: when nobody reads, the kernel
-drops the oldest events of the request and goes on numbering them, so each loss shows as a gap; but changes that its
+libgpiod makes the request, and its descriptor is read here: the events are the kernel's own stable format, and the
+Python object that libgpiod makes for each costs more than everything else on the way. Guaranteed: events are in the
+order of their interrupts as far as one read finds them together, each with the time of its interrupt, and every event
+that the kernel numbered is either returned or counted as lost. The fact that shaped this: when nobody reads, the kernel
+drops the oldest events of the request and goes on numbering them, so each loss shows as a gap. But changes that its
 interrupt thread finds together are one event, whose level is read late, and that shows only as the same level twice.
 """
 
@@ -16,27 +16,59 @@ import select
 import struct
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from hwloop.board import Edge, LineName
-from hwloop.boards.levels import LevelStream, LineState
+from hwloop.boards.gpiod.chip import MAX_LINES, GpiodChip
+from hwloop.boards.level_tracking import LevelTrackingStream, LineState
+from hwloop.errors import HardwareError
+from hwloop.lines import Edge, LineName
+from hwloop.requests import EdgeRequest
 
 if TYPE_CHECKING:
     import gpiod
 
-    from hwloop.boards.gpiod import GpiodChip
-
 EVENT = struct.Struct("=QIIII24x")
 """struct gpio_v2_line_event of <linux/gpio.h>: timestamp ns, id (1 rising, 2 falling), line, seqno, line's seqno."""
-_CHUNK = 256 * EVENT.size  # what one read takes: about 0.2 ms of decoding, the loop's time slice
+_CHUNK = 256 * EVENT.size  # what one read returns at most: about 0.2 ms of decoding, the loop's time slice
 _SEQNO = 0xFFFFFFFF
 _BY_TIME = operator.attrgetter("timestamp_ns")  # each line's interrupt thread queues its own events, in any order
 
 
-class GpiodEdges(LevelStream):
-    """The events of a line request. Takes the request over, and releases it where it can't be used.
+def watch_lines(chip: GpiodChip, request: EdgeRequest) -> GpiodEdges:
+    """Claim lines and report their edges. Raises `HardwareError`, or ValueError for a line with two names."""
+    numbers = chip.find_all(request)
+    if len(numbers) > MAX_LINES:
+        raise HardwareError(
+            f"lines {', '.join(map(str, request.lines))}",
+            f"the kernel gives at most {MAX_LINES} lines to one request, and these are {len(numbers)}",
+            "watch them in several",
+        )
+    line = chip.gpiod.line
+    granted = chip.request(
+        numbers,
+        request.consumer,
+        direction=line.Direction.INPUT,
+        edge_detection={"rising": line.Edge.RISING, "falling": line.Edge.FALLING, "both": line.Edge.BOTH}[
+            request.edges
+        ],
+        bias={
+            None: line.Bias.AS_IS,
+            "up": line.Bias.PULL_UP,
+            "down": line.Bias.PULL_DOWN,
+            "none": line.Bias.DISABLED,
+        }[request.pull],
+        active_low=request.active_low,
+        debounce_period=timedelta(microseconds=round(request.debounce * 1e6)),
+        event_clock=line.Clock.MONOTONIC,
+    )
+    return GpiodEdges(chip, granted, numbers, both=request.edges == "both", debounced=request.debounce > 0)
 
-    With `borrowed` the request is an output's, which keeps it.
+
+class GpiodEdges(LevelTrackingStream):
+    """The events of a line request, which it takes over: closing, or failing to open, releases the request.
+
+    With `borrowed` the request belongs to an output, which keeps it.
     """
 
     disorder_ns = 1_000_000  # the interrupt thread of each line queues its own events; as lgpio allows for
@@ -44,7 +76,7 @@ class GpiodEdges(LevelStream):
     def __init__(
         self,
         chip: GpiodChip,
-        request: gpiod.LineRequest,
+        granted: gpiod.LineRequest,
         lines: Mapping[int, LineName],
         *,
         both: bool,
@@ -54,8 +86,8 @@ class GpiodEdges(LevelStream):
         super().__init__(chip, lines, both=both, debounced=debounced)
         self._borrowed = borrowed
         self._chip = chip
-        self._request = request
-        self._fd = request.fd
+        self._granted = granted
+        self._fd = granted.fd
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
         self._closed = False
@@ -91,7 +123,7 @@ class GpiodEdges(LevelStream):
             losses.kernel += gap
             # An even number of missing edges leaves the level where it was, so this one must be the other.
             if both and not (level ^ state.level ^ gap) & 1:
-                # (Before the first report, it may have come between the claim and the first look at the line; but one
+                # (Before the first report, it may have come between the claim and the reading of the line; but one
                 # merged in the rush that made the gap is far likelier.)
                 missing = 1 if gap else self.missing_before(state, level, timestamp_ns)
                 if missing is None:
@@ -114,13 +146,13 @@ class GpiodEdges(LevelStream):
         self._fd = -1
         super().close()
         if not self._borrowed:
-            self._chip.release(self._request, self._numbers.values())
+            self._chip.release(self._granted, self._numbers.values())
 
     def read_level(self, number: int) -> int:
         name = self.states[number].line
         self._chip.check_process(f"line {name}")
         try:
-            return int(bool(self._request.get_value(number)))
+            return int(bool(self._granted.get_value(number)))
         except OSError as error:
             raise self._chip.failure(f"line {name}", "can't be read", error) from error
 

@@ -1,20 +1,20 @@
-"""The edges of a line that we drive and let go of in turn: single-wire sensors, handshakes on an open-drain line.
+"""The edges of a line that is driven and released in turn: single-wire sensors, handshakes on an open-drain line.
 
 The kernel reports the edges of inputs only (gpio_v2_line_config_validate() in drivers/gpio/gpiolib-cdev.c). So while an
-open-drain or open-source output is watched, it is an output only while it drives; let go, it is an input with edge
-detection, which electrically is the same. The line stays ours all the time, and an edge that another device makes is
-reported if it comes later than the few system calls that this takes.
+open-drain or open-source output is watched, it is an output only while it drives; released, it is an input with edge
+detection, which electrically is the same. The line stays claimed all the time, and an edge that another device makes is
+reported if it comes later than the few system calls that the change takes.
 
-Driving the line ends the reports, and with them what is known of its level: so edges that wait to be read then are kept
-here, and the account begins anew when the line is let go of again.
+Driving the line ends the reports, and with them the knowledge of its level: edges that still wait to be read are kept
+here then, and level tracking starts afresh when the line is released again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from hwloop.board import Edge, EdgeStream, LineName
-from hwloop.boards.levels import LevelStream
+from hwloop.boards.level_tracking import LevelTrackingStream
+from hwloop.lines import Edge, EdgeStream, LineName
 
 
 class SwitchedEdges(EdgeStream):
@@ -22,20 +22,20 @@ class SwitchedEdges(EdgeStream):
 
     Parameters:
         stream: the line's own, which does not give the line back.
-        number: the line on its chip.
-        kept: called when edges are to be read though the descriptor need not be readable.
+        number: the line's number on its chip.
+        kept: called when edges wait to be read although the descriptor need not be readable.
         closed: called when nobody watches any more.
 
     Attributes:
-        let_go: whether the line is let go of, and watched, now.
+        released: whether the line is released, and watched, now.
     """
 
     def __init__(
-        self, stream: LevelStream, number: int, kept: Callable[[], object], closed: Callable[[], object]
+        self, stream: LevelTrackingStream, number: int, kept: Callable[[], object], closed: Callable[[], object]
     ) -> None:
         self.losses = stream.losses
         self.disorder_ns = stream.disorder_ns
-        self.let_go = False
+        self.released = False
         self._stream = stream
         self._number = number
         self._kept = kept
@@ -44,13 +44,13 @@ class SwitchedEdges(EdgeStream):
         self._closed = False
 
     def begin(self) -> None:
-        """The line has been let go of, and its edges are reported."""
-        self.let_go = True
+        """The output has released the line, and its edges are reported."""
+        self.released = True
         self._stream.restart(self._number)
 
     def end(self) -> None:
-        """The line is driven, and no more edges are reported."""
-        self.let_go = False
+        """The output drives the line, and no more edges are reported."""
+        self.released = False
         while edges := self._stream.read():
             self._early += edges
         if self._early:
@@ -64,7 +64,7 @@ class SwitchedEdges(EdgeStream):
         return early + self._stream.read()
 
     def recheck(self) -> list[Edge]:
-        if not self.let_go:
+        if not self.released:
             self.doubtful = False
             return []
         edges = self._stream.recheck()
