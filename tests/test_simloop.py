@@ -264,13 +264,13 @@ def test_a_descriptor_that_is_always_ready_does_not_stop_the_clock(priority: hwl
             else:
                 with hwloop.scheduled(priority=priority):
                     loop.add_writer(here, int)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.01)
             loop.remove_writer(here)
             if side == "reader":
                 loop.unregister(source)
         return float(loop.time() - START)
 
-    assert play(main()) == pytest.approx(0.05, abs=1e-9)
+    assert play(main()) == pytest.approx(0.01, abs=1e-9)
 
 
 def test_each_callback_is_followed_by_what_is_more_urgent() -> None:

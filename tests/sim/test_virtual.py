@@ -292,7 +292,7 @@ def test_threads_turns_or_none_the_trace_is_the_same(seed: int | None, monkeypat
             polls = [asyncio.ensure_future(it) for it in (poll("a", 0.0031), poll("b", 0.0047), watch())]
             async for tick in hwloop.every(0.0005):
                 told.append(f"{tick}")
-                if tick.scheduled > START / 1e9 + 0.3:
+                if tick.scheduled > START / 1e9 + 0.1:
                     break
             for task in polls:
                 task.cancel()
