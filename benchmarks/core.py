@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Callable
 
-import rounds
+import script
 
-from hwloop.cli.bench_rounds import Case, Taken, new_loop
+from hwloop_bench.processes import Case, Taken, new_loop
 
 Chunk = Callable[[asyncio.AbstractEventLoop, int], None]
 """Does a thing so many times."""
@@ -191,4 +191,4 @@ def rate(loop: str, seconds: float, name: str) -> Taken:
 CASES = [Case(name, title, rate, {"name": name}, seconds=0.3) for name, (title, _, _) in CHUNKS.items()]
 
 if __name__ == "__main__":
-    rounds.main(CASES)
+    script.main(CASES)

@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import rounds
+import script
 
-from hwloop.cli.bench_rounds import Case, Taken, new_loop
+from hwloop_bench.processes import Case, Taken, new_loop
 
 MESSAGE = bytes(100)
 BLOCK = bytes(64 * 1024)
@@ -159,4 +159,4 @@ CASES = [
 ]
 
 if __name__ == "__main__":
-    rounds.main(CASES)
+    script.main(CASES)

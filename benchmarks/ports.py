@@ -12,11 +12,11 @@ import os
 import time
 import tty
 
-import rounds
+import script
 
 from hwloop import board
-from hwloop.cli.bench_rounds import Case, Taken, new_loop
 from hwloop.sources import serial
+from hwloop_bench.processes import Case, Taken, new_loop
 
 LINE = b"$GPRMC,120000.00,A,4807.05419,N,01131.00200,E,12.21,90.00,010126,,,A*52\r\n"
 
@@ -82,4 +82,4 @@ CASES = [
 ]
 
 if __name__ == "__main__":
-    rounds.main(CASES)
+    script.main(CASES)

@@ -9,9 +9,9 @@ import os
 import random
 import time
 
-import rounds
+import script
 
-from hwloop.cli.bench_rounds import Case, Taken, new_loop
+from hwloop_bench.processes import Case, Taken, new_loop
 
 MANY = 1000
 """Timers that are set together."""
@@ -115,4 +115,4 @@ CASES = [
 ]
 
 if __name__ == "__main__":
-    rounds.main(CASES)
+    script.main(CASES)

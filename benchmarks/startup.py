@@ -14,9 +14,9 @@ import subprocess
 import sys
 import time
 
-import rounds
+import script
 
-from hwloop.cli.bench_rounds import FLOOR, Case, Taken
+from hwloop_bench.processes import FLOOR, Case, Taken
 
 PROGRAM = "import {0}; loop = {0}.new_event_loop(); loop.call_soon(loop.stop); loop.run_forever(); loop.close()"
 MEMORY = "; print(open('/proc/self/status').read())"
@@ -43,4 +43,4 @@ def startup(loop: str, seconds: float) -> Taken:
 CASES = [Case("startup", "import, first callback, end", startup, floors=(FLOOR,), seconds=1.5)]
 
 if __name__ == "__main__":
-    rounds.main(CASES)
+    script.main(CASES)

@@ -22,10 +22,11 @@ import echo
 import scale
 import startup
 
-from hwloop.cli import bench
-from hwloop.cli.bench_report import machine
-from hwloop.cli.bench_rounds import CYCLICTEST, FLOOR, SPIN, Case, Results, take_turns
-from hwloop.cli.bench_timers import has_cyclictest
+from hwloop_bench import command
+from hwloop_bench.processes import CYCLICTEST, FLOOR, SPIN, Case
+from hwloop_bench.report import machine
+from hwloop_bench.results import Results, take_turns
+from hwloop_bench.timers import has_cyclictest
 
 PARTS = {
     "timers": ["timer-idle", "timer-busy"],
@@ -41,7 +42,7 @@ PARTS = {
     "bulk": ["bulk-stream", "bulk-protocol", "bulk-out"],
 }
 """What can be measured by itself, each in little more than a minute: the names of benchmarks."""
-CASES = {case.name: case for case in [*bench.CASES, *core.CASES, *scale.CASES, *startup.CASES, *echo.CASES]}
+CASES = {case.name: case for case in [*command.CASES, *core.CASES, *scale.CASES, *startup.CASES, *echo.CASES]}
 
 
 class Row(NamedTuple):
@@ -144,8 +145,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; or none, to show what was kept")
     parser.add_argument("--all", action="store_true", help="all parts")
-    parser.add_argument("--rounds", type=int, default=bench.ROUNDS, metavar="N", help="(%(default)s)")
-    parser.add_argument("--seconds", type=float, default=bench.SECONDS, metavar="S", help="a measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=command.ROUNDS, metavar="N", help="(%(default)s)")
+    parser.add_argument("--seconds", type=float, default=command.SECONDS, metavar="S", help="each (%(default)s)")
     parser.add_argument("--keep", metavar="FILE", help="show what this JSON file has too, and write all into it")
     arguments = parser.parse_args()
     if unknown := [part for part in arguments.parts if part not in PARTS]:

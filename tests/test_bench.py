@@ -16,20 +16,20 @@ from typing import Any
 
 import pytest
 
-from hwloop.cli import bench, bench_edges, bench_report, bench_rounds, bench_timers, main
-from hwloop.cli.bench_rounds import (
+from hwloop.cli import main
+from hwloop_bench import command, edges, processes, report, timers
+from hwloop_bench.processes import (
     CYCLICTEST,
     FLOOR,
     SPIN,
     Answer,
     Case,
     Died,
-    Results,
     Taken,
     bucket,
     measure,
-    take_turns,
 )
+from hwloop_bench.results import Results, take_turns
 
 ROOT = Path(__file__).parents[1]
 Captured = pytest.CaptureFixture[str]
@@ -80,7 +80,7 @@ def hangs(loop: str, seconds: float) -> Taken:
 
 
 def measure_here(case: Case, loop: str, seconds: float, realtime: bool) -> Answer:
-    """`bench_rounds.measure` without a process of its own, which these programs can do without."""
+    """`processes.measure` without a process of its own, which these programs can do without."""
     try:
         taken = case.function(loop, seconds * case.seconds, **case.options)
     except OSError as error:
@@ -101,17 +101,17 @@ def children_find_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
 def cases(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
     """What `hwloop bench` measures, replaced by two quick ones, in this process; no cyclictest, no uvloop."""
     replaced = [Case("good", "what is good", sane, floors=(FLOOR,)), Case("bad", "what dies on hwloop", dies)]
-    monkeypatch.setattr(bench, "CASES", replaced)
-    monkeypatch.setattr(bench, "installed_loops", lambda: ["asyncio", "hwloop"])
-    monkeypatch.setattr(bench_timers, "has_cyclictest", lambda: False)
-    monkeypatch.setattr(bench_rounds, "measure", measure_here)
+    monkeypatch.setattr(command, "CASES", replaced)
+    monkeypatch.setattr(command, "installed_loops", lambda: ["asyncio", "hwloop"])
+    monkeypatch.setattr(timers, "has_cyclictest", lambda: False)
+    monkeypatch.setattr(processes, "measure", measure_here)
     return replaced
 
 
 # What is measured.
 
 
-@pytest.mark.parametrize("case", bench.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", command.CASES, ids=lambda case: case.name)
 @pytest.mark.slow
 def test_each_benchmark_gives_its_figures_on_each_loop(case: Case) -> None:
     for loop in ("asyncio", "hwloop", *({FLOOR} & set(case.floors))):
@@ -127,7 +127,7 @@ def test_each_benchmark_gives_its_figures_on_each_loop(case: Case) -> None:
 
 
 def test_the_loop_can_spin() -> None:
-    loop = bench_rounds.new_loop(SPIN)
+    loop = processes.new_loop(SPIN)
     try:
         assert loop._spin == 100e-6  # type: ignore[attr-defined]
     finally:
@@ -136,13 +136,13 @@ def test_the_loop_can_spin() -> None:
 
 @pytest.mark.parametrize("loop", ["hwloop", FLOOR])
 def test_every_edge_is_counted(loop: str) -> None:
-    assert sum(measure(Case("x", "x", bench_edges.edge), loop, 0.05).histogram.values()) == 10
+    assert sum(measure(Case("x", "x", edges.edge), loop, 0.05).histogram.values()) == 10
 
 
 def test_a_timer_that_misses_slots_says_so() -> None:
     """One callback of 10 ms is always ready, so hardly a slot in ten is met."""
     load = {"callbacks": 1, "each": 0.01}
-    figures = measure(Case("x", "x", bench_timers.periodic, load), "hwloop", 0.05).figures
+    figures = measure(Case("x", "x", timers.periodic, load), "hwloop", 0.05).figures
     assert figures["missed %"] >= 50
     assert figures["work/s"] <= 100
 
@@ -156,8 +156,8 @@ def test_cyclictest_is_read_from_its_histogram(tmp_path: Path, monkeypatch: pyte
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert bench_timers.has_cyclictest()
-    answer = measure(bench.CASES[0], CYCLICTEST, 0.01)
+    assert timers.has_cyclictest()
+    answer = measure(command.CASES[0], CYCLICTEST, 0.01)
     assert answer.figures == {"p50 µs": 40.0, "p90 µs": 70.0, "p99 µs": 70.0}
     assert answer.histogram == {32: 9, 64: 1}
 
@@ -167,7 +167,7 @@ def test_lines_that_are_wired_together_are_measured_through_the_gpio_source(loop
     board = tmp_path / "board.toml"
     board.write_text(WIRED)
     options = {"lines": [17, 27], "board": str(board), "callbacks": 2, "each": 1e-4}
-    answer = measure(Case("x", "x", bench_edges.wired, options), loop, 0.05)
+    answer = measure(Case("x", "x", edges.wired, options), loop, 0.05)
     assert answer.figures["lost %"] == 0
     assert sum(answer.histogram.values()) == 10
 
@@ -177,7 +177,7 @@ def test_lines_that_are_not_wired_together_are_told(tmp_path: Path) -> None:
     board.write_text("")
     options = {"lines": [16, 27], "board": str(board)}
     with pytest.raises(Died, match="status 1: no edge came from 16 while 27 was driven: are the two wired together"):
-        measure(Case("x", "x", bench_edges.wired, options), "hwloop", 0.01)
+        measure(Case("x", "x", edges.wired, options), "hwloop", 0.01)
 
 
 # The frame.
@@ -202,7 +202,7 @@ def test_loops_take_turns_and_floors_only_where_there_is_one(monkeypatch: pytest
         order.append((case.name, loop))
         return Answer({}, {})
 
-    monkeypatch.setattr(bench_rounds, "measure", note)
+    monkeypatch.setattr(processes, "measure", note)
     cases = [Case("a", "a", sane, floors=(FLOOR,)), Case("b", "b", sane)]
     assert list(take_turns(cases, ["asyncio", "hwloop", FLOOR, CYCLICTEST], 2, 1.0, Results())) == cases
     assert order == [("a", "asyncio"), ("a", "hwloop"), ("a", FLOOR)] * 2 + [("b", "asyncio"), ("b", "hwloop")] * 2
@@ -211,12 +211,12 @@ def test_loops_take_turns_and_floors_only_where_there_is_one(monkeypatch: pytest
 def test_a_process_that_dies_is_told_with_what_it_said() -> None:
     with pytest.raises(Died, match=r"(?s)^ended with status 1: Traceback .*OSError: no such pin$"):
         measure(Case("x", "x", dies), "hwloop", 0.1)
-    with pytest.raises(Died, match=r"^was killed by SIGSEGV: it said nothing$"):
+    with pytest.raises(Died, match=r"^was killed by SIGSEGV: without output$"):
         measure(Case("x", "x", killed), "hwloop", 0.1)
 
 
 def test_a_process_that_hangs_is_ended_with_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_rounds, "PATIENCE", 0.3)
+    monkeypatch.setattr(processes, "PATIENCE", 0.3)
     groups = []
     kill = os.killpg
     monkeypatch.setattr(os, "killpg", lambda group, number: (groups.append(group), kill(group, number)))
@@ -301,7 +301,7 @@ def test_spin_stands_beside_the_loop_without(cases: list[Case], capsys: Captured
 def test_real_time_is_asked_for_in_every_process_and_what_came_of_it_is_told(
     cases: list[Case], capsys: Captured
 ) -> None:
-    answer = measure(Case("x", "x", bench_timers.periodic), FLOOR, 0.01, realtime=True)
+    answer = measure(Case("x", "x", timers.periodic), FLOOR, 0.01, realtime=True)
     assert [grant.partition(": ")[0] for grant in answer.realtime] == ["SCHED_FIFO, priority 50", "locked memory"]
     assert main(["bench", "--quick", "--only", "good", "--realtime"]) == 0
     assert capsys.readouterr().out.endswith("\n\nreal time: SCHED_FIFO: refused\n")
@@ -311,7 +311,7 @@ def test_lines_to_be_measured_are_measured_idle_and_loaded(
     cases: list[Case], monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     asked: list[Case] = []
-    monkeypatch.setattr(bench, "compare", lambda cases, arguments: asked.extend(cases) or 0)
+    monkeypatch.setattr(command, "measure_all", lambda cases, arguments: asked.extend(cases) or 0)
     assert main(["bench", "--gpio", "17:GPIO27", "--board", "sim"]) == 0
     assert [case.name for case in asked] == ["good", "bad", "gpio-idle", "gpio-busy"]
     assert asked[2].options == {"lines": [17, "GPIO27"], "board": "sim"}
@@ -320,24 +320,24 @@ def test_lines_to_be_measured_are_measured_idle_and_loaded(
 
 def test_histograms_fit_eighty_columns_and_have_no_gaps() -> None:
     shares = {0: 1, 64: 30, 1 << 17: 1, -1: 1, 256: 500}
-    lines = bench_report.histogram_lines(dict.fromkeys(("asyncio", "uvloop", "hwloop", SPIN, FLOOR), shares))
+    lines = report.histogram_lines(dict.fromkeys(("asyncio", "uvloop", "hwloop", SPIN, FLOOR), shares))
     assert max(map(len, lines)) < 80
     assert [line[:7].strip() for line in lines] == [
         "from", "early", "0 µs", "64 µs", "128 µs", "256 µs", "512 µs",
         "1 ms", "2 ms", "4 ms", "8 ms", "16 ms", "33 ms", "66 ms", "131 ms",
     ]  # fmt: skip
-    one = bench_report.histogram_lines({"a": {1: 3, 2: 1}, "b": {2: 250, 4: 1}, "c": {}})
+    one = report.histogram_lines({"a": {1: 3, 2: 1}, "b": {2: 250, 4: 1}, "c": {}})
     assert [line.split() for line in one] == [
         ["from", "a", "b"],
         ["1", "µs", "#" * 14, "75", "%"],
         ["2", "µs", "#" * 5, "25", "%", "#" * 18, "100", "%"],
         ["4", "µs", "<1", "%"],
     ]
-    assert bench_report.histogram_lines({"a": {}}) == []
+    assert report.histogram_lines({"a": {}}) == []
 
 
 def test_the_machine_is_named() -> None:
-    facts = bench_report.machine(["asyncio", "hwloop"])
+    facts = report.machine(["asyncio", "hwloop"])
     assert facts["scheduling"].startswith("SCHED_")
     assert facts["Python"].endswith(sys.version.split()[0])
     assert all(facts.values())
@@ -350,20 +350,20 @@ def test_the_machine_is_named() -> None:
     ("arguments", "message"),
     [
         (["--rounds", "0"], "--rounds must be 1 or more, not 0"),
-        (["--seconds", "0"], "--seconds is a number of seconds, more than 0, not 0"),
-        (["--seconds", "nan"], "--seconds is a number of seconds, more than 0, not nan"),
-        (["--only", "good", "fast"], "--only: there is no benchmark 'fast'; there are good, bad"),
+        (["--seconds", "0"], "--seconds must be more than 0, not 0"),
+        (["--seconds", "nan"], "--seconds must be more than 0, not nan"),
+        (["--only", "good", "fast"], "--only: unknown benchmark 'fast'; choose from good, bad"),
         (["--loops", "trio"], "argument --loops: invalid choice: 'trio'"),
         (["--json", "/nowhere/x.json"], "--json /nowhere/x.json: there is no directory /nowhere"),
         (["--plot", "/nowhere/x.png"], "--plot /nowhere/x.png: there is no directory /nowhere"),
-        (["--gpio", "17"], "--gpio 17: give an input and an output that are wired together, as 17:27"),
-        (["--gpio", "17:17"], "--gpio 17:17: give an input and an output that are wired together, as 17:27"),
+        (["--gpio", "17"], "--gpio 17: give an input and an output that are wired together, such as 17:27"),
+        (["--gpio", "17:17"], "--gpio 17:17: give an input and an output that are wired together, such as 17:27"),
     ],
 )
 def test_a_wrong_call_measures_nothing(
     cases: list[Case], capsys: Captured, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
-    monkeypatch.setattr(bench_rounds, "measure", lambda *arguments: pytest.fail("measured"))
+    monkeypatch.setattr(processes, "measure", lambda *arguments: pytest.fail("measured"))
     assert main(["bench", *arguments]) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -405,14 +405,14 @@ def test_interrupted_it_tells_what_was_measured_so_far(
     cases: list[Case], capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = iter(range(5))
-    measured = bench_rounds.measure
+    measured = processes.measure
 
     def interrupted(case: Case, loop: str, seconds: float, realtime: bool) -> Answer:
         if next(calls) == 3:
             raise KeyboardInterrupt
         return measured(case, loop, seconds, realtime)
 
-    monkeypatch.setattr(bench_rounds, "measure", interrupted)
+    monkeypatch.setattr(processes, "measure", interrupted)
     file = tmp_path / "figures.json"
     assert main(["bench", "--loops", "asyncio", "hwloop", "--seconds", "0.25", "--json", str(file)]) == 130
     said = capsys.readouterr()
@@ -445,7 +445,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Any:
     """benchmarks/table.py as a module."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     yield importlib.import_module("table")
-    for name in ("table", "core", "echo", "rounds", "scale", "startup"):
+    for name in ("table", "core", "echo", "script", "scale", "startup"):
         sys.modules.pop(name, None)
 
 

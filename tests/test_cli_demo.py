@@ -200,7 +200,7 @@ def test_every_package_is_named_for_the_wheel() -> None:
     named = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"])
     there = {
         ".".join(path.parent.relative_to(ROOT).parts)
-        for package in ("hwloop", "firmware_sim")
+        for package in ("hwloop", "firmware_sim", "hwloop_bench")
         for path in (ROOT / package).rglob("*.py")
     }
     assert named == there | {"hwloop.examples"}

@@ -301,7 +301,7 @@ def test_every_package_is_installed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     found = {
         ".".join(path.parent.relative_to(ROOT).parts)
-        for package in ("hwloop", "firmware_sim")
+        for package in ("hwloop", "firmware_sim", "hwloop_bench")
         for path in (ROOT / package).rglob("*.py")
     }
     assert set(project["tool"]["setuptools"]["packages"]) == found | {"hwloop.examples"}

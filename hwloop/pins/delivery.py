@@ -1,7 +1,7 @@
 """`Delivery`: delivers the events of gpiozero's devices on the program's loop, or on a thread while no loop runs.
 
 gpiozero knows no loop: it calls handlers in whichever thread finds the edge. Here all lines of a factory meet in one
-epoll set, and an epoll set is itself a descriptor that can be watched. So watching that one descriptor decides who
+epoll set, and an epoll set is itself a descriptor that can be watched. So the watcher of that one descriptor
 serves the lines, and serving changes hands without claiming a line anew or losing an edge. Guarantees:
 
 - while one of our loops runs on the board's clock, handlers run on it, in the order of the edges' timestamps; a

@@ -1,4 +1,4 @@
-"""What gpiozero's devices do in threads, as steps with pauses: blink, pulse, `source`, multiplexed characters.
+"""The background work of gpiozero's devices as steps with pauses: blink, pulse, `source`, multiplexed characters.
 
 Each function replaces the method of the same devices that gpiozero runs in a thread (`gpiozero_patch` pairs them) and
 yields its pauses in seconds; `TimedSteps` drives them. The devices' private attributes are used as those methods use

@@ -1,6 +1,6 @@
-"""What the scripts beside this one have in common: `hwloop bench` with benchmarks of their own.
+"""The frame of the scripts beside this one: the options and the output of `hwloop bench`.
 
-A script has a list CASES and ends in `rounds.main(CASES)`. Its options are those of `hwloop bench`.
+A script has a list CASES and ends with `script.main(CASES)`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import NoReturn
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from hwloop.cli import Failure, UsageError, bench
-from hwloop.cli.bench_rounds import Case
+from hwloop.cli import Failure, UsageError
+from hwloop_bench import command
+from hwloop_bench.processes import Case
 
 
 def main(cases: list[Case]) -> NoReturn:
-    """Measure as the command line says, and end the process."""
+    """Measure as the command line says, and exit."""
     doc = sys.modules["__main__"].__doc__
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    bench.add_common_arguments(parser, " ".join(case.name for case in cases))
+    command.add_common_arguments(parser, " ".join(case.name for case in cases))
     try:
-        status = bench.compare(cases, parser.parse_args())
+        status = command.measure_all(cases, parser.parse_args())
     except UsageError as error:
         parser.error(str(error))
     except Failure as error:

@@ -1,7 +1,7 @@
-"""What `hwloop bench` prints and draws: the machine, tables with ratios, histograms.
+"""The report of a benchmark: the machine, tables with ratios, and histograms in text or as a picture.
 
-A median says little of a loop: what matters is how often it is late, and by how much. So every latency is shown as a
-histogram as well, in buckets from one power of two of microseconds to the next, all loops side by side on one scale.
+A median says little about a loop: how often it is late, and by how much, matters more. So all latencies are shown as a
+histogram, in buckets from one power of two of microseconds to the next, all loops side by side on one scale.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import hwloop
 from hwloop.cli import Failure
-from hwloop.cli.bench_rounds import CYCLICTEST, FLOOR, Case, Results
 from hwloop.cli.term import Terminal
+from hwloop_bench.processes import CYCLICTEST, FLOOR, Case
+from hwloop_bench.results import Results
 
 WIDTH = 79
 """Columns of the widest line."""
@@ -29,7 +30,7 @@ _CLASSES = {
 
 
 def machine(loops: Sequence[str]) -> dict[str, str]:
-    """What a figure depends on besides the loop, for people; "unknown" where the system does not say."""
+    """Return the facts on which figures depend besides the loop; "unknown" where the system does not say."""
     versions = [f"hwloop {hwloop.__version__}"]
     if "uvloop" in loops:
         versions.append(f"uvloop {metadata.version('uvloop')}")
@@ -53,7 +54,7 @@ def machine(loops: Sequence[str]) -> dict[str, str]:
 
 
 def show_case(terminal: Terminal, case: Case, results: Results) -> None:
-    """The medians of a case, their ratios, and its histogram."""
+    """Print the medians of a case, their ratios, and its histogram."""
     loops = results.loops(case.name)
     if not loops:
         return
@@ -80,12 +81,12 @@ def show_case(terminal: Terminal, case: Case, results: Results) -> None:
 
 
 def number(value: float) -> str:
-    """A figure with as many digits as are worth reading."""
+    """Format a figure with a sensible number of digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def histogram_lines(histograms: Mapping[str, Mapping[int, int]]) -> list[str]:
-    """Histograms (counts by `bench_rounds.bucket`) side by side in text; no line if all are empty."""
+    """Return histograms (counts by `processes.bucket`) side by side in text; no lines if all are empty."""
     shown = {loop: counts for loop, counts in histograms.items() if counts}
     if not shown:
         return []
@@ -110,7 +111,7 @@ def histogram_lines(histograms: Mapping[str, Mapping[int, int]]) -> list[str]:
 
 
 def _bound(low: int) -> str:
-    """The lower bound of a bucket."""
+    """Format the lower bound of a bucket."""
     if low < 0:
         return "early"
     if low < 1000:
@@ -119,7 +120,7 @@ def _bound(low: int) -> str:
 
 
 def load_matplotlib() -> None:
-    """Raise `Failure` where there is no matplotlib: now, and not when all has been measured."""
+    """Raise `Failure` without matplotlib, before anything is measured."""
     try:
         importlib.import_module("matplotlib")
     except ImportError:
@@ -129,7 +130,7 @@ def load_matplotlib() -> None:
 
 
 def plot(path: str, results: Results, facts: Mapping[str, str]) -> None:
-    """Draw the histograms of all cases that have one into a file; its ending says the format."""
+    """Draw the histograms of all cases into a file, in the format of its suffix."""
     matplotlib = importlib.import_module("matplotlib")
     matplotlib.use("agg")
     pyplot = importlib.import_module("matplotlib.pyplot")
@@ -139,7 +140,7 @@ def plot(path: str, results: Results, facts: Mapping[str, str]) -> None:
         if any(results.histogram(case.name, loop) for loop in results.loops(case.name))
     ]
     if not cases:
-        raise Failure(f"{path}: nothing to draw: none of what was measured has latencies")
+        raise Failure(f"{path}: nothing to draw: none of the chosen benchmarks measures latencies")
     figure, axes = pyplot.subplots(
         len(cases), 1, figsize=(9, 2.6 * len(cases) + 0.6), squeeze=False, layout="constrained"
     )

@@ -1,9 +1,9 @@
-"""Benchmarks of edges: from the kernel's time stamp to the handler, and how many a second of CPU time carries.
+"""Benchmarks of edges: the latency from the kernel's timestamp to the handler, and edges per second of CPU time.
 
-An edge here is what lgpio makes of one: a report of 16 bytes with its CLOCK_MONOTONIC stamp, written into a FIFO by
-another process. So a board without a free pin can be measured too, and what differs from a real edge (interrupt,
-lgpio's own half millisecond) is the same for all loops. `wired` takes real lines instead. The floor is epoll and a
-read in bare Python, without a loop.
+An edge here is what lgpio makes of one: a report of 16 bytes with its CLOCK_MONOTONIC timestamp, written into a FIFO by
+another process. So a board without a free pin can be measured too, and the difference to a real edge (interrupt and
+lgpio's own half millisecond) is the same for all loops. `wired` uses real lines instead. The floor is epoll and a read
+in plain Python, without a loop.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from collections.abc import Callable, Iterator
 import hwloop
 from hwloop import board as boards
 from hwloop.board import Edge
-from hwloop.cli.bench_rounds import FLOOR, Taken, new_loop, quantiles
-from hwloop.cli.bench_timers import burn, keep_busy
 from hwloop.sources import gpio
+from hwloop_bench.processes import FLOOR, Taken, new_loop, quantiles
+from hwloop_bench.timers import burn, keep_busy
 
 REPORT = struct.Struct("QBBBBI")
 PAUSE = 0.005
 """Seconds between edges on average; each pause is between half and one and a half times as long."""
 START = 0.1
-"""Seconds that the loop has to get going before the first edge."""
+"""Seconds before the first edge, for the loop to start."""
 LAST_EDGE = 1.0
-"""Seconds after the last change of the output within which its edge must arrive; else it counts as lost."""
+"""Seconds after the last change of the output within which its edge must arrive; later it counts as lost."""
 
 
 def edge(loop: str, seconds: float, callbacks: int = 0, each: float = 0.0) -> Taken:
-    """A FIFO edge to its handler, beside so many callbacks that are always ready, each busy for `each` seconds."""
+    """Measure FIFO edges to their handler, beside `callbacks` busy callbacks of `each` seconds."""
     count = _count(seconds)
     late: list[float] = []
     reader = _edges_from_another_process(count)
@@ -59,7 +59,7 @@ def edge(loop: str, seconds: float, callbacks: int = 0, each: float = 0.0) -> Ta
 
 
 def to_task(loop: str, seconds: float, tasks: int, each: float) -> Taken:
-    """A FIFO edge through a queue to a task of priority HIGH, beside so many tasks that are always ready."""
+    """Measure FIFO edges through a queue to a task of priority HIGH, beside `tasks` busy tasks of `each` seconds."""
     count = _count(seconds)
     late: list[float] = []
 
@@ -92,7 +92,7 @@ def to_task(loop: str, seconds: float, tasks: int, each: float) -> Taken:
 
 
 def flood(loop: str, seconds: float, records: int) -> Taken:
-    """How many edges a second of CPU time carries, `records` to a read, while more than that always wait."""
+    """Count the edges per second of CPU time, `records` to a read, while more than that always wait."""
     size = REPORT.size * records
     reader = _flood_from_another_process()
     number = 0
@@ -128,7 +128,7 @@ def _bare_flood(reader: int, seconds: float, size: int) -> int:
 def wired(
     loop: str, seconds: float, lines: tuple[int | str, int | str], board: str, callbacks: int = 0, each: float = 0.0
 ) -> Taken:
-    """An edge of a real line to its handler: `lines` are an input and an output that a wire connects.
+    """Measure edges of a real line to their handler: `lines` are an input and an output that a wire connects.
 
     A thread drives the output, so that edges come at any time and not only between two callbacks of the loop.
     """
@@ -178,14 +178,14 @@ def _count(seconds: float) -> int:
 
 
 def _latencies(reader: int) -> list[float]:
-    """How long ago the edges that wait in a FIFO were, in microseconds."""
+    """Read the edges that wait in a FIFO and return their ages in microseconds."""
     data = os.read(reader, 65536)
     now = time.monotonic_ns()
     return [(now - report[0]) / 1e3 for report in REPORT.iter_unpack(data)]
 
 
 def _pauses(count: int) -> Iterator[float]:
-    """Seconds before each of so many edges; the same for every loop, and out of step with any load."""
+    """Yield the seconds before each edge: the same for every loop, and out of step with any load."""
     rng = random.Random(0)
     for _ in range(count):
         yield PAUSE * rng.uniform(0.5, 1.5)
@@ -199,7 +199,7 @@ def _drive(output: gpio.Output, count: int) -> None:
 
 
 def _edges_from_another_process(count: int) -> int:
-    """The reading end of a FIFO into which another process puts so many edges."""
+    """Return the reading end of a FIFO into which another process writes `count` edges."""
 
     def write(fd: int) -> None:
         time.sleep(START)
@@ -211,7 +211,7 @@ def _edges_from_another_process(count: int) -> int:
 
 
 def _flood_from_another_process() -> int:
-    """The reading end of a FIFO that another process keeps full."""
+    """Return the reading end of a FIFO that another process keeps full."""
     block = REPORT.pack(time.monotonic_ns(), 0, 17, 1, 0, 0) * 4096
 
     def write(fd: int) -> None:
@@ -224,7 +224,7 @@ def _flood_from_another_process() -> int:
 
 
 def _fed_by(write: Callable[[int], None]) -> int:
-    """The reading end of a FIFO, not blocking, and another process that runs `write` on the other until either ends."""
+    """Return the non-blocking reading end of a FIFO; another process runs `write` on the other end."""
     reader, writer = os.pipe()
     if not os.fork():
         os.close(reader)

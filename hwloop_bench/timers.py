@@ -1,8 +1,8 @@
-"""Benchmarks of time: how late timers are, idle and under load, and how often an idle loop wakes up.
+"""Benchmarks of time: the lateness of timers, idle and under load, and the wakeups of an idle loop.
 
-Lateness is from the time asked for to the callback's first line, on CLOCK_MONOTONIC, read afresh in the callback: the
-time that uvloop tells stands still within a turn. The floor is a blocking read of a timerfd: the least that Python can
-do on this kernel; and cyclictest, which is the same in C.
+Lateness is measured from the requested time to the callback's first line, on CLOCK_MONOTONIC, read anew in the
+callback: uvloop's own time stands still within a turn. The floor is a blocking read of a timerfd, the least that Python
+can do on this kernel; cyclictest does the same in C.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import shutil
 import subprocess
 import time
 
-from hwloop.cli.bench_rounds import CYCLICTEST, FLOOR, Taken, new_loop, quantiles
 from hwloop.core.clock import Alarm
+from hwloop_bench.processes import CYCLICTEST, FLOOR, Taken, new_loop, quantiles
 
 PERIOD = 0.001
 """Seconds between the ticks of the periodic timer."""
@@ -29,7 +29,7 @@ def burn(seconds: float) -> None:
 
 
 def keep_busy(loop: asyncio.AbstractEventLoop, callbacks: int, each: float) -> list[int]:
-    """So many callbacks, always ready, each computing for `each` seconds. Returns the count of those run, in a list."""
+    """Keep `callbacks` callbacks always ready, each computing for `each` seconds. Returns their count, in a list."""
     done = [0]
 
     def work() -> None:
@@ -43,7 +43,7 @@ def keep_busy(loop: asyncio.AbstractEventLoop, callbacks: int, each: float) -> l
 
 
 def periodic(loop: str, seconds: float, callbacks: int = 0, each: float = 0.0) -> Taken:
-    """A 1 kHz timer that keeps to its grid and skips the slots that are gone."""
+    """Measure a 1 kHz timer that keeps to its grid and skips the slots that have passed."""
     slots = max(1, round(seconds / PERIOD))
     if loop == CYCLICTEST:
         return _cyclictest(slots)
@@ -75,7 +75,7 @@ def periodic(loop: str, seconds: float, callbacks: int = 0, each: float = 0.0) -
 
 
 def one_shot(loop: str, seconds: float, delay: float) -> Taken:
-    """Timers set one after another, each when the last one has fired."""
+    """Measure timers that are set one after another, each when the previous one has fired."""
     count = max(1, round(seconds / (delay + 0.0005)))
     late: list[float] = []
     if loop == FLOOR:
@@ -102,7 +102,7 @@ def one_shot(loop: str, seconds: float, delay: float) -> Taken:
 
 
 def idle(loop: str, seconds: float) -> Taken:
-    """A loop with nothing to do but one timer each second: how often does it wake up?"""
+    """Count the wakeups of a loop with one timer a second and nothing else to do."""
     events = new_loop(loop)
 
     def tick() -> None:
@@ -131,7 +131,7 @@ def _blocking_alarm() -> Alarm:
 
 
 def _sleep_until(alarm: Alarm, when: float) -> float:
-    """How late the alarm woke us, in microseconds."""
+    """Sleep until a time and return the lateness in microseconds."""
     alarm.set(when)
     os.read(alarm.fileno(), 8)
     return (time.monotonic() - when) * 1e6
@@ -150,7 +150,7 @@ def _bare_ticks(slots: int) -> list[float]:
 
 
 def _cyclictest(slots: int) -> Taken:
-    """cyclictest(8) at our period and in our scheduling class: one thread, its histogram in whole microseconds."""
+    """Run cyclictest(8) with our period and scheduling class: one thread, a histogram in whole microseconds."""
     command = ["cyclictest", "--quiet", "--threads=1", f"--interval={round(PERIOD * 1e6)}", f"--loops={slots}"]
     out = subprocess.run(
         [*command, "--histogram=100000"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
@@ -164,5 +164,5 @@ def _cyclictest(slots: int) -> Taken:
 
 
 def has_cyclictest() -> bool:
-    """Whether cyclictest (Debian's package rt-tests) is installed."""
+    """Return whether cyclictest (Debian's package rt-tests) is installed."""
     return shutil.which("cyclictest") is not None

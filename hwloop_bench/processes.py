@@ -1,0 +1,158 @@
+"""One benchmark in one process: fresh for each measurement, and ended right after it.
+
+A shared machine drifts, and a process keeps the state with which it started: addresses, a full or empty cache, a core.
+So every figure comes from a new process, the loops take turns within a round (`results.take_turns`), and the result is
+the median over the rounds and its ratio to asyncio in the same run. Ratios hold from machine to machine; absolute
+figures do not.
+
+A benchmark is a function `f(loop, seconds, ...)` in an importable module. It receives the name of a loop, measures for
+about that many seconds and returns its figures as `Taken`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import hwloop
+
+FLOOR = "floor"
+"""Instead of a loop's name: the same work in plain Python, without a loop."""
+CYCLICTEST = "cyclictest"
+"""Instead of a loop's name: the C program of rt-tests, where it is installed."""
+SPIN = "hwloop+spin"
+"""hwloop's loop that busy-polls for the last 0.1 ms before a timer (`EventLoop.set_spin`)."""
+PATIENCE = 60.0
+"""Seconds that a benchmark may take in addition to its measuring time."""
+
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from hwloop_bench import processes; processes.child()"
+
+
+class Taken(NamedTuple):
+    """The measurements of one process."""
+
+    figures: dict[str, float]
+    """By name; the name ends in the unit ("p50 µs")."""
+    late_us: Sequence[float] = ()
+    """Single latencies in microseconds, for a histogram."""
+
+
+class Answer(NamedTuple):
+    """The measurements of one process, as its parent receives them."""
+
+    figures: dict[str, float]
+    histogram: Mapping[int, int]
+    """The number of latencies by `bucket`."""
+    realtime: Sequence[str] = ()
+    """The real-time settings that were granted and refused, if requested."""
+
+
+class Case(NamedTuple):
+    """One benchmark that can be chosen."""
+
+    name: str
+    title: str
+    function: Callable[..., Taken]
+    options: Mapping[str, object] = {}
+    """Keyword arguments of the function besides `seconds`, of types that JSON has."""
+    floors: tuple[str, ...] = ()
+    """What to compare with besides loops: FLOOR, CYCLICTEST."""
+    seconds: float = 1.0
+    """Its measuring time when the measuring time is set to one second."""
+
+
+class Died(Exception):
+    """A benchmark's process ended without figures; the message says how, with its output on stderr."""
+
+
+def installed_loops() -> list[str]:
+    """Return the names of the event loops that can be compared here."""
+    return ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else []), "hwloop"]
+
+
+def new_loop(name: str) -> asyncio.AbstractEventLoop:
+    """Make a loop by its name, without setting it as current."""
+    if name == "asyncio":
+        return asyncio.SelectorEventLoop()
+    if name == SPIN:
+        spinning = hwloop.new_event_loop()
+        spinning.set_spin(100e-6)
+        return spinning
+    loop: asyncio.AbstractEventLoop = importlib.import_module(name).new_event_loop()
+    return loop
+
+
+def quantiles(late_us: Sequence[float]) -> dict[str, float]:
+    """Return p50, p90 and p99, or nothing without values."""
+    ordered = sorted(late_us)
+    if not ordered:
+        return {}
+    return {f"p{q} µs": ordered[min(len(ordered) - 1, len(ordered) * q // 100)] for q in (50, 90, 99)}
+
+
+def measure(case: Case, loop: str, seconds: float, realtime: bool = False) -> Answer:
+    """Run a case on a loop in a new process, with `realtime` in real time as far as granted. Raises `Died`."""
+    module = case.function.__module__
+    if module == "__main__":
+        module = Path(str(sys.modules["__main__"].__file__)).stem
+    call = {
+        "module": module,
+        "function": case.function.__name__,
+        "loop": loop,
+        "realtime": realtime,
+        "options": {"seconds": seconds * case.seconds, **case.options},
+    }
+    command = [sys.executable, "-c", _BOOT, json.dumps(sys.path), json.dumps(call)]
+    patience = seconds * case.seconds + PATIENCE
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        # A process group, because the process has children too: Ctrl-C reaches only us, and we end them all. Files,
+        # because a pipe would stay open as long as the last of them.
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, process_group=0)
+        try:
+            status = process.wait(patience)
+        except subprocess.TimeoutExpired:
+            raise Died(f"gave no figures within {patience:g} seconds") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        out.seek(0)
+        err.seek(0)
+        said = err.read().decode(errors="replace").strip()
+        if status:
+            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            raise Died(f"{how}: {said or 'without output'}")
+        answer = json.load(out)
+    histogram = {int(low): count for low, count in answer["histogram"].items()}
+    return Answer(answer["figures"], histogram, answer["realtime"])
+
+
+def child() -> None:
+    """Run in the benchmark's process: call the function, print its figures, exit."""
+    call = json.loads(sys.argv[2])
+    function = getattr(importlib.import_module(call["module"]), call["function"])
+    granted = hwloop.RealTime().apply().granted if call["realtime"] else None
+    taken: Taken = function(call["loop"], **call["options"])
+    histogram = collections.Counter(map(bucket, taken.late_us))
+    grants = [str(grant) for grant in (granted.scheduling, granted.memory)] if granted else []
+    print(json.dumps({"figures": taken.figures, "histogram": histogram, "realtime": grants}), flush=True)
+    os._exit(0)  # busy callbacks never end, so the loop can't be closed in order
+
+
+def bucket(late_us: float) -> int:
+    """Return the power of two of microseconds at or below a latency; 0 for less than one, negative for early."""
+    if late_us < 0:
+        return -1
+    return 1 << int(late_us).bit_length() - 1 if late_us >= 1 else 0
