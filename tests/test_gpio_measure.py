@@ -18,7 +18,7 @@ from firmware_sim import SimBoard
 from firmware_sim.devices.pin_parts import Button
 from hwloop import HardwareError, gpio
 from hwloop.board import Edge
-from hwloop.sources import Backoff
+from hwloop.sources import Backoff, EventStream
 from hwloop.sources.gpio.button_clicks import LATENCY
 
 
@@ -426,8 +426,7 @@ def test_a_press_whose_release_was_lost_is_a_click_and_no_long_one(gap: float, r
                 line.drive(0)
                 os.read(watch.fileno(), 64)
                 await asyncio.sleep(2)
-                kinds += [click.kind for click in button._results]
-                button._results.clear()
+                kinds += [click.kind for click in await taken(button)]
             assert kinds == (["single"] * 2 if released <= LONG else [kinds[0]] * 2)
 
     play(main)
@@ -468,15 +467,15 @@ def test_an_outage_spoils_what_was_under_way_and_the_encoder_reads_its_levels_an
             lines[2].drive(0)
             await asyncio.sleep(1)
             assert counter.hz == 0
-            assert meter.count == len(button._results) == 0
+            assert meter.count == button.statistics().queued == 0
             lines[0].drive(0)
             lines[2].drive(1)
             await asyncio.sleep(0.1)
             lines[2].drive(0)
             await asyncio.sleep(0.1)
             assert (knob.steps, knob.invalid) == (2, 0)
-            assert [round(pulse.seconds, 3) for pulse in meter._results] == [0.1]
-            assert [click.kind for click in button._results] == ["single"]
+            assert [round(pulse.seconds, 3) for pulse in await taken(meter)] == [0.1]
+            assert [click.kind for click in await taken(button)] == ["single"]
             assert counter.hz == 0
 
     play(main)
@@ -511,6 +510,11 @@ def test_closing_wakes_whoever_waits_for_a_frequency() -> None:
         assert stage.now < 1
 
     play(main)
+
+
+async def taken(results: EventStream[Any]) -> list[Any]:
+    """The results that are queued."""
+    return [await anext(results) for _ in range(results.statistics().queued)]
 
 
 async def told(stage: Stage, clicks: gpio.Clicks) -> list[tuple[float, str, float, float]]:
@@ -576,7 +580,7 @@ def test_what_can_not_be_opened_leaves_nothing() -> None:
             with pytest.raises(HardwareError, match="line 17: in use"):
                 gpio.clicks(17).open()
         async with gpio.clicks(17) as button:
-            with pytest.raises(RuntimeError, match="<Clicks of gpio:17 open> is open already"):
+            with pytest.raises(RuntimeError, match="Clicks of gpio:17 is open already"):
                 button.open()
         with pytest.raises(StopAsyncIteration):
             await anext(button)

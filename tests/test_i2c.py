@@ -20,8 +20,7 @@ from firmware_sim import SimBoard, i2c_dev
 from firmware_sim.bus import Bus, RegisterDevice
 from hwloop import HardwareError, Priority, create_task, new_event_loop
 from hwloop import board as boards
-from hwloop.sources import i2c
-from hwloop.sources.base import Backoff
+from hwloop.sources import Backoff, i2c
 from hwloop.sources.i2c import BusTimeoutError
 
 ADDRESS = 0x40

@@ -28,8 +28,7 @@ from firmware_sim.uart import Port
 from hwloop.board import using
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
-from hwloop.sources import serial
-from hwloop.sources.base import Backoff
+from hwloop.sources import Backoff, serial
 from hwloop.sources.serial import Frame
 from hwloop.sources.serial import device as serial_device
 

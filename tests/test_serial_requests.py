@@ -20,8 +20,7 @@ from firmware_sim.devices.modbus import ModbusTemperature, crc16
 from hwloop import SimLoop, VirtualClock
 from hwloop.board import using
 from hwloop.errors import HardwareError
-from hwloop.sources import serial
-from hwloop.sources.base import Backoff
+from hwloop.sources import Backoff, serial
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 NAME = "/dev/ttyUSB0"
@@ -387,7 +386,7 @@ class TestUnsolicited:
             match = (lambda data: data.startswith(b"=")) if matching else None
             device.port.send(b"=stale\n=half a fra")
             await asyncio.sleep(0.01)
-            port._stop_reading()
+            port.pause_reading()
             device.port.send(b"me\n=in the kernel\n")
             assert select.select([port], [], [], 5)[0]
             port._start_reading()

@@ -91,7 +91,7 @@ def test_callbacks_get_events_straight_from_the_reader_and_nothing_is_queued(run
             pipe.add_callback(lambda event: got.append(event.value))
             pipe.send(1, 2)
             await settle()
-            pipe.remove_callback(pipe._callbacks[0])
+            pipe.remove_callback(pipe.callbacks[0])
             return got, pipe.statistics()
 
     got, statistics = run(main())

@@ -37,8 +37,7 @@ from hwloop.cli.term import Colour, Terminal
 from hwloop.core.naming import error_text
 from hwloop.errors import HardwareError
 from hwloop.lines import Pull
-from hwloop.sources import gpio, i2c, serial
-from hwloop.sources.base import Backoff
+from hwloop.sources import Backoff, gpio, i2c, serial
 from hwloop.sources.serial.framing import Frame, IdleGap
 
 FORMS = "gpio:17[,up], serial:/dev/ttyUSB0[,9600], i2c:1:0x76[:0xF7[,8]][@0.5]"

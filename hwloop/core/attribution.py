@@ -94,7 +94,7 @@ def _of_callback(handle: Any) -> Culprit:
         return _of_task(task)
     callback = inspect.unwrap(callback)
     owner = getattr(callback, "__self__", None)
-    if hasattr(owner, "on_readable"):  # a timer of a source
+    if hasattr(owner, "on_readable") or hasattr(owner, "at_end"):  # a timer of a source or of a poll
         return _of_source(owner)
     transport = getattr(owner, "_transport", owner)  # ours has its reader apart
     if isinstance(transport, asyncio.BaseTransport):
@@ -114,8 +114,10 @@ def _named(function: Any) -> Culprit:
 
 def _of_source(source: Any) -> Culprit:
     name = short_name(source)
-    callbacks = [named_place(callback) for callback in getattr(source, "_callbacks", ())]
-    if not callbacks and (place := place_of(source.on_readable)) and not _is_ours(source.on_readable):
+    added = getattr(source, "callbacks", ())
+    callbacks = [named_place(callback) for callback in added] if isinstance(added, tuple) else []
+    reader = getattr(source, "on_readable", None)
+    if not callbacks and (place := place_of(reader)) and not _is_ours(reader):
         return Culprit(name, f"{name} ({place})")
     callbacks[_CALLBACKS_SHOWN:] = ["others"] if len(callbacks) > _CALLBACKS_SHOWN else []
     return Culprit(name, f"{name}: {' or '.join(callbacks)}" if callbacks else name)

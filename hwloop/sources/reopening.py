@@ -128,11 +128,11 @@ class HookRunner:
         try:
             outcome = self._hook(source)
             if inspect.isawaitable(outcome):
-                self._task = loop.create_task(self._follow(name, loop, outcome, failed), name=f"{name} on_reopen")
+                self._task = loop.create_task(self._follow(loop, outcome, failed), name=f"{name} on_reopen")
         except EXITS:
             raise
         except BaseException as error:
-            failed(self._message(name), error)
+            failed(self._message(), error)
 
     def cancel(self) -> None:
         """Cancel the hook if it is still running, unless it is the one that asks for it."""
@@ -143,9 +143,7 @@ class HookRunner:
         if not loop.is_closed() and task is not asyncio.current_task(loop):
             task.cancel()
 
-    async def _follow(
-        self, name: str, loop: asyncio.AbstractEventLoop, outcome: Awaitable[object], failed: Failed
-    ) -> None:
+    async def _follow(self, loop: asyncio.AbstractEventLoop, outcome: Awaitable[object], failed: Failed) -> None:
         try:
             await outcome
         except EXITS:
@@ -153,7 +151,7 @@ class HookRunner:
         except BaseException as error:
             if ends_task(loop, error):
                 raise
-            failed(self._message(name), error)
+            failed(self._message(), error)
 
-    def _message(self, name: str) -> str:
-        return f"{name}: exception in on_reopen hook {named_place(self._hook)}"
+    def _message(self) -> str:
+        return f"exception in on_reopen hook {named_place(self._hook)}"

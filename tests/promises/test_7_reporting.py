@@ -266,7 +266,7 @@ def test_a_source_is_named_with_its_callbacks(stage, caplog):
     edge = stage.edge(stage.work("edge", took=60_000))
     source = edge.__self__
     source.name = "gpio:17"
-    source._callbacks = [test_a_periodic_callback_is_named_by_its_function_with_its_place, print]
+    source.callbacks = (test_a_periodic_callback_is_named_by_its_function_with_its_place, print)
     edge()
     stage.watch_slices(0.05)
     stage.play()

@@ -17,8 +17,7 @@ from firmware_sim.uart import Port
 from hwloop import SimLoop, VirtualClock
 from hwloop.board import using
 from hwloop.errors import HardwareError
-from hwloop.sources import serial
-from hwloop.sources.base import Backoff
+from hwloop.sources import Backoff, serial
 
 pyserial = pytest.importorskip("serial")
 import serial.serialposix as serialposix  # noqa: E402

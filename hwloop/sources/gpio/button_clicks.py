@@ -30,7 +30,7 @@ from hwloop.core import clock
 from hwloop.errors import check_range
 from hwloop.lines import Pull
 from hwloop.sources.gpio.edges import Watch
-from hwloop.sources.gpio.measurements import Derived
+from hwloop.sources.gpio.measurements import Measurement
 
 LATENCY = 0.003
 """Seconds from an edge until a loop that is not busy has read it, lgpio's millisecond included."""
@@ -50,11 +50,11 @@ class Click(NamedTuple):
     """When it was certain: the second press of a double click, `long` after the press, `gap` after the release."""
 
 
-class Clicks(Derived[Click]):
+class Clicks(Measurement[Click]):
     """Clicks of a button. `hwloop.gpio.clicks` is this class; iterating gives each `Click`.
 
     Parameters:
-        line, pull, active_low: see `Derived`. The line is to be 1 while the button is pressed.
+        line, pull, active_low: see `Measurement`. The line is to be 1 while the button is pressed.
         debounce: seconds for which the contact must be quiet; 0.01 if None, but a `Watch` brings its own.
         gap: seconds from a release within which the next press makes a double click; 0 for no double clicks.
         long: seconds that make a long click of a press.
@@ -84,21 +84,21 @@ class Clicks(Derived[Click]):
         self._pressed_ns = self._released_ns = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def close(self) -> None:
+    def _finish(self, failure: Exception | None) -> None:
         self._stop_timer()
-        super().close()
+        super()._finish(failure)
 
     def _take(self, edge: Edge) -> None:
-        self.lost += edge.lost
+        self._channel.lost += edge.lost
         now_ns = edge.timestamp_ns
         if edge.value:
             self._stop_timer()
             if self._state == "released":
                 if now_ns - self._released_ns <= self._gap_ns:
                     self._state = "again"
-                    self._tell(Click("double", self._pressed_ns, now_ns))
+                    self._channel.put(Click("double", self._pressed_ns, now_ns))
                     return
-                self._tell_single()
+                self._put_single()
             self._state = "pressed"
             self._pressed_ns = now_ns
             self._set_timer(now_ns + self._long_ns, self._see_if_long)
@@ -108,13 +108,13 @@ class Clicks(Derived[Click]):
             self._stop_timer()
             self._released_ns = now_ns
             if now_ns - self._pressed_ns >= self._long_ns:
-                self._tell_long()
+                self._put_long()
                 self._state = "at rest"
             elif self._gap_ns:
                 self._state = "released"
-                self._set_timer(now_ns + self._gap_ns, self._tell_single)
+                self._set_timer(now_ns + self._gap_ns, self._put_single)
             else:
-                self._tell_single()
+                self._put_single()
         elif self._state in ("held", "again"):
             self._state = "at rest"
 
@@ -125,7 +125,7 @@ class Clicks(Derived[Click]):
     def _see_if_long(self) -> None:
         """The button has been held for `long`, unless its release was lost, or is only now read."""
         if self._pressed_now():
-            self._tell_long()
+            self._put_long()
         else:
             self._timer = asyncio.get_running_loop().call_later(GIVEN_UP, self._see_if_released)
 
@@ -135,7 +135,7 @@ class Clicks(Derived[Click]):
             self._interrupted()  # pressed anew, and both edges lost
             return
         self._released_ns = self._pressed_ns + self._long_ns
-        self._tell_single()
+        self._put_single()
 
     def _pressed_now(self) -> bool:
         try:
@@ -143,13 +143,13 @@ class Clicks(Derived[Click]):
         except Exception:  # away
             return True
 
-    def _tell_single(self) -> None:
+    def _put_single(self) -> None:
         self._state = "at rest"
-        self._tell(Click("single", self._pressed_ns, self._released_ns + self._gap_ns))
+        self._channel.put(Click("single", self._pressed_ns, self._released_ns + self._gap_ns))
 
-    def _tell_long(self) -> None:
+    def _put_long(self) -> None:
         self._state = "held"
-        self._tell(Click("long", self._pressed_ns, self._pressed_ns + self._long_ns))
+        self._channel.put(Click("long", self._pressed_ns, self._pressed_ns + self._long_ns))
 
     def _set_timer(self, when_ns: int, action: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()

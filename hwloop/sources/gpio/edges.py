@@ -18,9 +18,11 @@ from hwloop.core.statistics import WatchStatistics
 from hwloop.core.urgency import Priority
 from hwloop.lines import Level
 from hwloop.requests import check_line
-from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
+from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import EXITS
 from hwloop.sources.rate_limit import RateLimit
+from hwloop.sources.reopening import Backoff, ReopenHook
+from hwloop.sources.source import Source
 
 _QUIET = 0.02
 """Seconds between two looks that have to agree; lgpio holds reports back for about 1 ms."""
@@ -135,17 +137,23 @@ class Watch(Source[Edge]):
             if edge.value == value and fresh and not reached.done():
                 reached.set_result(None)
 
-        # While a failed device is being reopened there is no level; it is looked at when it is back.
+        def end() -> None:
+            if not reached.done():
+                reached.set_exception(self.failure or RuntimeError(f"{self.name} was closed"))
+
+        # While a failed device is being reopened there is no level; it is read when the device is back.
         if not self._away and self.level(line) == value:
             return
         self.add_callback(check)
         self._level_waiters[reached] = value
+        self.at_end.append(end)
         try:
             async with asyncio.timeout(timeout):
                 await reached
         finally:
             del self._level_waiters[reached]
             self.remove_callback(check)
+            self.at_end.remove(end)
 
     def statistics(self) -> WatchStatistics:
         """The counters so far."""
@@ -160,9 +168,6 @@ class Watch(Source[Edge]):
             reconciled=losses.reconciled,
             overflows=losses.overflows,
         )
-
-    def with_lost(self, event: Edge, lost: int) -> Edge:
-        return event._replace(lost=event.lost + lost)
 
     def connect(self) -> int:
         if self._board is None:
@@ -247,12 +252,6 @@ class Watch(Source[Edge]):
             self._quiet_looks += 1
         if self._stream.doubtful or (self._quiet_looks < _LAST_LOOK and self.edges == "both"):
             self._await_quiet()
-
-    def _wake_all(self) -> None:
-        for waiter in self._level_waiters:
-            if not waiter.done():
-                waiter.set_exception(self._failure or RuntimeError(f"{self.name} was closed"))
-        super()._wake_all()
 
     def _only_line(self, what: str) -> LineName:
         if len(self.lines) > 1:

@@ -19,14 +19,16 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from abc import ABC, abstractmethod
-from typing import Generic, Literal, NamedTuple, Self, TypeVar
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Self, TypeVar
 
 from hwloop.board import Edge, LineName
 from hwloop.core import clock
 from hwloop.lines import Level, Pull
 from hwloop.requests import check_level
 from hwloop.scheduling.periodic import Schedule
+from hwloop.sources.event_stream import EventStream
 from hwloop.sources.gpio.edges import Watch
 
 T = TypeVar("T")
@@ -44,24 +46,31 @@ class Pulse(NamedTuple):
     """When it began: nanoseconds, CLOCK_MONOTONIC."""
 
 
-class Derived(ABC, Generic[T]):
-    """What is common to all that is made of a watch's edges: `async with`, `async for`, and the end.
+class Measurement(EventStream[T]):
+    """The base of everything that is computed from a watch's edges: opening, closing, and the results' channel.
 
     Parameters:
         lines: BCM numbers or names, which are watched with `pull`, `active_low` and `debounce`; or one `Watch`, open
             or not. One that was open stays open afterwards.
+        wanted: how many lines it needs.
+        queue_size: results kept for consumers (1024 if None); the oldest are dropped.
 
     Attributes:
-        watch: the source of the edges: its `statistics()`, say.
-        lost: edges that the source knows to be lost.
-        dropped: results that nobody took and that gave way to newer ones; the last 1024 are kept.
+        watch: the source of the edges, with its `statistics()`.
 
-    Iterating ends when the watch is closed, and raises the `HardwareError` with which it failed. A watch that is
-    reopened goes on.
+    Iterating ends when the watch is closed, and raises the `HardwareError` with which it failed. The measurement goes
+    on when the watch has been reopened.
     """
 
     def __init__(
-        self, lines: tuple[LineName | Watch, ...], wanted: int, pull: Pull | None, active_low: bool, debounce: float
+        self,
+        lines: tuple[LineName | Watch, ...],
+        wanted: int,
+        pull: Pull | None,
+        active_low: bool,
+        debounce: float,
+        *,
+        queue_size: int | None = None,
     ) -> None:
         what = type(self).__name__
         given = [line for line in lines if isinstance(line, Watch)]
@@ -78,32 +87,47 @@ class Derived(ABC, Generic[T]):
             raise ValueError(f"{what} needs {wanted} line{'s' * (wanted > 1)}, not {len(self.watch.lines)}")
         if self.watch.edges != "both":
             raise ValueError(f"{what} needs edges='both', not a Watch of {self.watch.edges} edges")
-        self.lost = self.dropped = 0
-        self._opened = self._opened_watch = False
-        self._results: collections.deque[T] = collections.deque()
-        self._waiters: list[asyncio.Future[None]] = []
+        super().__init__(f"{what} of {self.watch.name}", KEPT if queue_size is None else queue_size, "drop-oldest")
+        self._opened_watch = False
 
     @abstractmethod
     def _take(self, edge: Edge) -> None:
-        """Take an edge in, in the reader."""
+        """Process an edge, in the reader."""
 
     @abstractmethod
     def _interrupted(self) -> None:
         """The watch has come back after a failure: what was under way will not be completed."""
 
     def _begin(self) -> None:
-        """The watch is open, and edges are taken from now on."""
+        """The watch is open, and edges are processed from now on."""
+
+    @property
+    def lost(self) -> int:
+        """Edges that the source knows to be lost."""
+        return self._channel.lost
+
+    @property
+    def dropped(self) -> int:
+        """Results that nobody took and that gave way to newer ones."""
+        return self._channel.dropped
 
     def open(self) -> Self:
-        """Begin: open the watch, if it is not open. `async with` does it too. Raises `HardwareError`."""
-        if self._opened:
-            raise RuntimeError(f"{self!r} is open already")
+        """Open the watch, if it is not open, and begin to measure. `async with` does it too.
+
+        Raises `HardwareError` as `Watch` does, and RuntimeError without a running loop, or if it is open or closed.
+        """
+        if self.closed:
+            raise RuntimeError(f"{self.name} is closed; make a new one")
+        if self._loop is not None:
+            raise RuntimeError(f"{self.name} is open already")
+        loop = asyncio.get_running_loop()
         self._opened_watch = self.watch.fileno() < 0
         if self._opened_watch:
             self.watch.open()
-        self._opened = True
+        self._loop = loop
+        self._channel.open(loop)
         self.watch.add_callback(self._take)
-        self.watch.at_end.append(self._wake)
+        self.watch.at_end.append(self._watch_ended)
         self.watch.at_reopen.append(self._interrupted)
         try:
             self._begin()
@@ -113,72 +137,36 @@ class Derived(ABC, Generic[T]):
         return self
 
     def close(self) -> None:
-        """End, and close the watch, unless it was open before. Harmless when repeated."""
-        if not self._opened:
+        """Stop measuring, and close the watch unless it was open before. Harmless when repeated."""
+        self._finish(None)
+
+    def _watch_ended(self) -> None:
+        self._finish(self.watch.failure)
+
+    def _finish(self, failure: Exception | None) -> None:
+        if self.closed:
             return
-        self._opened = False
-        self.watch.remove_callback(self._take)
-        self.watch.at_end.remove(self._wake)
-        self.watch.at_reopen.remove(self._interrupted)
+        self._channel.ended = True
         try:
-            if self._opened_watch:
-                self.watch.close()
+            if self._loop is not None:
+                self.watch.remove_callback(self._take)
+                self.watch.at_end.remove(self._watch_ended)
+                self.watch.at_reopen.remove(self._interrupted)
+                if self._opened_watch:
+                    self.watch.close()
         finally:
-            self._wake()
-
-    async def __aenter__(self) -> Self:
-        return self.open()
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        while not self._results:
-            await self._wait()
-        return self._results.popleft()
+            self._end(failure)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.watch.name} {'open' if self._opened else 'closed'}>"
-
-    def _tell(self, result: T) -> None:
-        if len(self._results) == KEPT:
-            self._results.popleft()
-            self.dropped += 1
-        self._results.append(result)
-        self._wake()
-
-    def _check_open(self) -> None:
-        """Raise what ends an iteration, if it has ended."""
-        if self.watch.failure is not None:
-            raise self.watch.failure
-        if self.watch.closed or not self._opened:
-            raise StopAsyncIteration
-
-    async def _wait(self) -> None:
-        self._check_open()
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-
-    def _wake(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.pop()
-            if not waiter.done():
-                waiter.set_result(None)
+        state = "closed" if self.closed else "new" if self._loop is None else "open"
+        return f"<{self.name} {state}>"
 
 
-class PulseWidth(Derived[Pulse]):
+class PulseWidth(Measurement[Pulse]):
     """How long a line is at a level. `hwloop.gpio.pulse_width` is this class; iterating gives each `Pulse`, in order.
 
     Parameters:
-        line, pull, active_low, debounce: see `Derived`.
+        line, pull, active_low, debounce: see `Measurement`.
         value: the level that makes a pulse.
 
     Attributes:
@@ -204,7 +192,7 @@ class PulseWidth(Derived[Pulse]):
 
     def _take(self, edge: Edge) -> None:
         if edge.lost:
-            self.lost += edge.lost
+            self._channel.lost += edge.lost
             self._began_ns = None
         if edge.value == self._value:
             self._began_ns = edge.timestamp_ns
@@ -212,17 +200,17 @@ class PulseWidth(Derived[Pulse]):
             self.last = Pulse((edge.timestamp_ns - self._began_ns) / 1e9, self._began_ns)
             self.count += 1
             self._began_ns = None
-            self._tell(self.last)
+            self._channel.put(self.last)
 
     def _interrupted(self) -> None:
         self._began_ns = None
 
 
-class Frequency(Derived[float]):
+class Frequency(Measurement[float]):
     """How often a line goes to 1, in Hz. `hwloop.gpio.frequency` is this class; iterating gives it each `window`.
 
     Parameters:
-        line, pull, active_low, debounce: see `Derived`.
+        line, pull, active_low, debounce: see `Measurement`.
         window: seconds over which it is taken. Below two rising edges a window it is 0.
 
     Attributes:
@@ -257,22 +245,26 @@ class Frequency(Derived[float]):
         # A value is due until somebody has it: a wait that is cancelled, even as it ends, takes none away.
         loop = asyncio.get_running_loop()
         while True:
-            self._check_open()
+            self._channel.check_open()
             now_ns = clock.to_ns(loop.time())
             if self._due_ns is None:
                 self._due_ns, _ = self._schedule.next(now_ns)
             if now_ns >= self._due_ns:
                 self._due_ns = None
                 return self.hz
-            timer = loop.call_at(clock.from_ns(self._due_ns), self._wake)
+            timer = loop.call_at(clock.from_ns(self._due_ns), self._channel.wake_all)
             try:
-                await self._wait()
+                await self._channel.wait()
             finally:
                 timer.cancel()
 
+    def add_callback(self, callback: Callable[[float], object]) -> None:
+        """Raise TypeError: a frequency is computed when it is asked for, by iterating or by reading `hz`."""
+        raise TypeError(f"{self.name} has no callbacks; iterate over it, or read hz in loop.call_every()")
+
     def _take(self, edge: Edge) -> None:
         if edge.lost:
-            self.lost += edge.lost
+            self._channel.lost += edge.lost
             self._rises_ns.clear()
         if edge.value:
             self.count += 1
@@ -287,14 +279,14 @@ class Frequency(Derived[float]):
             self._rises_ns.popleft()
 
 
-class Encoder(Derived[int]):
+class Encoder(Measurement[int]):
     """A quadrature encoder: two lines that change in turn. `hwloop.gpio.encoder` is this class.
 
     It turns forward where the first line leads: 00, 10, 11, 01 and 00 again. Iterating gives `steps` whenever it has
     changed, the newest value only.
 
     Parameters:
-        lines: the encoder's A and B; pull, active_low, debounce: see `Derived`. Debouncing costs transitions of a
+        lines: the encoder's A and B; pull, active_low, debounce: see `Measurement`. Debouncing costs transitions of a
             quick encoder, and bouncing costs none: it goes forth and back, and so does the count.
         resolution: steps that four transitions make: 4 counts all, 2 those of A, 1 one of them (a detent, mostly).
 
@@ -315,18 +307,18 @@ class Encoder(Derived[int]):
     ) -> None:
         if resolution not in (1, 2, 4):
             raise ValueError(f"resolution must be 1, 2 or 4, not {resolution!r}")
-        super().__init__(lines, 2, pull, active_low, debounce)
+        super().__init__(lines, 2, pull, active_low, debounce, queue_size=1)
         self.steps = self.direction = self.invalid = 0
-        self._told = 0
+        self._yielded = 0
         self._divisor = 4 // resolution
         self._levels = [0, 0]
         self._place = 0  # transitions, such that the lowest two bits are the phase
 
     async def __anext__(self) -> int:
-        while self.steps == self._told:
-            await self._wait()
-        self._told = self.steps
-        return self.steps
+        while (steps := await self._channel.get()) == self._yielded:
+            pass  # it turned, and turned back
+        self._yielded = steps
+        return steps
 
     def _begin(self) -> None:
         """Read the levels, from which on edges count."""
@@ -338,7 +330,7 @@ class Encoder(Derived[int]):
     def _take(self, edge: Edge) -> None:
         if edge.timestamp_ns < self._before_ns:
             return  # the levels read at the beginning are those after it
-        self.lost += edge.lost
+        self._channel.lost += edge.lost
         which = self.watch.lines.index(edge.line)
         if edge.value == self._levels[which]:
             self.invalid += edge.timestamp_ns > self._after_ns
@@ -351,7 +343,7 @@ class Encoder(Derived[int]):
         if change:
             self.steps += change
             self.direction = change
-            self._wake()
+            self._channel.put(self.steps)
 
     _interrupted = _begin
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from hwloop.board import Edge, EdgeStream, OutputLine
 from hwloop.core.urgency import Priority
-from hwloop.sources.base import Source
+from hwloop.sources.source import Source
 
 
 class OutputEdges(Source[Edge]):
@@ -45,9 +45,6 @@ class OutputEdges(Source[Edge]):
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
-
-    def with_lost(self, event: Edge, lost: int) -> Edge:
-        return event._replace(lost=event.lost + lost)
 
     def _read_soon(self) -> None:
         """The line is driven again, and edges that were read before that wait. From any thread."""

@@ -30,12 +30,14 @@ from hwloop.core.ordered_sets import WeakOrderedSet
 from hwloop.core.statistics import SourceStatistics
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
-from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
+from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import run_hooks
 from hwloop.sources.i2c.bus_thread import BusThread, Job
 from hwloop.sources.i2c.device import Device, whole
 from hwloop.sources.i2c.poll import Poll
 from hwloop.sources.rate_limit import RateLimit
+from hwloop.sources.reopening import Backoff, ReopenHook
+from hwloop.sources.source import Source
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
@@ -232,15 +234,15 @@ class Bus(Source[Transaction]):
         for job in self._thread.collect():
             self._settle(job)
             succeeded = succeeded or job.error is None
-            if self._callbacks or self._queue.consumers:
-                transactions.append(Transaction(job.what, job.began_ns, job.ended_ns, job.error))
+            transaction = Transaction(job.what, job.began_ns, job.ended_ns, job.error)
+            if self._channel.wanted:
+                transactions.append(transaction)
             else:
-                self._received += 1
-                self._passed_by += 1
+                self._channel.bypass(transaction)
         if succeeded and self._hook is not None and self._thread.reopened > self._told_reopened:
             self._told_reopened = self._thread.reopened
             assert self._loop is not None
-            self._hook.run(self, self._loop, self._report_failure)
+            self._hook.run(self, self._loop, self.report_failure)
         if self._thread.ended and self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         return transactions
@@ -303,7 +305,7 @@ class Bus(Source[Transaction]):
     def _give_up_waiting(self, thread: BusThread) -> None:
         """Close the polls and refuse all that has not begun."""
         closing = [poll.close for poll in self._polls]
-        run_hooks(closing, f"{short_name(self)}: a poll could not be closed:", self._report_failure)
+        run_hooks(closing, "a poll could not be closed:", self.report_failure)
         for job in thread.stop():
             self._refuse(job)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hwloop.core.clock import Clock, Disturbed
 from hwloop.core.naming import error_text
 from hwloop.errors import HardwareError
-from hwloop.sources.base import Backoff
+from hwloop.sources.reopening import Backoff
 
 if TYPE_CHECKING:
     import asyncio

@@ -82,7 +82,7 @@ class Framing:
             self._lost = framer.lost
         if framer.check_error is not None:
             error, framer.check_error = framer.check_error, None
-            self._failed(f"{self._name}: exception in the framing's check", error)
+            self._failed("exception in the framing's check", error)
 
 
 def _checked(made: Iterable[Frame]) -> Sequence[Frame]:

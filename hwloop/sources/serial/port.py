@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Never
 
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
-from hwloop.sources.base import Backoff, ReopenHook, Source, WhenFull
+from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import EXITS
 from hwloop.sources.rate_limit import RateLimit
+from hwloop.sources.reopening import Backoff, ReopenHook
 from hwloop.sources.serial.checked_framer import Framing
 from hwloop.sources.serial.device import Output, SerialDevice, open_device
 from hwloop.sources.serial.framing import Frame, Framer
@@ -38,6 +39,7 @@ from hwloop.sources.serial.options import (
     misplaced,
 )
 from hwloop.sources.serial.requests import Claim, Match, Requests, check_request
+from hwloop.sources.source import Source
 
 if TYPE_CHECKING:
     import serial
@@ -111,7 +113,7 @@ class SerialPort(Source[Frame]):
         )
         self.port = port
         self.framing = checked_framing(self.name, framing)
-        self._framing = Framing(self.name, self.framing, self.count_lost, self._report_failure)
+        self._framing = Framing(self.name, self.framing, self.count_lost, self.report_failure)
         options = SerialOptions(
             baudrate=baudrate,
             bytesize=bytesize,
@@ -171,7 +173,7 @@ class SerialPort(Source[Frame]):
         check_request(self.name, timeout, late, match)
         self._connected()
         if self._requests is None:
-            self._requests = Requests(self.name, self._make_ready, self._send, self._catch_up, self._take_back)
+            self._requests = Requests(self.name, self._make_ready, self._send, self._catch_up, self._channel.take_back)
         return await self._requests.ask(data, timeout, late, match)
 
     def discard(self) -> None:
@@ -186,8 +188,7 @@ class SerialPort(Source[Frame]):
             while taken < _DISCARD_AT_MOST and (data := device.read()):
                 taken += len(data)
                 for frame in self._framing.feed(data, self._now_ns()):
-                    self._received += 1
-                    self._queue.drop(frame)
+                    self._channel.discard(frame)
             device.flush_input()
             self._forget_frame()
         except EXITS:
@@ -195,8 +196,8 @@ class SerialPort(Source[Frame]):
         except BaseException as error:
             self.fail(error)
             return
-        self._queue.clear()
-        self._resume_reading()
+        self._channel.clear()
+        self.resume_reading()
 
     async def drain(self) -> None:
         """Wait, if more than 64 KiB are waiting to be sent, until at most 16 are. Raises as `flush` does."""
@@ -269,24 +270,20 @@ class SerialPort(Source[Frame]):
 
     def _unclaimed(self, frames: Iterable[Frame], requests: Requests) -> Iterator[Frame]:
         """The frames that are no answers, one after the other; answers go to their requests, and late ones nowhere."""
-        queue = self._queue
+        channel = self._channel
         for frame in frames:
             claim, wrong = requests.claim(frame, self._now_ns() / 1e9)
             if wrong is not None:
-                self._report_failure(f"{self.name}: exception in a request's match", wrong)
+                self.report_failure("exception in a request's match", wrong)
             if claim is Claim.UNSOLICITED:
                 yield frame
                 if requests.waiting:
                     self._keep_reading()
                 continue
-            self._received += 1
             if claim is Claim.LATE:
-                queue.drop(frame)
-                continue
-            self._passed_by += 1
-            if queue.owed and not queue.events:
-                frame = self._with_lost(frame, queue.settle())
-            requests.resolve(frame)
+                channel.discard(frame)
+            else:
+                requests.resolve(channel.bypass(frame))
 
     def disconnect(self) -> None:
         device, output = self._device, self._output
@@ -306,9 +303,6 @@ class SerialPort(Source[Frame]):
                 self._requests.fail(HardwareError(self.name, "the port went away before the answer came", "ask again"))
             self._framing.end()
 
-    def with_lost(self, event: Frame, lost: int) -> Frame:
-        return event._replace(lost=event.lost + lost)
-
     # How it runs.
 
     def _start_reading(self) -> None:
@@ -325,8 +319,7 @@ class SerialPort(Source[Frame]):
     def _make_ready(self, match: Match | None) -> None:
         """Before a request: nothing that has come by now may be taken for its answer."""
         device, _ = self._connected()
-        queue = self._queue
-        if not (queue.consumers or self._callbacks) and (match is None or queue.full):
+        if not self._channel.wanted and (match is None or self._channel.full):
             self.discard()
             return
         if device.in_waiting():
@@ -352,11 +345,6 @@ class SerialPort(Source[Frame]):
         """Read what waits in the kernel: it came in time, only the program is late."""
         if self._device is not None and self._reading and self._device.in_waiting():
             self.on_readable()
-
-    def _take_back(self, frame: Frame) -> None:
-        """Count an answer as dropped: whoever asked has been cancelled."""
-        self._passed_by -= 1
-        self._queue.drop(frame)
 
     def _watch_gap(self) -> None:
         """See to it that the frame under way ends when the line has been silent long enough."""
@@ -395,8 +383,8 @@ class SerialPort(Source[Frame]):
 
     def _connected(self) -> tuple[SerialDevice, Output]:
         if self._device is None or self._output is None:
-            if self._failure is not None:
-                raise self._failure
+            if self.failure is not None:
+                raise self.failure
             reason = "it is closed" if self._closed else "it is away" if self._away else "it is not open"
             raise HardwareError(self.name, reason, "" if self._closed else "open it, or wait for it to come back")
         return self._device, self._output
