@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -57,12 +58,20 @@ WIRINGS: dict[str, tuple[dict[str, Any], int]] = {
 wirings = pytest.mark.parametrize("wiring", WIRINGS)
 
 
-def scene(wiring: str, act: Callable[[SimBoard, Expander, list[int]], Awaitable[Any]], *, begin_active: bool = False):
+def scene(
+    wiring: str,
+    act: Callable[[SimBoard, Expander, list[int]], Awaitable[Any]],
+    *,
+    during: tuple[int, ...] = (),
+    begin_active: bool = False,
+) -> Any:
+    """Run `act(board, device, values seen)` while the device is polled; its inputs change to `during` as it is read."""
     options, active = WIRINGS[wiring]
     clock = hwloop.VirtualClock()
 
     async def main(board: SimBoard) -> Any:
         device, seen = Expander(board, active), []
+        device.during = list(during)
         board.bus(1).attach(ADDRESS, device)
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         if begin_active:
@@ -94,28 +103,15 @@ def test_a_change_during_the_read_is_read_too(wiring, begin_active):
 
 @wirings
 def test_a_change_during_the_very_first_read_is_read_too(wiring):
-    options, active = WIRINGS[wiring]
-    clock = hwloop.VirtualClock()
+    async def act(board, device, seen):
+        assert seen[-1] == 7
+        assert device.line.level == 1 - device.active
+        device.during = [9]
+        device.change(8)
+        await asyncio.sleep(0.3)
+        assert seen[-1] == 9
 
-    async def main(board: SimBoard) -> None:
-        device, seen = Expander(board, active), []
-        board.bus(1).attach(ADDRESS, device)
-        device.during = [7]
-        device.change(1)
-        async with i2c.open(1) as bus, gpio.watch(LINE, **options) as watch:
-            chip = bus.device(ADDRESS)
-            async with bus.poll(lambda: chip.read_register(0), trigger=watch) as poll:
-                poll.add_callback(lambda reading: seen.append(reading.value))
-                await asyncio.sleep(0.3)
-                assert seen[-1] == 7
-                assert device.line.level == 1 - active
-                device.during = [9]
-                device.change(8)
-                await asyncio.sleep(0.3)
-                assert seen[-1] == 9
-
-    with SimBoard(clock=clock) as board:
-        hwloop.run(main(board), board=board, clock=clock)
+    scene(wiring, act, during=(7,), begin_active=True)
 
 
 @wirings
@@ -173,16 +169,24 @@ class Line(Source[Any]):
         pass
 
 
+@contextlib.asynccontextmanager
+async def polled(line: Line) -> AsyncIterator[list[int]]:
+    """Poll a device that has the line as its trigger and lets go of it when read; yields its reads."""
+    reads: list[int] = []
+
+    async def read() -> int:
+        reads.append(1)
+        line.values[LINE] = 0
+        return len(reads)
+
+    async with i2c.open(1) as bus, bus.poll(read, trigger=line):
+        yield reads
+
+
 def test_an_edge_that_was_lost_right_after_a_read_is_found():
     async def main():
-        line, reads = Line(), []
-
-        async def read():
-            reads.append(1)
-            line.values[LINE] = 0
-            return len(reads)
-
-        async with i2c.open(1) as bus, bus.poll(read, trigger=line):
+        line = Line()
+        async with polled(line) as reads:
             await asyncio.sleep(0.04)
             assert len(reads) == 1
             line.values[LINE] = 1
@@ -196,14 +200,8 @@ def test_an_edge_that_was_lost_right_after_a_read_is_found():
 
 def test_a_trigger_that_comes_back_is_looked_at():
     async def main():
-        line, reads = Line(), []
-
-        async def read():
-            reads.append(1)
-            line.values[LINE] = 0
-            return len(reads)
-
-        async with i2c.open(1) as bus, bus.poll(read, trigger=line):
+        line = Line()
+        async with polled(line) as reads:
             await asyncio.sleep(1)
             line.values[LINE] = 1
             for hook in line.at_reopen:

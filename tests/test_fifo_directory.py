@@ -34,14 +34,19 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     fifo_directory.tempfile.tempdir = None
 
 
-def start(code: str, parent: Path) -> subprocess.Popen[str]:
-    """A program that prints a line once it is ready."""
+def start(code: str, parent: Path, **options: Any) -> subprocess.Popen[str]:
+    """Start a program whose temporary files have their place in `parent`."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(parent)}
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, **options)
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    """Wait until a program has printed a line."""
     assert process.stdout is not None
-    assert process.stdout.readline()
-    return process
+    line = process.stdout.readline()
+    assert line
+    return line
 
 
 def ended(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> None:
@@ -58,7 +63,14 @@ HOLDING = """
 """
 
 
-def test_one_that_is_removed_leaves_nothing(parent: Path) -> None:
+def holding(parent: Path) -> subprocess.Popen[str]:
+    """Start a program that holds a directory until it is ended."""
+    process = start(HOLDING, parent)
+    first_line(process)
+    return process
+
+
+def test_a_removed_directory_leaves_nothing(parent: Path) -> None:
     directory = FifoDirectory()
     os.mkfifo(os.path.join(directory.path, ".lgd-nfy1"))
     assert os.listdir(parent) == [os.path.basename(directory.path)]
@@ -67,14 +79,14 @@ def test_one_that_is_removed_leaves_nothing(parent: Path) -> None:
     assert os.listdir(parent) == []
 
 
-def test_one_that_is_forgotten_leaves_nothing(parent: Path) -> None:
+def test_a_directory_without_references_leaves_nothing(parent: Path) -> None:
     FifoDirectory()
     assert os.listdir(parent) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_programs_directory_is_removed_by_the_next_program(parent: Path, number: int) -> None:
-    ended(start(HOLDING, parent), number)
+    ended(holding(parent), number)
     assert len(os.listdir(parent)) == 1
     with SimBoard():
         assert len(os.listdir(parent)) == 1  # its own
@@ -82,7 +94,7 @@ def test_a_killed_programs_directory_is_removed_by_the_next_program(parent: Path
 
 
 def test_a_living_programs_directory_stays(parent: Path) -> None:
-    process = start(HOLDING, parent)
+    process = holding(parent)
     try:
         [theirs] = os.listdir(parent)
         with SimBoard():
@@ -94,7 +106,7 @@ def test_a_living_programs_directory_stays(parent: Path) -> None:
 
 
 def test_a_stopped_programs_directory_stays(parent: Path) -> None:
-    process = start(HOLDING, parent)
+    process = holding(parent)
     try:
         process.send_signal(signal.SIGSTOP)
         sweep(str(parent))
@@ -119,6 +131,7 @@ def test_a_forked_child_that_ends_leaves_its_parents_directory(parent: Path) -> 
     """
     process = start(code, parent)
     try:
+        assert first_line(process) == "True\n"
         assert len(os.listdir(parent)) == 1
     finally:
         ended(process)
@@ -135,12 +148,8 @@ def test_a_forked_child_that_outlives_its_parent_keeps_the_directory(parent: Pat
         print(child, flush=True)
         signal.pause()
     """
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(parent)}
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        child = int(process.stdout.readline())
+    with start(code, parent) as process:
+        child = int(first_line(process))
         process.kill()
     sweep(str(parent))
     assert len(os.listdir(parent)) == 1
@@ -169,19 +178,14 @@ def test_programs_that_start_together_take_nothing_from_each_other(parent: Path)
                 it.remove()
         print("done", flush=True)
     """
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(parent)}
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    processes = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
+    processes = [start(code, parent, stderr=subprocess.PIPE) for _ in range(3)]
     for process in processes:
         out, error = process.communicate(timeout=60)
         assert (out, error) == ("done\n", "")
     assert os.listdir(parent) == []
 
 
-def test_what_is_not_ours_to_remove_stays(parent: Path, tmp_path: Path) -> None:
+def test_files_and_directories_of_others_stay(parent: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     os.mkfifo(elsewhere / ".lgd-nfy1")
@@ -210,7 +214,7 @@ def test_another_users_directory_stays(parent: Path) -> None:
     assert path.exists()
 
 
-class TestVersionsThatTookNoLock:
+class TestDirectoriesOfVersionsWithoutALock:
     @pytest.fixture
     def old(self, parent: Path) -> Path:
         path = parent / "hwloop-lgpio-abcd_efg"

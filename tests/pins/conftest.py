@@ -5,33 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-import gpiozero
 import pytest
-from pins_bench import Bench
+from pins_bench import Bench, bench_on
 
 import hwloop
 from firmware_sim import SimBoard
-from hwloop.pins import LoopFactory
-
-
-def _bench(monkeypatch: pytest.MonkeyPatch, board: SimBoard) -> Iterator[Bench]:
-    with board:
-        factory = LoopFactory(board)
-        monkeypatch.setattr(gpiozero.Device, "pin_factory", factory)
-        yield Bench(board, factory)
-        factory.close()
 
 
 @pytest.fixture
-def virtual(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """In virtual time."""
-    yield from _bench(monkeypatch, SimBoard(clock=hwloop.VirtualClock()))
+def virtual() -> Iterator[Bench]:
+    """A bench in virtual time."""
+    with bench_on(SimBoard(clock=hwloop.VirtualClock())) as bench:
+        yield bench
 
 
 @pytest.fixture
-def real(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """In real time, with or without a loop."""
-    yield from _bench(monkeypatch, SimBoard())
+def real() -> Iterator[Bench]:
+    """A bench in real time, with or without a loop."""
+    with bench_on(SimBoard()) as bench:
+        yield bench
 
 
 @pytest.fixture

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Coroutine, Iterator
 from typing import Any
+
+import gpiozero
 
 import hwloop
 from firmware_sim import SimBoard
@@ -44,3 +47,15 @@ class Bench:
             return await main
 
         return hwloop.run(reporting(), board=self.board, clock=self.clock if virtual else "real")
+
+
+@contextlib.contextmanager
+def bench_on(board: SimBoard) -> Iterator[Bench]:
+    """Yield a bench on a board that is closed afterwards, with its factory as gpiozero's own."""
+    before = gpiozero.Device.pin_factory
+    with board, LoopFactory(board) as factory:
+        gpiozero.Device.pin_factory = factory
+        try:
+            yield Bench(board, factory)
+        finally:
+            gpiozero.Device.pin_factory = before

@@ -11,15 +11,14 @@ from typing import Any
 
 import gpiozero
 import pytest
-from gpiozero import Device
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pins_bench import Bench
+from pins_bench import Bench, bench_on
 
 import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.lgpio_alerts import Notifications
-from hwloop.pins import LoopFactory, SimFactory
+from hwloop.pins import SimFactory
 
 MS = 1_000_000
 
@@ -270,7 +269,7 @@ def test_a_mock_pin_is_held_too() -> None:
 # Against a model.
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_pressed_and_however_busy_the_loop_is_handlers_follow_the_time_stamps(seed: int) -> None:
     chance = random.Random(seed)
@@ -308,22 +307,15 @@ def test_whatever_is_pressed_and_however_busy_the_loop_is_handlers_follow_the_ti
         for device in devices.values():
             device.close()
 
-    clock = hwloop.VirtualClock()
-    before = Device.pin_factory
-    with SimBoard(clock=clock) as board, LoopFactory(board) as factory:
-        bench = Bench(board, factory)
-        Device.pin_factory = factory
-        try:
-            bench.run(main())
-        finally:
-            Device.pin_factory = before
+    with bench_on(SimBoard(clock=hwloop.VirtualClock())) as bench:
+        bench.run(main())
     assert bench.reports == []
     for line in lines:
         own = sorted((when, what != "held", what) for when, its, what in expected if its == line)
         assert [what for its, what in got if its == line] == [what for _, _, what in own], (line, options, own)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_lost_devices_end_as_their_lines_are_and_handlers_take_turns(seed: int) -> None:
     chance = random.Random(seed)
@@ -362,13 +354,6 @@ def test_whatever_is_lost_devices_end_as_their_lines_are_and_handlers_take_turns
                 previous = what
             device.close()
 
-    clock = hwloop.VirtualClock()
-    before = Device.pin_factory
-    with SimBoard(clock=clock) as board, LoopFactory(board) as factory:
-        bench = Bench(board, factory)
-        Device.pin_factory = factory
-        try:
-            bench.run(main())
-        finally:
-            Device.pin_factory = before
+    with bench_on(SimBoard(clock=hwloop.VirtualClock())) as bench:
+        bench.run(main())
     assert bench.reports == []

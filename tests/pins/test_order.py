@@ -89,7 +89,7 @@ def never(stream: EdgeStream, error: BaseException) -> None:
     raise error
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), streams=st.integers(2, 4), chunk=st.integers(1, 5))
 def test_edges_that_are_written_in_order_are_delivered_in_order(seed: int, streams: int, chunk: int) -> None:
     """Wherever between looks and reads they are written, and however long the backlog is."""
@@ -124,7 +124,7 @@ def test_edges_that_are_written_in_order_are_delivered_in_order(seed: int, strea
         assert [it for it in got if it[1] == source.name] == [it for it in written if it[1] == source.name]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), streams=st.integers(1, 4))
 def test_edges_that_come_late_are_waited_for_within_the_stated_time(seed: int, streams: int) -> None:
     """As in the kernel, where each line's interrupt thread queues its own events."""
