@@ -52,7 +52,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, names: str) -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} round of {QUICK_SECONDS:g} s each")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"only these benchmarks: {names}")
     parser.add_argument("--loops", nargs="+", choices=loops, help="only these loops")
-    parser.add_argument("--spin", action="store_true", help="also hwloop with spin=100e-6: see docs/scheduling.md")
+    parser.add_argument("--spin", action="store_true", help="also hwloop with spin=100e-6: see docs/real-time.md")
     parser.add_argument("--realtime", action="store_true", help="run every process in SCHED_FIFO with locked memory")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON; - for stdout, without tables")
     parser.add_argument("--plot", metavar="FILE", help="draw the histograms (.png, .svg or .pdf; needs matplotlib)")

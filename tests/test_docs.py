@@ -71,7 +71,7 @@ def compile_block(text, name):
 
 
 FENCED = re.compile(r"(?P<alternatives><!-- alternatives -->\n)?```python\n(?P<text>.*?)```", re.DOTALL)
-OLD = ("README.md", "architecture.md", "cli.md", "gpiozero.md", "guard.md", "scheduling.md", "service.md", "testing.md")  # fmt: skip  # noqa: E501
+OLD = ("README.md", "architecture.md", "cli.md", "gpiozero.md", "guard.md", "service.md", "testing.md")  # fmt: skip  # noqa: E501
 BLOCKS = [
     Block(page, match)
     for page in PAGES
@@ -290,6 +290,15 @@ def test_the_page_of_the_house_has_every_module():
     listed = re.findall(r"[\w*]+\.py", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
     modules = [*(ROOT / "hwloop").rglob("[a-z]*.py"), *(ROOT / "firmware_sim").rglob("[a-z]*.py")]
     assert not [path.name for path in modules if not any(fnmatch(path.name, pattern) for pattern in listed)]
+
+
+def test_the_pictures_are_drawn_from_their_source():
+    spec = importlib.util.spec_from_file_location("draw", ROOT / "docs" / "images" / "draw.py")
+    draw = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    for name, text in draw.pictures().items():
+        file = ROOT / "docs" / "images" / name
+        assert file.read_text(encoding="utf-8") == text, "run python docs/images/draw.py"
 
 
 def test_the_changes_are_told_once():

@@ -8,7 +8,7 @@ is cold live in `hwloop.core.event_loop`.
 A *turn* of the dispatch loop is one look at the hardware and one slice of work. What the looks find, descriptors that
 are ready and timers that are due, has already happened and goes ahead of ordinary work; the two alternate while both
 wait, so neither can starve the other. The promises that the numbers in `_run_once` refer to are those of
-docs/scheduling.md; tests/promises has a trace test for each.
+docs/guarantees.md; tests/promises has a trace test for each.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The event loop that users see: asyncio's own, with our dispatch loop and the calls that hardware needs.
 
 `EventLoop` is a genuine `asyncio.SelectorEventLoop`: TLS, subprocesses, signals, executors and debug mode are
-asyncio's. What differs is the order and the precision in which callbacks run (docs/scheduling.md), how transports read
+asyncio's. What differs is the order and the precision in which callbacks run (docs/guarantees.md), how transports read
 (`hwloop.core.transports`), and that anything with `fileno()` and `on_readable()` can be registered as a source, in the
 manner of `selectors`.
 """
