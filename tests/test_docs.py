@@ -71,7 +71,7 @@ def compile_block(text, name):
 
 
 FENCED = re.compile(r"(?P<alternatives><!-- alternatives -->\n)?```python\n(?P<text>.*?)```", re.DOTALL)
-OLD = ("README.md", "architecture.md", "cli.md", "gpiozero.md", "guard.md", "service.md", "testing.md")  # fmt: skip  # noqa: E501
+OLD = ("README.md", "architecture.md", "cli.md", "gpiozero.md", "guard.md", "service.md", "testing.md")  # fmt: skip
 BLOCKS = [
     Block(page, match)
     for page in PAGES
