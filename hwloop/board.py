@@ -39,7 +39,7 @@ from hwloop.requests import OutputRequest as OutputRequest
 if TYPE_CHECKING:
     from smbus2 import SMBus
 
-logger = logging.getLogger("hwloop")
+logger: logging.Logger = logging.getLogger("hwloop")
 
 Backend = Literal["auto", "gpiod", "lgpio"]
 SIMULATED_LINES = "HWLOOP_SIM_LINES"

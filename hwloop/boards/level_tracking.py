@@ -33,24 +33,24 @@ class LineState:
     )
 
     def __init__(self, line: LineName, since_ns: int) -> None:
-        self.line = line
+        self.line: LineName = line
         self.since_ns = since_ns
         """A time before the claim; older reports belong to the line's last user."""
         self.level = 0
         """The logical level of the last report; before any report, the one read after the claim."""
-        self.read_ns = 0
+        self.read_ns: int = 0
         """When it was read after the claim."""
-        self.reported = False
+        self.reported: bool = False
         """Whether there was a report since the claim."""
-        self.last_ns = 0
+        self.last_ns: int = 0
         """Time stamp of the last report."""
-        self.seqno = 0
+        self.seqno: int = 0
         """The kernel's number of the last event, where it is known."""
-        self.suspect_ns = 0
+        self.suspect_ns: int = 0
         """Since when the line was found at another level, with no report of it; 0 while it was not."""
-        self.owed = 0
+        self.owed: int = 0
         """Missing edges that no delivered edge has carried yet, where not every edge is delivered."""
-        self.inferred_ns = 0
+        self.inferred_ns: int = 0
         """When `recheck` last inferred an edge without a report; 0 once its report has come after all."""
 
 
@@ -67,7 +67,7 @@ class LevelTrackingStream(EdgeStream):
     """For how long a level must last before it is reported, where `read_level` does not wait for that."""
 
     def __init__(self, chip: GpioChip, lines: Mapping[int, LineName], *, both: bool, debounced: bool) -> None:
-        self.losses = Losses()
+        self.losses: Losses = Losses()
         self.chip = chip
         self.states: dict[int, LineState] = {}
         self._numbers = {line: number for number, line in lines.items()}
@@ -108,7 +108,7 @@ class LevelTrackingStream(EdgeStream):
         state.read_ns = self.now_ns()
 
     def recheck(self) -> list[Edge]:
-        self.doubtful = False
+        self.doubtful: bool = False
         if not self._both or self.waiting():
             return []
         edges = []

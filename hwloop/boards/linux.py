@@ -65,7 +65,7 @@ class LinuxBoard(Board):
             raise ValueError(f"unknown GPIO backend {chosen!r}{origin}: use {', '.join(get_args(Backend))}")
         self._backend = chosen
         try:
-            self.label = Path(_MODEL).read_text(encoding="utf-8", errors="replace").rstrip("\0\n") or "Linux"
+            self.label: str = Path(_MODEL).read_text(encoding="utf-8", errors="replace").rstrip("\0\n") or "Linux"
         except OSError:
             self.label = "Linux"
         self._lock = threading.Lock()

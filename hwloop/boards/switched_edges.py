@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hwloop.boards.level_tracking import LevelTrackingStream
-from hwloop.lines import Edge, EdgeStream, LineName
+from hwloop.lines import Edge, EdgeStream, LineName, Losses
 
 
 class SwitchedEdges(EdgeStream):
@@ -33,9 +33,9 @@ class SwitchedEdges(EdgeStream):
     def __init__(
         self, stream: LevelTrackingStream, number: int, kept: Callable[[], object], closed: Callable[[], object]
     ) -> None:
-        self.losses = stream.losses
-        self.disorder_ns = stream.disorder_ns
-        self.released = False
+        self.losses: Losses = stream.losses
+        self.disorder_ns: int = stream.disorder_ns
+        self.released: bool = False
         self._stream = stream
         self._number = number
         self._kept = kept
@@ -65,7 +65,7 @@ class SwitchedEdges(EdgeStream):
 
     def recheck(self) -> list[Edge]:
         if not self.released:
-            self.doubtful = False
+            self.doubtful: bool = False
             return []
         edges = self._stream.recheck()
         self.doubtful = self._stream.doubtful

@@ -26,10 +26,10 @@ from hwloop.errors import HardwareError
 
 try:
     import gpiozero
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise HardwareError(
-        "hwloop.pins", f"the package {missing.name} is not installed", "pip install gpiozero"
-    ) from missing
+        "hwloop.pins", f"the package {_missing.name} is not installed", "pip install gpiozero"
+    ) from _missing
 
 from hwloop.pins.gpiozero_patch import signal_of
 from hwloop.pins.real import LoopFactory, LoopPin

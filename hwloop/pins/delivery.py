@@ -72,9 +72,9 @@ class Delivery:
         self.clock = clock
         self.loop: EventLoop | None = None
         """The loop of the program that serves now; None while the thread serves, or nothing needs serving."""
-        self.forked = False
+        self.forked: bool = False
         """Whether this process is a forked child of the one that made the delivery."""
-        self.handlers = Handlers(self)
+        self.handlers: Handlers = Handlers(self)
         """Calls the handlers of devices."""
         self._edges = EdgeMerger(clock)
         self._lock = threading.RLock()

@@ -18,11 +18,11 @@ from hwloop.core.naming import short_name
 from hwloop.lines import Pull
 from hwloop.pins.delivery import Delivery, inherited
 
-logger = logging.getLogger("hwloop")
+logger: logging.Logger = logging.getLogger("hwloop")
 
 PULLS: dict[str, Pull] = {"up": "up", "down": "down", "floating": "none"}
 """gpiozero's names of pulls, and ours."""
-LEVELS = {"both": (0, 1), "rising": (1,), "falling": (0,), "none": ()}
+LEVELS: dict[str, tuple[int, ...]] = {"both": (0, 1), "rising": (1,), "falling": (0,), "none": ()}
 """The levels to which the edges lead that gpiozero calls by these names."""
 
 

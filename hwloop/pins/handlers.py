@@ -21,7 +21,7 @@ from hwloop.pins.device_info import device_name
 if TYPE_CHECKING:
     from hwloop.core.event_loop import EventLoop
 
-logger = logging.getLogger("hwloop")
+logger: logging.Logger = logging.getLogger("hwloop")
 
 
 class LoopProvider(Protocol):

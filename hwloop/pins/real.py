@@ -77,7 +77,7 @@ class LoopPin(BoardPin):
         self._pull = info.pull or "floating"
         self._bounce: float | None = None
         self._edges = "both"
-        self.lost = 0
+        self.lost: int = 0
         """Edges that are known to be lost, the sum of `hwloop.Edge.lost`."""
         self._last_value: int | None = None
         self._detecting = False
@@ -92,9 +92,9 @@ class LoopPin(BoardPin):
         """Leave the line as a free, floating input. In a forked child, leave it to the parent."""
         if self.inherited():
             return
-        self.closed = True
-        self.when_changed = None
-        self.frequency = None
+        self.closed: bool = True
+        self._set_when_changed(None)
+        self._set_frequency(None)
         was_output = self._output is not None
         self._release()
         if was_output:

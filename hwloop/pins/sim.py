@@ -171,7 +171,7 @@ class SimPin(BoardPin, MockPin):  # type: ignore[misc]
 
     def close(self) -> None:
         if not self.inherited():
-            self.closed = True
+            self.closed: bool = True
             super().close()
             self._line.release()
 
@@ -200,7 +200,7 @@ class SimPin(BoardPin, MockPin):  # type: ignore[misc]
 
     def clear_states(self) -> None:
         self._last_change = self.factory.ticks()
-        self.states = [PinState(0.0, self._state)]
+        self.states: list[PinState] = [PinState(0.0, self._state)]
 
     def _drive(self, level: bool) -> None:
         assert self._function == "input"

@@ -42,9 +42,9 @@ class TokenBucket:
     __slots__ = ("_at_ns", "_cost", "_credit", "_full", "_per_ns", "burst", "rate")
 
     def __init__(self, rate: float, burst: int = 1) -> None:
-        self.rate = check_range("a rate (per second)", rate, 1e-9, 1e9)
+        self.rate: float = check_range("a rate (per second)", rate, 1e-9, 1e9)
         _check_count("burst", burst)
-        self.burst = burst
+        self.burst: int = burst
         # With the rate as the ratio per_ns / denominator, a nanosecond brings per_ns units of credit.
         self._per_ns, denominator = rate.as_integer_ratio()
         self._cost = denominator * 1_000_000_000

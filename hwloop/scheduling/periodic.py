@@ -198,7 +198,9 @@ class Periodic:
         tolerance: float,
     ) -> None:
         self.tick: Tick | None = None
-        self.ticks = self.missed = self.missed_deadlines = 0
+        self.ticks: int = 0
+        self.missed: int = 0
+        self.missed_deadlines: int = 0
         self._loop = loop
         self._schedule = schedule
         self.__wrapped__ = self._callback = callback  # reports name it instead of us

@@ -33,7 +33,7 @@ from hwloop.service.guard_records import Charge, Owner, Record, State
 
 __all__ = ["CHANNEL", "RECORD", "SOCKET", "STALL", "Charge", "Reporter", "reporter"]
 
-logger = logging.getLogger("hwloop.service.guard")
+logger: logging.Logger = logging.getLogger("hwloop.service.guard")
 
 CHANNEL, SOCKET = "HWLOOP_GUARD_FD", "HWLOOP_GUARD_SOCKET"
 """Environment variables: the guardian's socket as an inherited descriptor; and PID:DEVICE:INODE, which is the guardian
@@ -185,9 +185,9 @@ class _Beat:
     _numbers = itertools.count(1)
 
     def __init__(self, reporter: Reporter, loop: asyncio.AbstractEventLoop, interval: float) -> None:
-        self.name = str(next(self._numbers))
-        self.count = 0
-        self.loop = weakref.ref(loop)
+        self.name: str = str(next(self._numbers))
+        self.count: int = 0
+        self.loop: weakref.ref[asyncio.AbstractEventLoop] = weakref.ref(loop)
         self._reporter = reporter
         self._interval = interval
         self._timer: weakref.ref[asyncio.TimerHandle] | None = None

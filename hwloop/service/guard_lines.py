@@ -34,7 +34,7 @@ class Lines:
     """
 
     def __init__(self) -> None:
-        self.failed = 0
+        self.failed: int = 0
         self.done: set[tuple[str, str | None, int | str]] = set()
         self._waiting: dict[tuple[str, str | None, int | str], tuple[Charge, float]] = {}  # with when to give up
         self._held: dict[tuple[str, str | None, int | str], OutputLine] = {}

@@ -30,8 +30,8 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.ending = 0
+        self.fd: int = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.ending: int = 0
         self._came: list[int] = []
 
     def note(self, number: int, frame: FrameType | None) -> None:

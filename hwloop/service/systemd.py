@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator
 from hwloop.core.clock import REAL
 from hwloop.core.naming import short_name
 
-logger = logging.getLogger("hwloop.service")
+logger: logging.Logger = logging.getLogger("hwloop.service")
 
 FEEDS_PER_TIMEOUT = 3
 """systemd asks for a feed in half of the timeout. A third leaves time for the loop to be late."""
@@ -113,8 +113,8 @@ class Watchdog:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         timeout = watchdog_timeout()
-        self.interval = max(timeout / FEEDS_PER_TIMEOUT, SHORTEST_INTERVAL) if timeout else 0.0
-        self.loop = loop or asyncio.get_running_loop()
+        self.interval: float = max(timeout / FEEDS_PER_TIMEOUT, SHORTEST_INTERVAL) if timeout else 0.0
+        self.loop: asyncio.AbstractEventLoop = loop or asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from hwloop.boards.chip import GpioChip, LineInfo
-from hwloop.boards.lgpio.alert_thread import alert_thread
+from hwloop.boards.lgpio.alert_thread import AlertThread, alert_thread
 from hwloop.boards.lgpio.fifos import Fifo, Fifos
 from hwloop.boards.lgpio.module import LgpioModule, text_of
 from hwloop.boards.unclaimed_line import read_unclaimed
@@ -52,7 +52,7 @@ class LgpioChip(GpioChip):
         self.time_ns = time_ns
         self.number = number
         self.workdir = workdir
-        self.level_of = level_of or (lambda number: read_unclaimed(node, number))
+        self.level_of: Callable[[int], int] = level_of or (lambda number: read_unclaimed(node, number))
         self.alerts: set[int] = set()
         """Lines whose edges lgpio reports."""
         self._freed: dict[int, float] = {}
@@ -60,10 +60,10 @@ class LgpioChip(GpioChip):
         self._closed = False
         before = set(os.listdir("/proc/self/task"))
         try:
-            self.handle = lgpio.gpiochip_open(number)
+            self.handle: int = lgpio.gpiochip_open(number)
         except lgpio.error as error:
             raise HardwareError(f"/dev/gpiochip{number}", f"lgpio: {text_of(error)}", "see 'gpiodetect'") from error
-        self.alert_thread = alert_thread(lgpio, set(os.listdir("/proc/self/task")) - before)
+        self.alert_thread: AlertThread = alert_thread(lgpio, set(os.listdir("/proc/self/task")) - before)
         lines, _, label = lgpio.gpio_get_chip_info(self.handle)[1:4]
         super().__init__(f"/dev/gpiochip{number}", node=node, label=str(label), lines=int(lines), revision=revision)
 

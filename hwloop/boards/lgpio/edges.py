@@ -22,7 +22,7 @@ from hwloop.errors import HardwareError
 from hwloop.lines import Edge, LineName
 from hwloop.requests import EdgeRequest
 
-logger = logging.getLogger("hwloop")
+logger: logging.Logger = logging.getLogger("hwloop")
 
 _REPORT = struct.Struct("QBBBBI")  # timestamp ns (CLOCK_MONOTONIC), chip number, line, level, flags, padding
 _CHUNK = 256 * _REPORT.size  # what one read returns at most: about 0.2 ms of decoding, the loop's time slice
@@ -75,7 +75,7 @@ class LgpioEdges(LevelTrackingStream):
             kind = lgpio.BOTH_EDGES
         super().__init__(chip, lines, both=kind == lgpio.BOTH_EDGES, debounced=debounce > 0)
         if debounce:
-            self.settling_ns = round(debounce * 1e9) + _HELD_BACK_NS
+            self.settling_ns: int = round(debounce * 1e9) + _HELD_BACK_NS
         self._fifo = chip.take_fifo()
         self._fd = self._fifo.fd
         self._capacity = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)

@@ -51,9 +51,9 @@ class FifoDirectory:
         made = None
         while made is None:
             made = _make(parent)
-        self.path, lock = made
+        self.path: str = made[0]
         # Also at the end of the process, but not in a forked child: the directory belongs to its parent.
-        self.remove = weakref.finalize(self, _remove_own, self.path, lock, os.getpid())
+        self.remove: weakref.finalize[..., FifoDirectory] = weakref.finalize(self, _remove_own, *made, os.getpid())
         self.remove.atexit = False  # `remove_left` does it, whose place among the exit handlers is known
         _left[:] = [each for each in (*_left, self.remove) if each.alive]
         """Remove the directory and what is in it. Harmless when repeated; does nothing in a forked child."""
