@@ -13,20 +13,25 @@ from typing import TYPE_CHECKING
 
 from firmware_sim import wiring as wirings
 from firmware_sim.bus import Bus
-from firmware_sim.lgpio_api import Lgpio
-from firmware_sim.pins import Chip
-from firmware_sim.surviving import surviving_lines
+from firmware_sim.device import Device
+from firmware_sim.errors import WiringError
+from firmware_sim.libraries.lgpio.api import Lgpio
+from firmware_sim.pins import Chip, Line
+from firmware_sim.surviving_lines import surviving_lines
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
-from hwloop.board import SIMULATED_LINES, Board, EdgeRequest, EdgeStream, OutputLine, OutputRequest
+from hwloop.board import SIMULATED_LINES, Board, current
 from hwloop.boards.lgpio.chip import LgpioChip
 from hwloop.boards.lgpio.edges import watch_lines
 from hwloop.boards.lgpio.output import LgpioOutput
 from hwloop.core.clock import REAL, Clock
+from hwloop.core.naming import error_text
 from hwloop.errors import HardwareError
+from hwloop.lines import EdgeStream, OutputLine
+from hwloop.requests import EdgeRequest, OutputRequest
 
 if TYPE_CHECKING:
-    from smbus2 import SMBus
+    import smbus2
 
 HEADER_LINES = 54
 """Lines of the simulated chip: what a Pi's SoC has; 0 to 27 are on the header."""
@@ -38,7 +43,7 @@ class SimBoard(Board):
     Parameters:
         wiring: a board file's path, a mapping of the same shape, or None for bare pins, no port and an empty bus 1.
         clock: its time; `hwloop.VirtualClock()` for virtual time.
-        lines: the file in which what its lines drive outlives the process (`firmware_sim.surviving`); by default
+        lines: the file in which what its lines drive outlives the process (`firmware_sim.surviving_lines`); by default
             HWLOOP_SIM_LINES from the environment, or none.
 
     Attributes:
@@ -90,13 +95,20 @@ class SimBoard(Board):
         self.buses: dict[int, Bus] = {1: Bus(1, self.timeline)}
         self._users: dict[int, str] = {}
         self._closed = self._closing = False
-        self.devices: list[wirings.Device] = []
+        self.devices: list[Device] = []
         try:
             for number, device in enumerate(checked.devices, 1):
                 try:
                     device.attach(self)
-                except wirings.WiringError as error:
-                    raise wirings.WiringError(f"{checked.where}: device {number}: {error}") from error
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except WiringError as error:
+                    raise WiringError(f"{checked.where}: device {number}: {error}") from error
+                except BaseException as error:
+                    raise WiringError(
+                        f"{checked.where}: device {number}: {type(device).__qualname__}.attach failed: "
+                        f"{error_text(error)}; its class is to blame, not hwloop"
+                    ) from error
                 self.devices.append(device)
         except BaseException:
             self.close()
@@ -111,23 +123,24 @@ class SimBoard(Board):
 
     # For devices, when they attach.
 
-    def use_line(self, line: int, user: str) -> None:
-        """Note that `user` is wired to `line`. Raises `WiringError` if there is no such line, or it is taken."""
+    def use_line(self, line: int, user: str) -> Line:
+        """Return a line for the sole use of `user`. Raises `WiringError` if there is none, or it is used already."""
         if not 0 <= line < HEADER_LINES:
-            raise wirings.WiringError(f"{user}: line {line} is not on the board; lines are 0 to {HEADER_LINES - 1}")
+            raise WiringError(f"{user}: line {line} is not on the board; lines are 0 to {HEADER_LINES - 1}")
         if line in self._users:
-            raise wirings.WiringError(f"{user}: line {line} is used already, by {self._users[line]}")
+            raise WiringError(f"{user}: line {line} is used already, by {self._users[line]}")
         self._users[line] = user
+        return self.chip.line(line)
 
     def add_port(self, name: str) -> Port:
-        """A new simulated serial port that programs open as `name`. Raises `WiringError` if there is one."""
+        """Return a new serial port, which programs open as `name`. Raises `WiringError` if there is one already."""
         if name in self.ports:
-            raise wirings.WiringError(f"port {name} is used already")
+            raise WiringError(f"port {name} is used already")
         port = self.ports[name] = Port(name, self.timeline)
         return port
 
     def bus(self, number: int) -> Bus:
-        """I2C bus `number`, made when first asked for."""
+        """Return I2C bus `number`, which is made by the first call."""
         if number not in self.buses:
             self.buses[number] = Bus(number, self.timeline)
         return self.buses[number]
@@ -169,7 +182,7 @@ class SimBoard(Board):
             raise HardwareError(port, "no such port on the simulated board", f"its ports are: {known}")
         return self.ports[port].path
 
-    def open_bus(self, bus: int) -> SMBus:
+    def open_bus(self, bus: int) -> smbus2.SMBus:
         self._check_open()
         if bus not in self.buses:
             known = ", ".join(map(str, sorted(self.buses)))
@@ -200,3 +213,16 @@ class SimBoard(Board):
             port.close()
         for bus in self.buses.values():
             bus.close()
+
+
+def SMBus(bus: int, board: SimBoard | None = None) -> smbus2.SMBus:
+    """smbus2's own `SMBus` on bus number `bus` of a simulated board: `board`, or else the one in use.
+
+    Raises `HardwareError` if there is no such bus, or if the board in use is not a simulated one.
+    """
+    chosen = current() if board is None else board
+    if not isinstance(chosen, SimBoard):
+        raise HardwareError(
+            f"firmware_sim.SMBus({bus})", f"the board in use is {chosen.label}", "pass board=, or set HWLOOP_BOARD=sim"
+        )
+    return chosen.open_bus(bus)

@@ -12,16 +12,13 @@ import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from firmware_sim.i2c_dev import BLOCK_MAX, LENGTH_FIRST, Message, open_on, os_error
+from firmware_sim.errors import WiringError
+from firmware_sim.libraries.smbus2 import BLOCK_MAX, LENGTH_FIRST, Message, open_on, os_error
 from firmware_sim.timeline import Timeline
-from firmware_sim.wiring import WiringError
-from hwloop.board import current
 from hwloop.errors import HardwareError
 
 if TYPE_CHECKING:
     import smbus2
-
-    from firmware_sim.board import SimBoard
 
 FIRST_ADDRESS, LAST_ADDRESS = 0x03, 0x77
 """7-bit addresses a device may have; the I2C specification reserves the others (UM10204, 3.1.12)."""
@@ -244,21 +241,6 @@ class Bus:
         if left > 0:
             self.timeline.clock.sleep(left / 1e9)
         return busy_until
-
-
-def SMBus(bus: int, board: SimBoard | None = None) -> smbus2.SMBus:
-    """smbus2's own `SMBus` on bus number `bus` of a simulated board: `board`, or else the one in use.
-
-    Raises `HardwareError` if there is no such bus, or if the board in use is not a simulated one.
-    """
-    from firmware_sim.board import SimBoard
-
-    chosen = current() if board is None else board
-    if not isinstance(chosen, SimBoard):
-        raise HardwareError(
-            f"firmware_sim.SMBus({bus})", f"the board in use is {chosen.label}", "pass board=, or set HWLOOP_BOARD=sim"
-        )
-    return chosen.open_bus(bus)
 
 
 def _read(device: I2cDevice, count: int) -> bytes:

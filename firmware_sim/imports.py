@@ -29,8 +29,8 @@ from typing import Any
 
 from firmware_sim import barrier
 from firmware_sim.board import SimBoard
-from firmware_sim.i2c_dev import redirection
-from firmware_sim.lgpio_api import Lgpio
+from firmware_sim.libraries.lgpio.api import Lgpio
+from firmware_sim.libraries.smbus2 import redirection
 
 _OWN = ("close", "directory", "exceptions")  # of the simulated lgpio, not of the module
 

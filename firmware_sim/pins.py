@@ -22,7 +22,7 @@ import collections
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
-from firmware_sim.surviving import SurvivingLines
+from firmware_sim.surviving_lines import SurvivingLines
 from firmware_sim.timeline import Timeline
 from hwloop.board import Drive, Pull
 from hwloop.core.clock import Disturbed

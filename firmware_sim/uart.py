@@ -20,9 +20,9 @@ import termios
 import tty
 from typing import Protocol
 
-from firmware_sim.serial_calls import DTR, INPUTS, RTS, LineSettings, Terminal
+from firmware_sim.errors import WiringError
+from firmware_sim.libraries.serial import DTR, INPUTS, RTS, LineSettings, Terminal
 from firmware_sim.timeline import Event, Timeline
-from firmware_sim.wiring import WiringError
 from hwloop.errors import HardwareError
 
 RECEIVE_BUFFER = 4095

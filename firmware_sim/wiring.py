@@ -1,4 +1,4 @@
-"""Board files: what is wired where, in TOML, checked so that a mistake is named where it stands.
+"""Board files: the devices of a board and their wiring, in TOML, checked so that an error names its place.
 
     label = "weather station"
     revision = "c03111"
@@ -7,25 +7,32 @@
     type = "button"
     line = 17
 
-A device's keys are the fields of its dataclass, so a new device needs no code here.
+    [[device]]
+    type = "my_package.devices:Relay"
+    line = 26
+
+A device's type is a name of `DEVICES`, the name of an entry point of the group `hwloop.devices`, or the path of a
+class. Its other keys are the fields of its dataclass, so a new device needs no code here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 import tomllib
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any
 
-if TYPE_CHECKING:
-    from firmware_sim.board import SimBoard
+from firmware_sim.device import Device
+from firmware_sim.errors import WiringError
+from hwloop import plugins
+from hwloop.core.naming import error_text
+from hwloop.errors import HardwareError
 
-# Where each type lives; imported when a board file names it, so that a pin-only board pulls in no bus.
+# Imported when a board file names one.
 DEVICES = {
     "bme280": "firmware_sim.devices.bme280:Bme280",
     "button": "firmware_sim.devices.pin_parts:Button",
@@ -39,17 +46,6 @@ REVISION = "c03111"
 """The Raspberry Pi that a board poses as unless it says otherwise: a 4 Model B."""
 
 
-class WiringError(ValueError):
-    """A board file, or a wiring given as a mapping, that can't be built; the message says where and what is known."""
-
-
-class Device(Protocol):
-    """A part on the board: a dataclass whose fields are its keys in a board file."""
-
-    def attach(self, board: SimBoard) -> None:
-        """Connect to the board's lines, ports or bus. Raises `WiringError`."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Wiring:
     """A checked board file."""
@@ -59,7 +55,7 @@ class Wiring:
     """The Raspberry Pi that it poses as, as a revision code."""
     devices: tuple[Device, ...]
     directory: Path
-    """What relative paths in the file are relative to."""
+    """The directory in which relative paths of the file begin."""
     where: str
     """The file's name, for messages."""
 
@@ -77,7 +73,7 @@ def load(path: str | os.PathLike[str]) -> Wiring:
 
 
 def parse(document: Mapping[str, object], where: str = "wiring", directory: Path | None = None) -> Wiring:
-    """Check a wiring given as a mapping and make its devices. Raises `WiringError`."""
+    """Check a mapping of the shape of a board file and make its devices. Raises `WiringError`."""
     if unknown := document.keys() - {"label", "revision", "device"}:
         raise WiringError(f"{where}: unknown key {_listed(unknown)}; known are device, label, revision")
     label = document.get("label", "simulated board")
@@ -93,18 +89,15 @@ def parse(document: Mapping[str, object], where: str = "wiring", directory: Path
     entries = document.get("device", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise WiringError(f"{where}: devices are written as [[device]] tables")
-    devices = tuple(_make(entry, f"{where}: device {number}") for number, entry in enumerate(entries, 1))
+    devices = tuple(_make(entry, f"{where}: device {number}", directory) for number, entry in enumerate(entries, 1))
     return Wiring(label, revision, devices, directory or Path(), where)
 
 
-def _make(entry: dict[str, object], where: str) -> Device:
+def _make(entry: dict[str, Any], where: str, directory: Path | None) -> Device:
     name = entry.get("type")
-    if not isinstance(name, str) or name not in DEVICES:
-        raise WiringError(f"{where}: unknown type {name!r}; known are {_listed(DEVICES)}")
-    module, _, attribute = DEVICES[name].partition(":")
-    cls = getattr(importlib.import_module(module), attribute)
+    kind, path = _device_class(name, where, directory)
     where = f"{where} ({name})"
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     given = {key: value for key, value in entry.items() if key != "type"}
     if unknown := given.keys() - fields.keys():
         raise WiringError(f"{where}: unknown key {_listed(unknown)}; known are {_listed(fields)}")
@@ -115,19 +108,60 @@ def _make(entry: dict[str, object], where: str) -> Device:
     }
     if missing := required - given.keys():
         raise WiringError(f"{where}: missing key {_listed(missing)}")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(kind, where)
     for key, value in given.items():
         if not _fits(value, hints[key]):
             raise WiringError(f"{where}: {key} must be {_named(hints[key])}, not {value!r}")
     try:
-        device: Device = cls(**given)
-    except (ValueError, TypeError) as error:
+        device: Device = plugins.make(kind, path, given)
+    except plugins.PluginError as error:
+        cause = error.__cause__
+        # A value that a device rejects is the board file's mistake, and the device's words say which.
+        raise WiringError(f"{where}: {cause if isinstance(cause, ValueError | TypeError) else error}") from cause
+    except HardwareError as error:
         raise WiringError(f"{where}: {error}") from error
     return device
 
 
+def _device_class(name: object, where: str, directory: Path | None) -> tuple[type[Any], str]:
+    """Return the class of a device's type, and the path from which it was imported. Raises `WiringError`."""
+    path = DEVICES.get(name) if isinstance(name, str) else None
+    if path is None and isinstance(name, str):
+        path = name if ":" in name else plugins.installed(plugins.DEVICES).get(name)
+    if path is None:
+        known = _listed({*DEVICES, *plugins.installed(plugins.DEVICES)})
+        raise WiringError(f"{where}: unknown type {name!r}; known are {known}, or write package.module:Class")
+    try:
+        kind = plugins.load_class(path, beside=directory)
+    except plugins.PluginError as error:
+        raise WiringError(f"{where}: {error}") from error
+    if not issubclass(kind, Device):
+        raise WiringError(f"{where}: {path} is not a device; derive it from firmware_sim.Device")
+    if not dataclasses.is_dataclass(kind):
+        raise WiringError(f"{where}: {path} is not a dataclass; decorate it with @dataclasses.dataclass")
+    if unwritten := getattr(kind, "__abstractmethods__", frozenset()):
+        raise WiringError(
+            f"{where}: {path} lacks the method {_listed(unwritten)}; write it, as firmware_sim.Device says"
+        )
+    return kind, path
+
+
+def _hints(kind: type[Any], where: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(kind)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise WiringError(
+            f"{where}: the annotations of {kind.__qualname__} can't be read: {error_text(error)}; "
+            "a name that is imported for type checking only does not exist here"
+        ) from error
+
+
 def _fits(value: object, hint: object) -> bool:
-    """Whether a TOML value is of an annotated type; only the types that board files use."""
+    """Return whether a TOML value is of an annotated type, of those that board files use."""
+    if hint in (typing.Any, object):
+        return True
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, option) for option in typing.get_args(hint))
@@ -143,7 +177,7 @@ def _fits(value: object, hint: object) -> bool:
 
 
 def _named(hint: object) -> str:
-    """A type as a writer of board files would say it."""
+    """Return a type's name for writers of board files."""
     names: dict[object, str] = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
     if hint in names:
         return names[hint]
@@ -152,6 +186,8 @@ def _named(hint: object) -> str:
         return f"a list, each {_named(arguments[0])}"
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(repr(argument) for argument in arguments)
+    if not arguments:
+        return f"of type {getattr(hint, '__name__', hint)}"
     return " or ".join(_named(argument) for argument in arguments if argument is not type(None))
 
 

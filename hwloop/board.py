@@ -1,11 +1,11 @@
-"""The seam: the few operations that hardware must offer, and which board is in use.
+"""The board in use: how a program chooses it, and when it is opened and closed.
 
-Sources (`hwloop.sources`) speak to a `Board` and never to a library or a device. There are two: real Linux devices
-(`hwloop.boards.linux`) and the simulated board (`firmware_sim`). The simulated one plugs in *below* the parsing: it
-writes the records that lgpio writes, opens kernel pseudo-terminals and answers smbus2's ioctls, so the code a test
-exercises is the code that runs on the Pi.
+Two boards come with hwloop: real Linux devices (`hwloop.boards.linux`) and the simulated board (`firmware_sim`). Others
+come from other packages, by an entry point of the group `hwloop.boards`. No board is imported until a source needs one:
+importing hwloop touches no hardware.
 
-Neither board is imported until a source asks for one: importing hwloop touches no hardware.
+The interface that boards implement is in `hwloop.board_interface`, `hwloop.lines` and `hwloop.requests`; this module
+exports their names too.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import atexit
 import contextlib
 import contextvars
 import importlib
-import logging
 import os
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, get_args
 
+from hwloop import plugins
+from hwloop.board_interface import Board as Board
 from hwloop.core.clock import REAL, Clock
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
@@ -36,90 +36,27 @@ from hwloop.lines import Pull as Pull
 from hwloop.requests import EdgeRequest as EdgeRequest
 from hwloop.requests import OutputRequest as OutputRequest
 
-if TYPE_CHECKING:
-    from smbus2 import SMBus
-
-logger: logging.Logger = logging.getLogger("hwloop")
-
 Backend = Literal["auto", "gpiod", "lgpio"]
 SIMULATED_LINES = "HWLOOP_SIM_LINES"
-"""Environment variable: the file in which what simulated lines drive outlives the process."""
+"""Environment variable: the file that keeps what simulated lines drive beyond the end of the process."""
 Choice = str | os.PathLike[str] | Mapping[str, object]
-"""A board by name: "auto", "linux", "sim", a board file's path, or a mapping of the shape of such a file."""
-
-
-class Board(ABC):
-    """A computer with pins, ports and buses. Lines are shared by nobody: a second claim is a `HardwareError`."""
-
-    label: str
-    """What board this is, for people: "Raspberry Pi 5 Model B Rev 1.0", "simulated board"."""
-    clock: Clock = REAL
-    """The time of its edges and bus threads."""
-    shared: bool = False
-    """Whether other processes have the same lines, so that one of them can see to what another has left."""
-    simulated: bool = False
-    """Whether it has no hardware."""
-    address: str = ""
-    """How another process reaches these very lines, as `reached` takes it; empty: as its own board in use."""
-    choice: str = ""
-    """The value of HWLOOP_BOARD for another process to get a board like this; empty if there is none."""
-    revision: int | None = None
-    """The revision code of the Raspberry Pi that a simulated board poses as; None: the kernel of this one says."""
-
-    def __init__(self) -> None:
-        self.before_closing: list[Callable[[], object]] = []
-        """Called when the board is closed, while its lines can still be driven."""
-
-    @abstractmethod
-    def open_edges(self, request: EdgeRequest) -> EdgeStream:
-        """Claim the lines of `request` as inputs and report their edges. Raises `HardwareError`."""
-
-    @abstractmethod
-    def open_output(self, request: OutputRequest) -> OutputLine:
-        """Claim the line of `request` as an output and drive it to its initial level. Raises `HardwareError`."""
-
-    @abstractmethod
-    def serial_port(self, port: str) -> str:
-        """The path to open for the port that the program calls `port`."""
-
-    @abstractmethod
-    def open_bus(self, bus: int) -> SMBus:
-        """An smbus2 `SMBus` on I2C bus number `bus`."""
-
-    def close(self) -> None:
-        """Release all that the board itself holds (not its streams and lines). Harmless when repeated.
-
-        Does what is to be done before closing; a board of its own calls this first.
-        """
-        ending: BaseException | None = None
-        for callback in tuple(self.before_closing):
-            try:
-                callback()
-            except (SystemExit, KeyboardInterrupt) as error:
-                ending = ending or error
-            except BaseException:
-                logger.exception("%s: failed before closing: %s", self.label, short_name(callback))
-        if ending is not None:
-            raise ending
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
+"""A board by name ("auto", "linux", "sim", an entry point's), by a board file's path, or as a mapping like one."""
 
 
 def open_board(name: Choice = "", *, clock: Clock = REAL, backend: Backend | None = None) -> Board:
-    """Open a board: "auto", "linux", "sim", the path of a board file (TOML), or a mapping of the same shape.
+    """Open a board by its name, as in `Choice`.
 
-    An empty name takes HWLOOP_BOARD from the environment, or else "auto": the real board where a GPIO chip is
-    present. Raises `HardwareError` when there is none, `ValueError` when the name means nothing. In a program that has
-    used a simulated board, "auto" raises `HardwareError` too: real lines then have to be asked for by name.
+    An empty name means HWLOOP_BOARD from the environment, or else "auto": the real board where a GPIO chip is present.
+    Raises `HardwareError` where there is none, and ValueError for a name that means nothing. In a program that has used
+    a simulated board, "auto" raises `HardwareError` too: real lines must be requested by name then.
 
-    With a virtual `clock` only a simulated board makes sense: "auto" is "sim" then, and "linux" a `ValueError`.
+    An entry point of the group `hwloop.boards` names a subclass of `Board`. It is called without arguments, or with
+    `clock` where it has a parameter of that name. Raises `PluginError`, a ValueError, where it can't be used.
 
-    `backend` says how the real board reaches its lines: "gpiod", "lgpio", or "auto" for the first of these that is
-    installed. Without it HWLOOP_GPIO from the environment, or else "auto".
+    With a virtual `clock` only a simulated board makes sense: "auto" is "sim" then, and "linux" raises ValueError.
+
+    `backend` selects the library that reaches the real board's lines: "gpiod", "lgpio", or "auto" for the first of
+    these that is installed. Without it HWLOOP_GPIO from the environment, or else "auto".
     """
     if backend is not None and backend not in get_args(Backend):
         known = get_args(Backend)
@@ -143,35 +80,60 @@ def open_board(name: Choice = "", *, clock: Clock = REAL, backend: Backend | Non
         raise ValueError(f"backend={backend!r} is for the real board; the simulated one has no choice of them")
     if name == "sim":
         return _load("firmware_sim.board", "SimBoard").default(clock=clock)  # type: ignore[no-any-return]
-    if not isinstance(name, str) or name.endswith(".toml") or os.sep in name or os.path.isfile(name):
+    if not isinstance(name, str) or name.endswith(".toml") or os.sep in name:
+        return _load("firmware_sim.board", "SimBoard")(name, clock=clock)  # type: ignore[no-any-return]
+    found = plugins.installed(plugins.BOARDS)
+    if name in found:
+        return _open_plugin(name, found[name], clock)
+    if os.path.isfile(name):
         return _load("firmware_sim.board", "SimBoard")(name, clock=clock)  # type: ignore[no-any-return]
     files = [entry for entry in os.listdir() if entry.endswith(".toml")]
+    others = "".join(f"{other}, " for other in sorted(found))
     raise ValueError(
-        f"unknown board {name!r}: use auto, linux, sim, or the path of a board file ending in .toml"
-        f"{_meant(name, ('auto', 'linux', 'sim', 'simulated', 'simulator', *files))}"
+        f"unknown board {name!r}: use auto, linux, sim, {others}or the path of a board file ending in .toml"
+        f"{_meant(name, ('auto', 'linux', 'sim', 'simulated', 'simulator', *found, *files))}"
     )
 
 
+def _open_plugin(name: str, path: str, clock: Clock) -> Board:
+    """Open the board of an entry point. Raises `PluginError`, or the `HardwareError` of the board."""
+    kind = plugins.load_class(path)
+    if not issubclass(kind, Board):
+        raise plugins.PluginError(f"board {name!r}: {path} is not a board; derive it from hwloop.board.Board")
+    takes_clock = plugins.has_parameter(kind, "clock")
+    if clock is not REAL and not takes_clock:
+        raise plugins.PluginError(
+            f"board {name!r} knows real time only; for virtual time give {kind.__name__} a parameter clock"
+        )
+    board: Board = plugins.make(kind, path, {"clock": clock} if takes_clock else {})
+    if not hasattr(board, "before_closing") or board.clock is not clock:
+        raise plugins.PluginError(
+            f"board {name!r}: {path} is not set up; let its constructor call super().__init__() and set self.clock"
+        )
+    board.choice = board.choice or name
+    return board
+
+
 def _real_board() -> str:
-    """The name of the real board, where it may be chosen without being asked for by that name."""
+    """Return the name of the real board. Raises `HardwareError` where it may not be chosen automatically."""
     if not has_gpiochip():
         raise HardwareError(
             "/dev/gpiochip*",
             "no GPIO chip on this machine",
             "on a desktop use the simulated board: HWLOOP_BOARD=sim, board='sim' or --board sim; "
-            "for this machine's serial ports and I2C buses alone, say linux in place of sim",
+            "for this machine's serial ports and I2C buses alone, use linux instead of sim",
         )
     if _simulated_before:
         raise HardwareError(
             "/dev/gpiochip*",
-            "this program has used a simulated board, which is not in use here, and real lines were not asked for",
-            "choose one by name: HWLOOP_BOARD=sim or board='sim', or linux in place of sim for the real lines",
+            "this program has used a simulated board, which is not in use here, and did not request real lines",
+            "choose one by name: HWLOOP_BOARD=sim or board='sim', or linux instead of sim for the real lines",
         )
     return "linux"
 
 
 def _meant(name: object, known: Iterable[str]) -> str:
-    """A suggestion for a misspelt name, if one of the known ones is close."""
+    """Return a suggestion for a misspelt name; empty if no known one is close."""
     import difflib
 
     close = difflib.get_close_matches(str(name).lower(), list(known), 1)
@@ -179,7 +141,7 @@ def _meant(name: object, known: Iterable[str]) -> str:
 
 
 def has_gpiochip() -> bool:
-    """Whether the kernel offers a GPIO character device."""
+    """Return whether the kernel offers a GPIO character device."""
     try:
         return any(entry.startswith("gpiochip") for entry in os.listdir("/dev"))
     except OSError:
@@ -187,12 +149,12 @@ def has_gpiochip() -> bool:
 
 
 def current() -> Board:
-    """The board in use here: that of the innermost `using()`, else the process's own, which is opened as
-    `open_board()` says when it is first asked for, and closed when the process ends.
+    """Return the board in use here: that of the innermost `using()`, else the process's own.
 
-    A thread that has chosen none uses the board that the main thread uses. In a forked child, a simulated board that
-    hwloop has opened is another one of the same kind. Raises `HardwareError` where the board lives in another time than
-    the running loop, or can't be had here any more.
+    The process's own board is opened by the first call, as `open_board()` does, and closed when the process ends. A
+    thread that has chosen none uses the board of the main thread. In a forked child, a simulated board that hwloop has
+    opened is replaced by another one of the same kind. Raises `HardwareError` where the board and the running loop have
+    different clocks, or where the board is not available any more.
     """
     board = _in_use().get()
     loop = asyncio._get_running_loop()
@@ -210,8 +172,8 @@ def current() -> Board:
 def reached(address: str) -> Board:
     """Return a board with the lines that another process has on a board of this `address`.
 
-    It is the board in use for an empty one, else one that is the caller's to close. Raises `HardwareError`, and
-    ValueError for an address that means nothing.
+    An empty address means the board in use; the caller closes any other one. Raises `HardwareError`, and ValueError for
+    an address that means nothing.
     """
     if not address:
         return current()
@@ -224,7 +186,7 @@ def reached(address: str) -> Board:
 
 
 def made_by_program() -> bool:
-    """Whether the board in use here was made by the program, which closes it when it likes, outputs included."""
+    """Return whether the program made the board in use here, and so may close it at any time, outputs included."""
     return _in_use().choice is None
 
 
@@ -234,17 +196,17 @@ def using(
 ) -> Iterator[None]:
     """Use a board for this block and the tasks it starts.
 
-    A `Board` given stays the caller's to close. One that is named (see `open_board`) is opened now, on `clock` and with
-    `backend`, and closed at the end. None is the board in use here already: that of an enclosing block or else the
-    process's own, opened when something first asks for it. Where that is on another clock, or `backend` asks for
-    another way to its lines, one of the same name is opened for this block.
+    The caller closes a `Board` that it gives. A board that is named (see `open_board`) is opened now, on `clock` and
+    with `backend`, and closed at the end. None is the board in use here already: that of an enclosing block, or else
+    the process's own, opened when something first needs it. Where that has another clock or `backend`, one of the same
+    name is opened for this block.
 
-    While a simulated board is in use, HWLOOP_BOARD says so to the processes that the program starts. With `binding`
-    the real board can't be chosen within the block.
+    While a simulated board is in use, HWLOOP_BOARD passes the choice on to the processes that the program starts. With
+    `binding` the real board can't be chosen within the block.
     """
     if isinstance(board, Board):
         if backend is not None:
-            raise ValueError("backend= is for a board that is opened here; the one given has been made with its own")
+            raise ValueError("backend= is for a board that is opened here; the one given was made with its own")
         holder = _Holder(board)
     elif board is None:
         holder = _in_use().fitting(clock, backend)
@@ -254,7 +216,7 @@ def using(
     else:
         called = f"; write {board.__name__}()" if isinstance(board, type) else ""
         raise TypeError(
-            f"board= takes auto, linux, sim, the path of a board file, a mapping like one, or a Board, "
+            f"board= takes auto, linux, sim, an entry point, the path of a board file, a mapping like one, or a Board, "
             f"not {short_name(board)}{called}"
         )
     holder.binding = holder.binding or (binding and holder.board is not None and holder.board.simulated)
@@ -271,7 +233,7 @@ def using(
 
 
 class _Holder:
-    """A board in use, or the place for one that nobody has asked for yet."""
+    """A board in use, or the place for one that nothing has needed yet."""
 
     def __init__(
         self,
@@ -282,7 +244,7 @@ class _Holder:
     ) -> None:
         self.board = board
         self.choice = choice
-        """What it was opened, or is to be opened, as; None for one that was given."""
+        """The choice by which it was or will be opened; None for a board that was given."""
         self.clock = clock
         self.backend = backend
         self.binding = False
@@ -292,7 +254,7 @@ class _Holder:
         self._opening = threading.RLock()
 
     def get(self) -> Board:
-        """The board, opened now if it is not yet."""
+        """Return the board, which the first call opens."""
         if self._process != os.getpid():
             self._leave_to_parent()
         with self._opening:
@@ -309,7 +271,7 @@ class _Holder:
             return self.board
 
     def _leave_to_parent(self) -> None:
-        """In a forked child: a simulated board's threads and FIFOs are its parent's."""
+        """In a forked child, give up a simulated board: its threads and FIFOs belong to the parent."""
         if self.board is not None and self.board.simulated:
             if self.choice is None:
                 raise HardwareError(
@@ -321,20 +283,20 @@ class _Holder:
         self._process, self._opening = os.getpid(), threading.RLock()
 
     def fitting(self, clock: Clock, backend: Backend | None) -> _Holder:
-        """This one, or one of the same choice that is on `clock` and has `backend`."""
-        if self.choice is None:  # it has been given, and `current` says so if it is on another clock
+        """Return this one, or one of the same choice that is on `clock` and has `backend`."""
+        if self.choice is None:  # it was given, and `current` raises if it is on another clock
             return self
         if clock in (REAL, self.clock) and backend in (None, self.backend):
             return self
         if isinstance(self.choice, Mapping) or self.choice not in ("", "auto", "linux"):
-            backend = None  # the same program, which would have its choice on the real board
+            backend = None  # it applies where the same program runs on the real board
         elif backend is not None and backend not in get_args(Backend):
-            open_board(backend=backend)  # says what would be right
+            open_board(backend=backend)  # raises, and names the known ones
         return _Holder(None, self.choice, self.clock if clock is REAL else clock, backend)
 
     @contextlib.contextmanager
     def shown_to_children(self) -> Iterator[None]:
-        """Name a simulated board in the environment, so that no process started here takes real lines for it."""
+        """Name a simulated board in the environment, so that no process started here uses real lines instead."""
         if self.board is not None and self.board.simulated:
             _simulated_before.add(self.board.label)
             name = self.board.choice or "sim"
@@ -357,18 +319,18 @@ class _Holder:
                     os.environ["HWLOOP_BOARD"] = before
 
     def end(self) -> None:
-        """Close the board if it was opened here, in this process."""
+        """Close the board if this holder opened it, in this process."""
         self._ended = True
         if self.board is not None and self.choice is not None and self._process == os.getpid():
             self.board.close()
 
 
 _blocks: list[_Holder] = []
-"""Those of the `using` blocks that are under way, in any thread."""
+"""The holders of the `using` blocks that are under way, in any thread."""
 _own: dict[str, _Holder] = {}
-"""The process's own, one for each value of HWLOOP_BOARD that it has had."""
+"""The holders of the process's own boards, one for each value that HWLOOP_BOARD has had."""
 _simulated_before: set[str] = set()
-"""The simulated boards that this process has used."""
+"""The labels of the simulated boards that this process has used."""
 _current: contextvars.ContextVar[_Holder | None] = contextvars.ContextVar("hwloop.board", default=None)
 
 
@@ -382,15 +344,15 @@ def _in_use() -> _Holder:
     return holder
 
 
-# Registered at import, so that it comes after the exit handlers of whoever has come to use a board.
+# Registered at import, so that it runs after the exit handlers of everything that uses a board.
 @atexit.register
 def close_own() -> None:
-    """Close the boards that the process has opened for itself: at exit."""
+    """Close the boards that the process has opened for itself. Runs at exit."""
     for holder in _own.values():
         holder.end()
     _own.clear()
 
 
 def _load(module: str, name: str) -> Any:
-    """A board's class by name: boards are on the far side of the seam and bring packages of their own."""
+    """Import a board's class by name: boards are above this module, and bring packages of their own."""
     return getattr(importlib.import_module(module), name)

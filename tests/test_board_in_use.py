@@ -160,7 +160,7 @@ def test_the_end_of_a_simulated_board_brings_no_real_lines() -> None:
     hwloop.run(label(), board="sim")
     with pytest.raises(HardwareError, match=r"this program has used a simulated board, .* HWLOOP_BOARD=sim or"):
         boards.current()
-    with pytest.raises(HardwareError, match="real lines were not asked for"):
+    with pytest.raises(HardwareError, match="did not request real lines"):
         hwloop.run(label())
     assert hwloop.run(label(), board="linux") == "real lines"
 
@@ -288,7 +288,8 @@ def test_a_wiring_may_be_given_in_place_of_a_file(tmp_path: Path) -> None:
         (
             17,
             TypeError,
-            "board= takes auto, linux, sim, the path of a board file, a mapping like one, or a Board, not 17",
+            "board= takes auto, linux, sim, an entry point, the path of a board file, a mapping like one, or a Board, "
+            "not 17",
         ),
     ],
 )

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_sim.lgpio_api import Lgpio
+from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.pins import Chip
 from firmware_sim.timeline import Timeline
 from hwloop.board import Edge, EdgeRequest, EdgeStream, OutputRequest, Pull

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from firmware_sim.lgpio_api import Lgpio
+from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.pins import Chip
 from firmware_sim.timeline import Timeline
 from hwloop import board as boards
@@ -314,7 +314,7 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(monkeypatch: pytest.M
         boards.open_board("sim", backend="gpiod")
     with (
         LinuxBoard("lgpio") as board,
-        pytest.raises(ValueError, match="the one given has been made with its own"),
+        pytest.raises(ValueError, match="the one given was made with its own"),
         boards.using(board, backend="lgpio"),
     ):
         pass

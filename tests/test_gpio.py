@@ -14,7 +14,7 @@ import pytest
 
 from firmware_sim import SimBoard
 from firmware_sim.devices.pin_parts import Button, Led
-from firmware_sim.lgpio_api import Lgpio
+from firmware_sim.libraries.lgpio.api import Lgpio
 from hwloop import HardwareError, Priority, gpio
 from hwloop import board as boards
 from hwloop.sources import Backoff

@@ -21,7 +21,7 @@ from hwloop.service import guardian
 
 ROOT = Path(__file__).parents[1]
 UNTOUCHED, LOW, HIGH = 0, 1, 2
-"""What a line drives, in the file of the simulated lines: see `firmware_sim.surviving`."""
+"""What a line drives, in the file of the simulated lines: see `firmware_sim.surviving_lines`."""
 PREAMBLE = """
 import asyncio, os, signal, sys, threading, time
 import hwloop

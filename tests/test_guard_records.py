@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import hwloop
 from firmware_sim import SimBoard
-from firmware_sim.lgpio_api import Lgpio
+from firmware_sim.libraries.lgpio.api import Lgpio
 from hwloop import board as boards
 from hwloop import gpio
 from hwloop.cli import main

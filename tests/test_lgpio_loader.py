@@ -143,7 +143,7 @@ def test_reports_from_the_real_module_are_decoded(temporary: Path, tmp_path: Pat
     """The chip is simulated, the FIFO is the real lgpio's, and its reports are written as its thread would."""
     code = """
     import struct, time
-    from firmware_sim.lgpio_api import Lgpio
+    from firmware_sim.libraries.lgpio.api import Lgpio
     from firmware_sim.pins import Chip
     from firmware_sim.timeline import Timeline
     from hwloop.board import EdgeRequest

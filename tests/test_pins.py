@@ -21,7 +21,7 @@ from gpiozero.pins.mock import MockFactory
 
 import hwloop
 from firmware_sim import SimBoard
-from firmware_sim.lgpio_alerts import Notifications
+from firmware_sim.libraries.lgpio.alerts import Notifications
 from hwloop.board import OutputLine, OutputRequest
 from hwloop.pins import LoopFactory, wait_for
 

@@ -23,7 +23,7 @@ import pytest
 import serial.serialposix as pyserial_posix
 
 from firmware_sim import SimBoard
-from firmware_sim.serial_calls import LineSettings
+from firmware_sim.libraries.serial import LineSettings
 from firmware_sim.uart import Port
 from hwloop.board import using
 from hwloop.core.urgency import Priority

@@ -17,13 +17,11 @@ import dataclasses
 import math
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from firmware_sim.bus import RegisterDevice
+from firmware_sim.device import Connections, Device
 from firmware_sim.timeline import Timeline
-
-if TYPE_CHECKING:
-    from firmware_sim.board import SimBoard
 
 CHIP_ID = 0x60
 RESET_WORD = 0xB6
@@ -111,7 +109,7 @@ class Conditions(NamedTuple):
 
 
 @dataclasses.dataclass(eq=False)
-class Bme280(RegisterDevice):
+class Bme280(RegisterDevice, Device):
     """A BME280 on an I2C bus.
 
     Parameters:
@@ -161,7 +159,7 @@ class Bme280(RegisterDevice):
                 return
         super().__setattr__(name, value)
 
-    def attach(self, board: SimBoard) -> None:
+    def attach(self, board: Connections) -> None:
         """Connect to the board's bus. Raises `WiringError`."""
         board.bus(self.bus).attach(self.address, self)
         self._timeline = board.timeline

@@ -10,17 +10,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from firmware_sim.device import Connections, Device
+from firmware_sim.errors import WiringError
 from firmware_sim.uart import Port
-from firmware_sim.wiring import WiringError
-
-if TYPE_CHECKING:
-    from firmware_sim.board import SimBoard
 
 
 @dataclass
-class Gps:
+class Gps(Device):
     """A GPS receiver.
 
     Parameters:
@@ -45,7 +42,7 @@ class Gps:
         if self.baudrate <= 0 or self.interval <= 0:
             raise ValueError(f"baudrate and interval must be more than 0, not {self.baudrate} and {self.interval}")
 
-    def attach(self, board: SimBoard) -> None:
+    def attach(self, board: Connections) -> None:
         self._bursts = _bursts(list(walk()) if self.log is None else _read_log(board.directory / self.log))
         longest = max(sum(map(len, burst)) for burst in self._bursts) * 10 / self.baudrate
         if longest > self.interval:

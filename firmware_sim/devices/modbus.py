@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from firmware_sim.device import Connections, Device
 from firmware_sim.timeline import Event
 from firmware_sim.uart import Port
-
-if TYPE_CHECKING:
-    from firmware_sim.board import SimBoard
 
 READ_HOLDING, READ_INPUT, WRITE_SINGLE, WRITE_MULTIPLE = 3, 4, 6, 16
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
@@ -38,7 +36,7 @@ class _Refusal(Exception):
 
 
 @dataclass
-class ModbusTemperature:
+class ModbusTemperature(Device):
     """A Modbus RTU slave with a thermometer.
 
     Parameters:
@@ -77,7 +75,7 @@ class ModbusTemperature:
         self._request = bytearray()
         self._silence: Event | None = None
 
-    def attach(self, board: SimBoard) -> None:
+    def attach(self, board: Connections) -> None:
         self._port: Port = board.add_port(self.port)
         self._timeline = board.timeline
         self._port.attach(self)

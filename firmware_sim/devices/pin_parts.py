@@ -10,22 +10,18 @@ import functools
 import itertools
 import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from firmware_sim.device import Connections, Device
+from firmware_sim.errors import WiringError
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Event, Timeline
-from firmware_sim.wiring import WiringError
-
-if TYPE_CHECKING:
-    from firmware_sim.board import SimBoard
-
 
 HISTORY = 10_000
 """Changes of an LED that are kept at least."""
 
 
 @dataclass
-class Button:
+class Button(Device):
     """A push button between a line and ground, or with `active_low` false between the line and 3.3 V.
 
     Parameters:
@@ -59,10 +55,9 @@ class Button:
         self._bounces: list[Event] = []
         self._next_press: Event | None = None
 
-    def attach(self, board: SimBoard) -> None:
-        board.use_line(self.line, f"the button on line {self.line}")
+    def attach(self, board: Connections) -> None:
+        self._line: Line = board.use_line(self.line, f"the button on line {self.line}")
         self._timeline: Timeline = board.timeline
-        self._line: Line = board.chip.line(self.line)
         if self.resistor:
             self._line.pull("up" if self.active_low else "down")
         if self.press_every is not None:
@@ -122,7 +117,7 @@ class Button:
 
 
 @dataclass
-class Led:
+class Led(Device):
     """An LED that lights while its line is high, or with `active_low` while it is low.
 
     Attributes:
@@ -134,9 +129,8 @@ class Led:
     active_low: bool = False
     history: list[tuple[int, bool]] = field(default_factory=list, init=False)
 
-    def attach(self, board: SimBoard) -> None:
-        board.use_line(self.line, f"the LED on line {self.line}")
-        line = board.chip.line(self.line)
+    def attach(self, board: Connections) -> None:
+        line = board.use_line(self.line, f"the LED on line {self.line}")
         with board.timeline.lock:
             self._note(line.level, board.timeline.now_ns())
             line.observe(self._note)
@@ -153,7 +147,7 @@ class Led:
 
 
 @dataclass
-class Wire:
+class Wire(Device):
     """A wire that joins lines, which may have other parts on them."""
 
     lines: list[int]
@@ -162,7 +156,7 @@ class Wire:
         if len(set(self.lines)) < 2 or len(set(self.lines)) < len(self.lines):
             raise ValueError(f"a wire joins two or more different lines, not {self.lines}")
 
-    def attach(self, board: SimBoard) -> None:
+    def attach(self, board: Connections) -> None:
         try:
             for line in self.lines[1:]:
                 board.chip.wire(self.lines[0], line)

@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from hwloop.board import Backend, Board
+from hwloop.board import Backend
+from hwloop.board_interface import Board
 from hwloop.boards import chip_discovery
 from hwloop.boards.chip import GpioChip
 from hwloop.boards.chip_discovery import ChipInfo

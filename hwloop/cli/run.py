@@ -38,7 +38,7 @@ from hwloop.core.event_loop import EventLoop
 from hwloop.core.realtime import RealTime
 from hwloop.errors import HardwareError
 
-BOARD_HELP = "auto, linux, sim, or a board file (.toml) for the simulated one; default: HWLOOP_BOARD, or auto"
+BOARD_HELP = "auto, linux, sim, an entry point, or a board file (.toml) to simulate; default: HWLOOP_BOARD, or auto"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,8 +112,8 @@ def execute(arguments: argparse.Namespace) -> int:
             from firmware_sim import SimBoard, imports
 
             simulated = boards.current()
-            assert isinstance(simulated, SimBoard)
-            lifetime.enter_context(imports.led_to(simulated))
+            if isinstance(simulated, SimBoard):  # else it comes from another package
+                lifetime.enter_context(imports.led_to(simulated))
         elif hosting.clock is not REAL:
             from firmware_sim import barrier
 

@@ -18,7 +18,7 @@ import pytest
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPWMPin
 
-from firmware_sim.lgpio_api import Lgpio
+from firmware_sim.libraries.lgpio.api import Lgpio
 from hwloop.pins import SimFactory
 
 _FACTORIES: dict[str, type[MockFactory]] = {"mock": MockFactory, "sim": SimFactory}

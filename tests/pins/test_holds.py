@@ -17,7 +17,7 @@ from pins_bench import Bench, bench_on
 
 import hwloop
 from firmware_sim import SimBoard
-from firmware_sim.lgpio_alerts import Notifications
+from firmware_sim.libraries.lgpio.alerts import Notifications
 from hwloop.pins import SimFactory
 
 MS = 1_000_000

@@ -12,7 +12,7 @@ import gpiozero
 import pytest
 from pins_bench import Bench
 
-from firmware_sim.lgpio_alerts import Notifications
+from firmware_sim.libraries.lgpio.alerts import Notifications
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pins_bench import Bench
 
-from firmware_sim.lgpio_alerts import Notifications
+from firmware_sim.libraries.lgpio.alerts import Notifications
 from hwloop.board import Edge, EdgeStream, Losses
 from hwloop.core.clock import Clock
 from hwloop.pins.edge_merger import EdgeMerger

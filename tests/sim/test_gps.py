@@ -13,7 +13,7 @@ import pytest
 
 from firmware_sim import SimBoard
 from firmware_sim.devices.gps import Gps, sentence, walk
-from firmware_sim.wiring import WiringError
+from firmware_sim.errors import WiringError
 from hwloop.board import using
 from hwloop.sources import serial
 

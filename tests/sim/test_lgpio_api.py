@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from firmware_sim.lgpio_api import Lgpio
-from firmware_sim.lgpio_constants import TEXTS
+from firmware_sim.libraries.lgpio.api import Lgpio
+from firmware_sim.libraries.lgpio.constants import TEXTS
 from firmware_sim.pins import Chip
 
 MS = 1_000_000

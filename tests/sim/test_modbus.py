@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from firmware_sim import SimBoard
 from firmware_sim.devices.modbus import ModbusTemperature, crc16
-from firmware_sim.wiring import WiringError
+from firmware_sim.errors import WiringError
 from hwloop.board import using
 from hwloop.sources import serial
 

@@ -9,7 +9,7 @@ import pytest
 
 from firmware_sim import SimBoard, WiringError
 from firmware_sim.devices.pin_parts import HISTORY, Button, Led, Wire
-from firmware_sim.pins import Chip
+from firmware_sim.pins import Chip, Line
 
 
 class Bench:
@@ -20,8 +20,9 @@ class Bench:
         self.chip = Chip(timeline, label="test", lines=28)
         self.users: list[tuple[int, str]] = []
 
-    def use_line(self, line: int, user: str) -> None:
+    def use_line(self, line: int, user: str) -> Line:
         self.users.append((line, user))
+        return self.chip.line(line)
 
     def attach(self, part: Any) -> Any:
         part.attach(self)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from firmware_sim import SimBoard
-from firmware_sim.serial_calls import LineSettings
+from firmware_sim.libraries.serial import LineSettings
 from firmware_sim.uart import Port
 from hwloop import SimLoop, VirtualClock
 from hwloop.board import using

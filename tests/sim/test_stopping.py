@@ -8,7 +8,7 @@ from typing import Any
 from firmware_sim import SimBoard
 from firmware_sim.devices.gps import Gps
 from firmware_sim.devices.pin_parts import Button
-from firmware_sim.pins import Chip
+from firmware_sim.pins import Chip, Line
 
 
 class Bench:
@@ -18,8 +18,8 @@ class Bench:
         self.timeline = timeline
         self.chip = Chip(timeline, label="test", lines=28)
 
-    def use_line(self, line: int, user: str) -> None:
-        pass
+    def use_line(self, line: int, user: str) -> Line:
+        return self.chip.line(line)
 
 
 def test_a_button_that_is_stopped_ends_the_press_under_way_and_begins_no_other(timeline: Any) -> None:

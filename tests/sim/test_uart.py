@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from firmware_sim.errors import WiringError
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import RECEIVE_BUFFER, Port
-from firmware_sim.wiring import WiringError
 from hwloop.errors import HardwareError
 
 MS = 1_000_000

@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Callable
 
-from firmware_sim.lgpio_constants import Constants as lg
+from firmware_sim.libraries.lgpio.constants import Constants as lg
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Event, Timeline
 from hwloop.core.clock import Clock

@@ -19,12 +19,22 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from firmware_sim.lgpio_alerts import Alert, Callback, CallbackThread, Notifications
-from firmware_sim.lgpio_constants import Constants as lg
-from firmware_sim.lgpio_constants import Refused
-from firmware_sim.lgpio_lines import ALERT, GROUP, OUTPUT, Held, Lines, claim, free_all, kernel_accepts, status
+from firmware_sim.libraries.lgpio.alerts import Alert, Callback, CallbackThread, Notifications
+from firmware_sim.libraries.lgpio.constants import Constants as lg
+from firmware_sim.libraries.lgpio.constants import Refused
+from firmware_sim.libraries.lgpio.lines import (
+    ALERT,
+    GROUP,
+    OUTPUT,
+    Held,
+    Lines,
+    claim,
+    free_all,
+    kernel_accepts,
+    status,
+)
+from firmware_sim.libraries.lgpio.transmissions import SLOTS, Pwm, Wave
 from firmware_sim.pins import Chip
-from firmware_sim.transmit import SLOTS, Pwm, Wave
 from hwloop.boards.lgpio.fifo_directory import FifoDirectory
 
 _MAX_DEBOUNCE_MICROS = 5_000_000

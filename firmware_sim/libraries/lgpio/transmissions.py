@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from firmware_sim.lgpio_constants import Constants, Refused
+from firmware_sim.libraries.lgpio.constants import Constants, Refused
 from firmware_sim.timeline import Event, Timeline
 
 SLOTS = 10

@@ -1,6 +1,6 @@
-"""lgpio's chips, claims and levels, over a simulated chip: the half of `firmware_sim.lgpio_api` that has no FIFO.
+"""lgpio's chips, claims and levels, over a simulated chip: all of lgpio that needs no FIFO.
 
-The order of lgpio's checks is kept, for it decides which error a wrong call gets.
+The order of lgpio's checks is kept, because it decides which error a wrong call gets.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
-from firmware_sim.lgpio_alerts import Alert, Notifications
-from firmware_sim.lgpio_constants import TEXTS, Refused
-from firmware_sim.lgpio_constants import Constants as lg
-from firmware_sim.lgpio_constants import error as lgpio_error
+from firmware_sim.libraries.lgpio.alerts import Alert, Notifications
+from firmware_sim.libraries.lgpio.constants import TEXTS, Refused
+from firmware_sim.libraries.lgpio.constants import Constants as lg
+from firmware_sim.libraries.lgpio.constants import error as lgpio_error
+from firmware_sim.libraries.lgpio.transmissions import Pwm, Wave
 from firmware_sim.pins import Chip, Line
-from firmware_sim.transmit import Pwm, Wave
 from hwloop.board import Drive, Pull
 
 P = ParamSpec("P")

@@ -1,0 +1,63 @@
+"""The base class of devices on a simulated board, and the part of the board that they are connected to.
+
+A device is a dataclass. Its fields are its keys in a board file, and `attach` connects it:
+
+    @dataclass
+    class Relay(Device):
+        line: int
+        clicks: int = field(default=0, init=False)
+
+        def attach(self, board: Connections) -> None:
+            line = board.use_line(self.line, f"the relay on line {self.line}")
+            line.observe(self.on_level)
+
+        def on_level(self, level: int, when_ns: int) -> None:
+            self.clicks += 1
+
+A device does not wait and starts no thread. It reacts to what the program does (a line's level, bytes on a port, a
+transfer on a bus), and plans its own actions with `board.timeline.after(seconds, action)`. Both happen with the board's
+lock held, so a device needs no lock of its own; in virtual time they happen exactly at their time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Protocol
+
+from firmware_sim.bus import Bus
+from firmware_sim.pins import Chip, Line
+from firmware_sim.timeline import Timeline
+from firmware_sim.uart import Port
+
+
+class Connections(Protocol):
+    """The side of a simulated board that devices are connected to."""
+
+    timeline: Timeline
+    """The board's time: `now_ns()`, `after(seconds, action)`, and the lock."""
+    chip: Chip
+    """Its lines, for a device that joins some without using one alone."""
+    directory: Path
+    """The directory of the board file, where relative paths begin."""
+
+    def use_line(self, line: int, user: str) -> Line:
+        """Return a line for the sole use of `user`. Raises `WiringError` if there is none, or it is used already."""
+
+    def add_port(self, name: str) -> Port:
+        """Return a new serial port, which programs open as `name`. Raises `WiringError` if there is one already."""
+
+    def bus(self, number: int) -> Bus:
+        """Return I2C bus `number`, which is made by the first call."""
+
+
+class Device(ABC):
+    """A part on a simulated board. Subclasses are dataclasses, and their fields are their keys in a board file.
+
+    Fields are whole numbers, floats, strings, booleans, lists of these, `Literal` choices, or one of these or None.
+    `__post_init__` may raise ValueError for a value that makes no sense: the error names the place in the board file.
+    """
+
+    @abstractmethod
+    def attach(self, board: Connections) -> None:
+        """Connect to lines, ports or buses of the board. Raises `WiringError`."""

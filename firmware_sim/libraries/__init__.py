@@ -1,0 +1,1 @@
+"""The libraries that programs import, led to simulated lines, buses and ports below their own code."""

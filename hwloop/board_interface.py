@@ -1,0 +1,90 @@
+"""The interface of boards: the few operations that sources need of hardware.
+
+Sources (`hwloop.sources`) use a `Board` and never a library or a device. The simulated board plugs in *below* the
+parsing: it writes the records that lgpio writes, opens kernel pseudo-terminals and answers smbus2's ioctls, so the code
+that a test exercises is the code that runs on the Pi.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+from hwloop.core.clock import REAL, Clock
+from hwloop.core.naming import short_name
+from hwloop.errors import HardwareError
+from hwloop.lines import EdgeStream, OutputLine
+from hwloop.requests import EdgeRequest, OutputRequest
+
+if TYPE_CHECKING:
+    from smbus2 import SMBus
+
+logger: logging.Logger = logging.getLogger("hwloop")
+
+
+class Board:
+    """A computer with lines, ports and buses. A subclass overrides the methods for those that it has.
+
+    A line has one user: a second claim raises `HardwareError`.
+    """
+
+    label: str = "board"
+    """The board's name for people: "Raspberry Pi 5 Model B Rev 1.0", "simulated board"."""
+    clock: Clock = REAL
+    """The clock of its edges and bus threads."""
+    shared: bool = False
+    """Whether other processes have the same lines, so that one can drive those that another has left."""
+    simulated: bool = False
+    """Whether it is without hardware."""
+    address: str = ""
+    """The argument of `hwloop.board.reached` for these very lines in another process; empty: its own board in use."""
+    choice: str = ""
+    """The value of HWLOOP_BOARD for another process to get a board like this; empty if there is none."""
+    revision: int | None = None
+    """The revision code of the Raspberry Pi that a simulated board poses as; None: this machine's kernel says."""
+
+    def __init__(self) -> None:
+        self.before_closing: list[Callable[[], object]] = []
+        """Callables without arguments for `close`, which calls them while the lines can still be driven."""
+
+    def open_edges(self, request: EdgeRequest) -> EdgeStream:
+        """Claim the lines of `request` as inputs and report their edges. Raises `HardwareError`."""
+        raise self._lacks(f"line {', '.join(map(str, request.lines))}", "GPIO lines")
+
+    def open_output(self, request: OutputRequest) -> OutputLine:
+        """Claim the line of `request` as an output and drive it to its initial level. Raises `HardwareError`."""
+        raise self._lacks(f"line {request.line}", "GPIO lines")
+
+    def serial_port(self, port: str) -> str:
+        """Return the path to open for the port that the program calls `port`. Raises `HardwareError`."""
+        raise self._lacks(port, "serial ports")
+
+    def open_bus(self, bus: int) -> SMBus:
+        """Return an smbus2 `SMBus` on I2C bus number `bus`. Raises `HardwareError`."""
+        raise self._lacks(f"I2C bus {bus}", "I2C buses")
+
+    def close(self) -> None:
+        """Release what the board itself holds, not its streams and lines. Harmless when repeated.
+
+        A subclass calls this first: it makes the calls that are due before closing.
+        """
+        ending: BaseException | None = None
+        for callback in tuple(self.before_closing):
+            try:
+                callback()
+            except (SystemExit, KeyboardInterrupt) as error:
+                ending = ending or error
+            except BaseException:
+                logger.exception("%s: a call before closing failed: %s", self.label, short_name(callback))
+        if ending is not None:
+            raise ending
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _lacks(self, tried: str, what: str) -> HardwareError:
+        return HardwareError(tried, f"the board in use, {self.label}, has no {what}", "choose another board")
