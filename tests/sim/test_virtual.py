@@ -357,7 +357,7 @@ def test_nobody_will_ever_press_a_button_that_is_not_there() -> None:
             await bus.scan()
             await asyncio.gather(anext(line), anext(port))
 
-    with pytest.raises(hwloop.DeadlockError, match=r"EventQueue\.wait, called from"):
+    with pytest.raises(hwloop.DeadlockError, match=r"Channel\.wait, called from"):
         play(MODBUS, main)
 
 
