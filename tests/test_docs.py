@@ -29,7 +29,11 @@ from hwloop.cli import COMMANDS, main
 from hwloop.sources import Source
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    page
+    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if not page.is_symlink()
+]
 BOARD = """
 [[device]]
 type = "button"
@@ -71,7 +75,7 @@ def compile_block(text, name):
 
 
 FENCED = re.compile(r"(?P<alternatives><!-- alternatives -->\n)?```python\n(?P<text>.*?)```", re.DOTALL)
-OLD = ("README.md", "architecture.md", "cli.md", "gpiozero.md", "guard.md", "service.md", "testing.md")  # fmt: skip
+OLD = ("README.md", "architecture.md")  # fmt: skip
 BLOCKS = [
     Block(page, match)
     for page in PAGES
@@ -282,7 +286,7 @@ def test_the_page_of_the_commands_has_every_option_and_no_other(command, capsys)
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     section = re.search(rf"^## hwloop {command}$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)[1]
     assert options - {"--help", "--debug"} <= set(OPTION.findall(section))
-    for call in re.findall(rf"^    (?:\$ )?hwloop {command}.*(?:\n {{8,}}.*)*", section, re.MULTILINE):
+    for call in re.findall(rf"^(?:\$ )?hwloop {command}.*(?:\n {{8,}}.*)*", section, re.MULTILINE):
         assert set(OPTION.findall(call.partition(" -- ")[0])) <= options
 
 
@@ -290,6 +294,18 @@ def test_the_page_of_the_house_has_every_module():
     listed = re.findall(r"[\w*]+\.py", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
     modules = [*(ROOT / "hwloop").rglob("[a-z]*.py"), *(ROOT / "firmware_sim").rglob("[a-z]*.py")]
     assert not [path.name for path in modules if not any(fnmatch(path.name, pattern) for pattern in listed)]
+
+
+def test_the_reference_has_every_public_name():
+    pages = (ROOT / "docs" / "reference").glob("*.md")
+    listed = set(
+        re.findall(r"^::: ([\w.]+)$", "".join(page.read_text(encoding="utf-8") for page in pages), re.MULTILINE)
+    )
+    for name in [*hwloop.__all__, "EventLoopPolicy"]:
+        value = getattr(hwloop, name) if name in hwloop.__all__ else None
+        path = value.__name__ if isinstance(value, types.ModuleType) else f"hwloop.{name}"
+        inside = {path, *(f"hwloop.{base}" for base in ("sources",) if name in ("Backoff", "RateLimit"))}
+        assert listed & inside or any(one.startswith(f"{path}.") for one in listed), name
 
 
 def test_the_pictures_are_drawn_from_their_source():
