@@ -10,7 +10,7 @@ BENCHMARKS := core scale startup ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-clients test-gpiozero test-kernel check conformance docs docs-serve bench bench-all soak figures lock format clean
+.PHONY: help demo test coverage test-clients test-gpiozero test-kernel check conformance docs docs-serve bench bench-all soak figures release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,6 +36,10 @@ $(VENV)/installed-clients: $(VENV)/installed-test
 
 $(VENV)/installed-check: $(VENV)/installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	touch $@
+
+$(VENV)/installed-release: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[release]'
 	touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed
@@ -95,6 +99,9 @@ soak: $(VENV)/installed  ## 500 loops, a million callbacks, random exceptions: d
 figures: $(VENV)/installed  ## the table of all figures asked and measured, as Markdown (about seven minutes)
 	mkdir -p build
 	$(BIN)/python benchmarks/table.py --all --keep build/figures.json
+
+release-check: $(VENV)/installed-release  ## build wheel and sdist, install each in a new environment, run the demo there
+	$(BIN)/python tools/release.py check
 
 lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
