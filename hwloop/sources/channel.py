@@ -155,12 +155,20 @@ class Channel(Generic[E]):
 
     def put(self, event: E) -> None:
         """Hand one event to the callbacks, and queue it if a consumer may want it."""
-        callbacks = self.callbacks
-        if callbacks and not self.consumers:
-            event = self.bypass(event)
+        self.received += 1
+        callbacks, events = self.callbacks, self.events
+        room = len(events) < self._size
+        beside = callbacks and not self.consumers
+        if self.owed and (self._by_newest or not events) and (room or beside):
+            event = self._carry(event)
+        if beside:
+            self._direct += 1
+        elif room:
+            events.append(event)
+            if self._waiters:
+                self._wake()
         else:
-            self.received += 1
-            self._enqueue(event)
+            self._overflow(event)
         if callbacks:
             for callback in tuple(callbacks):
                 try:
@@ -218,7 +226,9 @@ class Channel(Generic[E]):
 
     async def wait(self) -> None:
         """Wait for an event, or for `wake_all()`. Raises as `check_open()` does."""
-        loop = self.check_open()
+        loop = self._loop
+        if loop is None or self.ended:
+            loop = self.check_open()
         waiter = loop.create_future()
         self._waiters.append(waiter)
         self.consumers += 1
@@ -254,22 +264,16 @@ class Channel(Generic[E]):
         self.consumers -= 1
         self._release()
 
-    def _enqueue(self, event: E) -> None:
-        events = self.events
-        pausing = False
-        if len(events) < self._size:
-            if self.owed and (self._by_newest or not events):
-                event = self._carry(event)
-        elif self._by_newest:
+    def _overflow(self, event: E) -> None:
+        """Make room for an event as the policy says, or drop it."""
+        if self._by_newest:
             self._drop(event)
             return
-        elif self.when_full == "pause":
-            pausing = True
-        else:
-            self._drop(events.popleft())
-        events.append(event)
-        if self._waiters:
-            self._wake()
+        pausing = self.when_full == "pause"
+        if not pausing:
+            self._drop(self.events.popleft())
+        self.events.append(event)
+        self._wake()
         if pausing and (owner := self._owner()) is not None:
             owner.pause_reading()
 
@@ -318,13 +322,15 @@ class Iteration(Generic[E]):
     """An iterator over a channel's events: what `async for` holds while it runs. Freed, it is a consumer less.
 
     Parameters:
+        owner: the source, which an iteration keeps alive.
         channel: the source's.
-        take: waits for an event and returns it; bound to the source, so that an iteration keeps it alive.
+        take: waits for an event and returns it.
     """
 
-    __slots__ = ("_channel", "_take")
+    __slots__ = ("_channel", "_owner", "_take")
 
-    def __init__(self, channel: Channel[E], take: Callable[[], Coroutine[Any, Any, E]]) -> None:
+    def __init__(self, owner: object, channel: Channel[E], take: Callable[[], Coroutine[Any, Any, E]]) -> None:
+        self._owner = owner
         self._channel = channel
         self._take = take
         channel.consumers += 1

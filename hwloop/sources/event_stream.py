@@ -97,7 +97,7 @@ class EventStream(ABC, Generic[E]):
         self.close()
 
     def __aiter__(self) -> AsyncIterator[E]:
-        return Iteration(self._channel, self.__anext__)
+        return Iteration(self, self._channel, self._channel.get)
 
     def __anext__(self) -> Coroutine[Any, Any, E]:
         return self._channel.get()

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import collections
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Literal, NamedTuple, Self, TypeVar
 
 from hwloop.board import Edge, LineName
@@ -28,6 +28,7 @@ from hwloop.core import clock
 from hwloop.lines import Level, Pull
 from hwloop.requests import check_level
 from hwloop.scheduling.periodic import Schedule
+from hwloop.sources.channel import Iteration
 from hwloop.sources.event_stream import EventStream
 from hwloop.sources.gpio.edges import Watch
 
@@ -156,6 +157,9 @@ class Measurement(EventStream[T]):
                     self.watch.close()
         finally:
             self._end(failure)
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return Iteration(self, self._channel, self.__anext__)  # some compute the results when asked
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "new" if self._loop is None else "open"
