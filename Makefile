@@ -10,7 +10,7 @@ BENCHMARKS := core scale startup ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-clients test-gpiozero test-kernel check conformance docs docs-serve bench bench-all soak figures release-check lock format clean
+.PHONY: help demo test coverage test-clients test-gpiozero test-kernel check conformance docs docs-serve bench bench-all soak figures bench-compare bench-record release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -102,6 +102,13 @@ figures: $(VENV)/installed  ## the table of all figures asked and measured, as M
 
 release-check: $(VENV)/installed-release  ## build wheel and sdist, install each in a new environment, run the demo there
 	$(BIN)/python tools/release.py check
+
+bench-compare: $(VENV)/installed  ## compare two versions: OLD=v0.1.0 NEW=. (git revisions, "." or JSON files; about fifteen minutes)
+	$(BIN)/python benchmarks/compare.py $(OLD) $(NEW) $(if $(ONLY),--only $(ONLY))
+
+bench-record: $(VENV)/installed  ## measure all figures for benchmarks/history/ (about eight minutes; an idle machine)
+	$(BIN)/python benchmarks/table.py --all --instructions --keep \
+	    benchmarks/history/$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml).json
 
 lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -1,10 +1,10 @@
-"""Every figure that the loop is held to, with what was asked and what was measured, as a Markdown table.
+"""Every figure that the loop must reach, with the limit and the measured value, as a Markdown table.
 
     make figures                                               (all parts, about seven minutes)
     python benchmarks/table.py timers --keep build/figures.json    (one part, about a minute; the table of all kept)
 
-A ratio is hwloop's median over the rounds to asyncio's, unless it says otherwise. Where the last column says no, the
-figure was not reached in this run; on a shared machine look at a second one before believing it.
+A ratio is that of hwloop's median over the rounds to asyncio's, unless the row says otherwise. "no" in the last column
+means that this run did not reach the limit; on a shared machine, repeat it before you believe it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import core
 import echo
+import instructions
 import scale
 import startup
 
@@ -28,6 +29,7 @@ from hwloop_bench.report import machine
 from hwloop_bench.results import Results, take_turns
 from hwloop_bench.timers import has_cyclictest
 
+ROOT = Path(__file__).parents[1]
 PARTS = {
     "timers": ["timer-idle", "timer-busy"],
     "one-shots": ["one-shot-0.3", "one-shot-2.5"],
@@ -41,7 +43,7 @@ PARTS = {
     "echo": ["echo-stream", "echo-protocol"],
     "bulk": ["bulk-stream", "bulk-protocol", "bulk-out"],
 }
-"""What can be measured by itself, each in little more than a minute: the names of benchmarks."""
+"""The parts that can be measured separately, each in about a minute, with the names of their benchmarks."""
 CASES = {case.name: case for case in [*command.CASES, *core.CASES, *scale.CASES, *startup.CASES, *echo.CASES]}
 
 
@@ -105,7 +107,7 @@ ROWS = [
 
 
 def measured(row: Row, cases: Mapping[str, Any]) -> float | None:
-    """The row's ratio or figure; None if it was not measured."""
+    """Return the row's ratio or figure; None if it was not measured."""
 
     def median(case: str, loop: str) -> float | None:
         figure: float | None = cases.get(case, {}).get("loops", {}).get(loop, {}).get("median", {}).get(row.figure)
@@ -118,14 +120,14 @@ def measured(row: Row, cases: Mapping[str, Any]) -> float | None:
 
 
 def wanted(case: Case) -> list[str]:
-    """The loops that the rows of a case compare."""
+    """Return the loops that the rows of a case compare."""
     rows = [row for row in ROWS if case.name in (row.case, row.to_case)]
     loops = dict.fromkeys(loop for row in rows for loop in (row.to, row.loop) if loop)
     return [loop for loop in loops if loop != CYCLICTEST or has_cyclictest()]
 
 
 def table(cases: Mapping[str, Any]) -> list[str]:
-    """Markdown; rows that were not measured say so."""
+    """Return the Markdown; rows without a measurement say so."""
     lines = ["| what | asked | measured | ok? |", "|---|---|---|---|"]
     for row in ROWS:
         value = measured(row, cases)
@@ -133,7 +135,7 @@ def table(cases: Mapping[str, Any]) -> list[str]:
         if value is None:
             shown, verdict = "not measured", ""
         else:
-            # As many digits as the limit has, and one more.
+            # One digit more than the limit has.
             shown = f"{value:.{len(limit.partition('.')[2]) + 1}f}"
             verdict = "yes" if (value <= float(limit) if how == "<=" else value >= float(limit)) else "no"
         asked = f"at most {limit}" if how == "<=" else f"at least {limit}"
@@ -148,6 +150,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=command.ROUNDS, metavar="N", help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=command.SECONDS, metavar="S", help="each (%(default)s)")
     parser.add_argument("--keep", metavar="FILE", help="show what this JSON file has too, and write all into it")
+    parser.add_argument("--instructions", action="store_true", help="also count instructions, for --keep")
     arguments = parser.parse_args()
     if unknown := [part for part in arguments.parts if part not in PARTS]:
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
@@ -163,8 +166,10 @@ def main() -> None:
         print(failure, file=sys.stderr)
     cases = kept.get("cases", {}) | results.as_json()["cases"]
     facts = kept.get("machine") if not chosen else machine(["asyncio", "hwloop"])
+    counted = instructions.count(ROOT) if arguments.instructions else kept.get("instructions", {})
     if arguments.keep:
-        Path(arguments.keep).write_text(json.dumps({"machine": facts, "cases": cases}, indent=1), encoding="utf-8")
+        data = {"machine": facts, "cases": cases, "instructions": counted}
+        Path(arguments.keep).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for line in table(cases):
         print(line)
     print(f"\n{arguments.rounds} rounds. " + "; ".join(f"{name}: {fact}" for name, fact in (facts or {}).items()))

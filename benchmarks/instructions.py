@@ -1,0 +1,89 @@
+"""Instructions per operation on the core's paths, counted by valgrind.
+
+Times depend on what else the machine does; the number of instructions does not. So this is the figure to compare on a
+busy machine. It is counted for the benchmarks of core.py whose work is all on one thread.
+
+    python benchmarks/instructions.py [TREE] [--only chain ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import core
+
+NAMES = [name for name in core.CHUNKS if name != "threads"]
+"""The benchmarks that can be counted: a second thread would run at another speed under valgrind."""
+FEW, MANY = 2000, 12000
+"""Operations in two runs whose difference counts: starting Python costs the same in both."""
+
+# One process under valgrind imports everything once and forks for each run. There every callback overruns the slice,
+# and the loop would poll after each one.
+_PROGRAM = """
+import os, sys
+tree, few, many, *names = sys.argv[1:]
+sys.path[:0] = [tree, tree + "/benchmarks"]
+import core, hwloop
+for name in names:
+    for number in (few, many):
+        if not os.fork():
+            print(os.getpid(), name, number, flush=True)
+            loop = hwloop.new_event_loop()
+            for part in (loop, *vars(loop).values()):
+                if hasattr(part, "_slice"):
+                    part._slice = 1e3
+            core.CHUNKS[name][1](loop, int(number))
+            os._exit(0)
+        os.wait()
+"""
+
+
+def available() -> bool:
+    """Return whether valgrind is installed."""
+    return shutil.which("valgrind") is not None
+
+
+def count(tree: Path, names: Sequence[str] = NAMES) -> dict[str, float]:
+    """Return the instructions for one operation, by the name of the benchmark, in a checkout.
+
+    Raises `ValueError` if the checkout can't be counted.
+    """
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-c", _PROGRAM]
+    done = subprocess.run(
+        [*command, str(tree), str(FEW), str(MANY), *names],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    collected = dict(re.findall(r"==(\d+)== Collected : (\d+)", done.stderr))
+    runs = {}
+    for line in done.stdout.splitlines():
+        pid, name, number = line.split()
+        runs[name, int(number)] = int(collected.get(pid, 0))
+    counts = {name: (runs.get((name, MANY), 0) - runs.get((name, FEW), 0)) / (MANY - FEW) for name in names}
+    if done.returncode or any(each <= 0 for each in counts.values()):
+        raise ValueError(f"the instructions of {tree} could not be counted: {done.stderr.strip()[-500:]}")
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tree", nargs="?", type=Path, default=Path(__file__).parents[1], help="a checkout (this one)")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=" ".join(NAMES))
+    arguments = parser.parse_args()
+    if not available():
+        sys.exit("valgrind is not installed; install it with: apt install valgrind")
+    for name, instructions in count(arguments.tree.resolve(), arguments.only).items():
+        print(f"{name:12} {instructions:8.0f}")
+
+
+if __name__ == "__main__":
+    main()
