@@ -1,4 +1,4 @@
-"""A source of one's own: key events of the kernel's input layer, here from a pipe that stands in for /dev/input/event0.
+"""A custom source: key events of the kernel's input layer, here from a pipe in place of /dev/input/event0.
 
 hwloop run examples/own_source.py
 """
@@ -55,7 +55,7 @@ async def main():
 
 
 def type_keys(path):
-    """The keyboard's part: H, W and B go down and up."""
+    """Type as the keyboard would: H, W and B go down and up."""
     with open(path, "wb", buffering=0) as pipe:
         for code in (35, 17, 48):
             for value in (1, 0):

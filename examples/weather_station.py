@@ -5,7 +5,7 @@
     hwloop demo                                                   the same, watched and counted
 
 Wiring: a switch between GPIO 17 and ground, closed while the door is; a lamp on GPIO 27; a BME280 on I2C bus 1; a GPS
-receiver on the UART. It runs on any asyncio loop, only later: on hwloop, what is marked HIGH precedes what is not.
+receiver on the UART. It runs on any asyncio loop, but later: on hwloop, tasks of priority HIGH precede the others.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import hwloop
 from hwloop import Priority, gpio, i2c, serial
 
 Report = Callable[[str, object], None]
-"""Told of each event: which part of the station it comes from, and an Edge, Reading, Frame or Tick."""
+"""Called for each event with the part of the station that it comes from, and an Edge, Reading, Frame or Tick."""
 
 
 async def door(report: Report) -> None:
-    """The lamp is on while the door is open, and off whenever this program is not there."""
+    """Switch the lamp on while the door is open; it is off whenever this program does not run."""
     with hwloop.scheduled(priority=Priority.HIGH):
         async with gpio.watch(17, pull="up") as switch, gpio.output(27, initial=0, safe=0) as lamp:
             async for edge in switch:
@@ -33,7 +33,7 @@ async def door(report: Report) -> None:
 
 
 async def climate(report: Report) -> None:
-    """Ten readings a second, while the bus is busy in a thread of its own."""
+    """Read the air sensor ten times a second; the bus is busy in a thread of its own."""
     async with i2c.open(1) as bus:
         sensor = await Bme280.start(bus.device(0x76))
         async for reading in bus.poll(sensor.measure, every=0.1, priority=Priority.HIGH):
@@ -41,21 +41,21 @@ async def climate(report: Report) -> None:
 
 
 async def position(report: Report) -> None:
-    """Whatever the receiver has to say, at its own pace; sentences with a wrong checksum are skipped and counted."""
+    """Report the receiver's sentences as they come; sentences with a wrong checksum are skipped and counted."""
     async with serial.open("/dev/ttyAMA0", 9600, framing=serial.Lines(check=serial.nmea_checksum)) as gps:
         async for sentence in gps:
             report("position", sentence)
 
 
 async def control(report: Report) -> None:
-    """A thousand steps a second, on a grid that does not drift."""
+    """Make a thousand steps a second, on a grid that does not drift."""
     with hwloop.scheduled(priority=Priority.HIGH):
         async for tick in hwloop.every(0.001):
             report("control", tick)
 
 
 async def load(callbacks: int = 200, each: float = 50e-6) -> None:
-    """Other work: so many callbacks that are always ready, each busy for `each` seconds, until this is cancelled."""
+    """Keep `callbacks` callbacks ready at all times, each busy for `each` seconds, until this is cancelled."""
     loop = asyncio.get_running_loop()
     working = True
 
@@ -75,7 +75,7 @@ async def load(callbacks: int = 200, each: float = 50e-6) -> None:
 
 
 def show(part: str, event: object) -> None:
-    """What the station tells when it runs by itself: all but the ticks."""
+    """Print every event but the ticks; used when the station runs by itself."""
     if not isinstance(event, hwloop.Tick):
         print(f"{part:8}", event, flush=True)
 
@@ -96,7 +96,7 @@ class Climate(NamedTuple):
 
 
 class Bme280:
-    """Bosch's sensor, by its datasheet (BST-BME280-DS002)."""
+    """Bosch's sensor, as its datasheet describes it (BST-BME280-DS002)."""
 
     def __init__(self, chip: i2c.Device, t: tuple[int, ...], p: tuple[int, ...], h: tuple[int, ...]) -> None:
         self.chip = chip
@@ -104,9 +104,9 @@ class Bme280:
 
     @classmethod
     async def start(cls, chip: i2c.Device) -> Bme280:
-        """Read what was burnt into the chip when it was calibrated (section 4.2.2)."""
+        """Read the calibration values that were burnt into the chip (section 4.2.2)."""
         if (found := await chip.read_register(0xD0)) != 0x60:
-            raise hwloop.HardwareError("BME280", f"chip id {found:#04x} in place of 0x60", "is it a BMP280 (0x58)?")
+            raise hwloop.HardwareError("BME280", f"chip id {found:#04x} instead of 0x60", "is it a BMP280 (0x58)?")
         tp = struct.unpack("<Hhh Hhhhhhhhh", await chip.read_block(0x88, 24))
         h1 = await chip.read_register(0xA1)
         h2, h3, e4, e5, e6, h6 = struct.unpack("<hBbBbb", await chip.read_block(0xE1, 7))
@@ -114,7 +114,7 @@ class Bme280:
         return cls(chip, tp[:3], tp[3:], (h1, h2, h3, e4 << 4 | e5 & 0x0F, e6 << 4 | e5 >> 4, h6))
 
     async def measure(self) -> Climate:
-        """One forced measurement, one sample of each (sections 5.4.5 and 9.1: at most 9.3 ms)."""
+        """Make one forced measurement with one sample of each (sections 5.4.5 and 9.1: at most 9.3 ms)."""
         await self.chip.write_register(0xF4, 0b001_001_01)
         await asyncio.sleep(0.010)
         data = await self.chip.read_block(0xF7, 8)
@@ -123,7 +123,7 @@ class Bme280:
         )
 
     def compensate(self, raw_t: int, raw_h: int, raw_p: int) -> Climate:
-        """The datasheet's formulas (section 8.1)."""
+        """Compute the climate by the datasheet's formulas (section 8.1)."""
         t1, t2, t3 = self.t
         x = raw_t / 16384 - t1 / 1024
         fine = x * t2 + (x / 8) ** 2 * t3

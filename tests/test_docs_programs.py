@@ -28,7 +28,7 @@ from firmware_sim import SimBoard
 from hwloop.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-UNCONVERTED = ["README.md", "docs/architecture.md"]
+UNCONVERTED = ["docs/architecture.md"]
 PAGES = [
     page
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

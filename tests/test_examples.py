@@ -1,4 +1,4 @@
-"""What README and examples show runs as it stands."""
+"""The README's program delivers sentences in virtual time, and the custom source of examples/ delivers keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_program_of_the_readme_runs_on_the_simulated_board(capsys):
     assert capsys.readouterr().out.count("$GPGGA") >= 2
 
 
-def test_a_source_of_ones_own_serves_events(capsys, run):
+def test_a_custom_source_delivers_events(capsys, run):
     spec = importlib.util.spec_from_file_location("own_source", ROOT / "examples" / "own_source.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
