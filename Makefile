@@ -10,7 +10,7 @@ BENCHMARKS := core scale startup ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-clients test-gpiozero test-kernel check conformance docs docs-serve bench bench-all soak figures bench-compare bench-record release-check lock format clean
+.PHONY: help demo test coverage test-clients test-gpiozero test-kernel check conformance docs docs-serve bench bench-all soak figures bench-compare bench-record mutation release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,6 +36,10 @@ $(VENV)/installed-clients: $(VENV)/installed-test
 
 $(VENV)/installed-check: $(VENV)/installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	touch $@
+
+$(VENV)/installed-mutation: $(VENV)/installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,mutation]'
 	touch $@
 
 $(VENV)/installed-release: $(VENV)/installed
@@ -99,6 +103,9 @@ soak: $(VENV)/installed  ## 500 loops, a million callbacks, random exceptions: d
 figures: $(VENV)/installed  ## the table of all figures asked and measured, as Markdown (about seven minutes)
 	mkdir -p build
 	$(BIN)/python benchmarks/table.py --all --keep build/figures.json
+
+mutation: $(VENV)/installed-mutation  ## change the core in small ways, and show the changes that no test notices
+	$(BIN)/python tests/mutation/run.py
 
 release-check: $(VENV)/installed-release  ## build wheel and sdist, install each in a new environment, run the demo there
 	$(BIN)/python tools/release.py check

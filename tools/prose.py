@@ -117,7 +117,7 @@ def check(files: Iterable[str], root: Path, unclean: set[str]) -> Iterator[Findi
 
 def project_files() -> list[str]:
     """Return the files that the check reads by default."""
-    found = {path for part in PARTS for path in ROOT.glob(part) if path.is_file()}
+    found = {path for part in PARTS for path in ROOT.glob(part) if path.is_file() and not path.is_symlink()}
     return sorted(name for path in found if (name := path.relative_to(ROOT).as_posix()) not in QUOTING)
 
 
