@@ -18,7 +18,7 @@ import pytest
 
 import firmware_sim
 import hwloop
-from hwloop import gpio, i2c, serial, service
+from hwloop import gpio, i2c, plugins, serial, service
 from hwloop.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +54,8 @@ def names_in(text):
 
 
 def exists(name):
+    if name in (plugins.BOARDS, plugins.DEVICES):  # groups of entry points
+        return True
     first, *rest = name.split(".")
     found = SOURCES[first]
     for attribute in rest:

@@ -116,6 +116,13 @@ def makes_its_time(block):
     return re.search(r"\b(SimBoard\(|SimLoop|board=|clock=|VirtualClock|time\.sleep\()", block.text)
 
 
+def is_module(block):
+    """Whether another block of the page imports this one, or names it in a path such as module:Class."""
+    name = re.escape((block.title or "").removesuffix(".py"))
+    others = (other.text for other in blocks_of(block.page) if other.title != block.title)
+    return name and any(re.search(rf"\b(?:from|import) {name}\b|\"{name}:\w", text) for text in others)
+
+
 @pytest.fixture(scope="module")
 def run():
     """`run(argv, directory, **environment)` runs a program in a fork of a prepared process."""
@@ -158,7 +165,7 @@ def test_a_program_runs_as_printed(block, run, tmp_path):
     if name.startswith("test_"):
         argv = ["pytest", "-q", "-p", "no:cacheprovider", name]
         environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # whatever else is installed here
-    elif makes_its_time(block):
+    elif makes_its_time(block) or is_module(block):
         argv, environment = ["python", name], {"HWLOOP_BOARD": "sim"}
     else:
         argv = command_for(block) if block.title else ["hwloop", "run", name]
