@@ -160,7 +160,7 @@ def test_a_source_is_imported_from_its_package(run: Callable[..., str], tmp_path
     ],
 )
 def test_the_page_shows_each_package_as_it_is(path: str, lines: int) -> None:
-    """And each is short: at most so many lines that are not empty, a docstring or an import."""
+    """And each is short: `lines` at most, not counting empty ones, docstrings and imports."""
     text = (PACKAGES / path).read_text()
     assert f'```python title="{Path(path).name}"\n{text}```' in (ROOT / "docs" / "extending.md").read_text()
     code = [line for line in text.splitlines() if line and not line.startswith(("import ", "from ", '"""'))]
