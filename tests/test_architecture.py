@@ -45,7 +45,7 @@ def across_layers(module):
     if within(module, *CORE):
         yield from (name for name in ours if not within(name, *CORE))
     if within(module, "hwloop.sources"):
-        forbidden = ("hwloop.boards", "hwloop.cli", "hwloop.service.systemd", "firmware_sim")
+        forbidden = ("hwloop.boards", "hwloop.cli", "hwloop.service", "hwloop.pins", "hwloop.runner", "firmware_sim")
         yield from (name for name in ours if within(name, *forbidden))
     if within(module, "firmware_sim"):
         boards = ("hwloop.board", "hwloop.lines", "hwloop.requests", "hwloop.boards.lgpio", "hwloop.plugins")

@@ -26,7 +26,7 @@ PREAMBLE = """
 import asyncio, os, signal, sys, threading, time
 import hwloop
 from hwloop import gpio
-from hwloop.sources.gpio import output_lines
+from hwloop import output_reports
 from firmware_sim import SimBoard
 """
 
@@ -117,14 +117,14 @@ def step(name):
     if name == wanted:
         print(os.getpid(), flush=True)
         sys.stdin.readline()
-opened = output_lines.Output._report_opening
-closed = output_lines.Output._report_closed
-def report_opening(self):
-    step("start"); opened(self); step("reported")
+opened = output_reports.OutputReport.opening
+closed = output_reports.OutputReport.closed
+def report_opening(*arguments):
+    step("start"); opened(*arguments); step("reported")
 def report_closed(self):
     step("safe"); closed(self); step("closed")
-output_lines.Output._report_opening = report_opening
-output_lines.Output._report_closed = report_closed
+output_reports.OutputReport.opening = report_opening
+output_reports.OutputReport.closed = report_closed
 async def main():
     async with gpio.output(27, initial=1, safe=0):
         step("driven")

@@ -29,9 +29,9 @@ from collections.abc import Mapping
 from hwloop.core import registry as running
 from hwloop.core.clock import REAL
 from hwloop.core.event_loop import EventLoop
+from hwloop.lines import Level
+from hwloop.requests import OutputRequest
 from hwloop.service.guard_records import Charge, Owner, Record, State
-
-__all__ = ["CHANNEL", "RECORD", "SOCKET", "STALL", "Charge", "Reporter", "reporter"]
 
 logger: logging.Logger = logging.getLogger("hwloop.service.guard")
 
@@ -65,8 +65,9 @@ class Reporter:
         """Whether a guardian listens, as far as is known."""
         return self._link is not None
 
-    def opened(self, charge: Charge) -> int:
+    def opened(self, request: OutputRequest, safe: Level, board: str) -> int:
         """An output is about to be opened. Returns the key under which it is reported."""
+        charge = Charge(request.line, safe, request.drive, request.active_low, request.chip, board)
         with self._lock:
             if not self._looked_for_guardian:
                 self._looked_for_guardian = True

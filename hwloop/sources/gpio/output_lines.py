@@ -28,8 +28,8 @@ from hwloop.board import Board, Drive, Edge, LineName, OutputLine, OutputRequest
 from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.errors import HardwareError, check_range
 from hwloop.lines import Level
+from hwloop.output_reports import OutputReport
 from hwloop.requests import check_level, check_line
-from hwloop.service import guard
 from hwloop.sources.gpio.pulses import Action, Driven, as_failure
 from hwloop.sources.gpio.single_wire import OutputEdges
 
@@ -91,8 +91,7 @@ class Output:
         self._edges: OutputEdges | None = None
         self._plans: dict[int, asyncio.TimerHandle] = {}
         self._numbers = itertools.count()
-        self._reported_to: guard.Reporter | None = None
-        self._reported_as = 0
+        self._report = OutputReport()
 
     def open(self) -> Self:
         """Claim the line and drive it to its initial level."""
@@ -232,8 +231,9 @@ class Output:
                 self._end_all()
 
     def _claim(self, board: Board) -> None:
-        self._report_opening()
-        give_up = time.monotonic() + (_LETTING_GO if self._reported_to is not None and self._reported_to.guarded else 0)
+        if self.safe is not None and board.shared:
+            self._report.opening(self._request, self.safe, board.address)
+        give_up = time.monotonic() + (_LETTING_GO if self._report.guarded else 0)
         while True:
             try:
                 self._line.device = board.open_output(self._request)
@@ -242,7 +242,7 @@ class Output:
                 # The guardian may hold it at its safe level, and lets go of it now that it has heard of us.
                 busy = isinstance(error, HardwareError) and error.errno == errno.EBUSY
                 if not busy or time.monotonic() >= give_up:
-                    self._report_closed()
+                    self._report.closed()
                     raise
             time.sleep(_PAUSE)
         self._line.level = self._request.initial
@@ -264,7 +264,7 @@ class Output:
                 self.make_safe()
                 if self.safe is None:
                     self._end_all()
-                self._report_closed()
+                self._report.closed()
             except (SystemExit, KeyboardInterrupt):
                 raise  # the line is ours and listed still, so that the next `close()` can drive it
             except BaseException as error:
@@ -300,20 +300,6 @@ class Output:
                 self._line.level = safe
                 return
 
-    def _report_opening(self) -> None:
-        """Tell whoever sees to the outputs of this process when it can't, before the line is driven."""
-        assert self._board is not None
-        reporter = guard.reporter()
-        if reporter is not None and self.safe is not None and self._board.shared:
-            asked = self._request
-            charge = guard.Charge(self.line, self.safe, asked.drive, asked.active_low, asked.chip, self._board.address)
-            self._reported_to, self._reported_as = reporter, reporter.opened(charge)
-
-    def _report_closed(self) -> None:
-        reporter, self._reported_to = self._reported_to, None
-        if reporter is not None and reporter is guard.reporter():  # else it is a parent's
-            reporter.closed(self._reported_as)
-
     def _begin(self, on: float, off: float, times: int | None, value: Level) -> Action:
         self._take_over()
         self._action = Action(self._line, on, off, times, value)
@@ -327,8 +313,7 @@ class Output:
 
     def _take_over(self) -> None:
         self._line.opened()
-        if self._reported_to is not None:
-            self._reported_to.driven(self._reported_as)
+        self._report.driven()
         self._end_all()
 
     def _end_all(self) -> None:

@@ -1,0 +1,77 @@
+"""Reports of open outputs to a guardian, before they are driven: the seam between outputs and `hwloop.service.guard`.
+
+Outputs must be reported, and know nothing of services; a service knows how to report, and is not needed by most
+programs. So an output holds an `OutputReport`, and `hwloop.runner`, which is imported with hwloop, sets the function
+that finds the reporter of this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from hwloop.lines import Level
+from hwloop.requests import OutputRequest
+
+
+class OutputReporter(Protocol):
+    """Reports the open outputs of this process. No call raises: a failed report must not fail the program."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a guardian listens, as far as is known."""
+
+    def opened(self, request: OutputRequest, safe: Level, board: str) -> int:
+        """Report an output that is about to be driven, and return its key.
+
+        `board` is the board's address, as `hwloop.board.reached` takes it.
+        """
+
+    def driven(self, key: int) -> None:
+        """The program drives the output now, from the running loop, if there is one."""
+
+    def closed(self, key: int) -> None:
+        """Report an output that is closed and at its safe level."""
+
+
+def _no_reporter() -> OutputReporter | None:
+    return None
+
+
+_find: Callable[[], OutputReporter | None] = _no_reporter
+
+
+def find_reporter_with(find: Callable[[], OutputReporter | None]) -> None:
+    """Set the function that returns the reporter of this process, or None where no guardian asks for reports."""
+    global _find
+    _find = find
+
+
+class OutputReport:
+    """The report of one output: nothing, where no guardian asks for reports."""
+
+    def __init__(self) -> None:
+        self._reporter: OutputReporter | None = None
+        self._key = 0
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a guardian knows of the output."""
+        return self._reporter is not None and self._reporter.guarded
+
+    def opening(self, request: OutputRequest, safe: Level, board: str) -> None:
+        """Report the output before it is driven, so that it can be made safe if this process no longer can."""
+        reporter = _find()
+        if reporter is not None:
+            self._reporter, self._key = reporter, reporter.opened(request, safe, board)
+
+    def driven(self) -> None:
+        """Note that the running loop drives the output, so that the guardian watches that loop."""
+        if self._reporter is not None:
+            self._reporter.driven(self._key)
+
+    def closed(self) -> None:
+        """Report that the output is at its safe level. In a forked child the report remains its parent's."""
+        reporter, self._reporter = self._reporter, None
+        if reporter is not None and reporter is _find():
+            reporter.closed(self._key)
