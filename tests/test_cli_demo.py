@@ -24,6 +24,8 @@ from hwloop.cli import demo, main
 from hwloop.cli.run import load_program
 from hwloop.cli.term import Terminal
 from hwloop.errors import HardwareError
+from hwloop_bench import demo_report, performance
+from hwloop_bench.performance import Account
 
 ROOT = Path(__file__).parents[1]
 Captured = pytest.CaptureFixture[str]
@@ -35,32 +37,56 @@ def the_example_is_loaded_anew() -> Iterator[None]:
     sys.modules.pop("weather_station", None)
 
 
-def test_what_goes_in_comes_out(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+def test_both_loops_are_shown_side_by_side(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     stopped = []
     for kind in (Button, Gps):
         monkeypatch.setattr(kind, "stop", lambda self, stop=kind.stop: (stopped.append(type(self)), stop(self)))
     interval = sys.getswitchinterval()
     assert main(["demo", "--seconds", "2"]) == 0
-    assert stopped == [Button, Gps]
+    assert stopped == [Button, Gps] * 2
     assert sys.getswitchinterval() == interval
     said = capsys.readouterr()
     assert said.err == ""
-    assert said.out.endswith("\nWhat went in came out.\n")
     assert "\033" not in said.out
-    events, accounts, figures, _ = said.out.split("\n\n")
+    events, accounts, figures, summary = said.out.split("\n\n")
+    assert [line.partition(":")[0] for line in summary.splitlines()[:2]] == [
+        "Edge to handler under load (median)", "Ticks",
+    ]  # fmt: skip
     assert {line.split()[1] for line in events.splitlines()} == {
         "board", "door", "climate", "position", "control", "load",
     }  # fmt: skip
     assert all(re.match(r" {2}\d\.\d{3}  [a-z]+ +\S", line) for line in events.splitlines())
     rows = [line.split() for line in accounts.splitlines()]
-    assert rows[0] == ["part", "events", "in", "delivered", "lost", "skipped"]
-    assert [row[:2] for row in rows[1:]] == [
-        ["door", "edges"], ["climate", "readings"], ["position", "sentences"], ["control", "ticks"],
+    assert rows[0] == ["part", "events", "loop", "in", "delivered", "lost", "skipped"]
+    assert [row[:-4] for row in rows[1:]] == [
+        ["door", "edges", "asyncio"], ["hwloop"], ["climate", "readings", "asyncio"], ["hwloop"],
+        ["position", "sentences", "asyncio"], ["hwloop"], ["control", "ticks", "asyncio"], ["hwloop"],
     ]  # fmt: skip
-    for _, _, came_in, delivered, lost, skipped in rows[1:]:
+    for *_, came_in, delivered, lost, skipped in rows[1:]:
         assert int(came_in) == int(delivered) + int(lost) + int(skipped) > 0
-    assert figures.splitlines()[0].split() == ["p50", "p99", "max"]
-    assert len(re.findall(r"\d ms\b", figures)) == 12
+    skipped = [
+        f"{loop} skipped {row[-1]} of {row[-4]}" for loop, row in zip(("asyncio", "hwloop"), rows[-2:], strict=True)
+    ]
+    assert f"Ticks: {', '.join(skipped)}." in summary
+    assert figures.splitlines()[0].split() == ["loop", "p50", "p99", "max"]
+    assert len(re.findall(r"\d ms\b", figures)) == 24
+
+
+@pytest.mark.parametrize(
+    ("lost", "skipped", "colour", "said"),
+    [
+        (0, 0, "green", "What went in came out."),
+        (3, 7, "green", "What went in came out."),
+        (4, 7, "yellow", "Every event is accounted for, but hwloop lost or skipped 11 of 1000 ticks."),
+        (0, 900, "yellow", "Every event is accounted for, but hwloop lost or skipped 900 of 1000 ticks."),
+    ],
+)
+def test_the_verdict_is_green_only_if_hardly_anything_was_lost_or_skipped(
+    lost: int, skipped: int, colour: str, said: str
+) -> None:
+    accounts = [Account("door", "edges", 9, 9, 0, 0), Account("control", "ticks", 1000, 0, lost, skipped)]
+    verdict = demo_report.verdict(SimpleNamespace(accounts=accounts, loop="hwloop"))  # type: ignore[arg-type]
+    assert verdict == (said, colour)
 
 
 @pytest.mark.slow
@@ -76,8 +102,8 @@ def test_the_stock_loop_plays_it_too(capsys: Captured) -> None:
         assert all(0 < phase["p50"] <= phase["p99"] <= phase["max"] for phase in phases.values())
 
 
-def test_what_does_not_come_out_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    """A station that swallows an edge, whose thermometer is wrong thrice, and that makes up what the receiver said."""
+def test_events_that_do_not_come_out_unchanged_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """A station that drops an edge, misreads its thermometer three times, and makes up sentences of the receiver."""
 
     def load_faulty(path: str) -> Any:
         station: Any = load_program(path)
@@ -100,30 +126,32 @@ def test_what_does_not_come_out_is_told(monkeypatch: pytest.MonkeyPatch, capsys:
         return SimpleNamespace(main=faulty, load=station.load)
 
     monkeypatch.setattr(demo, "load_program", load_faulty)
-    monkeypatch.setattr(demo, "PATIENCE", 0.7)
-    monkeypatch.setattr(demo, "SHOWN", 4)
-    assert main(["demo", "--seconds", "2"]) == 1
-    told = capsys.readouterr().out.split("\n\n")[-1].splitlines()
-    door = re.fullmatch(r"door: (\d+) edges went in, (\d+) came out, 0 are counted as lost and 0 as skipped", told[0])
+    monkeypatch.setattr(performance, "PATIENCE", 0.7)
+    monkeypatch.setattr(performance, "SHOWN", 4)
+    assert main(["demo", "--seconds", "2", "--loop", "hwloop"]) == 1
+    listed = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    door = re.fullmatch(r"door: (\d+) edges went in, (\d+) came out, 0 are counted as lost and 0 as skipped", listed[0])
     assert door
     assert int(door[1]) == int(door[2]) + 1
-    assert all(re.fullmatch(r"climate: 2[\d.]+ was read where the air had 2[\d.]+", line) for line in told[1:4])
-    assert re.fullmatch(r"position: b'\$GPTXT,.+' was read where b'\$GPRMC,.+' was sent", told[4])
-    assert re.fullmatch(r"... and \d+ more of the kind", told[5])
-    assert len(told) == 6
+    assert all(re.fullmatch(r"climate: 2[\d.]+ was read where the air had 2[\d.]+", line) for line in listed[1:4])
+    assert re.fullmatch(r"position: b'\$GPTXT,.+' was read where b'\$GPRMC,.+' was sent", listed[4])
+    assert re.fullmatch(r"... and \d+ more of the kind", listed[5])
+    assert len(listed) == 6
 
 
-def test_a_station_that_is_silent_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+def test_a_silent_station_fails(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     def load_silent(path: str) -> Any:
         station: Any = load_program(path)
         return SimpleNamespace(main=lambda report: station.main(lambda part, event: None), load=station.load)
 
     monkeypatch.setattr(demo, "load_program", load_silent)
-    monkeypatch.setattr(demo, "PATIENCE", 0.1)
+    monkeypatch.setattr(performance, "PATIENCE", 0.1)
     monkeypatch.setattr(demo, "SHORTEST", 0.1)
     assert main(["demo", "--seconds", "0.1", "--json"]) == 1
-    told = json.loads(capsys.readouterr().out)["differences"]
-    assert [f"{part}: no {what} at all" in told for part, what in (("door", "edges"), ("control", "ticks"))] == [
+    result = json.loads(capsys.readouterr().out)
+    assert [result["loop"], *(each["loop"] for each in result["compared"])] == ["hwloop", "asyncio"]
+    listed = result["differences"]
+    assert [f"{part}: no {what} at all" in listed for part, what in (("door", "edges"), ("control", "ticks"))] == [
         True
     ] * 2
 
@@ -167,13 +195,14 @@ def test_interrupted_it_ends_with_the_table_so_far(monkeypatch: pytest.MonkeyPat
     assert main(["demo", "--seconds", "60"]) == 130
     said = capsys.readouterr()
     _, accounts, figures, verdict = said.out.split("\n\n")
-    assert re.search(r"^door +edges +[1-9]", accounts, re.MULTILINE)
-    assert re.search(r"under load +- +- +-$", figures, re.MULTILINE)
-    assert verdict == "What went in came out.\n"
+    assert re.search(r"^door +edges +asyncio +[1-9]", accounts, re.MULTILINE)
+    assert "hwloop" not in accounts + figures
+    assert re.search(r"under load +asyncio +- +- +-$", figures, re.MULTILINE)
+    assert re.match(r"What went in came out\.\n|Every event is accounted for", verdict)
     assert said.err == ""
 
 
-def test_nobody_reading_any_more_ends_it_quietly() -> None:
+def test_a_closed_pipe_ends_it_quietly() -> None:
     command = [sys.executable, "-m", "hwloop", "demo"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as child:
