@@ -153,9 +153,9 @@ class TestAnswers:
             Device(board, {b"1": 0.0})
             run(main())
 
-    def test_an_answer_that_comes_while_others_keep_the_loop_busy_is_taken(self, run: Run) -> None:
+    def test_an_answer_that_comes_while_others_keep_the_loop_busy_is_taken(self, leap: Run) -> None:
         async def main() -> None:
-            loop = asyncio.get_running_loop()
+            loop: Any = asyncio.get_running_loop()
             async with serial.open(NAME, framing=serial.Lines) as port:
 
                 def busy() -> None:
@@ -166,12 +166,12 @@ class TestAnswers:
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
                 loop.call_at(loop.time() + 0.04, busy)
-                time.sleep(0.1)  # both are due in the same turn, the busy one first
+                loop.clock.time += 0.1  # both are due in the same turn, the busy one first
                 assert await asking == b"=lost"
 
         with SimBoard() as board, using(board):
             device = Device(board, {b"lost": None})
-            run(main())
+            leap(main())
 
     def test_modbus_rtu(self) -> None:
         clock = VirtualClock()
