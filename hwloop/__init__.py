@@ -17,7 +17,7 @@ _MODULE_OF = {
     "EventLoopPolicy": "hwloop.runner",
     "HardwareError": "hwloop.errors",
     "Lock": "hwloop.scheduling.sync",
-    "Periodic": "hwloop.scheduling.periodic",
+    "Periodic": "hwloop.core.periodic_timer",
     "Priority": "hwloop.core.urgency",
     "Queue": "hwloop.scheduling.sync",
     "RateLimit": "hwloop.sources",
@@ -25,7 +25,7 @@ _MODULE_OF = {
     "RealTime": "hwloop.core.realtime",
     "SimLoop": "hwloop.virtual.loop",
     "ThrottleStatistics": "hwloop.scheduling.limits",
-    "Tick": "hwloop.scheduling.periodic",
+    "Tick": "hwloop.core.periodic_timer",
     "TimeLimitError": "hwloop.virtual.clock",
     "VirtualClock": "hwloop.virtual.clock",
     "board": "hwloop.board",
@@ -51,6 +51,8 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_names.p
     from hwloop import pins as pins
     from hwloop import service as service
     from hwloop.core.event_loop import EventLoop as EventLoop
+    from hwloop.core.periodic_timer import Periodic as Periodic
+    from hwloop.core.periodic_timer import Tick as Tick
     from hwloop.core.realtime import RealTime as RealTime
     from hwloop.core.urgency import Priority as Priority
     from hwloop.errors import HardwareError as HardwareError
@@ -65,8 +67,6 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_names.p
     from hwloop.scheduling.limits import RateLimiter as RateLimiter
     from hwloop.scheduling.limits import ThrottleStatistics as ThrottleStatistics
     from hwloop.scheduling.limits import throttle as throttle
-    from hwloop.scheduling.periodic import Periodic as Periodic
-    from hwloop.scheduling.periodic import Tick as Tick
     from hwloop.scheduling.periodic import every as every
     from hwloop.scheduling.sync import Event as Event
     from hwloop.scheduling.sync import Lock as Lock

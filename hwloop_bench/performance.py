@@ -22,7 +22,7 @@ from firmware_sim.devices.pin_parts import Button
 from hwloop.board import Edge
 from hwloop.cli.term import Colour, Terminal
 from hwloop.core.counters import Histogram
-from hwloop.scheduling.periodic import Tick
+from hwloop.core.periodic_timer import Tick
 from hwloop.sources.i2c.poll import Reading
 from hwloop.sources.serial.framing import Frame, nmea_checksum
 

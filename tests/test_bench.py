@@ -129,7 +129,7 @@ def test_each_benchmark_gives_its_figures_on_each_loop(case: Case) -> None:
 def test_the_loop_can_spin() -> None:
     loop = processes.new_loop(SPIN)
     try:
-        assert loop._spin == 100e-6  # type: ignore[attr-defined]
+        assert loop._poller.spin == 100e-6  # type: ignore[attr-defined]
     finally:
         loop.close()
 

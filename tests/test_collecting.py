@@ -10,7 +10,8 @@ import weakref
 import pytest
 
 import hwloop
-from hwloop.core.gc_schedule import MARGIN, PRESSING, Collector
+from hwloop.core.gc_schedule import MARGIN, PRESSING, GcSchedule
+from hwloop.core.loop_clock import LoopClock
 
 
 class Cycle:
@@ -131,9 +132,15 @@ def test_what_a_finalizer_schedules_runs_before_the_loop_sleeps(thresholds):
     assert hwloop.run(main(), gc="idle") == "told"
 
 
+def idle_schedule(now):
+    schedule = GcSchedule(LoopClock(now))
+    schedule.set_mode("idle")
+    return schedule
+
+
 def test_a_gap_must_be_longer_than_the_collection_will_take(thresholds):
     clock = 0.0
-    collector = Collector(lambda: clock)
+    collector = idle_schedule(lambda: clock)
     found = make_garbage(60)
     assert not collector.collect_before(clock + collector._expected[0] * MARGIN * 0.9)
     assert found() is not None
@@ -143,7 +150,7 @@ def test_a_gap_must_be_longer_than_the_collection_will_take(thresholds):
 
 
 def test_a_gap_too_short_for_the_whole_heap_serves_for_the_young(thresholds):
-    collector = Collector(lambda: 0.0)
+    collector = idle_schedule(lambda: 0.0)
     while gc.get_count()[2] <= 3:
         gc.collect(1)
     make_garbage(60)
@@ -175,7 +182,7 @@ def test_a_loop_that_never_rests_collects_what_presses(thresholds):
 
 
 def test_gaps_that_are_always_too_short_do_not_put_it_off_for_ever(thresholds):
-    collector = Collector(lambda: 0.0)
+    collector = idle_schedule(lambda: 0.0)
     make_garbage(60)
     assert not collector.collect_before(0.0)  # overdue, but not pressing
     found = make_garbage(60 * PRESSING)
@@ -217,8 +224,8 @@ def test_a_spinning_loop_wakes_before_the_timer_and_never_runs_it_early():
 
     async def main():
         loop = asyncio.get_running_loop()
-        arm = loop._alarm.set
-        loop._alarm.set = lambda when: (armed.append(when), arm(when))
+        arm = loop._poller._alarm.set
+        loop._poller._alarm.set = lambda when: (armed.append(when), arm(when))
         for _ in range(ATTEMPTS):
             when = loop.time() + 0.004
             ran = loop.create_future()

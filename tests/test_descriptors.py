@@ -158,19 +158,24 @@ def test_random_scripts_end_as_on_asyncios_loop(selector: Any, base: int) -> Non
         assert ours == stock, f"seed {seed}: {script}"
 
 
-class Looks(hwloop.EventLoop):
-    """A loop that counts its looks."""
+class CountsPolls(hwloop.EventLoop):
+    """A loop that counts its polls."""
 
-    looks = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.polls = 0
+        poll = self._poller.poll
 
-    def _look(self) -> float:
-        self.looks += 1
-        return super()._look()
+        def counted(when: float | None) -> list[tuple[int, int]]:
+            self.polls += 1
+            return poll(when)
+
+        self._poller.poll = counted  # type: ignore[method-assign]
 
 
 @pytest.fixture
-def loop() -> Iterator[Looks]:
-    with contextlib.closing(Looks()) as loop:
+def loop() -> Iterator[CountsPolls]:
+    with contextlib.closing(CountsPolls()) as loop:
         yield loop
 
 
@@ -179,10 +184,10 @@ def turn(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
 
 
-def looks_while_idle(loop: Looks) -> int:
-    before = loop.looks
+def polls_while_idle(loop: CountsPolls) -> int:
+    before = loop.polls
     loop.run_until_complete(asyncio.sleep(0.02))
-    return loop.looks - before
+    return loop.polls - before
 
 
 @pytest.fixture
@@ -199,17 +204,17 @@ def kept_open() -> Iterator[tuple[int, socket.socket]]:
 
 @pytest.mark.parametrize("own_clock", [False, True])
 def test_a_closed_descriptor_that_a_duplicate_keeps_open_does_not_keep_the_loop_awake(kept_open, own_clock):
-    class OwnClock(Looks):
+    class OwnClock(CountsPolls):
         def time(self):
             return asyncio.SelectorEventLoop.time(self)
 
     number, _ = kept_open
-    with contextlib.closing(OwnClock() if own_clock else Looks()) as loop:
+    with contextlib.closing(OwnClock() if own_clock else CountsPolls()) as loop:
         loop.add_reader(number, lambda: None)
         os.close(number)
         assert loop.remove_reader(number)
         turn(loop)
-        assert looks_while_idle(loop) < 20
+        assert polls_while_idle(loop) < 20
 
 
 def test_a_number_that_a_duplicate_keeps_open_does_not_report_to_its_next_owner(loop, kept_open):
@@ -264,11 +269,11 @@ def test_a_fresh_set_knows_all_others_and_not_what_took_a_number_over(loop, kept
         ran.clear()
         turn(loop)
         assert sorted(ran) == ["reader", "writer"]
-        assert looks_while_idle(loop) > 20  # they are ready all the time
+        assert polls_while_idle(loop) > 20  # they are ready all the time
         loop.call_later(0.001, ran.append, "timer")
         loop.remove_reader(places[0])
         loop.remove_writer(places[1])
-        assert looks_while_idle(loop) < 20
+        assert polls_while_idle(loop) < 20
         assert ran[-1] == "timer"
 
 
@@ -301,7 +306,7 @@ def test_a_watcher_cancelled_by_its_handle_is_removed_when_it_is_ready(loop):
     handle.cancel()
     turn(loop)
     assert not loop.remove_writer(place)
-    assert looks_while_idle(loop) < 20
+    assert polls_while_idle(loop) < 20
     place.close()
 
 
@@ -458,7 +463,7 @@ def test_a_source_whose_attribute_raises_is_not_registered(loop, attribute):
     with pytest.raises(asyncio.CancelledError):
         loop.register(source)
     assert loop.sources() == []
-    assert source.reader not in loop._watchers
+    assert source.reader not in loop._poller.descriptors.keys
     source.close()
 
 
@@ -497,7 +502,7 @@ def test_of_many_ready_descriptors_the_urgent_ones_go_first(loop, urgent):
                 os.write(source.writer, b"!")
             ran.clear()
 
-        loop._slice = 0.0  # look after each callback
+        loop.dispatcher.slice = 0.0  # look after each callback
         loop.call_later(0.005, press)
         loop.call_later(30, loop.stop)
         loop.run_forever()
@@ -507,14 +512,14 @@ def test_of_many_ready_descriptors_the_urgent_ones_go_first(loop, urgent):
         assert len(first) <= 4
         assert ran[:last].count("urgent") == urgent
         assert ran[:last].count("other") <= 4 + urgent // 4
-    assert not loop._descriptors.urgent.poll(0)
+    assert not loop._poller.descriptors.urgent.poll(0)
 
 
 def test_urgent_readers_leave_their_set_when_they_are_replaced(loop):
     pipe = Pipe()
     os.write(pipe.writer, b"!")
     loop.register(pipe)
-    urgent = loop._descriptors.urgent
+    urgent = loop._poller.descriptors.urgent
     assert urgent.poll(0) == [(pipe.reader, select.EPOLLIN)]
     loop.add_reader(pipe.reader, print)
     assert urgent.poll(0) == []

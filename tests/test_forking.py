@@ -273,11 +273,11 @@ def test_urgent_descriptors_are_urgent_in_the_child_too_and_stay_so_in_the_paren
         loop.unregister(source)
         loop.register(source)
         loop.unregister(source)
-        return loop._descriptors.urgent.poll(0) == []
+        return loop._poller.descriptors.urgent.poll(0) == []
 
     os.write(source.writer, b"!")
     assert in_child(work)
-    assert loop._descriptors.urgent.poll(0) == [(source.reader, select.EPOLLIN)]
+    assert loop._poller.descriptors.urgent.poll(0) == [(source.reader, select.EPOLLIN)]
     loop.unregister(source)
     os.close(source.reader)
     os.close(source.writer)
@@ -308,7 +308,7 @@ def test_a_child_can_end_and_restart_what_samples_the_loop(loop) -> None:
 
     def work() -> bool:
         loop.run_until_complete(asyncio.sleep(0))
-        found: list[Sampler] = [loop._sampler]  # type: ignore[list-item]
+        found: list[Sampler] = [loop._monitor.sampler]  # type: ignore[list-item]
         running = [thread for thread in threading.enumerate() if thread.name == "hwloop-sampler"]
         loop.watch_slices(None)
         return len(running) == 1 and found[0]._thread is None

@@ -10,7 +10,7 @@ import sys
 import threading
 
 import hwloop
-from hwloop.core.gil_poll import Peek
+from hwloop.core.gil_poll import GilPoll
 
 
 def test_a_peek_finds_what_epoll_finds():
@@ -19,14 +19,14 @@ def test_a_peek_finds_what_epoll_finds():
         for reader, _ in pipes:
             epoll.register(reader, select.EPOLLIN)
         epoll.register(pipes[0][1], select.EPOLLOUT)
-        peek = Peek(epoll.fileno(), 16)
+        peek = GilPoll(epoll.fileno(), 16)
         assert peek() == epoll.poll(0) == [(pipes[0][1], select.EPOLLOUT)]
         for _, writer in pipes[1:4]:
             os.write(writer, b"!")
         os.close(pipes[4][1])  # a hang-up
         assert sorted(peek()) == sorted(epoll.poll(0))
         assert len(peek()) == 5
-        assert len(Peek(epoll.fileno(), 2)()) == 2
+        assert len(GilPoll(epoll.fileno(), 2)()) == 2
     for reader, writer in pipes:
         os.close(reader)
         if writer != pipes[4][1]:
@@ -35,7 +35,7 @@ def test_a_peek_finds_what_epoll_finds():
 
 def test_a_peek_at_a_closed_set_finds_nothing():
     epoll = select.epoll()
-    peek = Peek(epoll.fileno(), 16)
+    peek = GilPoll(epoll.fileno(), 16)
     epoll.close()
     assert peek() == []
 
@@ -70,9 +70,9 @@ def test_a_busy_loop_serves_descriptors_while_another_thread_takes_its_turns():
         loop.remove_reader(reader)
         os.close(reader)
         os.close(writer)
-        return loop._peek
+        return loop._poller._gil_poll
 
-    assert isinstance(hwloop.run(main()), Peek)
+    assert isinstance(hwloop.run(main()), GilPoll)
 
 
 ALONE = """
@@ -82,7 +82,7 @@ import hwloop
 async def main():
     loop = asyncio.get_running_loop()
     left, used = 1000, []
-    loop._peek = lambda: used.append("a look") or []
+    loop._poller._gil_poll = lambda: used.append("a look") or []
 
     def work():
         nonlocal left

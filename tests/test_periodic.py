@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import hwloop
 from hwloop import Priority
 from hwloop.core import clock
+from hwloop.core.periodic_timer import Schedule
 from hwloop.core.urgency import URGENCY
-from hwloop.scheduling.periodic import Schedule
 
 SECOND = 1_000_000_000
 
@@ -309,7 +309,7 @@ def test_a_cancelled_one_runs_no_more_also_when_the_callback_cancels_it(leap_hwl
         assert inside.cancelled()
         assert outside.cancelled()
         assert "cancelled" in repr(inside)
-        assert not loop._timers or all(entry[2].cancelled() for entry in loop._timers)
+        assert not loop._timers.all() or all(timer.cancelled() for timer in loop._timers.all())
 
     leap_hwloop(main())
 
@@ -370,7 +370,7 @@ def test_bad_options_are_refused_by_both_forms(leap_hwloop, options, error, mess
         rest = {name: value for name, value in options.items() if name != "period"}
         with pytest.raises(error, match=message):
             loop.call_every(period, print, **rest)
-        assert not loop._new_timers
+        assert not loop._timers.new
 
     leap_hwloop(main())
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import hwloop
-from hwloop.core.gc_schedule import CountingCollector
+from hwloop.core.gc_schedule import CountedGcSchedule
 
 PROGRAM = Path(__file__).with_name("traced_program.py")
 
@@ -87,7 +87,7 @@ def test_garbage_is_collected_unless_the_program_has_switched_that_off(enabled: 
         cycle.itself = cycle
         left = weakref.ref(cycle)
         del cycle
-        for _ in range(2 * CountingCollector.YOUNG_EVERY):
+        for _ in range(2 * CountedGcSchedule.YOUNG_EVERY):
             await asyncio.sleep(0.001)
         assert gc.isenabled() is enabled
         return left() is None

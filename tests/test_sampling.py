@@ -12,32 +12,33 @@ class Busy:
     """A loop that is looked at while this thread runs it."""
 
     def __init__(self, same_turn, sleeping=False):
-        self.turn = 1.0
+        self.slice = 1.0
         self.same_turn = same_turn
         self.looks = 0
-        self._sleeping = sleeping
+        self.is_sleeping = sleeping
         self._thread_id = threading.get_ident()
 
     def get_debug(self):
         return False
 
-    def turn_began(self):
+    @property
+    def slice_began(self):
         if threading.get_ident() != self._thread_id:
             self.looks += 1
             if not self.same_turn:
-                self.turn += 1
-        return self.turn
+                self.slice += 1
+        return self.slice
 
 
 def sampled(loop):
     """What was found while this function was busy, and again in the turn after that."""
-    sampler = Sampler(loop, 0.001)
+    sampler = Sampler(loop, loop, loop, 0.001)
     give_up = time.monotonic() + 5
     while loop.looks < 4:
         assert time.monotonic() < give_up
     found = sampler.found()
     sampler.stop()
-    loop.turn += 1
+    loop.slice += 1
     return found, sampler.found()
 
 

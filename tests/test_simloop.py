@@ -18,7 +18,7 @@ import pytest
 
 import hwloop
 from hwloop.virtual import clock as virtual
-from hwloop.virtual.loop import BUSY_CALLBACKS, IDLE_CALLBACKS
+from hwloop.virtual.poller import BUSY_CALLBACKS, IDLE_CALLBACKS
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]

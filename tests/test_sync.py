@@ -203,7 +203,7 @@ def test_a_lock_without_urgent_tasks_asks_the_loop_to_heed_nothing():
             await asyncio.sleep(0)
         await waiter
         loop = asyncio.get_running_loop()
-        assert not loop._heeding
-        assert not loop._overrides
+        assert not loop._urgencies.in_use
+        assert not loop._urgencies._overrides
 
     hwloop.run(main())

@@ -85,6 +85,6 @@ def test_cancelling_the_task_leaves_no_timer(run):
         loop = asyncio.get_running_loop()
         if isinstance(loop, hwloop.EventLoop):
             await asyncio.sleep(0.001)
-            assert all(entry[2].cancelled() for entry in loop._timers)
+            assert all(timer.cancelled() for timer in loop._timers.all())
 
     run(main())

@@ -37,7 +37,7 @@ class Culprit(NamedTuple):
 def culprit(handle: Any) -> Culprit:
     """Return what `handle` has run. Raises nothing but an exit."""
     try:
-        return _of_source(handle._source) if getattr(handle, "_source", None) is not None else _of_callback(handle)
+        return _of_source(handle.source) if getattr(handle, "source", None) is not None else _of_callback(handle)
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException:

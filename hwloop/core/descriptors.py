@@ -1,14 +1,14 @@
-"""The descriptors that a loop watches: asyncio's own register of them, and the kernel's sets behind it.
+"""The descriptor table: the watched descriptors of a loop, in asyncio's selector and in the kernel's sets behind it.
 
-The selector is the only register, and it is used in the way that asyncio uses it, call by call. So whatever a program
-does to a descriptor behind the loop's back (close it, open another one under its number, remove it late or never), the
-calls return and raise what they do on asyncio's loop, and a number that is forgotten there is forgotten here.
+The selector is the only table, and it is used as asyncio uses it, call by call. So whatever a program does to a
+descriptor behind the loop's back (close it, open another one under its number, remove it late or never), the calls
+return and raise as on asyncio's loop, and a number that is forgotten there is forgotten here.
 
 One fact of epoll decides the rest (epoll(7), "Questions and answers"): a set holds open file descriptions, not
 numbers. Closing a number removes nothing while a duplicate, in this process or in a child, keeps the description open.
 The kernel then goes on reporting it under its old number, nothing can remove it, and a loop that waits with it spins.
-Such a set is replaced: by a fresh one with the same descriptors, under the same number. The same happens in a forked
-child, whose calls would otherwise change the set of its parent.
+Such a set is replaced by a fresh one with the same descriptors, under the same number. So is the set of a forked child,
+whose calls would otherwise change the set of its parent.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 IN, OUT = 1, 4  # EPOLLIN, EPOLLOUT; selectors without epoll are translated to these
 
 
-class Descriptors:
+class DescriptorTable:
     """The watched descriptors of one loop.
 
     Attributes:
         keys: the selector's keys by number; the data of a key is its reader and its writer.
-        epoll: the selector's epoll set through a second descriptor. None with another selector.
+        epoll: the selector's epoll set, through a second descriptor; None with another selector.
         alarm: a timerfd in that set; None where the system has none.
-        urgent: an epoll set of those descriptors alone that do not wait their turn; None while there are none. Of many
-            that are ready, a look at `epoll` finds only some.
+        urgent: an epoll set of only those descriptors that have a priority or a deadline; None while there are none.
+            If many descriptors are ready, a poll of `epoll` finds only some of them.
     """
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector: Any = selector
-        # What get_map() shows, without its price. A selector that some user wrote may have the public half only.
+        # The dictionary behind get_map(), which is slow. A selector that a user wrote may have the public half only.
         numbers = getattr(selector, "_fd_to_key", None)
         self.keys: Mapping[Any, Any] = numbers if isinstance(numbers, dict) else selector.get_map()
         self.epoll: select.epoll | None = None
@@ -59,22 +59,22 @@ class Descriptors:
                 pass  # this system has none: waits are as precise as the selector's
             else:
                 self.epoll.register(self.alarm.fileno(), select.EPOLLIN | select.EPOLLET)
-        self._suspects: set[int] = set()  # numbers that the kernel's set may still report for what they were before
+        self._suspects: set[int] = set()  # numbers that the kernel's set may still report for an earlier descriptor
 
     def close(self) -> None:
-        """Close what is not the selector's. Harmless when repeated."""
+        """Close the sets and the alarm that the selector does not own. Harmless when repeated."""
         for kernels in (self.epoll, self.urgent, self.alarm):
             if kernels is not None:
                 kernels.close()
         self.epoll = self.urgent = self.alarm = None
 
-    # What asyncio's `_add_reader` and its three siblings do.
+    # As asyncio's `_add_reader` and its three siblings.
 
     def set(self, fd: Any, event: int, watcher: Watcher) -> None:
         """Watch `fd`, a number or an object with one, for one direction; a watcher of that direction is replaced."""
         key = self._find(fd)
-        if key is not None and key.data[0] is not None and key.data[0]._source is not None and self.drop_stale(key.fd):
-            key = None  # of a source, which asyncio does not have: there its way of failing is no example
+        if key is not None and key.data[0] is not None and key.data[0].source is not None and self.drop_stale(key.fd):
+            key = None  # a source's, which asyncio does not have; its way of failing is no example here
         if key is None:
             if self._suspects and _number(fd) in self._suspects:
                 self.renew()
@@ -87,8 +87,8 @@ class Descriptors:
             self._modify(fd, number, key.events | event, pair)
             if old is not None:
                 old.cancel()
-        watcher._fd = number
-        if not watcher._ordinary or (old is not None and not old._ordinary):
+        watcher.fd = number
+        if not watcher.is_ordinary or (old is not None and not old.is_ordinary):
             self._note_urgency(number)
 
     def remove(self, fd: Any, event: int) -> bool:
@@ -105,14 +105,14 @@ class Descriptors:
         if removed is None:
             return False
         removed.cancel()
-        if not removed._ordinary:
+        if not removed.is_ordinary:
             self._note_urgency(key.fd)
         return True
 
     def remove_watcher(self, watcher: Watcher) -> None:
-        """Stop watching for `watcher`, unless its number has become somebody else's. Raises nothing."""
+        """Stop watching for `watcher`, unless its number belongs to another watcher by now. Raises nothing."""
         watcher.cancel()
-        if (key := self.keys.get(watcher._fd)) is not None:
+        if (key := self.keys.get(watcher.fd)) is not None:
             reader, writer = key.data
             if watcher is reader or watcher is writer:
                 try:
@@ -121,7 +121,7 @@ class Descriptors:
                     pass  # closed before: with this, its other direction is forgotten too
 
     def drop_stale(self, number: int) -> bool:
-        """Forget a number that was closed, or closed and opened again, since it was registered. False if it was not."""
+        """Forget a number that has been closed since it was registered, opened again or not. Return whether it was."""
         key = self.keys.get(number)
         if key is None or self.epoll is None or self._is_current(number, key.events):
             return False
@@ -129,9 +129,9 @@ class Descriptors:
         return True
 
     def renew(self, *, forked: bool = False) -> None:
-        """Replace the kernel's set by a fresh one, which reports what is registered now and nothing else.
+        """Replace the kernel's set by a fresh one, which reports only descriptors that are registered now.
 
-        `forked` says that the set and the alarm belong to the parent of this process: they are left as they are.
+        With `forked`, the set and the alarm belong to the parent of this process and are left alone.
         """
         if not isinstance(self._selector, getattr(selectors, "EpollSelector", ())):
             return  # poll(2) and select(2) keep nothing in the kernel
@@ -139,7 +139,7 @@ class Descriptors:
         try:
             fresh = select.epoll()
         except OSError:
-            return  # no descriptor is left; the old set still serves, as it would on asyncio's loop
+            return  # the process has no descriptor left; the old set still works, as on asyncio's loop
         if self.alarm is not None:
             if forked:
                 self.alarm.renew()
@@ -163,10 +163,10 @@ class Descriptors:
                 self._note_urgency(number)
 
     def _find(self, fd: Any) -> Any:
-        """The key of `fd`, or None. Raises ValueError for what is no descriptor and never was registered."""
+        """Return the key of `fd`, or None. Raises ValueError if it is neither a descriptor nor registered."""
         if fd.__class__ is int and fd >= 0 and self.keys.__class__ is dict:
             return self.keys.get(fd)
-        if sys.version_info >= (3, 13):  # each asks the selector of a user, or a mock, as its asyncio does
+        if sys.version_info >= (3, 13):  # asks a selector that a user wrote, or a mock, as this version of asyncio does
             return self._selector.get_map().get(fd)
         try:
             return self._selector.get_key(fd)
@@ -192,7 +192,7 @@ class Descriptors:
             self._suspects.add(number)
 
     def _is_current(self, number: int, events: int) -> bool:
-        """Whether the kernel's set knows the number for the description that it has now."""
+        """Return whether the kernel's set has the number with its present open file description."""
         assert self.epoll is not None
         try:
             self.epoll.modify(number, _mask(events))
@@ -201,12 +201,12 @@ class Descriptors:
         return True
 
     def _note_urgency(self, number: int) -> None:
-        """Have the set of urgent descriptors follow what is registered for a number."""
+        """Update the set of urgent descriptors for a number that was registered or removed."""
         if self.epoll is None:
-            return  # other waits find all that is ready
+            return  # other selectors report everything that is ready
         key = self.keys.get(number)
         reader, writer = (None, None) if key is None else key.data
-        mask = (IN if reader and not reader._ordinary else 0) | (OUT if writer and not writer._ordinary else 0)
+        mask = (IN if reader and not reader.is_ordinary else 0) | (OUT if writer and not writer.is_ordinary else 0)
         try:
             if self.urgent is None:
                 self.urgent = select.epoll()
@@ -217,11 +217,11 @@ class Descriptors:
             if mask:
                 self.urgent.register(number, mask)
         except OSError:
-            pass  # it takes its turn among the others
+            pass  # it is found with the ordinary ones
 
 
 def _number(fd: Any) -> int:
-    """The number of a descriptor; -1 for what is none, which the selector will reject."""
+    """Return the number of a descriptor; -1 if it is none, which the selector will reject."""
     try:
         return fd if isinstance(fd, int) else int(fd.fileno())
     except (AttributeError, TypeError, ValueError):

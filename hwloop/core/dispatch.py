@@ -1,292 +1,145 @@
-"""The core: all hot state of the loop, the calls that fill it, and the dispatch loop that empties it.
+"""The dispatch function: what runs when. Read it top to bottom as the guarantees of docs/guarantees.md.
 
-This is the one module that has to be quick, and it is laid out so that it could be compiled as it stands: every
-queue, heap and flag is declared once in `Core._init_core`, attributes keep their type, and one function runs a handle
-(`_run_handle`, repeated in line where it is hot) and one waits (`_wait`). The loop class, its policy and whatever
-is cold live in `hwloop.core.event_loop`.
+The dispatch function is the loop's hot code, and binds the queues that it drains to locals. A *turn* is one poll and
+one slice of callbacks. The numbers in its comments are those of the guarantees; tests/promises has a trace test for
+each.
 
-A *turn* of the dispatch loop is one look at the hardware and one slice of work. What the looks find, descriptors that
-are ready and timers that are due, has already happened and goes ahead of ordinary work; the two alternate while both
-wait, so neither can starve the other. The promises that the numbers in `_run_once` refer to are those of
-docs/guarantees.md; tests/promises has a trace test for each.
+Where a callback comes from, and in which order they run:
+
+    call_soon ────────────────────────────► ordinary ─┐          One turn:
+    descriptors ── poll ── found ready ───► found ────┤
+    timers ─────── poll ── due ───────────► found ────┼─► run      poll │ run  run  run  run … │ poll │ …
+    priority or deadline ─────────────────► urgent ───┤                 └─ until the slice is ─┘
+    IDLE ─── a poll found nothing else ───► urgent ───┘                    used up (0.05 ms)
+
+    urgent goes first. `found` and `ordinary` take turns, so neither starves the other:
+
+        found     A     B     C           A runs, then 1 ordinary, B, 2 ordinary …
+        ordinary  1  2  3  4  5           `first` counts the ordinary callbacks that go before the next found one: 1
+                                          in turns, or all of a short queue (at most SHORT_QUEUE callbacks) that was
+                                          ready before the poll, as asyncio runs them
+
+A *batch* is all that is queued when the previous batch ends. It may take many slices; what its callbacks add, and what
+polls find meanwhile, belongs to the next one, although it need not wait for that:
+
+        found     A  B │ C  D             `ahead` = 2 found callbacks and `batch` = 3 ordinary ones are left of this
+        ordinary  1  2  3 │ 4  5          batch, and `urgent.old` of the urgent ones
+                     └──┴─────── later
+
+    batch ends:   timers that were due when they were set join `ordinary`, behind everything; then a new batch begins
+    stop():       `_finish_batch` runs what is left of this batch, and nothing to the right of the bars
 """
 
 from __future__ import annotations
 
-import _thread
-import asyncio
-import collections
-import select
-from collections.abc import Callable, Mapping
-from contextvars import Context, copy_context
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hwloop.core import clock
-from hwloop.core.descriptors import IN, OUT, Descriptors
-from hwloop.core.handles import Handle, ThreadSafeHandle, TimerHandle, Watcher
-from hwloop.core.run_queue import Bands
-from hwloop.core.tolerant_timers import Tolerant
-from hwloop.core.urgency import NORMAL, URGENCY, Urgency
-
-if TYPE_CHECKING:
-    from hwloop.core.gc_schedule import Collector
-    from hwloop.core.inheritance import Override
+from hwloop.core.asyncio_base import SelectorEventLoop
+from hwloop.core.debug import report_failure, run_timed
+from hwloop.core.descriptors import IN, OUT
+from hwloop.core.gc_schedule import GcSchedule
+from hwloop.core.handles import Watcher
+from hwloop.core.inheritance import PriorityInheritance
+from hwloop.core.loop_clock import LoopClock
+from hwloop.core.monitor import FILED_TOGETHER, Monitor
+from hwloop.core.poller import EVENTS_PER_POLL, Poller
+from hwloop.core.run_queue import RunQueue
+from hwloop.core.source_table import SourceTable
+from hwloop.core.timer_queue import TimerQueue
 
 SLICE = 50e-6
-"""Seconds of work between two looks at descriptors and timers. An edge waits half of it on average; a look costs about
-a hundredth of it."""
+"""Seconds of callbacks between two polls. An edge waits half of it on average; a poll costs about a hundredth of it."""
 
 SHORT_QUEUE = 4
-"""So many callbacks that were ready before a look go before what it found, as all of them do in asyncio."""
-
-LOOK_AGAIN = 20e-6
-"""A wait shorter than this (seconds) costs more than it saves: look again instead. `set_spin` makes it longer."""
-
-EVENTS_PER_LOOK = 64
-"""Descriptors taken per look; the kernel hands the rest out in turn (epoll_wait(2))."""
-
-WAITS_KEPT = 500
-"""So many latenesses are kept as they are before they go into the histogram, together, which costs a tenth."""
-
-LONGEST_WAIT = 24 * 3600.0
-INFINITY = float("inf")
-_PURGE_AFTER = 64
-_new = object.__new__
+"""Up to this many callbacks that were ready before a poll go before what it found, as all of them do in asyncio."""
 
 
-class Core:
-    """The hot half of `hwloop.EventLoop`: a mixin in front of `asyncio.SelectorEventLoop`."""
+class Dispatcher:
+    """Runs the handles of one loop.
 
-    # The base class's, used here.
-    _ready: collections.deque[Any]
-    _debug: bool
-    _stopping: bool
-    _descriptors: Descriptors  # the loop's
-    _task_factory: Callable[..., asyncio.Task[Any]] | None
+    Attributes:
+        slice: seconds of callbacks between two polls.
+        slice_began: loop time of the last poll, with which the current slice began.
+    """
 
-    if TYPE_CHECKING:
-        # The base class's and the cold half's.
-        def time(self) -> float: ...
-        def _follow_clock(self, now: Callable[[], float]) -> None: ...
-        def _write_to_self(self) -> None: ...
-        def _call_soon_checked(self, callback: Any, args: Any, context: Any) -> Any: ...
-        def _call_later_checked(self, delay: Any, callback: Any, args: Any, context: Any) -> Any: ...
-        def _call_at_checked(self, when: Any, callback: Any, args: Any, context: Any) -> Any: ...
-        def _make_checked_handle(self, method: str, callback: Any, args: Any, context: Any) -> Any: ...
-        def _callback_failed(self, handle: Any, error: BaseException) -> None: ...
-        def _run_timed(self, handle: Any) -> None: ...
-        def _override(self, handle: Any, urgency: Urgency) -> Urgency: ...
-        def _deadline_missed(self, handle: asyncio.Handle, lateness: float) -> None: ...
-        def _overran(self, handle: asyncio.Handle, took: float) -> None: ...
-        def _wait_in_selector(self, when: float | None) -> list[tuple[int, int]]: ...
-        def _queue_due_timers(self) -> int: ...
-        def _purge_timers(self) -> None: ...
-        def _finish_batch(self, ahead: int, batch: int, first: int) -> None: ...
-        def _file_waits(self) -> None: ...
+    def __init__(
+        self,
+        clock: LoopClock,
+        run_queue: RunQueue,
+        timers: TimerQueue,
+        poller: Poller,
+        sources: SourceTable,
+        monitor: Monitor,
+        inheritance: PriorityInheritance,
+        gc_schedule: GcSchedule,
+    ) -> None:
+        self.slice = SLICE
+        self.slice_began = 0.0
+        self._clock = clock
+        self._run_queue = run_queue
+        self._timers = timers
+        self._poller = poller
+        self._sources = sources
+        self._monitor = monitor
+        self._inheritance = inheritance
+        self._gc_schedule = gc_schedule
 
-    def _init_core(self) -> None:
-        """Declare all hot state. Called before the base class's init, which adds the first reader."""
-        self._guarded = False  # closed, or in debug mode: take the slow path
-        self._heeding = False  # somebody has asked for urgency: look the context variable up
-        self._events: collections.deque[Any] = collections.deque()  # found by the looks: watchers, due timers
-        self._overrides: dict[asyncio.Task[Any], Override] = {}  # tasks whose urgency others changed or lend to
-        self._bands = Bands(self._deadline_missed, self._note_wait)
-        self._inbox: collections.deque[Any] = collections.deque()  # from other threads
-        self._new_timers: list[Any] = []  # not in the heap yet: one cancelled in the same turn never gets there
-        # Due when they were set: they join the ready queue when the batch ends.
-        self._due_timers: collections.deque[Any] = collections.deque()
-        self._look_next = False  # before the next batch: a timer was set that is due by then, or stop() was called
-        self._timers: list[tuple[float, int, Any]] = []  # heap by (when, order of arrival)
-        self._timer_sequence = 0
-        self._tolerant = Tolerant()  # timers that may be late, until they are due
-        self._timers_cancelled = 0  # of those in the heap, about: it decides when to purge, and nothing else
-        self._watchers: Mapping[int, Any] = {}  # fd: the selector's key, with (reader, writer)
-        self._epoll: select.epoll | None = None  # with the alarm; without both, the selector waits
-        self._alarm: clock.Alarm | None = None
-        self._alarm_fd = -1
-        self._alarm_when = 0.0  # what the alarm is set to; 0 when it is not
-        self._sleeping = False
-        self._now: Callable[[], float] = clock.monotonic  # `time`, see hwloop.core.waits
-        self._time_of_class: object = None  # what the class has under that name, where looking there is enough
-        self._slice = SLICE
-        self._turn = 0.0  # when the current turn's look was done
-        self._measuring = False  # take the time of each callback
-        self._slow = INFINITY  # report callbacks that overrun their slice by so many seconds
-        self._collector: Collector | None = None  # of garbage, where that is the loop's affair
-        self._spin = LOOK_AGAIN  # look again and again for so many seconds before a timer, instead of waiting
-        self._peek: Callable[[], list[tuple[int, int]]] | None = None  # a look for programs with threads
-        # Seconds, not yet in the histograms: how late timers ran, and how long after the look descriptors were served.
-        self._lateness: list[float] = []
-        self._latency: list[float] = []
+    def slice_used_up(self) -> bool:
+        """Return whether it is time to poll, so that the running callback had better return."""
+        return self._clock.now() - self.slice_began >= self.slice
 
-    # What fills the queues.
-
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
-        if self._guarded:
-            return self._call_soon_checked(callback, args, context)
-        handle = _new(Handle)  # `Handle.__init__`, in line: a fifth of the price of one
-        handle._callback = callback
-        handle._args = args
-        handle._loop = self
-        handle._context = copy_context() if context is None else context
-        handle._cancelled = False
-        if self._inbox:
-            self._take_inbox()
-        if self._heeding:
-            self._add_ready(handle)
-        else:
-            self._ready.append(handle)
-        return handle
-
-    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
-        handle: Any
-        if self._guarded:
-            handle = self._make_checked_handle("call_soon_threadsafe", callback, args, context)
-        else:
-            make = Handle if ThreadSafeHandle is None else ThreadSafeHandle
-            handle = make(callback, args, self, copy_context() if context is None else context)
-        if ThreadSafeHandle is None:
-            self._inbox.append(handle)
-        else:
-            # Only its own _run takes its lock. It enters the handle's context, which can't be entered twice: a copy.
-            self._inbox.append(Handle(handle._run, (), self, handle._context.copy()))
-        # The loop says that it sleeps before it looks into the inbox, so one of the two sees the other.
-        if self._sleeping:
-            self._write_to_self()
-        return handle
-
-    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        if self._guarded or self._task_factory is not None:
-            return super().create_task(coro, **options)  # type: ignore[misc,no-any-return]
-        make: Any = asyncio.Task
-        return make(coro, loop=self, **options) if options else make(coro, loop=self)  # type: ignore[no-any-return]
-
-    def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> Any:
-        if self._guarded or delay is None or not (when := (now := self._now()) + delay) > now + SLICE:  # no int
-            return self._call_later_checked(delay, callback, args, context)
-        timer = _new(TimerHandle)  # in line, as in `call_soon`
-        timer._when = when
-        timer._callback = callback
-        timer._args = args
-        timer._loop = self
-        timer._context = copy_context() if context is None else context
-        timer._cancelled = timer._scheduled = False
-        self._new_timers.append(timer)
-        return timer
-
-    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
-        if self._guarded or not when > self._now() + SLICE:
-            return self._call_at_checked(when, callback, args, context)
-        timer = TimerHandle(when, callback, args, self, copy_context() if context is None else context)
-        self._new_timers.append(timer)
-        return timer
-
-    def _add_ready(self, handle: Any) -> None:
-        """Queue a handle by its context's urgency."""
-        urgency = self._urgency(handle)
-        if urgency == NORMAL:
-            self._ready.append(handle)
-        else:
-            self._bands.push(urgency.priority, self._now() + urgency.deadline, handle)
-
-    def _urgency(self, handle: Any) -> Urgency:
-        if not self._heeding:
-            return NORMAL
-        try:
-            urgency = handle._context.get(URGENCY, NORMAL)
-        except AttributeError:
-            return NORMAL  # no context at all, which is reported when it runs
-        return self._override(handle, urgency) if self._overrides else urgency
-
-    def _take_inbox(self) -> None:
-        """Queue what other threads sent, in the order they sent it."""
-        inbox = self._inbox
-        try:
-            while inbox:
-                self._add_ready(inbox.popleft())
-        except IndexError:
-            pass  # `call_soon` was called by another thread, as programs do in spite of the documentation
-
-    def _admit_timers(self) -> None:
-        """Take new timers into the heap, but for those that were cancelled before it came to that.
-
-        In place, since another thread may be about to append to the list.
-        """
-        new = self._new_timers
-        for timer in (taken := new[:]):
-            if not timer._cancelled:
-                self._timer_sequence += 1
-                timer._scheduled = True
-                heappush(self._timers, (timer._when, self._timer_sequence, timer))
-        del new[: len(taken)]
-
-    def _timer_handle_cancelled(self, handle: Any) -> None:
-        """A timer in the heap was cancelled, perhaps by another thread or a finalizer. Only looks change the heap."""
-        if handle._scheduled:
-            self._timers_cancelled += 1
-
-    # The dispatch loop.
-
-    def _run_once(self) -> None:
-        """Dispatch until `stop()`; `run_forever` is asyncio's own and calls this once.
-
-        The order of a turn: look; then, until the slice is used up, the most urgent work first, and what the looks
-        found in alternation with ordinary work. As in asyncio, work is done in batches: the `ahead` events and `batch`
-        ordinary callbacks that were queued when the last one ended, and `bands.old` urgent ones. What these schedule
-        and what later looks find belongs to the next batch, however many slices the current one takes. `stop()` runs
-        the rest of the current one and nothing else.
-        """
-        ready, events, bands = self._ready, self._events, self._bands
-        lateness, latency = self._lateness, self._latency
-        ahead = batch = bands.old = 0
-        first = 0  # ordinary callbacks that go before the next event
+    def run(self, loop: SelectorEventLoop) -> None:
+        """Dispatch until the loop is stopped."""
+        run_queue, clock, poll = self._run_queue, self._clock, self.poll
+        ordinary, found, urgent = run_queue.ordinary, run_queue.found, run_queue.urgent
+        monitor = self._monitor
+        lateness, latency = monitor.lateness, monitor.latency
+        ahead = batch = urgent.old = 0
+        first = 0  # ordinary callbacks that go before the next found one
         handle: Any
         while True:
             over = not ahead and batch <= 0
-            due = self._queue_due_timers() if over and self._look_next else 0  # 1. Behind all that is queued
-            alone = not events
-            time = self._look()  # 2. Once a slice. 3. Never early, 4. precise, 9. idle is idle: see there
-            if bands.idle and not (ready or events or bands.waiting):
-                ready.append(bands.pop_idle(time))  # 5. IDLE: nothing else is ready
+            overdue = self._queue_overdue(loop) if over and run_queue.poll_after_batch else 0  # 1. Behind all others
+            alone = not found
+            time = poll(loop)  # 2. Once a slice
+            if urgent.idle and not run_queue.has_work():
+                ordinary.append(urgent.pop_idle(time))  # 5. IDLE: nothing else is ready
             if alone:
                 # Programs rely on asyncio's order where little is ready: a short timeout must not cancel a task before
                 # its first step. So a short queue goes first, and a long one takes turns.
-                first = queued if (queued := len(ready) - due) <= SHORT_QUEUE else max(first, 0)
-            if over and not bands.old:
-                ahead, batch = len(events), len(ready)
-                if bands.waiting:
-                    bands.begin_batch()
-            debug = self._debug or self._measuring
-            now = self._now
-            self._turn = time
-            until = time + self._slice
+                first = queued if (queued := len(ordinary) - overdue) <= SHORT_QUEUE else max(first, 0)
+            if over and not urgent.old:
+                ahead, batch = len(found), len(ordinary)
+                if urgent.waiting:
+                    urgent.begin_batch()
+            instrumented = loop._debug or monitor.is_measuring
+            now = clock.now
+            self.slice_began = time
+            until = time + self.slice
             while True:
-                if bands.waiting and (handle := bands.pick(time, bool(ready or events))) is not None:
-                    pass  # 1. Order, 5. no starvation, 6. deadlines: see Bands
-                elif events and (first <= 0 or batch <= 0 < ahead or not ready):
-                    handle = events.popleft()
+                if urgent.waiting and (handle := urgent.pick(time, bool(ordinary or found))) is not None:
+                    pass  # 1. Order, 5. no starvation, 6. deadlines: see PriorityQueues
+                elif found and (first <= 0 or batch <= 0 < ahead or not ordinary):
+                    handle = found.popleft()
                     handle._scheduled = False
                     if not handle._cancelled:
                         (latency if type(handle) is Watcher else lateness).append(time - handle._when)
                     elif type(handle) is Watcher:
-                        self._descriptors.remove_watcher(handle)  # asyncio's rule for one cancelled by its handle
+                        self._poller.descriptors.remove_watcher(handle)  # asyncio's rule for a cancelled one
                     first = 1
                     if ahead:
                         ahead -= 1
-                elif ready:
-                    handle = ready.popleft()
+                elif ordinary:
+                    handle = ordinary.popleft()
                     batch -= 1
                     first -= 1
                 else:
-                    ahead = batch = 0  # as they are, unless somebody has emptied the queues
+                    ahead = batch = 0  # as they are, unless a program has emptied the queues
                     break
-                if debug:
-                    self._run_handle(handle)
+                if instrumented:
+                    self._run_handle(handle, loop)
                 elif not handle._cancelled:
-                    try:  # `_run_handle`, in line; unpacking few arguments or none costs more than the call
+                    try:  # `_run_handle`, inlined; unpacking no argument or one costs more than the call
                         if not (args := handle._args):
                             handle._context.run(handle._callback)
                         elif len(args) == 1:
@@ -296,152 +149,155 @@ class Core:
                     except (SystemExit, KeyboardInterrupt):
                         raise
                     except BaseException as error:
-                        self._callback_failed(handle, error)  # 7. One failure stays one failure
+                        self._failed(handle, error)  # 7. One failure stays one failure
                 time = now()
                 if batch <= 0 and not ahead:
-                    if self._look_next:
+                    if run_queue.poll_after_batch:
                         break
-                    if not bands.waiting:
-                        batch = len(ready)
-                        if events:
-                            ahead = len(events)
-                    elif not bands.old:
-                        ahead, batch = len(events), len(ready)
-                        bands.begin_batch()
-                elif self._stopping:
+                    if not urgent.waiting:
+                        batch = len(ordinary)
+                        if found:
+                            ahead = len(found)
+                    elif not urgent.old:
+                        ahead, batch = len(found), len(ordinary)
+                        urgent.begin_batch()
+                elif loop._stopping:
                     break
                 if time >= until:  # 2.
                     break
-            if time - until >= self._slow:
+            if time - until >= monitor.slow_after:
                 self._overran(handle, time - until)  # the last one: any that overruns its slice ends it
-            handle = args = None  # or they would live on, with all they refer to, through the next wait
-            if self._stopping:
-                self._finish_batch(ahead, batch, first)
+            handle = args = None  # or they would live through the next wait, with all they refer to
+            if loop._stopping:
+                self._finish_batch(loop, ahead, batch, first)
                 return
 
-    def _look(self) -> float:
-        """Queue the descriptors that are ready and the timers that are due; wait for one if nothing else is to do.
+    def poll(self, loop: SelectorEventLoop) -> float:
+        """Queue the descriptors that are ready and the timers that are due; wait for one if there is nothing to do.
 
-        Returns the loop's time after that.
+        Return the loop's time after that.
         """
-        if self.__class__.time is not self._time_of_class:
-            self._follow_clock(self.time)
-        if self._inbox:
-            self._take_inbox()
-        if self._new_timers:
-            self._admit_timers()
-        if len(self._lateness) >= WAITS_KEPT or len(self._latency) >= WAITS_KEPT:
-            self._file_waits()
-        timers, events, bands = self._timers, self._events, self._bands
-        if self._timers_cancelled > _PURGE_AFTER and self._timers_cancelled * 2 > len(timers):
-            self._purge_timers()
-        while timers and timers[0][2]._cancelled:
-            heappop(timers)
-            self._timers_cancelled -= self._timers_cancelled > 0
-        if self._ready or events or bands.waiting or bands.idle or self._stopping or self._look_next:
-            if self._collector is not None:
-                self._collector.collect_if_pressing()
-            found = self._wait(0.0)
+        clock, run_queue, timers, gc_schedule = self._clock, self._run_queue, self._timers, self._gc_schedule
+        if loop.__class__.time is not clock.time_of_class and clock.follow(loop):
+            self.clock_replaced()
+        if run_queue.inbox:
+            run_queue.take_inbox()
+        if timers.new:
+            timers.admit()
+        if run_queue.has_work() or run_queue.urgent.idle or run_queue.poll_after_batch or loop._stopping:
+            if gc_schedule.is_active:
+                gc_schedule.collect_if_pressing()
+            ready = self._poller.poll(0.0)
         else:
-            when = timers[0][0] if timers else None
-            if self._tolerant.waiting:
-                when = self._tolerant.wake_by(when)
-            if self._collector is not None and self._collector.collect_before(when):
-                when = 0.0  # a finalizer may have found something to do
-            found = self._wait(when)
-        time = self._now()
-        watchers = self._watchers
-        if len(found) == EVENTS_PER_LOOK and (urgent := self._descriptors.urgent) is not None:
-            found += urgent.poll(0, EVENTS_PER_LOOK)  # 1. Order: what is urgent may be among the rest
-        for fd, mask in found:
-            key = watchers.get(fd)
+            when = timers.next_when()
+            if gc_schedule.is_active and gc_schedule.collect_before(when):
+                when = 0.0  # a finalizer may have queued a callback
+            ready = self._poller.poll(when)  # 4. As precise as the kernel, 9. idle is idle: see Poller
+        if clock.is_replaced:
+            run_queue.poll_after_batch = True  # as asyncio does: this clock may stand still, or leap
+        time = clock.now()
+        if ready:
+            self._queue_ready(ready, time)
+        if due := timers.pop_due(time):  # 3. Never early
+            if len(self._monitor.lateness) >= FILED_TOGETHER:
+                self._monitor.histograms()
+            for timer in due:
+                run_queue.add_due(timer)
+        return time
+
+    def clock_replaced(self) -> None:
+        """Go by the loop's new clock at once."""
+        self._poller.use_clock()
+        self._run_queue.poll_after_batch = True
+
+    def _queue_ready(self, ready: list[tuple[int, int]], time: float) -> None:
+        """Queue the watchers of ready descriptors."""
+        descriptors, found = self._poller.descriptors.keys, self._run_queue.found
+        if len(self._monitor.latency) >= FILED_TOGETHER:
+            self._monitor.histograms()
+        if len(ready) == EVENTS_PER_POLL:
+            ready += self._poller.poll_urgent()  # 1. Order: the kernel may not have reported the urgent ones
+        for fd, mask in ready:
+            key = descriptors.get(fd)
             if key is None:
-                if fd == self._alarm_fd:
-                    self._alarm_when = 0.0  # it has rung
-                else:
-                    self._descriptors.renew()  # or the kernel would report for ever what nobody watches any more
+                self._poller.note_unknown(fd)
                 continue
             # As selectors has it: an error or a hang-up concerns both directions.
             reader, writer = key[3]  # its data
             if reader is not None and mask & ~OUT and not reader._scheduled:
                 reader._scheduled = True
                 reader._when = time
-                if reader._ordinary:
-                    events.append(reader)
+                if reader.is_ordinary:
+                    found.append(reader)
                 else:
-                    self._push_event(reader)
+                    self._run_queue.add_ready(reader)
             if writer is not None and mask & ~IN and not writer._scheduled:
                 writer._scheduled = True
                 writer._when = time
-                if writer._ordinary:
-                    events.append(writer)
+                if writer.is_ordinary:
+                    found.append(writer)
                 else:
-                    self._push_event(writer)
-        if self._tolerant.waiting:
-            self._tolerant.release(time, timers)
-        while timers and timers[0][0] <= time:  # 3. Never early
-            timer = heappop(timers)[2]
-            timer._scheduled = False
-            if timer._cancelled:
-                self._timers_cancelled -= self._timers_cancelled > 0
-            elif self._heeding and (urgency := self._urgency(timer)) != NORMAL:
-                bands.push(urgency.priority, timer._when + urgency.deadline, timer)
-            else:
-                events.append(timer)
-        return time
+                    self._run_queue.add_ready(writer)
 
-    def _note_wait(self, handle: Any, time: float) -> None:
-        """A due timer or a ready descriptor leaves its band."""
-        if not handle._cancelled:
-            (self._latency if type(handle) is Watcher else self._lateness).append(time - handle._when)
+    def _queue_overdue(self, loop: SelectorEventLoop) -> int:
+        """A batch has ended: queue the timers that were due when they were set. Return their number.
 
-    def _push_event(self, watcher: Watcher) -> None:
-        """Queue the callback of a ready descriptor by its urgency."""
-        deadline = INFINITY if watcher._deadline is None else watcher._when + watcher._deadline
-        self._bands.push(watcher._priority, deadline, watcher)
-
-    def _wait(self, when: float | None) -> list[tuple[int, int]]:
-        """Wait for descriptors until `when` (loop time; None: for ever) and return them as (fd, epoll mask) pairs.
-
-        It may return early with nothing; the caller looks again.
+        asyncio's next poll would find them, after everything that is queued by now.
         """
-        epoll, alarm = self._epoll, self._alarm
-        if epoll is None or alarm is None:
-            return self._wait_in_selector(when)
-        if when is None:
-            if self._alarm_when:  # 9. Idle is idle
-                self._alarm_when = 0.0
-                alarm.clear()
-        else:
-            left = when - self._now()
-            if left <= self._spin:
-                if _thread._count() and self._peek is not None:  # beside this one
-                    return self._peek()
-                return epoll.poll(0, EVENTS_PER_LOOK)
-            if when != self._alarm_when:  # 4. As precise as the kernel: the alarm is in the epoll set
-                self._alarm_when = when
-                early = self._spin if self._spin > LOOK_AGAIN else 0.0
-                alarm.set(when - early if left < LONGEST_WAIT else self._now() + LONGEST_WAIT)
-        self._sleeping = True
-        try:
-            return epoll.poll(0 if self._inbox else -1, EVENTS_PER_LOOK)
-        finally:
-            self._sleeping = False
+        run_queue = self._run_queue
+        run_queue.poll_after_batch = loop._stopping
+        if run_queue.inbox:
+            run_queue.take_inbox()
+        overdue = self._timers.pop_overdue()
+        for timer in overdue:
+            run_queue.add(timer)
+        return len(overdue)
 
-    def _run_handle(self, handle: Any) -> None:
+    def _finish_batch(self, loop: SelectorEventLoop, ahead: int, batch: int, first: int) -> None:
+        """The loop is stopped: run the rest of the batch, and nothing that its callbacks add."""
+        found, ordinary, urgent = self._run_queue.found, self._run_queue.ordinary, self._run_queue.urgent
+        while True:
+            if urgent.old and (handle := urgent.pop_old(self._clock.now(), ahead > 0 or batch > 0)) is not None:
+                pass
+            elif ahead and (first <= 0 or batch <= 0):
+                handle = found.popleft()
+                handle._scheduled = False
+                ahead -= 1
+                first = 1
+            elif batch > 0:
+                handle = ordinary.popleft()
+                batch -= 1
+                first -= 1
+            else:
+                return
+            self._run_handle(handle, loop)
+
+    def _run_handle(self, handle: Any, loop: SelectorEventLoop) -> None:
         """Run one handle; its failure goes to the exception handler."""
         if handle._cancelled:
             if type(handle) is Watcher:
-                self._descriptors.remove_watcher(handle)
+                self._poller.descriptors.remove_watcher(handle)
             return
-        if self._debug or self._measuring:
-            self._run_timed(handle)
-            handle = None  # here and in `_run_timed`: a traceback that a task keeps would keep it, in a cycle
+        if loop._debug or self._monitor.is_measuring:
+            run_timed(handle, self._monitor, self._failed)
+            handle = None  # here and in `run_timed`: a traceback that a task keeps would keep it, in a cycle
             return
         try:
             handle._context.run(handle._callback, *handle._args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self._callback_failed(handle, error)
+            self._failed(handle, error)
         handle = None
+
+    def _failed(self, handle: Any, error: BaseException) -> None:
+        """Report what a callback raised, and give up a source that raised."""
+        source = handle.source if type(handle) is Watcher else None
+        report_failure(handle, error)
+        if source is not None:
+            self._sources.discard(source, handle._loop)
+
+    def _overran(self, handle: Any, took: float) -> None:
+        task = self._monitor.overran(handle, took)
+        if task is not None:
+            self._inheritance.demote(task)

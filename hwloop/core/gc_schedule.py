@@ -1,22 +1,23 @@
 """Garbage collection as part of the schedule: when the loop has time for it, rather than in the middle of a handler.
 
 Python looks for cycles of dead objects whenever enough new ones have been made, in whatever code happens to make the
-last of them; of the whole heap, that takes tens of milliseconds on a Pi. In the mode "idle" the automatic collection
-is off while the loop runs, and the loop, when it is about to sleep, collects what is due if it expects to be done
-before its next timer. What finds no such gap is collected all the same once it is `PRESSING` times overdue, so that
-memory stays bounded; that is counted as forced.
+last of them; for the whole heap, that takes tens of milliseconds on a Pi. In the mode "idle", automatic collection is
+off while the loop runs. When the loop is about to sleep, it collects the generations that are due if it expects to
+finish before its next timer. A collection that is more than `PRESSING` times overdue runs immediately, so that memory
+stays bounded, and is counted as forced.
 
-Which generation is due, Python's own counters and thresholds tell (gc.get_count(), gc.get_threshold()); how long it
-will take, the longest of its last collections does. No look at the clock can foretell an edge: one that comes during
-a collection waits for its end, as it would with automatic collection.
+Python's own counters and thresholds say which generation is due (gc.get_count(), gc.get_threshold()); the longest of
+its last collections says how long it will take. No clock can predict an edge: one that comes during a collection waits
+for its end, as it would with automatic collection.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
+
+from hwloop.core.loop_clock import LoopClock
 
 if TYPE_CHECKING:
     from hwloop.core.statistics import CollectorStatistics
@@ -24,43 +25,63 @@ if TYPE_CHECKING:
 Mode = Literal["auto", "idle", "off"]
 
 PRESSING = 10
-"""What is so many times overdue is not put off any more."""
+"""A collection that is this many times overdue is not put off any longer."""
 
 MARGIN = 2.0
-"""A gap must be so many times longer than the collection is expected to take."""
+"""A gap must be this many times longer than the collection is expected to take."""
 
 FORGETTING = 0.9
-"""By so much what was expected shrinks at each collection that takes less."""
+"""Factor by which an expected duration shrinks at each collection that takes less."""
 
 FIRST_GUESS = (1e-4, 1e-3, 2e-2)
 """Seconds that the first collection of each generation is expected to take."""
 
 
-class Collector:
-    """Collects what is due when it is told that there is time.
+class GcSchedule:
+    """Decides when garbage is collected while a loop runs.
 
     Attributes:
-        now: the loop's clock.
+        is_active: whether the loop has to call `collect_before` and `collect_if_pressing`.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self.now = now
-        self._expected = list(FIRST_GUESS)
-        self._collections = [0, 0, 0]
-        self._forced = 0
-        self._longest = 0.0
+    def __init__(self, clock: LoopClock) -> None:
+        self.is_active = False
+        self._clock = clock
+        self._mode: Mode = "auto"
+        self._was_enabled = False  # and has to be again when the run ends
+        self._forget()
+
+    def set_mode(self, mode: Mode) -> None:
+        """Choose who collects garbage during a run; see `EventLoop.schedule_gc`. The counts begin anew."""
+        if mode not in ("auto", "idle", "off"):
+            raise ValueError(f'gc must be "auto", "idle" or "off", not {mode!r}')
+        self._mode = mode
+        self.is_active = mode == "idle"
+        self._forget()
+
+    def begin_run(self) -> None:
+        """Switch automatic collection off, unless the mode is "auto"."""
+        if self._mode != "auto" and gc.isenabled():
+            self._was_enabled = True
+            gc.disable()
+
+    def end_run(self) -> None:
+        """Restore automatic collection. Harmless when repeated."""
+        if self._was_enabled:
+            self._was_enabled = False
+            gc.enable()
 
     def collect_before(self, when: float | None) -> bool:
         """Collect the oldest generation that is due, if it presses or will be done by `when` (loop time; None: ever).
 
-        Returns whether there was one.
+        Return whether there was one.
         """
         counts, thresholds = gc.get_count(), gc.get_threshold()
         if counts[0] <= thresholds[0]:  # the usual case; older ones are collected together with the youngest
             return False
         for generation in (2, 1, 0):
             if 0 < thresholds[generation] < counts[generation]:
-                forced = when is not None and when - self.now() < MARGIN * self._expected[generation]
+                forced = when is not None and when - self._clock.now() < MARGIN * self._expected[generation]
                 if not forced or counts[generation] > thresholds[generation] * PRESSING:
                     self._forced += forced
                     self._collect(generation)
@@ -68,7 +89,7 @@ class Collector:
         return False
 
     def collect_if_pressing(self) -> None:
-        """There is no time, but collect what has been put off for too long."""
+        """Collect a generation that has been put off for too long, although there is work to do."""
         counts, thresholds = gc.get_count(), gc.get_threshold()
         for generation in (2, 1, 0):
             if 0 < thresholds[generation] * PRESSING < counts[generation]:
@@ -76,11 +97,20 @@ class Collector:
                 self._collect(generation)
                 return
 
-    def statistics(self) -> CollectorStatistics:
+    def statistics(self) -> CollectorStatistics | None:
+        """Return the counts since the mode was set; None if the loop does not collect."""
+        if not self.is_active:
+            return None
         from hwloop.core.statistics import CollectorStatistics
 
         young, middle, old = self._collections
         return CollectorStatistics((young, middle, old), self._forced, self._longest)
+
+    def _forget(self) -> None:
+        self._expected = list(FIRST_GUESS)
+        self._collections = [0, 0, 0]
+        self._forced = 0
+        self._longest = 0.0
 
     def _collect(self, generation: int) -> None:
         start = perf_counter()
@@ -91,95 +121,53 @@ class Collector:
         self._longest = max(self._longest, took)
 
 
-class CountingCollector(Collector):
-    """Collects after a number of looks: in virtual time, memory must not decide when finalizers run.
+class CountedGcSchedule(GcSchedule):
+    """A schedule for virtual time, where memory must not decide when finalizers run: it counts polls.
 
-    Automatic collection stays on for what makes `VALVE` objects between two collections.
+    In the modes "auto" and "idle", garbage is collected after a number of polls. Automatic collection stays on for code
+    that makes `VALVE` objects between two collections.
     """
 
     YOUNG_EVERY = 1000
     ALL_EVERY = 20_000
     VALVE = 100_000
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        super().__init__(now)
-        self._looks = 0
-        self._next_all = self.ALL_EVERY
+    def __init__(self, clock: LoopClock) -> None:
+        super().__init__(clock)
+        self.is_active = True
+        self._thresholds: tuple[int, int, int] | None = None
+
+    def set_mode(self, mode: Mode) -> None:
+        super().set_mode("auto" if mode == "idle" else mode)
+        self.is_active = mode != "off"
+
+    def begin_run(self) -> None:
+        super().begin_run()
+        if gc.isenabled():
+            self._thresholds = gc.get_threshold()
+            gc.set_threshold(self.VALVE, *self._thresholds[1:])
+
+    def end_run(self) -> None:
+        super().end_run()
+        if self._thresholds is not None:
+            gc.set_threshold(*self._thresholds)
+            self._thresholds = None
 
     def collect_before(self, when: float | None) -> bool:
-        self._looks += 1
-        if self._looks % self.YOUNG_EVERY or not gc.isenabled():
+        self._polls += 1
+        if self._polls % self.YOUNG_EVERY or not gc.isenabled():
             return False
-        if self._looks < self._next_all:
+        if self._polls < self._next_all:
             self._collect(0)
         else:
-            self._next_all += min(self._looks, 25 * self.ALL_EVERY)  # seldom in a long run, whose heap may be large
+            self._next_all += min(self._polls, 25 * self.ALL_EVERY)  # seldom in a long run, whose heap may be large
             self._collect(2)
         return True
 
     def collect_if_pressing(self) -> None:
         self.collect_before(None)
 
-
-class Collecting:
-    """A mixin of `hwloop.EventLoop`."""
-
-    _now: Callable[[], float]
-    _collector: Collector | None
-
-    if TYPE_CHECKING:
-
-        def is_running(self) -> bool: ...
-
-    _gc_mode: Mode = "auto"
-    _gc_was_on = False
-
-    def schedule_gc(self, mode: Mode) -> None:
-        """Say who collects garbage while the loop runs; when it ends, all is as it was.
-
-        "auto", as without this call: Python, at any moment. "idle": the loop, when it would sleep and has time before
-        its next timer, or when it can't be put off any more; `statistics().gc` counts. "off": nobody, for programs
-        that make no cycles or end soon. Garbage is the process's affair, not the loop's: let one loop have the say.
-        Raises ValueError for another mode.
-        """
-        if mode not in ("auto", "idle", "off"):
-            raise ValueError(f'gc must be "auto", "idle" or "off", not {mode!r}')
-        self._give_gc_back()
-        self._gc_mode = mode
-        self._collector = Collector(self._now) if mode == "idle" else None
-        if self.is_running():
-            self._take_gc_over()
-
-    def _take_gc_over(self) -> None:
-        """The loop begins to run."""
-        if self._gc_mode != "auto" and gc.isenabled():
-            self._gc_was_on = True
-            gc.disable()
-
-    def _give_gc_back(self) -> None:
-        """The loop has ended, or the mode changes."""
-        if self._gc_was_on:
-            self._gc_was_on = False
-            gc.enable()
-
-
-class CountedCollecting(Collecting):
-    """A mixin of `hwloop.SimLoop`: garbage is collected after a number of looks in the modes "auto" and "idle"."""
-
-    _thresholds: tuple[int, int, int] | None = None
-
-    def schedule_gc(self, mode: Mode) -> None:
-        super().schedule_gc("auto" if mode == "idle" else mode)
-        self._collector = None if mode == "off" else CountingCollector(self._now)
-
-    def _take_gc_over(self) -> None:
-        super()._take_gc_over()
-        if gc.isenabled():
-            self._thresholds = gc.get_threshold()
-            gc.set_threshold(CountingCollector.VALVE, *self._thresholds[1:])
-
-    def _give_gc_back(self) -> None:
-        super()._give_gc_back()
-        if self._thresholds is not None:
-            gc.set_threshold(*self._thresholds)
-            self._thresholds = None
+    def _forget(self) -> None:
+        super()._forget()
+        self._polls = 0
+        self._next_all = self.ALL_EVERY

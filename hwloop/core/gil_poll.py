@@ -1,10 +1,10 @@
-"""A look at an epoll set that keeps Python's global lock, so that a busy loop does not starve other threads.
+"""A poll of an epoll set that keeps the global interpreter lock, so that a busy loop does not starve other threads.
 
-`select.epoll.poll(0)` lets go of the global lock and takes it back at once. To a thread that waits for the lock this
-is worse than nothing: it is woken, finds the lock taken again, and begins its wait of one switch interval (5 ms) anew.
-With a look every 0.05 ms it hardly ever gets a turn: gaps of 0.3 s were measured, against 15 ms on asyncio's loop. A
-look that keeps the lock leaves turns to the interpreter, which gives them when the interval is over. It costs 0.8 µs
-instead of 0.4, so it is for programs that have other threads.
+`select.epoll.poll(0)` releases the lock and takes it back at once. For a thread that waits for the lock this is worse
+than nothing: it wakes, finds the lock taken again, and starts its wait of one switch interval (5 ms) over. With a poll
+every 0.05 ms it hardly ever runs: gaps of 0.3 s were measured, against 15 ms on asyncio's loop. A poll that keeps the
+lock leaves switching to the interpreter, which switches when the interval is over. It costs 0.8 µs instead of 0.4, so
+only programs with other threads use it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def _array_of(most: int) -> type[ctypes.Array[Any]]:
     return (_PackedEvent if os.uname().machine in ("x86_64", "i386", "i686") else _AlignedEvent) * most
 
 
-class Peek:
-    """Called without arguments: the (descriptor, mask) pairs that are ready in an epoll set now, `most` at a time."""
+class GilPoll:
+    """A poll that keeps the lock: a call returns up to `most` (descriptor, mask) pairs that are ready now."""
 
     def __init__(self, epoll_fd: int, most: int) -> None:
         self._wait = _epoll_wait
@@ -47,6 +47,6 @@ class Peek:
 
     def __call__(self) -> list[tuple[int, int]]:
         count = self._wait(*self._arguments)
-        if count <= 0:  # nothing, or a signal: the loop looks again soon
+        if count <= 0:  # nothing, or a signal: the loop polls again soon
             return []
         return [(event.fd, event.events) for event in self._events[:count]]

@@ -1,7 +1,8 @@
-"""What waits to be run: asyncio's own handles, made with less ado, and the one of a watched descriptor.
+"""Handles: scheduled callbacks. asyncio's own classes, cheaper to construct, and one for a watched descriptor.
 
-They are genuine subclasses, because asyncio, its C code and its tests look into them. Making one is much of what a
-`call_soon` costs, so their inits only fill the slots; what debug mode needs, its own handles have.
+They are genuine subclasses, because asyncio, its C code and its tests look into them. Constructing one is much of what
+a `call_soon` costs, so these fill their slots and do nothing else. In debug mode the loop makes asyncio's own handles,
+which also keep the traceback of the call.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 from hwloop.core.urgency import Priority
 
 ThreadSafeHandle: Any = getattr(asyncio.events, "_ThreadSafeHandle", None)
-"""From Python 3.14 on: a handle that another thread may cancel, and which then waits while its callback runs."""
+"""From Python 3.14 on: a handle that another thread may cancel; `cancel` then waits while its callback runs."""
 
 
 class Pollable(Protocol):
@@ -32,7 +33,7 @@ class Pollable(Protocol):
 
 
 class Handle(asyncio.Handle):
-    """A scheduled callback: asyncio's own, made with less ado. In debug mode the loop makes asyncio's instead."""
+    """A scheduled callback."""
 
     __slots__ = ()
     # The class's values stand in for slots that only debug mode would fill.
@@ -52,7 +53,7 @@ class Handle(asyncio.Handle):
 
 
 class TimerHandle(asyncio.TimerHandle):
-    """A callback with a time. `_scheduled` is true while it is in the heap or waits among the due ones."""
+    """A callback with a time. `_scheduled` is true from its admission to the timer queue until it is due."""
 
     __slots__ = ()
     _repr = None
@@ -77,10 +78,28 @@ class TimerHandle(asyncio.TimerHandle):
             self._callback = self._args = None  # type: ignore[assignment]
 
 
-class Watcher(asyncio.Handle):
-    """The callback of one direction of a descriptor. `_scheduled` is true from the look that found it until it runs."""
+class TolerantHandle(TimerHandle):
+    """A timer with a tolerance. `is_waiting` is true until it is due; only then does it move to the exact timers."""
 
-    __slots__ = ("_deadline", "_fd", "_ordinary", "_priority", "_scheduled", "_source", "_when")
+    __slots__ = ("is_waiting",)
+    is_waiting: bool
+
+
+class Watcher(asyncio.Handle):
+    """The callback of one direction of a descriptor.
+
+    `_scheduled` is true from the poll that found the descriptor ready until the callback runs, and `_when` is the loop
+    time of that poll.
+
+    Attributes:
+        deadline: seconds from that poll within which the callback should run; None for no deadline.
+        fd: the number of the descriptor, once it is registered.
+        is_ordinary: whether it has neither a deadline nor a priority other than NORMAL.
+        priority: its priority.
+        source: the registered source, if it belongs to one.
+    """
+
+    __slots__ = ("_scheduled", "_when", "deadline", "fd", "is_ordinary", "priority", "source")
 
     def __init__(
         self,
@@ -92,10 +111,10 @@ class Watcher(asyncio.Handle):
         deadline: float | None = None,
     ) -> None:
         super().__init__(callback, args, loop, None)
-        self._fd = -1  # what it watches, once registered
-        self._deadline = deadline  # seconds from the look that finds it ready
-        self._ordinary = priority is Priority.NORMAL and deadline is None
-        self._priority = priority
-        self._source = source
+        self.fd = -1
+        self.deadline = deadline
+        self.is_ordinary = priority is Priority.NORMAL and deadline is None
+        self.priority = priority
+        self.source = source
         self._scheduled = False
-        self._when = 0.0  # loop time of that look
+        self._when = 0.0

@@ -1,200 +1,115 @@
-"""What is ready and not ordinary: bands by priority, earliest deadline within a band, first come within a deadline.
+"""The run queue: everything that is ready to run, and the answer to "is there work?".
 
-Ordinary work (NORMAL, no deadline) never comes here; it waits in the loop's own deque, which costs least. This module
-decides between it and the rest, in six ranks:
-
-    0 INTERRUPT   1 HIGH   2 NORMAL with a deadline   3 ordinary work   4 LOW   5 IDLE
-
-Three rules decide, and none depends on the clock's speed, so that a trace can be foretold:
-
-- the most urgent rank that waits goes first (promise 1), by (deadline, order of arrival);
-- a rank that has been passed over `AGEING` times goes next, the least urgent such rank first, so that none starves
-  (promise 5), and then counts anew. IDLE is apart: it runs only when the loop has looked and found nothing else;
-- an entry whose deadline has passed falls behind those that can still be met, keeps its rank, and is counted when it
-  runs (promise 6).
-
-Push and pick cost one heap operation, O(log n).
+Ordinary work waits in a plain FIFO, which costs least: it is asyncio's own `_ready`, where test helpers look for it.
+Descriptors and timers that a poll has found ready wait in a FIFO of their own, and go before ordinary work or in turn
+with it. Handles with a priority or a deadline wait in priority queues. Calls from other threads arrive in an inbox and
+are queued by the loop's own thread. The dispatch function (`hwloop.core.dispatch`) drains all of these.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable
-from heapq import heapify, heappop, heappush
+import asyncio
+import collections
+import contextvars
 from typing import Any
 
-from hwloop.core.urgency import Priority, Urgency
+from hwloop.core.handles import Watcher
+from hwloop.core.loop_clock import LoopClock
+from hwloop.core.priority_queues import PriorityQueues
+from hwloop.core.urgency import NORMAL, Priority, Urgencies, Urgency, served_tasks
 
-AGEING = 8
-"""How often a waiting rank is passed over before it goes next. With the turns of other ranks that have waited as long,
-the first in a rank runs after fewer than `2 * AGEING` other callbacks."""
-
-ORDINARY = 3
-_RANK = {Priority.INTERRUPT: 0, Priority.HIGH: 1, Priority.NORMAL: 2, Priority.LOW: 4, Priority.IDLE: 5}
-_IDLE = 5
-_NOBODY = [0] * _IDLE
-
-# (deadline or infinity once it has passed, order of arrival, handle, deadline as asked, number of the batch)
-_Entry = tuple[float, int, Any, float, int]
+INFINITY = float("inf")
 
 
-class Bands:
-    """Ready handles that are not ordinary.
-
-    Its length is the number of entries that compete with ordinary work: all but IDLE.
+class RunQueue:
+    """The ready handles of one loop.
 
     Attributes:
-        waiting: not 0 while `pick` has to be asked: there are such entries, or ordinary work was passed over and has
-            not run since. Else it would keep that for the next rush, and overtake what is more urgent then.
-        idle: the heap of IDLE entries.
-        old: how many of those that compete were queued when the loop's current batch began.
+        ordinary: handles of NORMAL priority without a deadline, first come, first served.
+        found: watchers and timers of the same urgency that polls have found ready or due.
+        urgent: handles with a priority or a deadline.
+        inbox: handles that other threads have sent, in the order of their calls.
+        poll_after_batch: whether to poll at the end of the batch, even if the slice is not used up: a timer was set
+            that is due by then, `stop()` was called, or the clock may have leapt.
     """
 
-    __slots__ = (
-        "_batch",
-        "_found",
-        "_heaps",
-        "_latest",
-        "_missed",
-        "_owed",
-        "_passed",
-        "_sequence",
-        "idle",
-        "old",
-        "waiting",
-    )
+    def __init__(self, urgencies: Urgencies, clock: LoopClock, urgent: PriorityQueues) -> None:
+        self.ordinary: collections.deque[Any] = collections.deque()
+        self.found: collections.deque[Any] = collections.deque()
+        self.urgent = urgent
+        self.inbox: collections.deque[Any] = collections.deque()
+        self.poll_after_batch = False
+        self._urgencies = urgencies
+        self._clock = clock
 
-    def __init__(self, missed: Callable[[Any, float], None], found: Callable[[Any, float], None]) -> None:
-        """`missed(handle, seconds)` is told of each deadline that had passed when its handle ran.
+    def has_work(self) -> bool:
+        """Return whether a handle other than an IDLE one is ready to run."""
+        return bool(self.ordinary or self.found or self.urgent.waiting)
 
-        `found(handle, now)` is told of each that a look had found: a ready descriptor or a due timer.
-        """
-        self._heaps: list[list[_Entry]] = [[] for _ in range(_IDLE + 1)]
-        self._passed = [0] * _IDLE
-        self._sequence = itertools.count()
-        self._missed = missed
-        self._found = found
-        self._batch = 0
-        self._owed = 0  # 1 if ordinary work was passed over: `waiting` counts it
-        self.waiting = self.old = 0
-        self.idle = self._heaps[_IDLE]
-        self._latest = self.idle  # the heap of the last push that competes
+    def add(self, handle: Any) -> None:
+        """Queue a handle by its urgency; a deadline counts from now."""
+        urgency = self._urgencies.of(handle)
+        if urgency == NORMAL:
+            self.ordinary.append(handle)
+        else:
+            self.urgent.push(urgency.priority, self._clock.now() + urgency.deadline, handle)
+
+    def add_deadline(self, priority: Priority, deadline: float, handle: Any) -> None:
+        """Queue a handle with a priority and a deadline in loop time."""
+        if priority is Priority.NORMAL and deadline == INFINITY:
+            self.take_inbox()
+            self.ordinary.append(handle)
+        else:
+            self.urgent.push(priority, deadline, handle)
+
+    def add_ready(self, watcher: Watcher) -> None:
+        """Queue the watcher of a ready descriptor by its urgency; its deadline counts from the poll that found it."""
+        if watcher.is_ordinary:
+            self.found.append(watcher)
+        else:
+            deadline = INFINITY if watcher.deadline is None else watcher._when + watcher.deadline
+            self.urgent.push(watcher.priority, deadline, watcher)
+
+    def add_due(self, timer: Any) -> None:
+        """Queue a due timer by its urgency; a deadline counts from the timer's time."""
+        urgency = self._urgencies.of(timer)
+        if urgency == NORMAL:
+            self.found.append(timer)
+        else:
+            self.urgent.push(urgency.priority, timer._when + urgency.deadline, timer)
+
+    def take_inbox(self) -> None:
+        """Queue the handles that other threads have sent."""
+        inbox = self.inbox
+        try:
+            while inbox:
+                self.add(inbox.popleft())
+        except IndexError:
+            pass  # another thread called `call_soon`, which programs do in spite of the documentation
+
+    def requeue(self, task: asyncio.Task[Any]) -> None:
+        """Move the handles that are queued for a task to where they belong now; what they leave behind is skipped."""
+
+        def is_misplaced(handle: Any, queued: Urgency) -> bool:
+            return task in served_tasks(handle) and self._urgencies.of(handle) != queued
+
+        nothing = asyncio.Handle(print, (), task.get_loop(), contextvars.Context())
+        nothing.cancel()
+        moved = self.urgent.take(is_misplaced, nothing)
+        for place, handle in enumerate(self.ordinary):
+            if is_misplaced(handle, NORMAL):
+                self.ordinary[place] = nothing
+                moved.append(handle)
+        for handle in moved:
+            self.add(handle)
 
     def __len__(self) -> int:
-        return self.waiting - self._owed
-
-    def push(self, priority: Priority, deadline: float, handle: Any) -> None:
-        """Queue a handle; `deadline` is loop time, infinite if it has none."""
-        rank = _RANK[priority]
-        heap = self._heaps[rank]
-        heappush(heap, (deadline, next(self._sequence), handle, deadline, self._batch))
-        if rank != _IDLE:
-            self.waiting += 1
-            self._latest = heap
-
-    def pick(self, now: float, ordinary: bool) -> Any:
-        """The handle that runs next, or None if it is the turn of ordinary work, of which `ordinary` says it waits."""
-        passed = self._passed
-        if self.waiting == 1 and not ordinary and (heap := self._latest) and not heap[0][2]._cancelled:
-            passed[:] = _NOBODY  # an edge that woke the loop: nobody else is there to be passed over
-            return self._pop(heap, now)
-        if self.waiting == self._owed:
-            self.waiting = self._owed = passed[ORDINARY] = 0
-            return None
-        chosen = -1
-        for rank, heap in enumerate(self._heaps[:_IDLE]):
-            while heap and heap[0][2]._cancelled:  # it takes nobody's turn
-                self._leaves(heappop(heap))
-            if not (heap or (rank == ORDINARY and ordinary)):
-                passed[rank] = 0
-            elif chosen < 0 or passed[rank] >= AGEING:
-                chosen = rank
-        if chosen < 0:
-            self.waiting = self._owed = 0
-            return None
-        for rank in range(chosen + 1, _IDLE):
-            if self._heaps[rank] or (rank == ORDINARY and ordinary):
-                passed[rank] += 1
-        passed[chosen] = 0
-        owed = 1 if passed[ORDINARY] else 0
-        self.waiting += owed - self._owed
-        self._owed = owed
-        return None if chosen == ORDINARY else self._pop(self._heaps[chosen], now)
-
-    def begin_batch(self) -> None:
-        """What competes by now belongs to the loop's next batch; what is pushed from now on does not."""
-        self._batch += 1
-        self.old = self.waiting - self._owed
-
-    def pop_old(self, now: float, ordinary: bool) -> Any:
-        """The handle of the batch that runs next, past those pushed since it began; None as for `pick`."""
-        for rank, heap in enumerate(self._heaps[:_IDLE]):
-            if rank == ORDINARY and ordinary:
-                return None
-            new = [entry for entry in heap if entry[4] == self._batch]
-            if len(new) == len(heap):
-                continue
-            heap[:] = [entry for entry in heap if entry[4] < self._batch]
-            heapify(heap)
-            try:
-                return self._pop(heap, now)
-            finally:
-                heap.extend(new)
-                heapify(heap)
-        self.old = 0
-        return None
-
-    def pop_idle(self, now: float) -> Any:
-        """The IDLE handle that runs next. IndexError if there is none."""
-        return self._pop(self.idle, now)
-
-    def take(self, wanted: Callable[[Any, Urgency], bool], instead: Any) -> list[Any]:
-        """Take out the handles that are wanted, as they came, and leave `instead` in their places. O(n).
-
-        `wanted` is given a handle and the urgency with which it is queued: its priority, and a deadline that is
-        infinite or, as the seconds that were asked for are not kept, not a number.
-        """
-        taken = []
-        for priority, rank in _RANK.items():
-            heap = self._heaps[rank]
-            for place, (deadline, sequence, handle, asked, batch) in enumerate(heap):
-                if wanted(handle, Urgency(priority, asked if asked == math.inf else math.nan)):
-                    taken.append((sequence, handle))
-                    heap[place] = (deadline, sequence, instead, asked, batch)
-        return [handle for _, handle in sorted(taken, key=lambda pair: pair[0])]
-
-    def close(self) -> None:
-        """Forget all, and the loop that is told: with it, these bands would be in a cycle."""
-        self.clear()
-        self._missed = self._found = _tell_nobody
+        """The number of handles, IDLE ones included, without those in the inbox."""
+        return len(self.ordinary) + len(self.found) + len(self.urgent) + len(self.urgent.idle)
 
     def clear(self) -> None:
-        for heap in self._heaps:
-            heap.clear()
-        self.waiting = self._owed = self.old = 0
-
-    def _leaves(self, entry: _Entry) -> None:
-        """An entry that competed is in no heap any more."""
-        self.waiting -= 1
-        if self.old and entry[4] < self._batch:
-            self.old -= 1
-
-    def _pop(self, heap: list[_Entry], now: float) -> Any:
-        while heap[0][0] < now:
-            _, sequence, handle, deadline, batch = heappop(heap)
-            heappush(heap, (math.inf, sequence, handle, deadline, batch))
-        _, _, handle, deadline, batch = heappop(heap)
-        if heap is not self.idle:  # `_leaves`, in line
-            self.waiting -= 1
-            if self.old and batch < self._batch:
-                self.old -= 1
-        if hasattr(handle, "_scheduled"):  # a descriptor's: a look may find it ready again
-            handle._scheduled = False
-            self._found(handle, now)
-        if deadline < now and not handle.cancelled():
-            self._missed(handle, now - deadline)
-        return handle
-
-
-def _tell_nobody(_: Any, __: float) -> None: ...
+        """Drop all handles."""
+        self.ordinary.clear()
+        self.found.clear()
+        self.urgent.clear()
+        self.inbox.clear()

@@ -1,15 +1,15 @@
-"""The process's wakeup descriptor, and how several loops get along with the one that there is.
+"""The process's wakeup descriptor, and how several loops share it.
 
-A signal's number is written to it as the signal arrives (signal.set_wakeup_fd). asyncio needs that to deliver signals
-to `add_signal_handler`, sets it there and leaves it set until the last handler is removed. A loop of hwloop in the main
-thread wants it for the time of a run as well, so that any signal wakes a sleeping loop and its plain Python handler
-runs at once. But there is only one, it can't be read without being changed, and others use it too: another loop, which
-may be in the middle of its run or between two, or a library. So:
+Python writes a signal's number to it as the signal arrives (signal.set_wakeup_fd). asyncio needs that to deliver
+signals to `add_signal_handler`, sets the descriptor there and leaves it set until the last handler is removed. A hwloop
+loop in the main thread needs it during a run as well, so that any signal wakes a sleeping loop and its plain Python
+handler runs at once. But a process has only one, it can't be read without being changed, and others use it too: another
+loop, which may be in the middle of its run or between two, or a library. So:
 
-- it is taken where nobody has it, or where the loop has signal handlers, and set back if it is still the loop's own;
+- a loop takes it if it is not set, or if the loop has signal handlers, and restores it if it is still the loop's own;
 - with signal handlers it stays the loop's between runs, as on asyncio's loop;
-- a number that arrives at a loop without a handler for it is passed on: to the loop that has one, or else to the
-  descriptor that was set before.
+- a loop without a handler for a signal passes its number on: to the loop that has one, or else to the descriptor that
+  was set before.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import signal
 import threading
 from typing import Any
 
-from hwloop.core import registry as running
+from hwloop.core import registry
 
 
 class Wakeup:
-    """What one loop has to do with the wakeup descriptor. Its methods do nothing outside the main thread."""
+    """One loop's use of the wakeup descriptor. The methods do nothing outside the main thread."""
 
     def __init__(self) -> None:
         self._mine = -1
-        self._before: tuple[int, object] | None = None  # whose it was: the number, and what tells its owner
+        self._before: tuple[int, object] | None = None  # the previous one: its number and its identity
 
     def take(self, csock: Any, needed: bool) -> None:
-        """A run begins. `needed` says that the loop has signal handlers."""
+        """Begin a run. `needed` says whether the loop has signal handlers."""
         mine = _number_of(csock)
         if mine < 0 or not _in_main():
             return
@@ -41,7 +41,7 @@ class Wakeup:
             self.taken(csock, current)
 
     def taken(self, csock: Any, current: int | None) -> None:
-        """The descriptor is the loop's now, and was `current`."""
+        """Note that the descriptor is the loop's now, and was `current`."""
         mine = _number_of(csock)
         if mine < 0 or current is None:
             return
@@ -55,7 +55,7 @@ class Wakeup:
                 owner._read_from_self()  # it may have got signals of this loop
 
     def give_back(self, needed: bool) -> None:
-        """A run ends."""
+        """End a run."""
         if self._mine < 0 or not _in_main():
             return
         mine = self._mine
@@ -67,8 +67,8 @@ class Wakeup:
         else:
             self._set_back()
 
-    def peek(self) -> int | None:
-        """The descriptor, whosever it is; None outside the main thread."""
+    def current(self) -> int | None:
+        """Return the descriptor that is set now, the loop's or another; None outside the main thread."""
         if not _in_main():
             return None
         current = _swap(-1)
@@ -76,20 +76,20 @@ class Wakeup:
         return current
 
     def put_back(self, current: int | None) -> None:
-        """Set what `peek` returned."""
+        """Set the descriptor that `current` returned."""
         if current is not None:
             _swap(current)
 
     def after_removal(self, current: int | None, running: bool) -> None:
-        """The last handler was removed, for which asyncio has cleared the descriptor. It was `current`, anybody's."""
+        """Restore the descriptor, which was `current`: asyncio has cleared it as it removed the last handler."""
         if current != self._mine or running:
             self.put_back(current)
         else:
             self._set_back()
 
     def pass_on(self, number: int) -> None:
-        """A signal arrived for which the loop has no handler."""
-        owners = [loop for loop in running.loops() if number in loop._signal_handlers and not loop.is_closed()]
+        """Pass on a signal for which the loop has no handler."""
+        owners = [loop for loop in registry.loops() if number in loop._signal_handlers and not loop.is_closed()]
         if owners:
             max(owners, key=lambda loop: loop.is_running())._handle_signal(number)
         elif self._before is not None and _identity(self._before[0]) == self._before[1]:
@@ -99,7 +99,7 @@ class Wakeup:
                 pass  # full, as the signal itself would have found it
 
     def forget(self) -> None:
-        """This is a forked child: all of that is its parent's."""
+        """Forget, in a forked child, the descriptors of its parent."""
         self._mine, self._before = -1, None
 
     def _set_back(self) -> None:
@@ -110,7 +110,7 @@ class Wakeup:
 
 
 def clear_if_of(loops: list[Any]) -> None:
-    """Clear the wakeup descriptor if it is that of one of these loops, of the parent of this process."""
+    """Clear the wakeup descriptor if it belongs to one of these loops, which the parent of this process runs."""
     current = _swap(-1)
     if current not in [_number_of(loop._csock) for loop in loops]:
         _swap(current)
@@ -121,7 +121,7 @@ def _in_main() -> bool:
 
 
 def _swap(fd: int) -> int:
-    """Set the wakeup descriptor and return what it was; -1 is none. One that is closed by now is none either."""
+    """Set the wakeup descriptor and return the previous one; -1 for none or a closed one."""
     try:
         return signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
     except (ValueError, OSError):  # ValueError also in a subinterpreter
@@ -129,7 +129,7 @@ def _swap(fd: int) -> int:
 
 
 def _number_of(csock: Any) -> int:
-    """The number of a loop's self-pipe; -1 if it has none, or none that is real."""
+    """Return the number of a loop's self-pipe; -1 if it has none, or a mock."""
     try:
         number = csock.fileno()
     except (AttributeError, OSError):
@@ -138,12 +138,12 @@ def _number_of(csock: Any) -> int:
 
 
 def _owner(fd: int) -> Any:
-    """The loop of ours that is woken through `fd`."""
-    return next((loop for loop in running.loops() if _number_of(loop._csock) == fd), None)
+    """Return the hwloop loop that is woken through `fd`, or None."""
+    return next((loop for loop in registry.loops() if _number_of(loop._csock) == fd), None)
 
 
 def _identity(fd: int) -> object:
-    """What tells that a number is still the same descriptor."""
+    """Return a value that differs if the number belongs to another descriptor later."""
     try:
         found = os.fstat(fd)
     except OSError:

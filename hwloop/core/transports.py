@@ -16,7 +16,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from asyncio import selector_events
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound=asyncio.BaseTransport)
 
 SMALLEST_READ = 16 * 1024
 LARGEST_READ = 120 * 1024
@@ -150,33 +152,23 @@ class _SelectorSocketTransport(_Base):  # type: ignore[misc]
                 del self._read_ready, self.write
 
 
-class Transports:
-    """A mixin of `hwloop.EventLoop`: the transports that receive into memory of their own."""
+def make_socket_transport(
+    loop: Any,
+    sock: socket.socket,
+    protocol: asyncio.BaseProtocol,
+    waiter: asyncio.Future[None] | None = None,
+    *,
+    extra: dict[str, Any] | None = None,
+    server: Any = None,
+) -> asyncio.Transport:
+    """Return a transport of a stream socket, as asyncio's `_make_socket_transport` does."""
+    if _CHECKS_SOCKETS:
+        loop._ensure_fd_no_transport(sock)
+    return _SelectorSocketTransport(loop, sock, protocol, waiter, extra, server)
 
-    if TYPE_CHECKING:  # asyncio's own
 
-        def _ensure_fd_no_transport(self, sock: socket.socket) -> None: ...
-
-    def _make_socket_transport(
-        self,
-        sock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        waiter: asyncio.Future[None] | None = None,
-        *,
-        extra: dict[str, Any] | None = None,
-        server: Any = None,
-    ) -> asyncio.Transport:
-        if _CHECKS_SOCKETS:
-            self._ensure_fd_no_transport(sock)
-        return _SelectorSocketTransport(self, sock, protocol, waiter, extra, server)
-
-    def _make_datagram_transport(self, sock: socket.socket, *args: Any) -> asyncio.DatagramTransport:
-        transport: Any = super()._make_datagram_transport(sock, *args)  # type: ignore[misc]
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            transport.max_size = LARGEST_PACKET
-        return transport  # type: ignore[no-any-return]
-
-    def _make_read_pipe_transport(self, *args: Any) -> asyncio.ReadTransport:
-        transport: Any = super()._make_read_pipe_transport(*args)  # type: ignore[misc]
-        transport.max_size = LARGEST_PACKET
-        return transport  # type: ignore[no-any-return]
+def with_packet_size(transport: T) -> T:
+    """Have a datagram or pipe transport read at most as much as can arrive at once."""
+    made: Any = transport
+    made.max_size = LARGEST_PACKET
+    return transport

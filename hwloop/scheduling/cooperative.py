@@ -25,11 +25,11 @@ def create_task(
     deadline: float | None = None,
     name: str | None = None,
 ) -> asyncio.Task[T]:
-    """A task on the running loop that is woken with a priority and a deadline, as is all that it spawns.
+    """Create a task on the running loop that is woken with a priority and a deadline, as are tasks that it spawns.
 
-    `deadline` is in seconds: each time the task becomes ready it should run within that time. What is not given is
-    inherited. On another loop than hwloop's the task runs as any other. If the priority or the deadline is refused
-    (ValueError, TypeError), the coroutine is closed.
+    `deadline` is in seconds: each time the task becomes ready, it should run within that time. A parameter that is not
+    given is inherited. On another loop than hwloop's the task runs as any other. For an invalid priority or deadline it
+    raises ValueError or TypeError, and the coroutine is closed.
     """
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
@@ -46,7 +46,7 @@ def create_task(
 def scheduled(*, priority: Priority | None = None, deadline: float | None = None) -> Iterator[None]:
     """Run the rest of this block of this task with another priority or deadline (seconds, as for `create_task`).
 
-    If the task is rescheduled meanwhile, that stays in force, in the block and after it.
+    If the task is rescheduled meanwhile, the new urgency stays in force, in the block and after it.
     """
     token = _enter(asyncio.get_running_loop(), priority, deadline)
     within = URGENCY.get()
@@ -76,35 +76,35 @@ def reschedule(task: asyncio.Task[Any], *, priority: Priority | None = None, dea
 def _enter(
     loop: asyncio.AbstractEventLoop, priority: Priority | None, deadline: float | None
 ) -> contextvars.Token[Urgency]:
-    """Set the urgency of the current context, and have the loop look at it from now on."""
-    urgency = URGENCY.get()._replace()  # another object than what an outer block has set
+    """Set the urgency of the current context, and have the loop look it up from now on."""
+    urgency = URGENCY.get()._replace()  # a new object, to tell it from that of an outer block
     if priority is not None:
         urgency = urgency._replace(priority=as_priority(priority))
     if deadline is not None:
         urgency = urgency._replace(deadline=as_deadline(deadline))
-    heed = getattr(loop, "heed_urgency", None)
-    if heed is not None:
-        heed()
+    inheritance = getattr(loop, "urgency", None)
+    if inheritance is not None:
+        inheritance.enable()
     return URGENCY.set(urgency)
 
 
 async def checkpoint() -> None:
-    """Let others run if it is time to; otherwise return at once. For the inner loops of long computations.
+    """Let others run if the slice is used up; otherwise return at once. For the inner loops of long computations.
 
-    It is time when the slice (0.05 ms) that began with the loop's last look at the hardware is used up, by this task
-    and those before it in the turn: with checkpoints often enough, nothing waits much longer than that. On another loop
-    than hwloop's, others run each time.
+    The slice (0.05 ms) begins with the loop's last poll of the hardware; this task and those before it in the turn use
+    it up. With frequent checkpoints, nothing waits much longer than a slice. On another loop than hwloop's, others run
+    each time.
     """
-    used_up = getattr(asyncio.get_running_loop(), "slice_used_up", None)
-    if used_up is None or used_up():
+    dispatcher = getattr(asyncio.get_running_loop(), "dispatcher", None)
+    if dispatcher is None or dispatcher.slice_used_up():
         await asyncio.sleep(0)
 
 
 class sliced(Generic[T]):
-    """`async for item in sliced(items)`: the items, letting others run whenever `budget` seconds are used up.
+    """`async for item in sliced(items)`: iterates, and lets others run whenever `budget` seconds are used up.
 
-    What is counted is the time since this task last let others run, in the iteration or in the loop's body. Raises
-    ValueError unless the budget is above 0.
+    The budget counts from when this task last let others run, in the iteration or in the body of the `async for`.
+    Raises ValueError unless the budget is above 0.
     """
 
     def __init__(self, items: Iterable[T], budget: float = 0.001) -> None:
@@ -120,9 +120,10 @@ class sliced(Generic[T]):
     async def __anext__(self) -> T:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        # If a turn has begun since, the body of the loop has waited for something.
-        turn_began = getattr(loop, "turn_began", None)
-        self._began = min(now, self._began) if turn_began is None else max(min(now, self._began), turn_began())
+        self._began = min(now, self._began)
+        dispatcher = getattr(loop, "dispatcher", None)
+        if dispatcher is not None:  # if a slice has begun since, the body of the `async for` has waited for something
+            self._began = max(self._began, dispatcher.slice_began)
         if now - self._began >= self._budget:
             await asyncio.sleep(0)
             self._began = loop.time()

@@ -98,6 +98,10 @@ class VirtualClock(Clock):
     def now_ns(self) -> int:
         return self._now_ns
 
+    def time(self) -> float:
+        """Return the time in seconds, for `loop.time()`."""
+        return self.seconds
+
     def sleep(self, seconds: float) -> None:
         if not 0 < seconds < FOREVER:
             if seconds != 0:

@@ -1,4 +1,4 @@
-"""What a seed decides in virtual time: orders that asyncio leaves open, and that a program must not depend on.
+"""Seeding: in virtual time, a seed decides the orders that asyncio leaves open and that a program must not depend on.
 
 Only steps of tasks are reordered, never plain callbacks: asyncio promises the order of those, and its transports rely
 on it (`connection_made` before `data_received`).
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from hwloop.core.run_queue import Bands
+from hwloop.core.priority_queues import PriorityQueues
 from hwloop.core.urgency import Priority
 from hwloop.virtual.stable_order import Task
 
@@ -24,27 +24,21 @@ _OVERTAKING = 8
 """Places by which a seed may move a task's step among urgent ones."""
 
 
-class SeededBands(Bands):
-    """Bands in which steps of tasks with equal priority and deadline may overtake one another, a few places."""
+class SeededPriorityQueues(PriorityQueues):
+    """Priority queues in which steps of tasks with equal priority and deadline may overtake each other, by a few."""
 
-    __slots__ = ("_pushed", "_random")
+    __slots__ = ("_random",)
 
     def __init__(
         self, missed: Callable[[Any, float], None], found: Callable[[Any, float], None], seeded: random.Random
     ) -> None:
         super().__init__(missed, found)
         self._random = seeded
-        count = self._sequence
-        self._pushed: Any = None
-        self._sequence = iter(lambda: next(count) + self._jitter(), None)  # type: ignore[assignment]
 
-    def push(self, priority: Priority, deadline: float, handle: Any) -> None:
-        self._pushed = handle
-        super().push(priority, deadline, handle)
-        self._pushed = None
-
-    def _jitter(self) -> float:
-        return self._random.random() * _OVERTAKING if task_of(self._pushed) is not None else 0.0
+    def push(self, priority: Priority, deadline: float, handle: Any, places: float = 0) -> None:
+        if task_of(handle) is not None:
+            places += self._random.random() * _OVERTAKING
+        super().push(priority, deadline, handle, places)
 
 
 class StepOrder:
@@ -55,23 +49,23 @@ class StepOrder:
 
     def __init__(self, seeded: random.Random) -> None:
         self._random = seeded
-        self._ordered = 0  # so many at the head of the queue are in the seed's order, up to and with ...
-        self._last: Any = None
+        self._ordered = 0  # the number of handles at the head of the queue that are in the seed's order
+        self._last: Any = None  # the last of these
         self._others: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._made = 0
 
     def reset(self) -> None:
-        """Forget what is in the seed's order: the loop has ended."""
+        """Forget the handles: the loop has ended."""
         self._ordered = 0
         self._last = None
 
     def note(self, task: asyncio.Task[Any]) -> None:
-        """Note the age of a task that a factory of the program's own has made."""
+        """Note the age of a task that the program's own task factory has made."""
         self._made += 1
         self._others[task] = self._made
 
     def arrange(self, ready: deque[Any]) -> None:
-        """Put what has come into the queue since the last batch into the seed's order."""
+        """Put the handles that have joined the queue since the last batch into the seed's order."""
         left = self._ordered
         if left > len(ready) or (left and ready[left - 1] is not self._last):
             left -= 1  # one has run since
@@ -100,7 +94,7 @@ class StepOrder:
 
 
 def chosen_seed(seed: int | Literal["random"] | None) -> tuple[int | None, bool]:
-    """The seed, and whether the program gave it itself."""
+    """Return the seed, and whether the program passed it itself."""
     if isinstance(seed, int) and not isinstance(seed, bool):
         return seed, True
     if seed not in (None, "random"):
@@ -115,7 +109,7 @@ def chosen_seed(seed: int | Literal["random"] | None) -> tuple[int | None, bool]
 
 
 def how_to_repeat(seed: int, given: bool) -> str:
-    """For a failure: the seed, and what runs it again."""
+    """Return a note for a failure: the seed, and the command that runs it again."""
     if given:
         return f"in virtual time with seed={seed}; the same seed runs it again"
     test, _, _ = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")
@@ -124,6 +118,6 @@ def how_to_repeat(seed: int, given: bool) -> str:
 
 
 def task_of(handle: Any) -> Any:
-    """The task whose next step a handle is; None for other callbacks."""
+    """Return the task whose next step a handle is; None for other callbacks."""
     owner = getattr(getattr(handle, "_callback", None), "__self__", None)
     return owner if isinstance(owner, asyncio.Task) else None

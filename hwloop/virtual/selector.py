@@ -1,7 +1,7 @@
-"""Descriptors in virtual time: what is ready now, and which of them belong to the real world.
+"""Descriptors in virtual time: which are ready now, and which belong to the real world.
 
-What is readable is asked of poll(2), not epoll: what one side of a pseudo-terminal writes is handed to the other by a
-thread of the kernel, which poll hurries along and epoll waits for.
+The selector is poll(2), not epoll: a thread of the kernel passes data from one side of a pseudo-terminal to the other,
+which poll hurries along and epoll waits for.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from collections.abc import Callable, Iterable, Set
 
 
 class Lookout(selectors.PollSelector):
-    """poll(2), which a loop in virtual time calls before each jump, without ceremony."""
+    """poll(2), which a loop in virtual time calls directly before each jump."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.look: Callable[[], list[tuple[int, int]]] = functools.partial(self._selector.poll, 0)  # type: ignore[attr-defined]
-        """Returns the descriptors that are ready now, each with its mask, whose bits are those of epoll."""
+        self.ready_now: Callable[[], list[tuple[int, int]]] = functools.partial(self._selector.poll, 0)  # type: ignore[attr-defined]
+        """Returns the descriptors that are ready now, each with its mask, which has the bits of epoll."""
 
 
 def any_real(watched: Iterable[int], claimed: Set[int]) -> bool:
-    """Whether a descriptor is neither claimed by a simulated board nor another end of one that is."""
+    """Return whether a descriptor is neither claimed by a simulated board nor another end of one that is."""
     same = {_identity(fd) for fd in claimed} - {None}
     return any(fd not in claimed and _identity(fd) not in same for fd in watched)
 
 
 def _identity(fd: int) -> tuple[int, int] | None:
-    """What tells that two descriptors are of one FIFO or terminal. Others have none."""
+    """Return a value that all descriptors of one FIFO or terminal share; None for others."""
     try:
         found = os.fstat(fd)
     except OSError:

@@ -28,8 +28,7 @@ import sysconfig
 import threading
 import time
 import types
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import thread as pools
 from typing import Any
@@ -99,7 +98,7 @@ class _Seen:
             self.kind = _kind(tid) if asleep else _Kind.ACTIVE
 
 
-class Beside:
+class ProgramThreads:
     """The threads beside one loop. All methods but `sender` are called by the loop's thread."""
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -261,24 +260,6 @@ class Beside:
                 return future in self._requests and not future.done()
             frame = frame.f_back
         return False
-
-
-class Inbox(deque[Any]):
-    """The calls that other threads sent, each with its place among them."""
-
-    def __init__(self, place: Callable[[Any], tuple[Any, ...]]) -> None:
-        super().__init__()
-        self._place = place
-
-    def append(self, handle: Any) -> None:
-        super().append((self._place(handle), handle))
-
-    def take(self, count: int) -> list[Any]:
-        """Take out the first `count` calls: by the age of the job or the thread, then as they came."""
-        found = [self.popleft() for _ in range(len(self))]
-        found.sort(key=lambda entry: entry[0])  # stable
-        self.extendleft(reversed(found[count:]))
-        return [handle for _, handle in found[:count]]
 
 
 class SerialExecutor(ThreadPoolExecutor):

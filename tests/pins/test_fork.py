@@ -103,16 +103,16 @@ def test_a_child_of_a_loop_has_buttons_of_its_own_and_the_parent_sleeps(
         descriptors = len(os.listdir("/proc/self/fd"))
         child = fork(in_child)
         looks = 0
-        look = loop._look  # type: ignore[attr-defined]
+        poll = loop._poller.poll  # type: ignore[attr-defined]
 
-        def counted() -> float:
+        def counted(when: float | None) -> Any:
             nonlocal looks
             looks += 1
-            return float(look())
+            return poll(when)
 
-        loop._look = counted  # type: ignore[attr-defined]
+        loop._poller.poll = counted  # type: ignore[attr-defined]
         status = await asyncio.to_thread(status_of, child)
-        loop._look = look  # type: ignore[attr-defined]
+        loop._poller.poll = poll  # type: ignore[attr-defined]
         assert len(os.listdir("/proc/self/fd")) == descriptors
         if parent_has_devices:
             real.press()

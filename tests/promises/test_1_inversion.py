@@ -72,7 +72,7 @@ def test_what_was_lent_ends_with_the_release(stage):
     classic_inversion(stage, lock)
     trace = ran(stage)
     assert "hog" in trace[trace.index("high after") : trace.index("low after")]
-    assert not stage._overrides
+    assert not stage._urgencies._overrides
 
 
 def test_it_passes_on_through_a_chain_of_locks(stage):
@@ -98,7 +98,7 @@ def test_it_passes_on_through_a_chain_of_locks(stage):
     stage.run_until_complete(main())
     trace = ran(stage)
     assert trace[:7] == ["low1", "low2", "low released", "middle0", "middle released", "middle after", "high0"]
-    assert not stage._overrides
+    assert not stage._urgencies._overrides
 
 
 def test_it_reaches_the_timer_that_the_holder_sleeps_on(stage):
@@ -173,7 +173,7 @@ def test_a_waiter_that_gives_up_takes_its_loan_along(stage):
         high.cancel()
         with pytest.raises(asyncio.CancelledError):
             await high
-        assert not stage._overrides
+        assert not stage._urgencies._overrides
         stage.trace.clear()
         await steps(stage, "main", 20)
         end.set()
@@ -241,7 +241,7 @@ def test_tasks_that_wait_for_each_other_in_a_circle_end_no_differently_than_with
     stage.run_until_complete(main())
     assert not one.locked()
     assert not two.locked()
-    assert not stage._overrides
+    assert not stage._urgencies._overrides
 
 
 def test_a_task_cancelled_just_as_it_is_handed_the_lock_keeps_nothing_of_what_was_lent(stage):
@@ -266,4 +266,4 @@ def test_a_task_cancelled_just_as_it_is_handed_the_lock_keeps_nothing_of_what_wa
     stage.run_until_complete(main())
     trace = ran(stage)
     assert trace == ["low", "high released", "high after", "plain", "plain", "low"]
-    assert not stage._overrides
+    assert not stage._urgencies._overrides

@@ -142,7 +142,7 @@ def test_two_changes_before_the_task_runs_both_count(stage):
         return await task
 
     assert stage.run_until_complete(main()) == (Priority.HIGH, 0.25)
-    assert not stage._overrides
+    assert not stage._urgencies._overrides
 
 
 def test_a_change_from_outside_outlives_the_block_it_fell_into(stage):
@@ -219,7 +219,7 @@ def test_changing_a_task_that_has_ended_does_nothing(stage):
         hwloop.reschedule(task, priority=Priority.HIGH)
 
     stage.run_until_complete(main())
-    assert not stage._overrides
+    assert not stage._urgencies._overrides
 
 
 @pytest.mark.parametrize("change", [{"priority": 7}, {"deadline": 0}, {"deadline": math.nan}])

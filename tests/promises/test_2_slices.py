@@ -12,7 +12,7 @@ import pytest
 import hwloop
 from hwloop import Priority
 from hwloop.core.dispatch import SLICE
-from hwloop.core.run_queue import AGEING
+from hwloop.core.priority_queues import AGEING
 
 
 def ran(stage):
@@ -201,7 +201,7 @@ def test_the_report_says_where_it_was_while_it_ran():
 
     def blocking():
         give_up = time.monotonic() + 30
-        while not loop._sampler.found() or time.monotonic() < began + 0.02:
+        while not loop._monitor.sampler.found() or time.monotonic() < began + 0.02:
             assert time.monotonic() < give_up
             time.sleep(0.001)
 
@@ -244,7 +244,7 @@ def test_a_task_that_overran_its_slice_runs_a_band_lower_where_that_is_asked_for
     trace = ran(stage)
     assert trace[:AGEING].count("greedy") == 1
     assert trace.count("greedy") == 2
-    assert not stage._overrides
+    assert not stage._urgencies._overrides
 
 
 def test_its_demotion_ends_when_it_rests(stage):
@@ -268,7 +268,7 @@ def test_its_demotion_ends_when_it_rests(stage):
     assert trace.index("lower") >= AGEING
     assert trace.index("lower") < trace.index("again")
     assert trace[-8:].count("rested") == 0  # both came early, in turn with ordinary work
-    assert not stage._overrides
+    assert not stage._urgencies._overrides
 
 
 def test_a_demoted_task_that_ends_is_forgotten(stage):
@@ -276,7 +276,7 @@ def test_a_demoted_task_that_ends_is_forgotten(stage):
     task = stage.create_task(greedy(stage, "greedy", 2))
     stage.play()
     assert task.done()
-    assert not stage._overrides
+    assert not stage._urgencies._overrides
 
 
 def test_a_low_task_is_not_made_idle(stage):

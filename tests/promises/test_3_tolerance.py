@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hwloop
-from hwloop.core.tolerant_timers import Tolerant
+from hwloop.core.tolerant_timers import TolerantTimers
 
 
 def tolerant(stage, delay, tolerance, name):
@@ -77,8 +77,8 @@ def test_many_cancelled_ones_leave_nothing(stage):
         timer.cancel()
     stage.call_soon(stage.stop)
     stage.run_forever()
-    assert sum(map(len, stage._tolerant._heaps.values())) < 200
-    assert not stage._tolerant.waiting
+    assert sum(map(len, stage._timers._tolerant._heaps.values())) < 200
+    assert not stage._timers._tolerant.waiting
 
 
 def test_many_that_ran_on_a_busy_loop_leave_nothing(stage):
@@ -97,7 +97,7 @@ def test_many_that_ran_on_a_busy_loop_leave_nothing(stage):
 
     again()
     stage.run_forever()
-    assert sum(map(len, stage._tolerant._heaps.values())) < 200
+    assert sum(map(len, stage._timers._tolerant._heaps.values())) < 200
 
 
 def test_a_timer_with_a_tolerance_is_a_timer_handle_with_its_time(stage):
@@ -112,7 +112,7 @@ def test_closing_the_loop_forgets_them():
     loop = hwloop.EventLoop()
     loop.call_tolerant(loop.time() + 1, print, tolerance=1)
     loop.close()
-    assert not loop._tolerant.waiting
+    assert not loop._timers.has_tolerant()
 
 
 def test_they_work_on_the_real_clock_and_in_debug_mode():
@@ -177,27 +177,26 @@ def test_the_heaps_agree_with_a_plain_list(steps):
         _cancelled = False
         _scheduled = False
 
-    heaps, plain, now, timers = Tolerant(), {}, 0.0, []
+    heaps, plain, now, timers = TolerantTimers(), {}, 0.0, []
     for what, first, second in steps:
         if what == "add":
             number = len(timers)
             plain[number] = (now + first, now + first + second)
             timers.append(Timer())
-            heaps.add(now + first, float(second), number, timers[number])
+            heaps.add((now + first, number, timers[number]), float(second))
         elif what == "cancel":
             if plain.pop(first, None):
                 timers[first]._cancelled = True
                 heaps.cancelled()
         else:
             now += first
-            released = []
-            heaps.release(now, released)
+            released = heaps.pop_due(now)
             due = {number for number, (when, _) in plain.items() if when <= now}
             assert {number for _, number, _ in released} == due
-            assert all(timers[number]._scheduled and not timers[number]._waiting for number in due)
+            assert all(timers[number]._scheduled and not timers[number].is_waiting for number in due)
             for number in due:
                 del plain[number]
-        assert sum(not timer._cancelled for timer in heaps.timers()) == len(plain)
-        assert heaps.waiting == len(heaps.timers())
+        assert sum(not timer._cancelled for timer in heaps) == len(plain)
+        assert heaps.waiting == len(list(heaps))
         assert heaps.wake_by(None) == min((latest for _, latest in plain.values()), default=None)
         assert heaps.wake_by(now + 5) == min([now + 5, *(latest for _, latest in plain.values())])

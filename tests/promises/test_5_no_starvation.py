@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from hwloop import Priority
-from hwloop.core.run_queue import AGEING
+from hwloop.core.priority_queues import AGEING
 
 
 def endless(stage, name, priority=None, until=2.0):

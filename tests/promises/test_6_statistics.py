@@ -8,7 +8,7 @@ import pytest
 
 import hwloop
 from hwloop import Priority
-from hwloop.core.dispatch import WAITS_KEPT
+from hwloop.core.monitor import FILED_TOGETHER
 
 
 def test_lateness_is_counted_from_a_timers_time_until_it_runs(stage):
@@ -59,11 +59,11 @@ def test_what_was_cancelled_before_it_ran_is_not_counted(stage):
 
 def test_the_histograms_hold_any_number_in_bounded_memory(stage):
     stage.edge(lambda: None)
-    count = 3 * WAITS_KEPT
+    count = 3 * FILED_TOGETHER
     for _ in range(count):
         stage.call_later(1e-6, lambda: None)
     stage.play(100)
-    assert len(stage._lateness) < WAITS_KEPT
+    assert len(stage._monitor.lateness) < FILED_TOGETHER
     assert stage.statistics().lateness.count == count + 1
 
 

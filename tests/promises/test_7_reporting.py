@@ -327,7 +327,7 @@ def test_attributes_that_raise_do_not_matter_to_urgency_either(stage, error):
         task = asyncio.create_task(rest())
         await asyncio.sleep(0)
         hwloop.reschedule(task, priority=Priority.HIGH)
-        assert stage._overrides
+        assert stage._urgencies._overrides
         stage.call_soon(callback, callback)
         stage.call_soon_threadsafe(callback, callback)
         stage.call_later(0.0005, callback, callback)
@@ -338,7 +338,7 @@ def test_attributes_that_raise_do_not_matter_to_urgency_either(stage, error):
 
 
 def test_what_is_no_context_is_reported_and_ends_nothing(stage, reports):
-    stage.heed_urgency()
+    stage.urgency.enable()
     stage.call_later(0.001, print, context=5)
     stage.call_soon(print, context=5)
     stage.call_soon_threadsafe(print, context=5)

@@ -206,7 +206,7 @@ def test_a_lock_is_held_by_one_and_free_in_the_end(workers, seed):
                     group.create_task(work(lock, script, holders))
         assert not lock.locked()
         assert not lock._waiters
-        assert not asyncio.get_running_loop()._overrides
+        assert not asyncio.get_running_loop()._urgencies._overrides
 
     play(main(), seed)
 

@@ -11,13 +11,13 @@ import hwloop
 def count_waits(loop):
     """Have the loop note each wait of its dispatch loop."""
     waits = []
-    wait = loop._wait
+    poll = loop._poller.poll
 
     def counted(when):
         waits.append(when)
-        return wait(when)
+        return poll(when)
 
-    loop._wait = counted
+    loop._poller.poll = counted
     return waits
 
 

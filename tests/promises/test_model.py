@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 import hwloop
 from hwloop import Priority
 from hwloop.core.dispatch import SHORT_QUEUE, SLICE
-from hwloop.core.run_queue import AGEING
+from hwloop.core.priority_queues import AGEING
 from hwloop.core.urgency import NORMAL, URGENCY, Urgency
 
 TICK = 2.0**-20  # about a microsecond
@@ -251,7 +251,7 @@ class Machine(RuleBasedStateMachine):
         is, the loop is asked here; that it is the right one is tested against asyncio in test_1_as_asyncio.py.)
         """
         self.take_inbox()
-        if not self.loop._due_timers:
+        if not self.loop._timers._overdue:
             for item in sorted(self.due, key=lambda item: item.when):
                 self.reference.add(item, item.urgency, item.when)
             self.due.clear()
@@ -350,7 +350,7 @@ class Machine(RuleBasedStateMachine):
         urgency = Urgency(priority, deadline)
         context = contextvars.copy_context()
         context.run(URGENCY.set, urgency)
-        self.loop.heed_urgency()
+        self.loop.urgency.enable()
         item = self.item("task", urgency, ())
         item.task = self.loop.create_task(self.steps(item, scripts), context=context)
         self.tasks.append(item)

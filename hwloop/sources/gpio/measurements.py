@@ -25,9 +25,9 @@ from typing import Literal, NamedTuple, Self, TypeVar
 
 from hwloop.board import Edge, LineName
 from hwloop.core import clock
+from hwloop.core.periodic_timer import Schedule
 from hwloop.lines import Level, Pull
 from hwloop.requests import check_level
-from hwloop.scheduling.periodic import Schedule
 from hwloop.sources.channel import Iteration
 from hwloop.sources.event_stream import EventStream
 from hwloop.sources.gpio.edges import Watch

@@ -19,10 +19,10 @@ from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 from hwloop.board import Edge
 from hwloop.core import clock
 from hwloop.core.naming import short_name, users_place
+from hwloop.core.periodic_timer import Schedule
 from hwloop.core.statistics import SourceStatistics
 from hwloop.core.urgency import Priority, as_priority
 from hwloop.scheduling.cooperative import scheduled
-from hwloop.scheduling.periodic import Schedule
 from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import EXITS, ends_task, logger, run_hooks
 from hwloop.sources.event_stream import EventStream

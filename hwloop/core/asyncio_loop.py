@@ -1,0 +1,329 @@
+"""asyncio's calls on hwloop's parts: the drop-in half of the event loop.
+
+`AsyncioLoop` is a genuine `asyncio.SelectorEventLoop`: TLS, subprocesses, signals, executors and debug mode are
+asyncio's. It is composed (`hwloop.core.parts`): a run queue, a timer queue, a poller, a monitor and others, each with
+state of its own, and forwards asyncio's calls to them. `hwloop.core.event_loop` adds the calls that asyncio lacks.
+
+The calls that programs make most often stand at the top of the class. They are hot: they construct their handles in
+place and append them to the queue themselves, because one more call costs 7 % of a `call_soon`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import operator
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
+
+from hwloop.core import registry
+from hwloop.core.asyncio_base import SelectorEventLoop
+from hwloop.core.debug import checked_handle, checked_timer, shown_context
+from hwloop.core.descriptors import READ, WRITE
+from hwloop.core.dispatch import SLICE
+from hwloop.core.forking import renew_self_pipe
+from hwloop.core.handles import Handle, ThreadSafeHandle, TimerHandle, Watcher
+from hwloop.core.loop_clock import LoopTime
+from hwloop.core.parts import Parts
+from hwloop.core.signal_wakeup import Wakeup
+from hwloop.core.transports import make_socket_transport, with_packet_size
+from hwloop.core.urgency import NORMAL, URGENCY, Priority
+
+Ts = TypeVarTuple("Ts")
+
+_new = object.__new__
+
+
+class AsyncioLoop(SelectorEventLoop):
+    """asyncio's selector loop with another dispatch function, run queue, timer queue and poller."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._clock = parts.clock
+        self._run_queue = parts.run_queue
+        self._inbox = parts.run_queue.inbox
+        self._timers = parts.timers
+        self._poller = parts.poller
+        self._sources = parts.sources
+        self._monitor = parts.monitor
+        self._gc_schedule = parts.gc_schedule
+        self._dispatcher = parts.dispatcher
+        self._urgencies = parts.urgencies
+        self._guarded = False  # closed, or in debug mode: calls are checked
+        self._wakeup = Wakeup()
+        super().__init__(parts.selector)
+        self._ready = parts.run_queue.ordinary  # asyncio's name for it, where test helpers look
+        registry.made(self)
+        self._clock.begin(self)
+        self._poller.use_clock()
+
+    # Calls that feed the queues.
+
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        if self._guarded:
+            handle: Any = checked_handle(self, "call_soon", callback, args, context)
+            self._run_queue.take_inbox()
+            self._run_queue.add(handle)
+            return handle  # type: ignore[no-any-return]
+        handle = _new(Handle)  # `Handle.__init__`, inlined: a fifth of the cost
+        handle._callback = callback
+        handle._args = args
+        handle._loop = self
+        handle._context = copy_context() if context is None else context
+        handle._cancelled = False
+        if self._inbox:
+            self._run_queue.take_inbox()
+        if self._urgencies.in_use:
+            self._run_queue.add(handle)
+        else:
+            self._ready.append(handle)
+        return handle  # type: ignore[no-any-return]
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        if self._guarded:
+            handle = checked_handle(self, "call_soon_threadsafe", callback, args, context)
+        else:
+            make = Handle if ThreadSafeHandle is None else ThreadSafeHandle
+            handle = make(callback, args, self, copy_context() if context is None else context)
+        if ThreadSafeHandle is None:
+            self._inbox.append(handle)
+        else:
+            # Only its own _run takes its lock. It enters the handle's context, which can't be entered twice: a copy.
+            self._inbox.append(Handle(handle._run, (), self, handle._context.copy()))
+        if self._poller.is_sleeping:
+            self._write_to_self()
+        return handle  # type: ignore[no-any-return]
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        if self._guarded or self._task_factory is not None:
+            return super().create_task(coro, **options)
+        make: Any = asyncio.Task
+        return make(coro, loop=self, **options) if options else make(coro, loop=self)  # type: ignore[no-any-return]
+
+    def call_later(
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        if self._guarded or delay is None or not (when := (now := self._clock.now()) + delay) > now + SLICE:  # no int
+            if delay is None:
+                raise TypeError("delay must not be None")
+            return self._add_timer(checked_timer(self, self.time() + delay, callback, args, context))  # type: ignore[no-any-return]
+        timer = _new(TimerHandle)  # inlined, as in `call_soon`
+        timer._when = when
+        timer._callback = callback
+        timer._args = args
+        timer._loop = self
+        timer._context = copy_context() if context is None else context
+        timer._cancelled = timer._scheduled = False
+        self._timers.new.append(timer)
+        return timer
+
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        if self._guarded or not when > self._clock.now() + SLICE:
+            return self._add_timer(checked_timer(self, when, callback, args, context))  # type: ignore[no-any-return]
+        timer = TimerHandle(when, callback, args, self, copy_context() if context is None else context)
+        self._timers.new.append(timer)
+        return timer
+
+    def _run_once(self) -> None:
+        """Dispatch until `stop()`; `run_forever` is asyncio's own and calls this once."""
+        self._dispatcher.run(self)
+
+    # Running and closing.
+
+    def run_forever(self) -> None:
+        """Run until `stop()`. In the main thread any signal wakes the loop, so that its Python handler runs at once.
+
+        (Otherwise a signal that comes just as the loop falls asleep would wait for the next event: Python runs handlers
+        between bytecodes, and the system call that is about to begin is not interrupted.)
+        """
+        self._check_closed()
+        self._check_running()  # before anything else, or a rejected run would end the one in progress
+        try:
+            self._wakeup.take(self._csock, bool(self._signal_handlers))
+            self._poller.begin_run()
+            self._gc_schedule.begin_run()
+            if self._monitor.sampler is not None:
+                self._monitor.sampler.start()
+            with registry.listed(self):
+                super().run_forever()
+        finally:
+            self._gc_schedule.end_run()
+            self._wakeup.give_back(bool(self._signal_handlers))
+
+    def run_until_complete(self, future: Any) -> Any:
+        """As in asyncio; under `hwloop run` a signal cancels `future`, and this then raises KeyboardInterrupt."""
+        if registry.supervisor is None:
+            return super().run_until_complete(future)
+        return registry.supervisor.run_main(self, super().run_until_complete, future)
+
+    def stop(self) -> None:
+        """Stop when the current batch of callbacks has run; what they add runs when the loop runs again."""
+        super().stop()
+        self._run_queue.poll_after_batch = True
+
+    def close(self) -> None:
+        """Close the loop, after the sources that are still registered."""
+        if self.is_closed() or self.is_running():
+            super().close()  # does nothing, or raises
+            return
+        self._monitor.sample_with(None)
+        for source in self._sources.sources():
+            self._sources.discard(source, self)
+        super().close()
+        self._guarded = True
+        self._run_queue.clear()
+        self._timers.clear()
+        self._urgencies.clear()
+        self._clock.close()
+        self._poller.close()
+
+    def after_fork_in_child(self) -> None:
+        """Share nothing with the parent's loop from now on. Called in a forked child, see `hwloop.core.forking`."""
+        self._wakeup.forget()
+        if self._monitor.sampler is not None:
+            self._monitor.sampler.forget_thread()
+        self._gc_schedule.end_run()
+        if self._thread_id != threading.get_ident():
+            self._thread_id = None  # the child does not have that thread
+            self._poller.is_sleeping = False
+        self._default_executor = None  # nor its workers
+        if not self.is_closed():
+            renew_self_pipe(self._ssock, self._csock)
+            self._poller.renew_in_child()
+
+    # The clock.
+
+    def _set_time(self, time: Callable[[], float]) -> None:
+        self.__dict__["time"] = self._clock.own = time
+        self._follow_clock()
+
+    def _reset_time(self) -> None:
+        if self.__dict__.pop("time", None) is None:
+            raise AttributeError("time")
+        self._clock.restore_own()
+        self._follow_clock()
+
+    def _follow_clock(self) -> None:
+        if self._clock.follow(self):
+            self._dispatcher.clock_replaced()
+
+    if TYPE_CHECKING:
+
+        def time(self) -> float:
+            """Return the loop's time in seconds: CLOCK_MONOTONIC, the clock of the kernel's edge timestamps."""
+
+    else:
+        time = LoopTime(operator.attrgetter("_clock.own"), _set_time, _reset_time, "Seconds of CLOCK_MONOTONIC.")
+
+    # Timers.
+
+    def _add_timer(self, timer: Any) -> Any:
+        """Keep a new timer. If it is due by the end of the batch, poll no later than that, as asyncio does."""
+        now = self.time()
+        if timer._when <= now and self._urgencies.of(timer) == NORMAL:
+            self._timers.add_overdue(timer)
+        else:
+            self._timers.new.append(timer)
+        if timer._when <= now + SLICE:
+            self._run_queue.poll_after_batch = True  # last: this may be another thread than the loop's
+        return timer
+
+    def _timer_handle_cancelled(self, handle: Any) -> None:
+        self._timers.note_cancelled(handle)
+
+    @property
+    def _scheduled(self) -> list[Any]:
+        """The timers that wait for their time, where asyncio has its list of them: test helpers look there."""
+        return self._timers.all()
+
+    @_scheduled.setter
+    def _scheduled(self, timers: list[Any]) -> None:
+        self._timers.replace(timers)
+
+    # Signals.
+
+    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
+        """As in asyncio. The handler is called in any run of this loop, also for a signal between two."""
+        current = self._wakeup.current()
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        except BaseException:
+            self._wakeup.put_back(current)
+            raise
+        self._wakeup.taken(self._csock, current)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        if self._signal_handlers.keys() != {sig}:
+            return super().remove_signal_handler(sig)
+        current = self._wakeup.current()
+        try:
+            return super().remove_signal_handler(sig)
+        finally:
+            self._wakeup.after_removal(current, self.is_running())
+
+    def _handle_signal(self, sig: int) -> None:
+        if sig in self._signal_handlers:
+            super()._handle_signal(sig)
+        else:
+            self._wakeup.pass_on(sig)
+
+    # Descriptors and transports.
+
+    def _add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
+        return self._add_watcher(fd, READ, callback, args)
+
+    def _add_writer(self, fd: Any, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
+        return self._add_watcher(fd, WRITE, callback, args)
+
+    def _remove_reader(self, fd: Any) -> bool:
+        return not self.is_closed() and self._poller.descriptors.remove(fd, READ)
+
+    def _remove_writer(self, fd: Any) -> bool:
+        return not self.is_closed() and self._poller.descriptors.remove(fd, WRITE)
+
+    def _add_watcher(self, fd: Any, event: int, callback: Callable[..., object], args: tuple[Any, ...]) -> Watcher:
+        self._check_closed()
+        priority = URGENCY.get().priority if self._urgencies.in_use else Priority.NORMAL
+        watcher = Watcher(callback, args, self, priority)
+        self._poller.descriptors.set(fd, event, watcher)
+        return watcher
+
+    def _make_socket_transport(self, sock: socket.socket, *args: Any, **options: Any) -> asyncio.Transport:
+        return make_socket_transport(self, sock, *args, **options)
+
+    def _make_datagram_transport(self, sock: socket.socket, *args: Any) -> asyncio.DatagramTransport:
+        transport = super()._make_datagram_transport(sock, *args)
+        return with_packet_size(transport) if sock.family in (socket.AF_INET, socket.AF_INET6) else transport
+
+    def _make_read_pipe_transport(self, *args: Any) -> asyncio.ReadTransport:
+        return with_packet_size(super()._make_read_pipe_transport(*args))
+
+    # Debug mode and reports.
+
+    def set_debug(self, enabled: bool) -> None:
+        super().set_debug(enabled)
+        self._guarded = bool(enabled) or self.is_closed()
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """As in asyncio; whatever a handler of the program or of its logging raises, the loop goes on."""
+        try:
+            super().call_exception_handler(context)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                traceback.print_exception(error, file=sys.__stderr__)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """As in asyncio, with a short name for a value that can't be shown or is too long."""
+        super().default_exception_handler(shown_context(context))

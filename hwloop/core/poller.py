@@ -1,0 +1,162 @@
+"""The poller: asks the kernel which descriptors are ready, and waits until one is or a timer is due.
+
+The usual wait is an epoll set that also holds the alarm, a timerfd. epoll's own timeout counts in milliseconds and
+suffers the thread's timer slack; the alarm is set to an absolute time and has neither (epoll_wait(2),
+timerfd_create(2)). A selector that the user brings, or a clock that no kernel alarm follows, needs the selector's own
+wait, which is only as precise as the selector. And where other threads run, a poll that does not wait must not take
+their turn from them (`hwloop.core.gil_poll`).
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import math
+import select
+import selectors
+from collections.abc import Callable
+
+from hwloop.core.clock import Alarm, monotonic
+from hwloop.core.descriptors import IN, OUT, DescriptorTable
+from hwloop.core.loop_clock import LoopClock
+
+SHORTEST_WAIT = 20e-6
+"""A wait shorter than this (seconds) costs more than it saves: the loop polls again instead. `set_spin` extends it."""
+
+LONGEST_WAIT = 24 * 3600.0
+"""Seconds. The alarm is set no later than this; the loop then sets it again."""
+
+EVENTS_PER_POLL = 64
+"""Descriptors per poll; the kernel reports the others at the next polls, in turn (epoll_wait(2))."""
+
+Found = list[tuple[int, int]]
+"""Ready descriptors, each with its epoll mask."""
+
+
+class Poller:
+    """The descriptors of one loop, and the alarm of its timers.
+
+    Attributes:
+        descriptors: the descriptor table.
+        is_sleeping: whether the loop waits now, so that a call from another thread has to wake it. It is set before
+            the inbox is checked, so either the loop sees the call or the thread sees this.
+        spin: seconds before a timer for which the loop polls without sleeping.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector, clock: LoopClock, has_calls: Callable[[], object]) -> None:
+        """Parameters:
+        selector: an asyncio loop's selector; with an `EpollSelector`, waits are as precise as the kernel.
+        clock: the loop's clock.
+        has_calls: returns whether another thread has sent a call, which ends a wait.
+        """
+        self.descriptors = DescriptorTable(selector)
+        self.is_sleeping = False
+        self.spin = SHORTEST_WAIT
+        self._selector = selector
+        self._clock = clock
+        self._has_calls = has_calls
+        self._epoll: select.epoll | None = None  # with the alarm; without both, the selector waits
+        self._alarm: Alarm | None = None
+        self._alarm_when = 0.0  # the time to which the alarm is set; 0 if it is not set
+        self._gil_poll: Callable[[], Found] | None = None
+        self.use_clock()
+
+    def poll(self, when: float | None) -> Found:
+        """Wait until a descriptor is ready or `when` has come (loop time; None: for ever) and return what is ready.
+
+        With 0 it does not wait. It may return early with nothing; the caller polls again.
+        """
+        epoll, alarm = self._epoll, self._alarm
+        if epoll is None or alarm is None:
+            return self._poll_selector(when)
+        if when is None:
+            if self._alarm_when:  # 9. Idle is idle
+                self._alarm_when = 0.0
+                alarm.clear()
+        else:
+            left = when - self._clock.now()
+            if left <= self.spin:
+                if _thread._count() and self._gil_poll is not None:  # threads other than this one
+                    return self._gil_poll()
+                return epoll.poll(0, EVENTS_PER_POLL)
+            if when != self._alarm_when:  # 4. As precise as the kernel
+                self._alarm_when = when
+                early = self.spin if self.spin > SHORTEST_WAIT else 0.0
+                alarm.set(when - early if left < LONGEST_WAIT else self._clock.now() + LONGEST_WAIT)
+        self.is_sleeping = True
+        try:
+            return epoll.poll(0 if self._has_calls() else -1, EVENTS_PER_POLL)
+        finally:
+            self.is_sleeping = False
+
+    def poll_urgent(self) -> Found:
+        """Return the ready descriptors with a priority or a deadline: a full `poll` may have left some out."""
+        urgent = self.descriptors.urgent
+        return [] if urgent is None else urgent.poll(0, EVENTS_PER_POLL)
+
+    def note_unknown(self, fd: int) -> None:
+        """Deal with a reported descriptor that nobody watches: the alarm, or one that was closed but has a duplicate.
+
+        The kernel would go on reporting the latter for ever.
+        """
+        alarm = self.descriptors.alarm
+        if alarm is not None and fd == alarm.fileno():
+            self._alarm_when = 0.0  # it has rung
+        else:
+            self.descriptors.renew()
+
+    def use_clock(self) -> None:
+        """Wait by the kernel's alarm if there is one and it follows the loop's clock, else through the selector.
+
+        Call it whenever the loop's clock has been replaced.
+        """
+        if self._alarm is not None and self._alarm_when:
+            self._alarm.clear()
+        self._epoll = self._alarm = None
+        self._alarm_when = 0.0
+        descriptors = self.descriptors
+        if descriptors.epoll is not None and descriptors.alarm is not None and self._clock.now is monotonic:
+            self._epoll, self._alarm = descriptors.epoll, descriptors.alarm
+
+    def begin_run(self) -> None:
+        """Prepare for other threads before the loop runs: later, the first of them would block it.
+
+        This loads the poll that keeps the interpreter lock, and the module that asyncio imports at the first
+        `to_thread()`.
+        """
+        import concurrent.futures.thread  # noqa: F401
+
+        if self._gil_poll is None and self._epoll is not None:
+            with contextlib.suppress(ImportError, AttributeError):  # this system has none: `epoll.poll` will do
+                from hwloop.core.gil_poll import GilPoll
+
+                self._gil_poll = GilPoll(self._epoll.fileno(), EVENTS_PER_POLL)
+
+    def renew_in_child(self) -> None:
+        """In a forked child: get an epoll set and an alarm that are not the parent's."""
+        self.descriptors.renew(forked=True)
+        self._alarm_when = 0.0
+
+    def close(self) -> None:
+        """Close the epoll set and the alarm; the selector belongs to asyncio."""
+        self._epoll = self._alarm = None
+        self.descriptors.close()
+
+    def _poll_selector(self, when: float | None) -> Found:
+        """Wait through a selector that the user brought, or by a clock that the kernel's alarm does not follow."""
+        timeout = when if when is None else max(0.0, min(when - self._clock.now(), LONGEST_WAIT))
+        epoll = self.descriptors.epoll
+        self.is_sleeping = True
+        try:
+            if self._has_calls():
+                timeout = 0.0
+            # As the selector does, but with the numbers it does not know. looptime puts another select() there.
+            if epoll is not None and "select" not in vars(self._selector):
+                return epoll.poll(timeout and math.ceil(timeout * 1e3) / 1e3, EVENTS_PER_POLL)
+            found = self._selector.select(timeout)
+        finally:
+            self.is_sleeping = False
+        return [
+            (key.fd, (IN if mask & selectors.EVENT_READ else 0) | (OUT if mask & selectors.EVENT_WRITE else 0))
+            for key, mask in found
+        ]
