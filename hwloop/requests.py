@@ -127,9 +127,9 @@ def _check_chip(chip: object) -> None:
     if chip is None:
         return
     if not isinstance(chip, str):
-        raise TypeError(f"a chip is told by its label or the path of its node, never by a number, not {chip!r}")
+        raise TypeError(f"a chip is identified by its label or the path of its node, never by a number, not {chip!r}")
     if not chip:
-        raise ValueError("a chip is told by its label or the path of its node, not by an empty text")
+        raise ValueError("a chip is identified by its label or the path of its node, not by an empty string")
 
 
 def _check_choice(name: str, value: object, choices: object) -> None:

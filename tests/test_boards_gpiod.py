@@ -585,7 +585,7 @@ def test_while_it_drives_nothing_is_found_by_reading_the_line(setup: Setup) -> N
 
 
 def test_an_output_that_drives_both_levels_has_no_edges(setup: Setup) -> None:
-    with pytest.raises(HardwareError, match=r"drives both levels never lets go of its line.*use drive='open-drain'"):
+    with pytest.raises(HardwareError, match=r"drives both levels never releases its line.*use drive='open-drain'"):
         setup.output(4).watch(lambda: None)
 
 

@@ -498,7 +498,7 @@ def test_without_a_board_the_error_names_the_simulated_one(run: Run, monkeypatch
             (17,),
             {"chip": 0},
             TypeError,
-            "a chip is told by its label or the path of its node, never by a number, not 0",
+            "a chip is identified by its label or the path of its node, never by a number, not 0",
         ),
         ((17,), {"chip": ""}, ValueError, "not by an empty text"),
         ((17,), {"edges": "up"}, ValueError, "edges must be one of 'rising', 'falling', 'both', not 'up'"),

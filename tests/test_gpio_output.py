@@ -270,7 +270,7 @@ def test_a_board_without_pwm_says_so() -> None:
         def close(self) -> None: ...
 
     with pytest.raises(
-        HardwareError, match=r"PWM: there is none on this line.*; HWLOOP_GPIO=lgpio has it; or use blink"
+        HardwareError, match=r"PWM: this line has none, because gpiod drives it; use HWLOOP_GPIO=lgpio, or blink"
     ):
         Plain().pwm(100, 0.5)
 

@@ -793,7 +793,7 @@ def test_a_line_without_pwm_gets_it_from_timers(virtual, monkeypatch):
             changes.clear()
             await asyncio.sleep(1)
             assert changes == []
-        with pytest.raises(gpiozero.PinPWMUnsupported, match="GPIO24: PWM: there is none on this line"):
+        with pytest.raises(gpiozero.PinPWMUnsupported, match="GPIO24: PWM: this line has none"):
             gpiozero.PWMLED(24, frequency=5000)
 
     virtual.run(main())

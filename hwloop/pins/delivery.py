@@ -31,6 +31,7 @@ from hwloop.core.naming import short_name
 from hwloop.core.ordered_sets import OrderedSet
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
+from hwloop.lines import RECHECK_AFTER, RECHECKS, recheck_pause
 from hwloop.pins.edge_merger import EdgeMerger, EdgeTarget, QueuedEdge
 from hwloop.pins.handlers import Handlers
 from hwloop.pins.serving_thread import ServingThread
@@ -39,9 +40,7 @@ if TYPE_CHECKING:
     from hwloop.pins.holds import Hold
     from hwloop.pins.timed_steps import TimedSteps
 
-_QUIET = 0.02  # seconds without a report after which levels are read, as in hwloop.sources.gpio
 _LOOKS = 2  # a recheck needs two reads with the same result
-_LAST_LOOK = _LOOKS + 9  # pauses double: this read comes 10 s after the last report
 _LONGEST_PAUSE = 10.0  # seconds between two reads of a line that is off the level of its pull
 
 _deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
@@ -231,7 +230,7 @@ class Delivery:
                     self._quiet = None
                 self._looks = 0
                 if self._quiet is None and self._edges.watched():
-                    self._quiet = server.call_later(_QUIET, self._look, server)
+                    self._quiet = server.call_later(RECHECK_AFTER, self._look, server)
             self._plan(server)
         self._deliver(server)
 
@@ -294,10 +293,9 @@ class Delivery:
             elif self._looks > 1:
                 self._edges.recheck()
             # The first read only knows that reports came since the timer was set.
-            pause = _QUIET
-            if self._looks > _LOOKS and not self._edges.doubtful():
-                pause = min(_QUIET * 2.0 ** (self._looks - _LOOKS), _LONGEST_PAUSE)
-            if self._edges.watched() and (self._looks < _LAST_LOOK or pause == _QUIET or self._edges.held_off()):
+            done, doubtful = max(0, self._looks - _LOOKS), self._edges.doubtful()
+            pause = recheck_pause(done, doubtful=doubtful, longest=_LONGEST_PAUSE)
+            if self._edges.watched() and (done < RECHECKS or doubtful or self._edges.held_off()):
                 self._quiet = server.call_later(pause, self._look, server)
             self._plan(server)
         self._deliver(server)

@@ -124,7 +124,7 @@ def test_pwm_is_lgpios_and_ends_when_the_line_is_set(chip: GpioSim, board: Linux
         async with gpio.output(LINE) as lamp:
             if backend == "gpiod":
                 with pytest.raises(
-                    hwloop.HardwareError, match=r"there is none on this line.*; HWLOOP_GPIO=lgpio has it"
+                    hwloop.HardwareError, match=r"this line has none, because gpiod drives it; use HWLOOP_GPIO=lgpio"
                 ):
                     lamp.pwm(0.5)
                 return

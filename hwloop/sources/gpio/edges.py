@@ -16,19 +16,13 @@ from hwloop import board as boards
 from hwloop.board import Board, Edge, EdgeKind, EdgeRequest, EdgeStream, LineName, Losses, Pull
 from hwloop.core.statistics import WatchStatistics
 from hwloop.core.urgency import Priority
-from hwloop.lines import Level
+from hwloop.lines import RECHECK_AFTER, RECHECKS, Level, recheck_pause
 from hwloop.requests import check_line
 from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import EXITS
 from hwloop.sources.rate_limit import RateLimit
 from hwloop.sources.reopening import Backoff, ReopenHook
 from hwloop.sources.source import Source
-
-_QUIET = 0.02
-"""Seconds between two looks that have to agree; lgpio holds reports back for about 1 ms."""
-
-_LAST_LOOK = 9
-"""Looks after the last report. Their pauses double, so the last one comes some 10 s (500 times `_QUIET`) after it."""
 
 
 class Watch(Source[Edge]):
@@ -226,9 +220,8 @@ class Watch(Source[Edge]):
         # A lost report of a single edge leaves no trace but the level, so the lines are read for a while, less and less
         # often. Then idle is idle.
         assert self._stream is not None
-        pause = max(_QUIET, self._request.debounce + 0.005)
-        if not self._stream.doubtful:
-            pause *= 2.0 ** max(self._quiet_looks, 1)
+        shortest = max(RECHECK_AFTER, self._request.debounce + 0.005)
+        pause = recheck_pause(max(self._quiet_looks, 1), doubtful=self._stream.doubtful, shortest=shortest)
         if self._quiet_timer is not None:
             self._quiet_timer.cancel()
         self._quiet_timer = asyncio.get_running_loop().call_later(pause, self._look)
@@ -250,7 +243,7 @@ class Watch(Source[Edge]):
             return
         if not self._stream.doubtful:
             self._quiet_looks += 1
-        if self._stream.doubtful or (self._quiet_looks < _LAST_LOOK and self.edges == "both"):
+        if self._stream.doubtful or (self._quiet_looks < RECHECKS and self.edges == "both"):
             self._await_quiet()
 
     def _only_line(self, what: str) -> LineName:
