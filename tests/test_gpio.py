@@ -500,7 +500,7 @@ def test_without_a_board_the_error_names_the_simulated_one(run: Run, monkeypatch
             TypeError,
             "a chip is identified by its label or the path of its node, never by a number, not 0",
         ),
-        ((17,), {"chip": ""}, ValueError, "not by an empty text"),
+        ((17,), {"chip": ""}, ValueError, "not by an empty string"),
         ((17,), {"edges": "up"}, ValueError, "edges must be one of 'rising', 'falling', 'both', not 'up'"),
         ((17,), {"pull": "UP"}, ValueError, "pull must be one of 'up', 'down', 'none', not 'UP'"),
         ((17,), {"active_low": 1}, TypeError, "active_low must be True or False, not 1"),
