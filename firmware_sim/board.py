@@ -69,20 +69,21 @@ class SimBoard(Board):
             checked = wirings.parse(wiring)
         else:
             checked = wirings.load(wiring)
-            self.choice = os.path.abspath(wiring)
-        self.label = checked.label
-        self.revision = checked.revision
-        self.directory = checked.directory
+            self.choice: str = os.path.abspath(wiring)
+        self.label: str = checked.label
+        self.revision: int = checked.revision
+        self.directory: Path = checked.directory
         self.clock = clock
-        self.timeline = Timeline(clock)
+        self.timeline: Timeline = Timeline(clock)
         self._surviving = None
         if not self.shared:  # a subclass may say that it has another way
             path = os.environ.get(SIMULATED_LINES, "") if lines is None else lines
             self._surviving = surviving_lines(path, HEADER_LINES)
             if self._surviving is not None:
-                self.shared, self.address = True, f"sim:{path}"
-        self.chip = Chip(self.timeline, label="simulated-gpio", lines=HEADER_LINES, surviving=self._surviving)
-        self.lgpio = Lgpio(self.chip)
+                self.shared: bool = True
+                self.address: str = f"sim:{path}"
+        self.chip: Chip = Chip(self.timeline, label="simulated-gpio", lines=HEADER_LINES, surviving=self._surviving)
+        self.lgpio: Lgpio = Lgpio(self.chip)
         self._lines = LgpioChip(
             self.lgpio,
             number=0,

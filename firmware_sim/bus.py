@@ -55,8 +55,8 @@ class RegisterDevice(I2cDevice):
     """
 
     def __init__(self) -> None:
-        self.registers = bytearray(256)
-        self.pointer = 0
+        self.registers: bytearray = bytearray(256)
+        self.pointer: int = 0
 
     def write(self, data: bytes) -> None:
         if data:
@@ -108,7 +108,10 @@ class Bus:
         self.clock = clock
         self.adapter_timeout = adapter_timeout
         self.nack_errno = nack_errno
-        self.transfers = self.bytes = self.nacks = self.timeouts = 0
+        self.transfers: int = 0
+        self.bytes: int = 0
+        self.nacks: int = 0
+        self.timeouts: int = 0
         self._devices: dict[int, I2cDevice] = {}
         self._wire = timeline.clock.condition()
         self._busy = self._hung = self._closed = False

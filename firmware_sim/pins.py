@@ -42,10 +42,10 @@ class Net:
     __slots__ = ("level", "lines", "shorted", "warned")
 
     def __init__(self, lines: list[Line], level: int) -> None:
-        self.lines = lines
+        self.lines: list[Line] = lines
         self.level = level
         self.shorted = False
-        self.warned = False
+        self.warned: bool = False
 
 
 class Line:
@@ -70,19 +70,21 @@ class Line:
     def __init__(self, chip: Chip, number: int) -> None:
         self._chip = chip
         self.number = number
-        self.name = f"GPIO{number}"
+        self.name: str = f"GPIO{number}"
         self.consumer: str | None = None
-        self.changes = self.reports = self.reports_lost = 0
+        self.changes: int = 0
+        self.reports = 0
+        self.reports_lost = 0
         self.bias: Pull = "up" if number in _PULLED_UP_AT_RESET else "down"
         self._bias_set = False  # by a program, not at reset
         self.output: int | None = None
-        self.flags = 0
-        self.active_low = False
+        self.flags: int = 0
+        self.active_low: bool = False
         self._drive: Drive = "push-pull"
         self._driven: int | None = None
         self._pulled: Pull = "none"
         self._observers: list[Observer] = []
-        self.net = Net([self], 1 if self.bias == "up" else 0)
+        self.net: Net = Net([self], 1 if self.bias == "up" else 0)
 
     @property
     def level(self) -> int:
@@ -196,7 +198,7 @@ class Chip:
         self.timeline = timeline
         self.surviving = surviving
         self.label = label
-        self.short_circuits = 0
+        self.short_circuits: int = 0
         self._lines = tuple(Line(self, number) for number in range(lines))
         self._news: collections.deque[tuple[Line, int, int]] = collections.deque()
         self._telling = False

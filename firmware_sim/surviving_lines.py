@@ -14,7 +14,7 @@ import os
 
 from hwloop.board import Drive
 
-logger = logging.getLogger("firmware_sim")
+logger: logging.Logger = logging.getLogger("firmware_sim")
 
 _DRIVES: tuple[Drive, ...] = ("push-pull", "open-drain", "open-source")
 _LEVELS = 2

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from hwloop.core.clock import REAL, Clock, Disturbed
 from hwloop.core.naming import short_name
 
-logger = logging.getLogger("firmware_sim")
+logger: logging.Logger = logging.getLogger("firmware_sim")
 
 
 FOREVER = 1e18
@@ -35,7 +35,7 @@ class Event:
     __slots__ = ("action", "when_ns")
 
     def __init__(self, when_ns: int, action: Callable[[], object]) -> None:
-        self.when_ns = when_ns
+        self.when_ns: int = when_ns
         self.action: Callable[[], object] | None = action
 
     def cancel(self) -> None:
@@ -46,9 +46,9 @@ class Timeline:
     """Actions in order of their time (nanoseconds of `clock`), equal times first come first served."""
 
     def __init__(self, clock: Clock = REAL) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self.clock = clock
-        self.now_ns = clock.now_ns
+        self.now_ns: Callable[[], int] = clock.now_ns
         self._heap: list[tuple[int, int, Event]] = []
         self._planned = 0
         self._moment_ns: int | None = None

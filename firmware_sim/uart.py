@@ -59,8 +59,10 @@ class Port:
 
     def __init__(self, name: str, timeline: Timeline) -> None:
         self.name = name
-        self.latency = 0.001
-        self.bytes_in = self.bytes_out = self.dropped = 0
+        self.latency: float = 0.001
+        self.bytes_in: int = 0
+        self.bytes_out: int = 0
+        self.dropped: int = 0
         self._timeline = timeline
         self._terminal = Terminal(timeline.lock, self._on_outputs)
         self._peer: Peer | None = None

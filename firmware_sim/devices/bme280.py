@@ -183,7 +183,7 @@ class Bme280(RegisterDevice, Device):
         """A lone byte sets the pointer; otherwise it is pairs of register and value (section 6.2.1)."""
         self._catch_up(self._now_ns())
         if data:
-            self.pointer = data[0]
+            self.pointer: int = data[0]
         for register, value in zip(data[0::2], data[1::2], strict=False):
             self.write_register(register, value)
 

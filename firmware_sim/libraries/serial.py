@@ -70,7 +70,8 @@ class Terminal:
     """
 
     def __init__(self, lock: threading.RLock, on_outputs: Callable[[bool, bool], object]) -> None:
-        self.outputs = self.inputs = 0
+        self.outputs: int = 0
+        self.inputs = 0
         self._lock: Any = lock
         self._on_outputs = on_outputs
         self._fd = -1
@@ -245,4 +246,4 @@ class _Calls:
         return terminal.modem(request, arguments[0])
 
 
-calls = _Calls()
+calls: _Calls = _Calls()

@@ -245,4 +245,4 @@ class _Redirection:
         return descriptor.ioctl(request, arguments[0])
 
 
-redirection = _Redirection()
+redirection: _Redirection = _Redirection()

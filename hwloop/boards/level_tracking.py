@@ -34,9 +34,9 @@ class LineState:
 
     def __init__(self, line: LineName, since_ns: int) -> None:
         self.line: LineName = line
-        self.since_ns = since_ns
+        self.since_ns: int = since_ns
         """A time before the claim; older reports belong to the line's last user."""
-        self.level = 0
+        self.level: int = 0
         """The logical level of the last report; before any report, the one read after the claim."""
         self.read_ns: int = 0
         """When it was read after the claim."""

@@ -121,14 +121,14 @@ class Spec(ABC):
 
 class Line(Spec):
     kind = "gpio"
-    sample = 1
+    sample: ClassVar[int] = 1
 
     def __init__(self, name: str, rest: str) -> None:
         super().__init__(name)
         line, _, pull = rest.partition(",")
         if pull not in ("", *get_args(Pull)):
             raise ValueError(f"a pull is up, down or none, not {pull!r}")
-        self.watch = gpio.watch(int(line) if line.isdecimal() else line, pull=pull or None, name=name)  # type: ignore[arg-type]
+        self.watch: gpio.Watch = gpio.watch(int(line) if line.isdecimal() else line, pull=pull or None, name=name)  # type: ignore[arg-type]
 
     async def follow(self, emit: Emit, buses: Mapping[int, i2c.Bus]) -> None:
         async with self.watch:
@@ -146,7 +146,9 @@ class Port(Spec):
             raise ValueError("a port has a name")
         if baudrate and not (baudrate.isdecimal() and int(baudrate)):
             raise ValueError(f"a baud rate is a whole number, not {baudrate!r}")
-        self.port = serial.open(port, int(baudrate or 9600), framing=LinesAndRests(), name=name, reopen=Backoff())
+        self.port: serial.open = serial.open(
+            port, int(baudrate or 9600), framing=LinesAndRests(), name=name, reopen=Backoff()
+        )
 
     async def follow(self, emit: Emit, buses: Mapping[int, i2c.Bus]) -> None:
         async with self.port:
@@ -161,16 +163,16 @@ class Device(Spec):
         super().__init__(name)
         where, at, every = rest.partition("@")
         bus, *numbers = where.split(":")
-        self.every = _seconds(every) if at else 1.0
-        self.bus = _number("a bus", bus, 0, 999)
+        self.every: float = _seconds(every) if at else 1.0
+        self.bus: int = _number("a bus", bus, 0, 999)
         if not 1 <= len(numbers) <= 2:
             raise ValueError("an I2C device is BUS:ADDRESS, and perhaps a register")
-        self.address = _number("an address", numbers[0], i2c.FIRST_ADDRESS, i2c.LAST_ADDRESS)
+        self.address: int = _number("an address", numbers[0], i2c.FIRST_ADDRESS, i2c.LAST_ADDRESS)
         self.register: int | None = None
         if len(numbers) == 2:
             register, comma, length = numbers[1].partition(",")
             self.register = _number("a register", register, 0, 0xFF)
-            self.length = _number("a length", length, 1, 8192) if comma else 1
+            self.length: int = _number("a length", length, 1, 8192) if comma else 1
 
     async def follow(self, emit: Emit, buses: Mapping[int, i2c.Bus]) -> None:
         chip = buses[self.bus].device(self.address)

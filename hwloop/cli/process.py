@@ -46,7 +46,7 @@ class Process:
     """
 
     def __init__(self) -> None:
-        self.started = False
+        self.started: bool = False
         self.mains: list[CodeType | None] = []
         self._attendant = service.Attendant()
         self._loop: asyncio.AbstractEventLoop | None = None

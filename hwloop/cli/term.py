@@ -30,8 +30,8 @@ class Terminal:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         interactive = stream.isatty()
-        self.colour = interactive and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        self.width = max(shutil.get_terminal_size().columns, _NARROWEST) if interactive else None
+        self.colour: bool = interactive and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.width: int | None = max(shutil.get_terminal_size().columns, _NARROWEST) if interactive else None
 
     def paint(self, text: str, colour: Colour) -> str:
         """`text` in a colour, where there are colours."""

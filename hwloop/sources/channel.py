@@ -112,8 +112,15 @@ class Channel(Generic[E]):
         self.callbacks: list[Callable[[E], object]] = []
         self._waiters: collections.deque[asyncio.Future[None]] = collections.deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.consumers = self.received = self.dropped = self.lost = self.owed = self._taken = self._direct = 0
-        self.halted = self.ended = False
+        self.consumers: int = 0
+        self.received: int = 0
+        self.dropped: int = 0
+        self.lost = 0
+        self.owed: int = 0
+        self._taken = 0
+        self._direct = 0
+        self.halted = False
+        self.ended: bool = False
         self.failure: Exception | None = None
 
     @property

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 from hwloop.core.naming import error_text, named_place, short_name
 
-logger = logging.getLogger("hwloop")
+logger: logging.Logger = logging.getLogger("hwloop")
 
 EXITS = (SystemExit, KeyboardInterrupt)
 """What passes."""

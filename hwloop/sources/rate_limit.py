@@ -26,7 +26,7 @@ CALM = 1.0
 HOLD = 0.05
 """Seconds that a source is off for, unless the burst is given, or the rate is so low that one read takes longer."""
 
-logger = logging.getLogger("hwloop")
+logger: logging.Logger = logging.getLogger("hwloop")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Moderator:
         self._seconds = 0.0
         self._before = (0, 0.0)  # times and seconds when the present outage began
         self._timer: asyncio.TimerHandle | None = None  # while off: of coming back; while on: of being calm
-        self.times = 0
+        self.times: int = 0
         """How often the source went off."""
 
     @property

@@ -49,9 +49,9 @@ class Reopening:
         self._outage: _Outage | None = None
         self._back_at = 0.0
         self._attempts = 0
-        self.failed = 0
+        self.failed: int = 0
         """Attempts that failed, over all outages."""
-        self.succeeded = 0
+        self.succeeded: int = 0
 
     def begin(
         self, source: object, loop: asyncio.AbstractEventLoop, attempt: Callable[[], None], *, worked: bool

@@ -59,8 +59,8 @@ class Alert:
         debounce_micros: int,
         watchdog_micros: int,
     ) -> None:
-        self.debounce_ns = debounce_micros * 1000
-        self.watchdog_ns = watchdog_micros * 1000
+        self.debounce_ns: int = debounce_micros * 1000
+        self.watchdog_ns: int = watchdog_micros * 1000
         self._timeline = timeline
         self._line = line
         self._edges = edges
@@ -167,8 +167,8 @@ class Callback:
         self.chip = chip
         self.gpio = gpio
         self.edge = edge
-        self.func = func or self._tally
-        self.count = 0
+        self.func: Callable[[int, int, int, int], object] = func or self._tally
+        self.count: int = 0
         self._reset = False
         self._thread = thread
         thread.callbacks.append(self)

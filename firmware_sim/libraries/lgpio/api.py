@@ -66,7 +66,7 @@ class Lgpio(Lines):
     def __init__(self, chip: Chip) -> None:
         super().__init__(chip)
         self._directory = FifoDirectory()
-        self.directory = self._directory.path
+        self.directory: str = self._directory.path
         self._process = os.getpid()
         self._thread: CallbackThread | None = None
         self._closed = False

@@ -21,7 +21,7 @@ class Transmission:
     """What is being sent on one line or group: entries, and when the next step is due."""
 
     def __init__(self, timeline: Timeline) -> None:
-        self.active = True
+        self.active: bool = True
         self._timeline = timeline
         self._due_ns = timeline.now_ns()
         self._next: Event | None = None

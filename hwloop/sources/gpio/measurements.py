@@ -80,7 +80,7 @@ class Measurement(EventStream[T]):
                 raise TypeError(f"{what}: lines, or one Watch, not {lines!r}")
             if pull is not None or active_low or debounce:
                 raise TypeError(f"{what}: pull, active_low and debounce are those of the Watch")
-            self.watch = given[0]
+            self.watch: Watch = given[0]
         else:
             named = tuple(line for line in lines if not isinstance(line, Watch))
             self.watch = Watch(*named, pull=pull, active_low=active_low, debounce=debounce)
@@ -190,7 +190,7 @@ class PulseWidth(Measurement[Pulse]):
         check_level("value", value)
         super().__init__((line,), 1, pull, active_low, debounce)
         self.last: Pulse | None = None
-        self.count = 0
+        self.count: int = 0
         self._value = value
         self._began_ns: int | None = None
 
@@ -233,7 +233,7 @@ class Frequency(Measurement[float]):
         self._schedule = Schedule(window, None, "skip")
         self._due_ns: int | None = None
         super().__init__((line,), 1, pull, active_low, debounce)
-        self.count = 0
+        self.count: int = 0
         self._window_ns = clock.to_ns(window)
         self._rises_ns: collections.deque[int] = collections.deque()
 
@@ -312,7 +312,9 @@ class Encoder(Measurement[int]):
         if resolution not in (1, 2, 4):
             raise ValueError(f"resolution must be 1, 2 or 4, not {resolution!r}")
         super().__init__(lines, 2, pull, active_low, debounce, queue_size=1)
-        self.steps = self.direction = self.invalid = 0
+        self.steps: int = 0
+        self.direction: int = 0
+        self.invalid: int = 0
         self._yielded = 0
         self._divisor = 4 // resolution
         self._levels = [0, 0]

@@ -45,7 +45,7 @@ _LETTING_GO = 1.0
 _BROKEN_OFF = 100
 """How often closing at exit begins anew: once for each signal that falls between two closings."""
 
-logger = logging.getLogger("hwloop")
+logger: logging.Logger = logging.getLogger("hwloop")
 
 
 class Output:
@@ -77,8 +77,8 @@ class Output:
         active_low: bool = False,
         name: str | None = None,
     ) -> None:
-        self.line = check_line(line)
-        self.name = name or f"gpio:{self.line}"
+        self.line: LineName = check_line(line)
+        self.name: str = name or f"gpio:{self.line}"
         self._request = OutputRequest(
             self.line, consumer=self.name, chip=chip, initial=initial, drive=drive, active_low=active_low
         )

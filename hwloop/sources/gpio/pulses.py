@@ -30,7 +30,7 @@ class Driven:
         self.device: OutputLine | None = None
         self.closed = False
         self.level: Level | None = None
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
 
     def opened(self) -> OutputLine:
         """Return the board's device. Raises RuntimeError where there is none, or the output is closed."""

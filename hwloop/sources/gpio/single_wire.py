@@ -27,7 +27,9 @@ class OutputEdges(Source[Edge]):
         self._opened = device
         self._stream: EdgeStream | None = None
 
-    on_edge = Source.add_callback
+    def on_edge(self, callback: Callable[[Edge], object]) -> None:
+        """Call `callback(edge)` straight from the reader: `add_callback` by the name that suits lines."""
+        self.add_callback(callback)
 
     def connect(self) -> int:
         self._stream = self._opened().watch(self._read_soon)

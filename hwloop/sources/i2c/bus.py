@@ -105,8 +105,8 @@ class Bus(Source[Transaction]):
     ) -> None:
         super().__init__(name=name, priority=priority, queue_size=queue_size, when_full=when_full, on_reopen=on_reopen)
         self.number = number
-        self.timeout = _checked_timeout(timeout)
-        self.suspect = False
+        self.timeout: float = _checked_timeout(timeout)
+        self.suspect: bool = False
         self._backoff = backoff
         self._told_reopened = 0
         self._thread: BusThread | None = None

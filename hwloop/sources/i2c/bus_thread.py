@@ -47,12 +47,12 @@ class Job:
         one_transfer: bool,
     ) -> None:
         self.what = what
-        self.function = function
-        self.args = args
-        self.future = future
+        self.function: Callable[..., object] = function
+        self.args: tuple[object, ...] = args
+        self.future: asyncio.Future[Any] = future
         self.one_transfer = one_transfer
-        self.began_ns = 0
-        self.ended_ns = 0
+        self.began_ns: int = 0
+        self.ended_ns: int = 0
         self.result: object = None
         self.error: BaseException | None = None
 
@@ -69,8 +69,8 @@ class BusThread:
     """
 
     def __init__(self, open_bus: Callable[[], SMBus], name: str, backoff: Backoff, clock: Clock) -> None:
-        self.reopened = 0
-        self.ended = False
+        self.reopened: int = 0
+        self.ended: bool = False
         self._open_bus = open_bus
         self._backoff = backoff
         self._clock = clock
@@ -83,7 +83,7 @@ class BusThread:
         self._finished: list[Job] = []
         self._under_way: Job | None = None
         self._called = False
-        self.stopping = False
+        self.stopping: bool = False
         self._changed = clock.condition()
         self._smbus: SMBus | None = open_bus()
         self._fd = -1

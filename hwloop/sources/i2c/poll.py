@@ -90,7 +90,7 @@ class Poll(EventStream[Reading[T]]):
             raise TypeError(f"{name}: read must be a function that returns an awaitable, not {short_name(read)}")
         if (every is None) == (trigger is None):
             raise ValueError(f"{name}: give either every= (seconds) or trigger= (a source of edges)")
-        self.priority = as_priority(priority)
+        self.priority: Priority = as_priority(priority)
         self._through = through
         self._read = read
         self._schedule = None if every is None else Schedule(every, None, "skip")

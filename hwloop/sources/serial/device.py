@@ -175,7 +175,7 @@ class Output:
         self._on_progress = on_progress
         self._on_error = on_error
         self._buffer = bytearray()
-        self.full = False
+        self.full: bool = False
         self.set_limits(None, None)
 
     def set_limits(self, high: int | None, low: int | None) -> None:
@@ -186,7 +186,8 @@ class Output:
             low = high // 4
         if not 0 <= low <= high:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high, self.low = high, low
+        self.high: int = high
+        self.low: int = low
 
     def __len__(self) -> int:
         return len(self._buffer)

@@ -48,8 +48,8 @@ class Framer(ABC):
     def __init__(self, check: Check | None = None) -> None:
         if check is not None and not callable(check):
             raise TypeError(f"check must be a function of bytes, not {check!r}")
-        self.skipped = 0
-        self.lost = 0
+        self.skipped: int = 0
+        self.lost: int = 0
         self.check_error: BaseException | None = None
         self._check = check
         self._carried = 0

@@ -112,7 +112,7 @@ class SerialPort(Source[Frame]):
             rate_limit=rate_limit,
         )
         self.port = port
-        self.framing = checked_framing(self.name, framing)
+        self.framing: Framer = checked_framing(self.name, framing)
         self._framing = Framing(self.name, self.framing, self.count_lost, self.report_failure)
         options = SerialOptions(
             baudrate=baudrate,
