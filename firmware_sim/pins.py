@@ -43,8 +43,8 @@ class Net:
 
     def __init__(self, lines: list[Line], level: int) -> None:
         self.lines: list[Line] = lines
-        self.level = level
-        self.shorted = False
+        self.level: int = level
+        self.shorted: bool = False
         self.warned: bool = False
 
 

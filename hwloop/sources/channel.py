@@ -115,11 +115,11 @@ class Channel(Generic[E]):
         self.consumers: int = 0
         self.received: int = 0
         self.dropped: int = 0
-        self.lost = 0
+        self.lost: int = 0
         self.owed: int = 0
         self._taken = 0
         self._direct = 0
-        self.halted = False
+        self.halted: bool = False
         self.ended: bool = False
         self.failure: Exception | None = None
 

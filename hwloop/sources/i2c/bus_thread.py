@@ -46,11 +46,11 @@ class Job:
         future: asyncio.Future[Any],
         one_transfer: bool,
     ) -> None:
-        self.what = what
+        self.what: str = what
         self.function: Callable[..., object] = function
         self.args: tuple[object, ...] = args
         self.future: asyncio.Future[Any] = future
-        self.one_transfer = one_transfer
+        self.one_transfer: bool = one_transfer
         self.began_ns: int = 0
         self.ended_ns: int = 0
         self.result: object = None

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import serial
     from _typeshed import WriteableBuffer as Buffer
 
-logger = logging.getLogger("hwloop")
+logger: logging.Logger = logging.getLogger("hwloop")
 
 READ_SIZE = 65536
 """Bytes asked for at a time; the line discipline hands over at most 4095."""
