@@ -198,14 +198,14 @@ def _attended(loop: EventLoop) -> Iterator[None]:
     if running.supervisor is not None or "NOTIFY_SOCKET" not in os.environ:
         yield
         return
-    from hwloop.service import Attendant
+    from hwloop.service.systemd import LoopNotifier
 
-    attendant = Attendant(loop)
-    running.follow(attendant)
+    notifier = LoopNotifier(loop)
+    running.follow(notifier)
     try:
         yield
     finally:
-        running.unfollow(attendant)
+        running.unfollow(notifier)
 
 
 @contextlib.contextmanager

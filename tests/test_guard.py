@@ -291,7 +291,8 @@ wanted, number = sys.argv.pop(1), int(sys.argv.pop(1))
 def at(name):
     if name == wanted:
         signal.raise_signal(number)
-popen, watch, drive, report = subprocess.Popen, guardian.Guardian._watch, guardian.Lines.drive, guardian.Lines.report
+popen, watch = subprocess.Popen, guardian.Guardian._watch
+drive, report = guardian.AbandonedOutputs.drive, guardian.AbandonedOutputs.report
 def start(*args, **options):
     at("before the start"); process = popen(*args, **options); at("after the start"); return process
 def watching(self, *args):
@@ -303,7 +304,7 @@ def driving(self):
     if waited: at("after driving")
 guardian.subprocess.Popen = start
 guardian.Guardian._watch = watching
-guardian.Lines.drive = driving
+guardian.AbandonedOutputs.drive = driving
 from hwloop.cli import script
 script()
 """

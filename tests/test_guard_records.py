@@ -23,11 +23,11 @@ from firmware_sim.libraries.lgpio.api import Lgpio
 from hwloop import board as boards
 from hwloop import gpio
 from hwloop.cli import main
-from hwloop.service import guard, guard_lines, guard_records
-from hwloop.service.guard_records import Charge, Owner, Record, State, decode
+from hwloop.service import abandoned_outputs, guard, guard_records
+from hwloop.service.guard_records import GuardedOutput, Owner, Record, State, decode
 
-PUMP = Charge(27, 0, "push-pull", False, None)
-VALVE = Charge("GPIO22", 1, "push-pull", True, None)
+PUMP = GuardedOutput(27, 0, "push-pull", False, None)
+VALVE = GuardedOutput("GPIO22", 1, "push-pull", True, None)
 
 
 class SharedBoard(SimBoard):
@@ -72,7 +72,7 @@ def levels(board: SimBoard) -> tuple[int, int]:
 
 
 def recorded(path: Path) -> list[int | str]:
-    return [charge.line for charge in guard_records.read(str(path)).charges]
+    return [output.line for output in guard_records.read(str(path)).outputs]
 
 
 # Owners.
@@ -111,7 +111,7 @@ def test_a_name_with_parentheses_does_not_confuse(tmp_path: Path) -> None:
 @given(
     st.lists(
         st.builds(
-            Charge,
+            GuardedOutput,
             st.integers(0, 60) | st.text(min_size=1),
             st.sampled_from([0, 1]),
             st.sampled_from(["push-pull", "open-drain", "open-source"]),
@@ -123,8 +123,8 @@ def test_a_name_with_parentheses_does_not_confuse(tmp_path: Path) -> None:
     ),
     st.dictionaries(st.text(), st.integers()),
 )
-def test_a_document_says_what_was_put_in(charges: list[Charge], loops: dict[str, int]) -> None:
-    state = State(Owner(7, 8, "nine"), tuple(charges), loops)
+def test_a_document_says_what_was_put_in(outputs: list[GuardedOutput], loops: dict[str, int]) -> None:
+    state = State(Owner(7, 8, "nine"), tuple(outputs), loops)
     assert decode(state.encode()) == state
 
 
@@ -159,9 +159,9 @@ def test_the_record_holds_what_is_open(board: SimBoard, path: Path) -> None:
         with gpio.output(6, safe=1, drive="open-drain", active_low=True), gpio.output(7, initial=1):
             state = guard_records.read(str(path))
             assert state.owner == us()
-            assert state.charges == (
-                Charge(5, 0, "push-pull", False, None),
-                Charge(6, 1, "open-drain", True, None),
+            assert state.outputs == (
+                GuardedOutput(5, 0, "push-pull", False, None),
+                GuardedOutput(6, 1, "open-drain", True, None),
             )
         assert recorded(path) == [5]
         assert path.stat().st_mode & 0o777 == 0o600
@@ -222,7 +222,7 @@ def test_links_are_not_followed(board: SimBoard, path: Path, name: str) -> None:
     trap.symlink_to(victim)
     with gpio.output(5, safe=0):
         assert [PUMP._replace(line=5)] in [
-            list(guard_records.read(each).charges) for each in guard_records.records(str(path)) if Path(each) != trap
+            list(guard_records.read(each).outputs) for each in guard_records.records(str(path)) if Path(each) != trap
         ]
     assert victim.read_text() == "precious"
     if trap.is_symlink():
@@ -301,7 +301,7 @@ def test_a_forked_child_has_no_record_of_its_parents(board: SimBoard, path: Path
 @pytest.mark.parametrize("stall", ["soon", "nan", "-1", "inf"])
 def test_a_stall_time_that_is_none_is_reported_and_no_loop_is_watched(stall: str, caplog: Any) -> None:
     guard.Reporter({guard.STALL: stall})
-    assert f"HWLOOP_GUARD_STALL='{stall}' is no number of seconds" in caplog.text
+    assert f"HWLOOP_GUARD_STALL='{stall}' is not a number of seconds" in caplog.text
 
 
 # Afterwards.
@@ -333,13 +333,13 @@ def test_afterwards_the_outputs_of_the_living_are_left_alone(board: SimBoard, tm
     assert main(["guard", "--after", str(path)]) == 0
     assert levels(board) == (1, 0)
     assert list(tmp_path.iterdir()) == [path]
-    assert f"process {os.getpid()} is running and has 1 output open, which are left alone" in capfd.readouterr().err
+    assert f"process {os.getpid()} is running and has 1 output open, which stay as they are" in capfd.readouterr().err
 
 
 def test_a_record_stays_until_its_outputs_are_safe(
     board: SimBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    monkeypatch.setattr(guard_lines, "PATIENCE", 0.0)
+    monkeypatch.setattr(abandoned_outputs, "PATIENCE", 0.0)
     path = tmp_path / "outputs"
     path.write_text(json.dumps([PUMP, VALVE]))
     board.chip.line(27).claim("somebody else")
@@ -378,7 +378,7 @@ def test_one_file_that_is_no_record_does_not_keep_the_others_from_being_used(
     assert not Path(f"{path}.1-1").exists()
 
 
-@pytest.mark.parametrize(("kind", "reason"), [("link", "it is a link"), ("directory", "it is no file")])
+@pytest.mark.parametrize(("kind", "reason"), [("link", "it is a link"), ("directory", "it is not a regular file")])
 def test_what_is_no_file_is_named_with_what_it_is(tmp_path: Path, capsys: Any, kind: str, reason: str) -> None:
     path = tmp_path / "outputs"
     if kind == "link":

@@ -31,6 +31,7 @@ from hwloop.core.clock import REAL, Clock
 from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.core.event_loop import EventLoop
 from hwloop.runner import new_event_loop
+from hwloop.service.systemd import LoopNotifier
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ class Process:
     def __init__(self) -> None:
         self.started: bool = False
         self.mains: list[CodeType | None] = []
-        self._attendant = service.Attendant()
+        self._notifier = LoopNotifier()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Future[Any] | None = None
         self._last_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -145,10 +146,10 @@ class Process:
             if self._loop is None:
                 self._take_up(loop)
                 self._loop = loop
-        self._attendant.loop_started(loop)
+        self._notifier.loop_started(loop)
 
     def loop_ended(self, loop: EventLoop) -> None:
-        self._attendant.loop_ended(loop)
+        self._notifier.loop_ended(loop)
         if self._main is None and self._loop is loop:
             self._loop = None
 

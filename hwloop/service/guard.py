@@ -1,16 +1,16 @@
-"""The program's side of the guardian: which outputs are open, and that the loops that drive them are alive.
+"""The program's side of the guardian: reports the outputs that are open, and that the loops driving them are alive.
 
-A process that is killed, or that hangs, sets nothing any more. The kernel releases its lines, and each keeps or loses
-its level as the chip's driver pleases: a relay may stay closed for good. So before an output with a safe level is
-driven, its process reports at what level it is to be left, and somebody else can see to it (docs/guard.md):
+A process that is killed, or that hangs, sets no line any more. The kernel releases its lines, and the chip's driver
+decides whether each keeps its level: a relay may stay closed for good. So before an output with a safe level is driven,
+its process reports the level at which to leave it, and another process can do so (docs/guard.md):
 
-- a guardian, `hwloop guard -- program`, to which every process of the program connects by itself: through the
-  descriptor in HWLOOP_GUARD_FD, or through the guardian's own. Either is taken for the guardian's socket only if it
-  has the device and inode that HWLOOP_GUARD_SOCKET names; a number alone may be anybody's.
-- `hwloop guard --after FILE`, by the records in and beside the file that HWLOOP_GUARD_FILE names.
+- a guardian, `hwloop guard -- program`, to which every process of the program connects: through the descriptor in
+  HWLOOP_GUARD_FD, or through the guardian's own. Either counts as the guardian's socket only if its device and inode
+  are those in HWLOOP_GUARD_SOCKET; a number alone may be any descriptor.
+- `hwloop guard --after FILE`, by the records in and beside the file in HWLOOP_GUARD_FILE.
 
-A report never fails the program: what can't be reported is logged, and the program goes on as it would without.
-A forked child has neither connection nor record of its parent's; it gets its own if it opens outputs of its own.
+A report never fails the program: a failed report is logged, and the program goes on. A forked child does not share its
+parent's connection and record; it makes new ones if it opens outputs.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from hwloop.core.clock import REAL
 from hwloop.core.event_loop import EventLoop
 from hwloop.lines import Level
 from hwloop.requests import OutputRequest
-from hwloop.service.guard_records import Charge, Owner, Record, State
+from hwloop.service.guard_records import GuardedOutput, Owner, Record, State
 
 logger: logging.Logger = logging.getLogger("hwloop.service.guard")
 
 CHANNEL, SOCKET = "HWLOOP_GUARD_FD", "HWLOOP_GUARD_SOCKET"
-"""Environment variables: the guardian's socket as an inherited descriptor; and PID:DEVICE:INODE, which is the guardian
-and what its socket must be."""
+"""Environment variables: the guardian's socket as an inherited descriptor; and PID:DEVICE:INODE, the guardian's process
+and the identity of its socket."""
 RECORD, STALL = "HWLOOP_GUARD_FILE", "HWLOOP_GUARD_STALL"
-"""Environment variables: the file for what comes after; seconds without a sign of life."""
+"""Environment variables: the file for `--after`; the seconds without a sign of life until the process is killed."""
 BEATS_PER_STALL = 3
 
 
 class Reporter:
-    """Reports which outputs of this process are open. One per process; see `reporter()`."""
+    """Reports the open outputs of this process. One per process; see `reporter()`."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._lock = threading.RLock()
@@ -55,8 +55,8 @@ class Reporter:
         self._looked_for_guardian = False
         self._interval = _seconds(environment.get(STALL, "")) / BEATS_PER_STALL
         self._keys = itertools.count(1)
-        self._charges: dict[int, Charge] = {}
-        self._threads: dict[int, set[int]] = {}  # those that have opened or driven an output, by its key
+        self._outputs: dict[int, GuardedOutput] = {}
+        self._threads: dict[int, set[int]] = {}  # threads that opened or drove an output, by its key
         self._beats: dict[int, _Beat] = {}  # by thread
         self._record_failed = False
 
@@ -66,14 +66,14 @@ class Reporter:
         return self._link is not None
 
     def opened(self, request: OutputRequest, safe: Level, board: str) -> int:
-        """An output is about to be opened. Returns the key under which it is reported."""
-        charge = Charge(request.line, safe, request.drive, request.active_low, request.chip, board)
+        """Report an output before it is opened, and return its key."""
+        output = GuardedOutput(request.line, safe, request.drive, request.active_low, request.chip, board)
         with self._lock:
             if not self._looked_for_guardian:
                 self._looked_for_guardian = True
                 self._link = _connected(self._environment)
             key = next(self._keys)
-            self._charges[key] = charge
+            self._outputs[key] = output
             self._threads[key] = {threading.get_ident()}
             running.follow(self)
             self._changed()
@@ -81,7 +81,7 @@ class Reporter:
             return key
 
     def driven(self, key: int) -> None:
-        """An output is driven here: the loop that does it is one to watch."""
+        """Watch the running loop: it drives this output."""
         thread = threading.get_ident()
         if thread not in self._threads.get(key, (thread,)) and (loop := asyncio._get_running_loop()) is not None:
             with self._lock:
@@ -89,16 +89,16 @@ class Reporter:
                 self._watch(loop)
 
     def closed(self, key: int) -> None:
-        """It was closed, and left as it should be. Harmless where it is not this process's."""
+        """Report that an output was closed at its safe level. Harmless for a key of another process."""
         with self._lock:
-            if self._charges.pop(key, None) is None:
+            if self._outputs.pop(key, None) is None:
                 return
             del self._threads[key]
             for thread in [thread for thread in self._beats if not self._has_outputs(thread)]:
                 self._beats.pop(thread).end()
             self._changed()
 
-    # Which loops to watch: called by `hwloop.core.registry` in the loop's thread.
+    # Called by `hwloop.core.registry` in the thread of the loop.
 
     def loop_started(self, loop: EventLoop) -> None:
         with self._lock:
@@ -111,7 +111,7 @@ class Reporter:
                 self.forget(beat)
 
     def forget(self, ended: _Beat) -> None:
-        """Watch a loop no longer: it has ended, and gives no sign of life any more."""
+        """Stop watching a loop that has ended."""
         with self._lock:
             for thread in [thread for thread, beat in self._beats.items() if beat is ended]:
                 self._beats.pop(thread).end()
@@ -121,25 +121,25 @@ class Reporter:
         return any(thread in threads for threads in self._threads.values())
 
     def _watch(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Have a loop of this thread show that it is alive. One in virtual time can't: its hours are no time here."""
+        """Make a loop of this thread show that it is alive. A loop in virtual time can't: its hours take no time."""
         if loop is None or not self._interval or self._link is None or getattr(loop, "clock", REAL) is not REAL:
             return
         thread = threading.get_ident()
         before = self._beats.get(thread)
         if before is None or before.loop() is not loop:
-            if before is not None:  # a thread runs one loop at a time
+            if before is not None:  # a thread runs only one loop at a time
                 before.end()
             self._beats[thread] = beat = _Beat(self, loop, self._interval)
             beat.begin(loop)
 
-    # What is said.
+    # Reporting.
 
     def _changed(self) -> None:
         self.send()
         if self._record is None:
             return
         try:
-            self._record.write(tuple(self._charges.values()))
+            self._record.write(tuple(self._outputs.values()))
             self._record_failed = False
         except OSError as error:
             if not self._record_failed:
@@ -152,16 +152,16 @@ class Reporter:
                 )
 
     def send(self) -> None:
-        """Send the whole state. What does not get through now is in the next message."""
+        """Send the complete state. A message that is lost does no harm: the next one is complete too."""
         with self._lock:
             if self._link is None:
                 return
             loops = {beat.name: beat.count for beat in self._beats.values()}
-            message = State(self._owner, tuple(self._charges.values()), loops).encode()
+            message = State(self._owner, tuple(self._outputs.values()), loops).encode()
             try:
                 self._link.send(message, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
             except BlockingIOError:
-                pass  # it is stopped, or far behind
+                pass  # the guardian is stopped, or far behind
             except OSError as error:
                 self._link.close()
                 self._link = None
@@ -169,19 +169,19 @@ class Reporter:
                     beat.end()
                 self._beats.clear()
                 logger.error(
-                    "the guardian has ended (%s): the program goes on, and nobody sees to its outputs if it is killed "
-                    "or hangs",
+                    "the guardian has ended (%s): the program goes on, but if it is killed or hangs, its outputs stay "
+                    "as they are",
                     error.strerror or error,
                 )
 
     def leave_to_parent(self) -> None:
-        """In a forked child: let go of what is the parent's, without a word to anybody."""
+        """Close the parent's connection in a forked child, without sending anything."""
         if self._link is not None:
             self._link.close()
 
 
 class _Beat:
-    """The sign of life of one loop: a timer as ordinary as any, so that it stands for the loop doing ordinary work."""
+    """The sign of life of one loop: an ordinary timer, so that it proves that ordinary work runs."""
 
     _numbers = itertools.count(1)
 
@@ -196,7 +196,7 @@ class _Beat:
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         token = _Token()
         if not isinstance(loop, EventLoop):
-            # asyncio does not say when a loop stops. When it is closed it drops its timers, and their arguments.
+            # asyncio does not report when a loop stops. A closed loop drops its timers, and their arguments.
             weakref.finalize(token, self._reporter.forget, self).atexit = False
         self._beat(token)
 
@@ -209,18 +209,18 @@ class _Beat:
         loop = self.loop()
         if loop is not None and self._interval:
             self.count += 1
-            # A context of its own, so that it has the urgency of ordinary work.
+            # An empty context, so that the timer has the urgency of ordinary work.
             timer = loop.call_later(self._interval, self._beat, token, context=contextvars.Context())
             self._timer = weakref.ref(timer)
             self._reporter.send()
 
 
 class _Token:
-    """Something that can be seen to vanish."""
+    """An object whose end can be observed."""
 
 
 def reporter() -> Reporter | None:
-    """This process's reporter; None where nobody asks for reports."""
+    """Return the reporter of this process; None if no guardian asks for reports."""
     global _reporter
     if _reporter is None and (CHANNEL in os.environ or SOCKET in os.environ or RECORD in os.environ):
         with _making:  # threads may open their first outputs at the same time
@@ -235,7 +235,7 @@ _making = threading.Lock()
 
 def _forked() -> None:
     global _making, _reporter
-    _making = threading.Lock()  # a thread that the child does not have may have had it
+    _making = threading.Lock()  # another thread of the parent may hold the old one
     if _reporter is not None:
         _reporter.leave_to_parent()
         _reporter = None
@@ -245,7 +245,7 @@ os.register_at_fork(after_in_child=_forked)
 
 
 def _connected(environment: Mapping[str, str]) -> socket.socket | None:
-    """A connection of this process's own to the guardian; None where there is none, which is logged."""
+    """Connect this process to the guardian; log a failure and return None."""
     number, expected = environment.get(CHANNEL, ""), environment.get(SOCKET, "")
     if not number and not expected:
         return None
@@ -253,9 +253,9 @@ def _connected(environment: Mapping[str, str]) -> socket.socket | None:
         guardian, device, inode = map(int, expected.split(":"))
         places = [f"/proc/self/fd/{int(number)}", f"/proc/{guardian}/fd/{int(number)}"]
     except ValueError:
-        reason = f"{CHANNEL}={number!r} and {SOCKET}={expected!r} don't say where it is"
+        reason = f"{CHANNEL}={number!r} and {SOCKET}={expected!r} don't name a socket"
     else:
-        reason = f"descriptor {number} is not its socket here, and process {guardian} has it no more"
+        reason = f"descriptor {number} is not its socket here, and process {guardian} no longer has it"
         for place in places:
             try:
                 found = os.stat(place)
@@ -269,7 +269,7 @@ def _connected(environment: Mapping[str, str]) -> socket.socket | None:
                     continue
                 reason = f"{(error.strerror or str(error)).lower()}; it may have ended"
     logger.error(
-        "the guardian can't be reached (%s): nobody sees to the outputs of process %d if it is killed or hangs",
+        "the guardian can't be reached (%s): if process %d is killed or hangs, its outputs stay as they are",
         reason,
         os.getpid(),
     )
@@ -292,6 +292,6 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e9:
-        logger.error("%s=%r is no number of seconds: no loop is watched", STALL, text)
+        logger.error("%s=%r is not a number of seconds: no loop is watched", STALL, text)
         return 0.0
     return seconds

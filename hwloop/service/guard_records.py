@@ -1,12 +1,12 @@
-"""Which outputs a process has open and how each is to be left: the one document of the guardian's protocol.
+"""The document of the guardian's protocol: the outputs that a process has open, and the level at which to leave each.
 
 A program sends this document to its guardian and keeps it in a file for `hwloop guard --after` (docs/guard.md). It is
-always the whole state of one process, so a document that is lost or repeated does no harm. It names its owner by
-process id, start time and boot, because the kernel gives the number of a dead process to the next one.
+always the complete state of one process, so a lost or repeated document does no harm. It names its owner by process id,
+start time and boot, because the kernel gives the id of a dead process to a later one.
 
-A record is written by its owner alone: into a new file of the same directory, which then takes the record's place.
-There is never half a record, and a link that somebody has put there is not followed. It outlives the process, not the
-machine (lines are reset with it), so nothing waits for the disk.
+Only its owner writes a record: into a new file in the same directory, which then replaces the record. So there is never
+half a record, and a link in that place is not followed. A record outlives the process, not the machine (lines are reset
+with it), so nothing waits for the disk.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from hwloop.lines import Drive, Level, LineName
 
 VERSION = 1
 LONGEST = 1 << 18
-"""Bytes of a document, at most: thousands of outputs."""
+"""The longest document in bytes: thousands of outputs."""
 
 
-class Charge(NamedTuple):
-    """A line, and how it is to be left. All levels are logical."""
+class GuardedOutput(NamedTuple):
+    """An output, and the level at which to leave it. All levels are logical."""
 
     line: LineName
     safe: Level
@@ -37,16 +37,16 @@ class Charge(NamedTuple):
     chip: str | None
     """Its label or device node; None for the chip of the header."""
     board: str = ""
-    """Where the line is, as `hwloop.board.reached` takes it; empty for the board in use."""
+    """The address of its board, as `hwloop.board.reached` takes it; empty for the board in use."""
 
     @property
     def place(self) -> tuple[str, str | None, LineName]:
-        """What tells this line from others."""
+        """The board, chip and line."""
         return self.board, self.chip, self.line
 
 
 class Owner(NamedTuple):
-    """A process, and no later one of the same number."""
+    """A process, distinct from later ones with the same id."""
 
     pid: int
     start: int
@@ -55,7 +55,7 @@ class Owner(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> Owner | None:
-        """Return the process that has this number now; None if there is none, or only what is left of a dead one."""
+        """Return the process that has this id now; None if there is none, or only a zombie."""
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
                 # The name in parentheses may contain anything.
@@ -72,40 +72,40 @@ class Owner(NamedTuple):
 
 
 class State(NamedTuple):
-    """A document."""
+    """The content of a document."""
 
     owner: Owner | None
-    """None in a record of an earlier version, which names none."""
-    charges: tuple[Charge, ...]
+    """None in a record of an earlier version, which has no owner."""
+    outputs: tuple[GuardedOutput, ...]
     loops: Mapping[str, int]
-    """The loops to watch, by a name of the owner's choice, with the number of their signs of life; only in messages."""
+    """The loops to watch, by a name that the owner chooses, with the number of their beats; only in messages."""
 
     def encode(self) -> bytes:
         assert self.owner is not None
         document: dict[str, Any] = {"version": VERSION, **self.owner._asdict()}
-        document["outputs"] = [charge._asdict() for charge in self.charges]
+        document["outputs"] = [output._asdict() for output in self.outputs]
         if self.loops:
             document["loops"] = dict(self.loops)
         return json.dumps(document).encode()
 
 
 def decode(data: bytes) -> State:
-    """Return the state that a document holds. Raises ValueError for what is none, or of a version to come."""
+    """Return the state in a document. Raises `ValueError` if it is malformed, or of a later version."""
     try:
         document = json.loads(data)
-        if isinstance(document, list):  # before there were owners
-            return State(None, tuple(_charge(Charge(*entry)) for entry in document), {})
+        if isinstance(document, list):  # an early version, without owners
+            return State(None, tuple(_checked_output(GuardedOutput(*entry)) for entry in document), {})
         if document["version"] != VERSION:
-            raise ValueError(f"it is of version {document['version']!r}, and this hwloop knows {VERSION}")
+            raise ValueError(f"its version is {document['version']!r}, and this hwloop reads version {VERSION}")
         owner = Owner(int(document["pid"]), int(document["start"]), str(document["boot"]))
         loops = {str(name): int(count) for name, count in document.get("loops", {}).items()}
-        return State(owner, tuple(_charge(Charge(**entry)) for entry in document["outputs"]), loops)
+        return State(owner, tuple(_checked_output(GuardedOutput(**entry)) for entry in document["outputs"]), loops)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def _charge(charge: Charge) -> Charge:
-    line, safe, drive, active_low, chip, board = charge
+def _checked_output(output: GuardedOutput) -> GuardedOutput:
+    line, safe, drive, active_low, chip, board = output
     if (
         isinstance(line, bool)
         or not isinstance(line, int | str)
@@ -115,19 +115,17 @@ def _charge(charge: Charge) -> Charge:
         or not isinstance(chip, str | None)
         or not isinstance(board, str)
     ):
-        raise ValueError(f"no output is like {charge}")
-    return charge
+        raise ValueError(f"invalid output {output}")
+    return output
 
 
 class Record:
-    """A process's own record, for `hwloop guard --after`.
+    """The record of this process, for `hwloop guard --after`.
 
     Parameters:
-        path: where `--after` looks. The first process to come writes there; others, and those that find the record of
-            a process that was killed, write beside it: PATH.PID-START.
+        path: the path given to `--after`. The first process writes there; others, and those that find the record of a
+            process that was killed, write beside it, to PATH.PID-START.
         owner: this process.
-
-    `write` raises OSError; the record is as it was then.
     """
 
     def __init__(self, path: str, owner: Owner) -> None:
@@ -136,10 +134,10 @@ class Record:
         self._own = f"{path}.{owner.pid}-{owner.start}"
         self._at: str | None = None
 
-    def write(self, charges: tuple[Charge, ...]) -> None:
-        """Record these outputs; none of them takes the record away."""
-        if charges:
-            self._replace(State(self._owner, charges, {}).encode())
+    def write(self, outputs: tuple[GuardedOutput, ...]) -> None:
+        """Record these outputs, or remove the record without any. Raises `OSError`, and leaves the record as it was."""
+        if outputs:
+            self._replace(State(self._owner, outputs, {}).encode())
         elif self._at is not None:
             if self._is_ours(self._at):
                 os.unlink(self._at)
@@ -155,7 +153,7 @@ class Record:
             finally:
                 os.close(fd)
             if self._at is not None and not self._is_ours(self._at):
-                self._at = None  # somebody has taken it away, and perhaps another process has come
+                self._at = None  # it was removed, and another process may have its place
             if self._at is None and _link(new, self._path):
                 self._at = self._path
             else:
@@ -175,7 +173,7 @@ class Record:
 
 
 def records(path: str) -> Iterator[str]:
-    """The files that may be records of the processes that were given `path`, that one first."""
+    """Yield the files that may be records of the processes that use `path`, beginning with `path` itself."""
     directory, name = os.path.split(path)
     beside = re.compile(re.escape(name) + r"\.\d+-\d+")
     if os.path.lexists(path):
@@ -189,7 +187,7 @@ def records(path: str) -> Iterator[str]:
 
 
 def read(path: str) -> State:
-    """Return the state in a record. Raises OSError, ValueError where it is none."""
+    """Return the state in a record. Raises `OSError`, or `ValueError` if it is not a record."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -199,7 +197,7 @@ def read(path: str) -> State:
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("it is no file")
+            raise ValueError("it is not a regular file")
         with open(fd, "rb", closefd=False) as file:
             return decode(file.read(LONGEST))
 
@@ -208,13 +206,13 @@ def _create(path: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(path, flags, 0o600)
-    except FileExistsError:  # of a writing that was broken off, or somebody's trap
+    except FileExistsError:  # an interrupted write, or a trap
         os.unlink(path)
         return os.open(path, flags, 0o600)
 
 
 def _link(new: str, path: str) -> bool:
-    """Give a file its place unless that is taken: whether it has it now."""
+    """Move a file to its place unless the place is taken, and return whether it was moved."""
     try:
         os.link(new, path, follow_symlinks=False)
     except OSError:  # taken, or a file system without links

@@ -1,7 +1,7 @@
-"""A guardian's signals: noted when they come and handled in turn.
+"""The signals of a guardian: noted when they arrive, handled in turn.
 
-A handler that acts would act at any moment, also between starting the program and knowing its process. One that only
-notes leaves no moment in which a signal could separate the two.
+A handler that acts could interrupt at any moment, even between starting the program and storing its process. A handler
+that only notes the signal leaves no such gap.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from collections.abc import Iterator
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""Signals that ask for the end: they go on to the program, and end the holding of lines."""
+"""Signals that ask to stop: they are passed to the program, and end the holding of lines."""
 FORWARDED = (*ENDING, signal.SIGUSR1, signal.SIGUSR2)
 TYPED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 """Signals that a terminal sends to the program as well."""
 
 
 class Signals:
-    """Signals that have come, in their order.
+    """Signals that have arrived, in order.
 
     Attributes:
-        fd: readable when one has.
-        ending: the last one that asked for the end; 0 for none.
+        fd: readable when a signal has arrived.
+        ending: the last signal that asked to stop; 0 for none.
     """
 
     def __init__(self) -> None:
@@ -41,14 +41,14 @@ class Signals:
         os.eventfd_write(self.fd, 1)
 
     def take(self) -> list[int]:
-        """Those that have come since."""
+        """Return the signals since the last call."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fd)
         came, self._came = self._came, []
         return came
 
     def wait(self, seconds: float | None) -> None:
-        """Wait until one comes that asks for the end, or for so many seconds."""
+        """Wait for a signal that asks to stop, at most `seconds`."""
         until = None if seconds is None else time.monotonic() + seconds
         while not self.ending:
             left = None if until is None else until - time.monotonic()
@@ -61,7 +61,7 @@ class Signals:
 
 @contextlib.contextmanager
 def noted_signals() -> Iterator[Signals]:
-    """Note signals in this block. Those that our parent has us ignore stay ignored."""
+    """Note signals in this block. Signals that the parent process ignores stay ignored."""
     signals = Signals()
     before = {number: handler for number in FORWARDED if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
     try:
@@ -75,7 +75,7 @@ def noted_signals() -> Iterator[Signals]:
 
 
 def in_foreground() -> bool:
-    """Whether we are what runs at a terminal."""
+    """Return whether this process is in the foreground of a terminal."""
     try:
         return os.tcgetpgrp(0) == os.getpgrp()
     except OSError:

@@ -1,11 +1,11 @@
-"""What a service tells systemd: that it is ready, what it is doing, that it is alive, and that it is stopping.
+"""Messages to systemd: the service is ready, its status, a sign of life for the watchdog, and that it is stopping.
 
-systemd kills and restarts a service whose watchdog is not fed in time. That is only worth something if what feeds it
-is the loop that does the work: a thread that pings would outlive a loop that hangs. So the watchdog here is a timer of
-the loop, as ordinary as any, and comes round only while ordinary work does.
+systemd kills and restarts a service that does not feed its watchdog in time. That helps only if the loop that does the
+work feeds it: a thread would go on feeding for a loop that hangs. So the watchdog here is an ordinary timer of the
+loop, which runs only while ordinary work runs.
 
 Without NOTIFY_SOCKET in the environment, which systemd sets for services of `Type=notify`, nothing here does anything.
-A socket that has gone never fails the program: what could not be said is counted, and reported the first time.
+A socket that has gone never fails the program: an undelivered message is counted, and the first one is logged.
 
 The protocol is that of sd_notify(3) and sd_watchdog_enabled(3): one datagram of lines `NAME=value` on a Unix socket.
 """
@@ -27,25 +27,25 @@ from hwloop.core.naming import short_name
 logger: logging.Logger = logging.getLogger("hwloop.service")
 
 FEEDS_PER_TIMEOUT = 3
-"""systemd asks for a feed in half of the timeout. A third leaves time for the loop to be late."""
+"""systemd recommends half of the timeout. A third leaves time for the loop to be late."""
 
 LONGEST_STATUS = 1000
-"""Characters. systemd drops a message of more than 4096 bytes, and a character has up to four."""
+"""Characters. systemd drops messages of more than 4096 bytes, and a character has up to four."""
 
 SHORTEST_INTERVAL = 0.001
-"""Seconds between two feeds, at least: a loop that did nothing but feed would be no use."""
+"""Seconds between two feeds, at least, so that feeding does not use all of the loop's time."""
 
 _undelivered = 0
 _malformed: str | None = None
-"""The WATCHDOG_USEC that was reported: each run and each block of a program looks at it anew."""
+"""The value of WATCHDOG_USEC that was reported as malformed; each run reads the variable again."""
 
 
 def notify(state: str | bytes) -> bool:
-    """Tell systemd `state`: "READY=1", "RELOADING=1", "EXTEND_TIMEOUT_USEC=5000000", or several lines of such.
+    """Send `state` to systemd: "READY=1", "RELOADING=1", "EXTEND_TIMEOUT_USEC=5000000", or several such lines.
 
-    Returns whether it was handed over: False where no service manager listens, and where it could not be reached.
-    Never blocks and never raises for what the system does: a message that systemd has no room for is lost and counted.
-    Raises `TypeError`, as a service and elsewhere, for what is no text.
+    Return whether the message was sent: False if no service manager listens, or it could not be reached. Never blocks,
+    and never raises for a failure of the system: a message for which systemd has no room is lost and counted. Raises
+    `TypeError` for anything but text, also outside of a service.
     """
     if not isinstance(state, str | bytes):
         raise TypeError(f"notify() takes text such as 'READY=1', not {short_name(state)}")
@@ -64,37 +64,37 @@ def notify(state: str | bytes) -> bool:
 
 
 def status(text: str) -> bool:
-    """Show `text` in `systemctl status`, as one line; a very long one is cut off."""
+    """Show `text` in `systemctl status` as one line, at most 1000 characters long."""
     line = " ".join(str(text).splitlines())
     return notify("STATUS=" + (line if len(line) <= LONGEST_STATUS else line[: LONGEST_STATUS - 1] + "…"))
 
 
 def _sendable(state: str) -> bytes:
-    """The bytes of a message: systemd drops one that is not UTF-8 or has a zero byte in it."""
+    """Encode a message: systemd drops those that are not UTF-8 or contain a zero byte."""
     return state.replace("\0", " ").encode(errors="replace")
 
 
 def undelivered() -> int:
-    """How many messages systemd was not there to take."""
+    """Return the number of messages that could not be delivered to systemd."""
     return _undelivered
 
 
 def watchdog_timeout() -> float:
-    """Seconds within which systemd wants a sign of life from this process; 0 if it wants none.
+    """Return the seconds within which systemd expects a sign of life from this process; 0 if it expects none.
 
-    WATCHDOG_USEC holds it. WATCHDOG_PID names the process that is meant, so that a child which inherits the
-    environment does not feed for its parent.
+    WATCHDOG_USEC holds the timeout. WATCHDOG_PID names the process, so that a child that inherits the environment does
+    not feed for its parent.
     """
     if not os.environ.get("NOTIFY_SOCKET") or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
     global _malformed
     given = os.environ.get("WATCHDOG_USEC", "0")
-    # systemd counts in 64 bits, of which the highest value is "never".
+    # systemd counts in 64 bits; the highest value means "never".
     if not (given.isascii() and given.isdecimal() and len(given) <= 20 and int(given) < 2**64):
         shown = given if len(given) <= 40 else given[:40] + "…"
         if given != _malformed:
             logger.warning(
-                "WATCHDOG_USEC=%r is no number of microseconds; the watchdog is not fed (reported once)", shown
+                "WATCHDOG_USEC=%r is not a number of microseconds; the watchdog is not fed (reported once)", shown
             )
         _malformed = given
         return 0.0
@@ -104,11 +104,13 @@ def watchdog_timeout() -> float:
 class Watchdog:
     """Feeds systemd's watchdog from a loop, the running one by default, from `start()` to `stop()`.
 
-    Where several loops of a process feed, each of them has to come round for one feed: the watchdog stands for all.
+    Where several loops of a process feed, systemd receives a feed only after each of them has run its timer.
+
+    Parameters:
+        loop: the loop that must be alive.
 
     Attributes:
-        interval: seconds between two feeds; 0 if systemd wants none.
-        loop: the loop whose life it shows.
+        interval: seconds between two feeds; 0 if systemd expects none.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -118,36 +120,39 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Feed it now and every `interval` from now on. Harmless where systemd wants none."""
+        """Feed the watchdog now and every `interval`. Harmless if systemd expects nothing."""
         if self.interval and self._timer is None:
             self._feed()
 
     def stop(self) -> None:
-        """Feed it no more. Harmless when repeated."""
-        _came_round.pop(self, None)
+        """Stop feeding the watchdog. Harmless when repeated."""
+        _fed_since.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _feed(self) -> None:
-        _came_round[self] = os.getpid()
-        if all(_came_round.values()):
-            for each in tuple(_came_round):
-                _came_round[each] = 0
+        _fed_since[self] = os.getpid()
+        if all(_fed_since.values()):
+            for each in tuple(_fed_since):
+                _fed_since[each] = 0
             notify("WATCHDOG=1")
-        # A context of its own: the urgency of whoever called start() would keep it going while ordinary work starves.
+        # An empty context: the urgency of the caller of start() would keep the timer going while ordinary work starves.
         self._timer = self.loop.call_later(self.interval, self._feed, context=contextvars.Context())
 
 
-_came_round: dict[Watchdog, int] = {}
-"""The watchdogs that feed, and whether each has come round since the last feed."""
+_fed_since: dict[Watchdog, int] = {}
+"""The watchdogs that feed, and whether the timer of each has run since the last feed."""
 
 
-class Attendant:
-    """Speaks to systemd for the loops of a program that says nothing itself; a follower, see `hwloop.core.registry`.
+class LoopNotifier:
+    """Notifies systemd for the loops of a program that does not do so; a follower, see `hwloop.core.registry`.
 
-    READY=1 goes out once, when the first of them has begun to wait for something: a program that fails at once was
-    never ready. The watchdog is fed while a loop runs.
+    It sends READY=1 once, when the first of them has begun to wait for something: a program that fails at once was
+    never ready. It feeds the watchdog while a loop runs.
+
+    Parameters:
+        only: the loop to notify for; by default every loop.
     """
 
     def __init__(self, only: asyncio.AbstractEventLoop | None = None) -> None:
@@ -158,7 +163,7 @@ class Attendant:
     def loop_started(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._only in (None, loop) and os.environ.get("NOTIFY_SOCKET") and _is_service():
             watchdog = Watchdog(loop)
-            # It comes after the first steps of the tasks that are there: the main one, as a rule.
+            # Runs after the first steps of the existing tasks, usually the main one.
             begin = loop.call_soon(self._begin, watchdog, asyncio.all_tasks(loop), context=contextvars.Context())
             self._running[loop] = begin, watchdog
 
@@ -172,12 +177,12 @@ class Attendant:
         if tasks and all(task.done() for task in tasks):
             return
         self._ready = self._ready or notify("READY=1")
-        if getattr(watchdog.loop, "clock", REAL) is REAL:  # virtual time is no sign of life
+        if getattr(watchdog.loop, "clock", REAL) is REAL:  # a loop in virtual time proves nothing
             watchdog.start()
 
 
 def _is_service() -> bool:
-    """Whether systemd means this process, as far as it has said, and not one whose child this is."""
+    """Return whether this process is the service, and not a child of it, as far as the environment says."""
     meant = os.environ.get("WATCHDOG_PID", "")
     workers = sys.modules.get("multiprocessing.process")
     return (not meant or meant == str(os.getpid())) and (workers is None or workers.parent_process() is None)
@@ -185,13 +190,13 @@ def _is_service() -> bool:
 
 @contextlib.asynccontextmanager
 async def supervised() -> AsyncIterator[None]:
-    """READY=1 on the way in, the watchdog fed within, STOPPING=1 on the way out, whichever way that is.
+    """Send READY=1 on entry, feed the watchdog inside, and send STOPPING=1 on exit, however the block ends.
 
         async with service.supervised():
             await work()
 
-    What must be in place before the service counts as started belongs before the block. A program that takes its
-    time to end says `notify("STOPPING=1")` itself as soon as it is asked to.
+    Open everything that the service needs before the block. A program that takes long to end should send
+    `notify("STOPPING=1")` itself as soon as it is asked to stop.
     """
     watchdog = Watchdog()
     notify("READY=1")
@@ -209,6 +214,6 @@ def _count_undelivered(address: str, state: str, error: OSError | ValueError) ->
     if _undelivered == 1:
         said = state.partition("\n")[0][:40]
         reason = getattr(error, "strerror", None) or error
-        # The environment and a status may hold what no stream can encode.
+        # The environment and a status may contain characters that no stream can encode.
         where, said = (text.encode(errors="backslashreplace").decode() for text in (address, said))
         logger.warning("NOTIFY_SOCKET=%s: could not send %s: %s (reported once)", where, said, reason)
