@@ -1,12 +1,12 @@
-"""The end of a run in virtual time that would never end by itself.
+"""Time limits: they end a run in virtual time that would never end by itself.
 
 Virtual time costs nothing, so a program that waits for an edge that never comes, on a board on which a button presses
 itself, would let centuries pass and use a processor all the while. Two limits end that with a `TimeLimitError`:
 
-- the one that the program or HWLOOP_LIMIT gives: so many virtual seconds for one run of the loop;
-- without one, the *stall* limit. It applies while the program waits without a timer and nothing that the board does
-  reaches it. It counts from when everything has happened that was planned on the board when the wait began: after that,
-  the board's parts only repeat themselves. A program that waits a day for an edge that is planned is not concerned.
+- the limit that the program or HWLOOP_LIMIT sets: virtual seconds for one run of the loop;
+- without one, the *stall* limit. It applies while the program waits without a timer and nothing on the board reaches
+  it. It counts from when every event has happened that was planned on the board when the wait began: after that, the
+  board's parts only repeat themselves. A program that waits a day for a planned edge is not affected.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from hwloop.virtual.clock import VirtualClock
+from typing import Protocol
 
 STALL_SECONDS = 30 * 86400.0
 """Virtual seconds for which a stall may last."""
@@ -27,6 +24,16 @@ STALL_CPU_SECONDS = 3.0
 
 _CHECK_EVERY = 256
 _ADVICE = "limit= or HWLOOP_LIMIT (virtual seconds, or inf) changes this"
+
+
+class LimitedClock(Protocol):
+    """The part of a virtual clock that a time limit uses."""
+
+    seconds: float
+
+    def now_ns(self) -> int: ...
+    def planned(self) -> tuple[int, ...]: ...
+    def plans_before(self, counts: tuple[int, ...]) -> bool: ...
 
 
 def chosen_limit(limit: float | None) -> float | None:
@@ -53,35 +60,35 @@ def chosen_limit(limit: float | None) -> float | None:
 
 
 class TimeLimit:
-    """Decides when virtual time has gone on for too long. One for each clock."""
+    """Decides when virtual time has passed for too long. One for each clock."""
 
-    def __init__(self, clock: VirtualClock, limit: float | None) -> None:
+    def __init__(self, clock: LimitedClock, limit: float | None) -> None:
         self._clock = clock
         self._limit = limit
         self.ends_ns: float = math.inf
-        """The time beyond which the run must not go on."""
+        """The time at which the run must end."""
         self._jumps = 0
         self._planned: tuple[int, ...] = (0,)
         self._stalled_until = math.inf
         self._cpu = 0.0
 
     def begin_run(self) -> None:
-        """Count from now: a run of the loop begins."""
+        """Begin to count: a run of the loop begins."""
         if self._limit is not None:
             self.ends_ns = self._clock.now_ns() + self._limit * 1e9
 
     def begin_wait(self) -> None:
-        """Count from now: the program begins to wait for what no timer ends."""
+        """Begin to count: the program begins a wait that no timer ends."""
         self._jumps = 0
         self._stalled_until = math.inf
         self._planned = self._clock.planned()
 
     def reason(self) -> str:
-        """Return why time must not go on beyond `ends_ns`."""
+        """Return the reason why the run must end at `ends_ns`."""
         return f"the limit of {self._limit:g} s of virtual time has passed, and this program has not ended; {_ADVICE}"
 
     def stalled(self) -> str | None:
-        """Return the reason why a wait without a timer must end. Asked after each jump of such a wait."""
+        """Return the reason why a wait without a timer must end, or None. Called after each jump of such a wait."""
         if self._limit is not None:
             return None
         self._jumps += 1
@@ -97,6 +104,6 @@ class TimeLimit:
             return None
         passed = self._clock.seconds - (self._stalled_until - STALL_SECONDS)
         return (
-            f"this program waits for what never comes: for {passed:.0f} s of virtual time and {used:.1f} s of "
-            f"processor time only the simulated board has moved, and nothing of it reached the program; {_ADVICE}"
+            f"this program waits for an event that never comes: for {passed:.0f} s of virtual time and {used:.1f} s of "
+            f"processor time only the simulated board has moved, and none of its events reached the program; {_ADVICE}"
         )

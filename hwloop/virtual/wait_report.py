@@ -1,4 +1,4 @@
-"""Where each task waits: for the errors that end a program that waits for ever."""
+"""Wait reports: the place where each task waits, for the errors that end a program that waits for ever."""
 
 from __future__ import annotations
 

@@ -1,0 +1,100 @@
+"""Conditions in virtual time: a thread that waits on one ends its turn, and its timeout is virtual time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from hwloop.core.clock import Disturbed
+
+T = TypeVar("T")
+
+NEVER_NS = 1 << 100
+"""A time that never comes."""
+
+
+class Sleeper:
+    """A thread that waits for its turn: at a time, once it is woken, or whichever comes first.
+
+    Attributes:
+        when_ns: the time; `NEVER_NS` if only a notification wakes it.
+        is_member: whether the thread takes turns, so that the loop waits for it.
+        number: its place among the planned sleeps.
+        is_parked: whether it waits now.
+        is_woken: whether its condition was notified.
+        go: held until the turn comes.
+    """
+
+    __slots__ = ("go", "is_member", "is_parked", "is_woken", "number", "when_ns")
+
+    def __init__(self, when_ns: int = NEVER_NS, *, member: bool = False, woken: bool = False) -> None:
+        self.when_ns = when_ns
+        self.is_member = member
+        self.number = 0
+        self.is_parked = False
+        self.is_woken = woken
+        self.go = threading.Lock()
+        self.go.acquire()
+
+
+class Turns(Protocol):
+    """The part of a virtual clock that a condition uses."""
+
+    driver: int
+    closed: bool
+
+    def now_ns(self) -> int: ...
+    def after_ns(self, timeout: float | None) -> int: ...
+    def is_in_place(self) -> bool: ...
+    def block_loop(self, until_ns: int, done: Callable[[], bool]) -> None: ...
+    def park(self, sleeper: Sleeper) -> None: ...
+    def wake(self, sleeper: Sleeper) -> None: ...
+
+
+class VirtualCondition(threading.Condition):
+    """A condition on which a wait ends a thread's turn. Once the clock is closed it is an ordinary condition."""
+
+    def __init__(self, clock: Turns) -> None:
+        super().__init__(threading.Lock())
+        self._clock = clock
+        self._sleepers: list[Sleeper] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        clock = self._clock
+        if clock.is_in_place():
+            raise Disturbed
+        if clock.closed:
+            return super().wait(timeout)
+        sleeper = Sleeper(clock.after_ns(timeout))
+        self._sleepers.append(sleeper)
+        self.release()
+        try:
+            if threading.get_ident() == clock.driver:
+                clock.block_loop(sleeper.when_ns, lambda: sleeper.is_woken)
+            else:
+                clock.park(sleeper)
+        finally:
+            self.acquire()
+            if sleeper in self._sleepers:
+                self._sleepers.remove(sleeper)
+        return sleeper.is_woken
+
+    def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
+        clock = self._clock
+        until_ns = clock.after_ns(timeout)
+        while not (result := predicate()):
+            left = None if until_ns == NEVER_NS else (until_ns - clock.now_ns()) / 1e9
+            if left is not None and (left <= 0 or clock.closed):
+                break
+            self.wait(left)
+        return result
+
+    def notify(self, n: int = 1) -> None:
+        super().notify(n)
+        leaving, self._sleepers = self._sleepers[:n], self._sleepers[n:]
+        for sleeper in leaving:
+            self._clock.wake(sleeper)
+
+    def notify_all(self) -> None:
+        self.notify(len(self._sleepers) + len(self._waiters))  # type: ignore[attr-defined]
