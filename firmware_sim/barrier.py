@@ -1,9 +1,9 @@
-"""What keeps a program on a simulated board from real devices, whatever library it uses.
+"""A barrier that keeps a program on a simulated board from real devices, whatever library it uses.
 
-`firmware_sim.imports` leads libraries that can be led. Others open a device node themselves, or do so in C. A node of a
-port that the board has leads to that port; any other is refused where Python opens it (the audit event "open",
-PEP 578), and libraries whose C code would open one are refused when they are imported. Each refusal is an ordinary
-exception that names the simulated board.
+`firmware_sim.imports` redirects the libraries that can be redirected. Others open a device node themselves, or in C.
+The node of a port that the board has leads to that port. Opening any other node from Python raises (the audit event
+"open", PEP 578), and so does importing a library whose C code would open one. Each error is an ordinary exception that
+names the simulated board.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REFUSED = {
     "spidev": "real SPI devices, and the program runs on the simulated board, which has none; gpiozero needs no spidev",
     "wiringpi": _LINE_LIBRARIES,
 }
-"""Modules that would reach real devices by code that is not Python's, and why they are refused."""
+"""Modules that reach real devices in C, and the reason that their import gives for raising."""
 
 _boards: list[SimBoard | None] = []
 _hooked = False
@@ -51,13 +51,13 @@ _hooked = False
 
 @contextlib.contextmanager
 def around(board: SimBoard | None) -> Iterator[None]:
-    """In this block, nothing that Python opens or imports reaches a real device of the kinds that a board has.
+    """Keep everything that Python opens or imports in this block from real devices of the kinds that a board has.
 
-    None: the board is still to be opened.
+    `board` is None while the board has yet to be opened.
     """
     global _hooked
     if not _hooked:
-        sys.addaudithook(_audit)  # which can't be taken back, and does nothing without a board
+        sys.addaudithook(_audit)  # it can't be removed, and does nothing without a board
         _hooked = True
     finder = _Refusing()
     hidden = {name: sys.modules.pop(name) for name in REFUSED if name in sys.modules}
@@ -82,7 +82,7 @@ def around(board: SimBoard | None) -> Iterator[None]:
 
 
 def _led(board: SimBoard | None, path: Any) -> Any:
-    """The terminal of a port of the board, where that is named."""
+    """Return the terminal of the port of the board that `path` names; else `path` itself."""
     if board is None:
         return path
     name = os.fspath(path) if isinstance(path, os.PathLike) else path

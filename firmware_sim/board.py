@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import smbus2
 
 HEADER_LINES = 54
-"""Lines of the simulated chip: what a Pi's SoC has; 0 to 27 are on the header."""
+"""Lines of the simulated chip, as many as a Pi's SoC has; 0 to 27 are on the header."""
 
 
 class SimBoard(Board):
@@ -43,14 +43,14 @@ class SimBoard(Board):
     Parameters:
         wiring: a board file's path, a mapping of the same shape, or None for bare pins, no port and an empty bus 1.
         clock: its time; `hwloop.VirtualClock()` for virtual time.
-        lines: the file in which what its lines drive outlives the process (`firmware_sim.surviving_lines`); by default
-            HWLOOP_SIM_LINES from the environment, or none.
+        lines: the file that keeps what its lines drive beyond the process (`firmware_sim.surviving_lines`); by
+            default HWLOOP_SIM_LINES from the environment, or none.
 
     Attributes:
         timeline: its time, its thread and its lock.
         chip: its lines, to drive and inspect: `board.chip.line(17)`.
         lgpio: a module-shaped object with lgpio's functions and constants, over `chip`.
-        devices: what is on it, in the order of the board file.
+        devices: its devices, in the order of the board file.
     """
 
     simulated = True
@@ -76,7 +76,7 @@ class SimBoard(Board):
         self.clock = clock
         self.timeline: Timeline = Timeline(clock)
         self._surviving = None
-        if not self.shared:  # a subclass may say that it has another way
+        if not self.shared:  # a subclass may keep them in another way
             path = os.environ.get(SIMULATED_LINES, "") if lines is None else lines
             self._surviving = surviving_lines(path, HEADER_LINES)
             if self._surviving is not None:
@@ -117,7 +117,7 @@ class SimBoard(Board):
 
     @classmethod
     def default(cls, *, clock: Clock = REAL) -> SimBoard:
-        """The board that the name "sim" stands for: one of each simulated device (default_board.toml)."""
+        """Open the board that the name "sim" stands for: one of each simulated device (default_board.toml)."""
         board = cls(Path(__file__).with_name("default_board.toml"), clock=clock)
         board.choice = "sim"
         return board
@@ -192,13 +192,13 @@ class SimBoard(Board):
 
     @property
     def forked(self) -> bool:
-        """Whether this is a forked child of the process that made the board: then it is not this one's."""
+        """Whether this process was forked from the one that made the board, and so must leave it alone."""
         return self._lines.forked
 
     def close(self) -> None:
         if self._closed or self._closing:
             return
-        if self.forked:  # the parent goes on with the same FIFOs and terminals
+        if self.forked:  # the parent goes on using the same FIFOs and terminals
             self._closed = True
             return
         self._closing = True
@@ -217,7 +217,7 @@ class SimBoard(Board):
 
 
 def SMBus(bus: int, board: SimBoard | None = None) -> smbus2.SMBus:
-    """smbus2's own `SMBus` on bus number `bus` of a simulated board: `board`, or else the one in use.
+    """Return smbus2's own `SMBus` on bus number `bus` of a simulated board: `board`, or else the one in use.
 
     Raises `HardwareError` if there is no such bus, or if the board in use is not a simulated one.
     """

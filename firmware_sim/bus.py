@@ -1,9 +1,8 @@
-"""A simulated I2C bus: the wire and the devices on it, for smbus2's own `SMBus` (`i2c_dev`) to talk to.
+"""A simulated I2C bus: the wire and the devices on it, for smbus2's own `SMBus` (`firmware_sim.libraries.smbus2`).
 
-A transfer can't be polled for, nor cancelled: the caller blocks until the wire is done. That is what makes I2C hard
-for an event loop, so it is what this bus is honest about. A transfer takes its time and holds the bus meanwhile, an
-absent address is not acknowledged, a device may stretch the clock, and a hung bus blocks the caller until the adapter
-gives up.
+A transfer can be neither polled nor cancelled: the caller blocks until it is over. That makes I2C hard for an event
+loop, so this bus models it. A transfer takes its time and holds the bus meanwhile, an absent address is not
+acknowledged, a device may stretch the clock, and a hung bus blocks the caller until the adapter gives up.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     import smbus2
 
 FIRST_ADDRESS, LAST_ADDRESS = 0x03, 0x77
-"""7-bit addresses a device may have; the I2C specification reserves the others (UM10204, 3.1.12)."""
+"""7-bit addresses of devices; the I2C specification reserves the others (UM10204, 3.1.12)."""
 
 
 class Nack(Exception):
@@ -33,18 +32,18 @@ class I2cDevice:
 
     Attributes:
         stretch: seconds for which it holds the clock in each transfer that begins with it.
-        passive: whether `write` and `read` touch its own registers only: no line, no port, and nothing is planned.
-            In virtual time a transfer with it may then be made at one go.
+        passive: whether `write` and `read` touch its own registers only: no line, no port, no planned action. In
+            virtual time a transfer with it may then be made in one step.
     """
 
     stretch: float = 0.0
     passive: bool = False
 
     def write(self, data: bytes) -> None:
-        """Take the bytes of one write message (none for an SMBus quick command). Raise `Nack` to refuse them."""
+        """Take the bytes of one write message (none for an SMBus quick command). Raises `Nack` to reject them."""
 
     def read(self, count: int) -> bytes:
-        """The next `count` bytes of a read message. What is missing reads as 0xFF: nobody pulls the line down."""
+        """Return the next `count` bytes of a read message. Missing ones read as 0xFF: nothing pulls the line down."""
         return b""
 
 
@@ -75,7 +74,7 @@ class RegisterDevice(I2cDevice):
         self.registers[register] = value
 
     def read_register(self, register: int) -> int:
-        """Fetch one byte."""
+        """Return one byte."""
         return self.registers[register]
 
 
@@ -87,11 +86,11 @@ class Bus:
         timeline: the board's time and lock.
         clock: bits per second.
         adapter_timeout: seconds after which the adapter gives up on a transfer (Linux: 1 s).
-        nack_errno: the error for an address that nobody acknowledges. EREMOTEIO is what the Pi's adapters give;
-            others give ENXIO.
+        nack_errno: the error for an address without acknowledgement: EREMOTEIO from the Pi's adapters, ENXIO from
+            others.
 
     Attributes:
-        transfers, bytes, nacks, timeouts: what has been on the wire so far, address bytes included.
+        transfers, bytes, nacks, timeouts: the traffic on the wire so far, address bytes included.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class Bus:
         self._busy = self._hung = self._closed = False
 
     def attach(self, address: int, device: I2cDevice) -> None:
-        """Put a device on the bus. Raises `WiringError` for an address that is reserved or taken."""
+        """Put a device on the bus. Raises `WiringError` for an address that is reserved or in use."""
         if not FIRST_ADDRESS <= address <= LAST_ADDRESS:
             raise WiringError(f"I2C address 0x{address:02x} is reserved; devices have 0x03 to 0x77")
         with self.timeline.lock:
@@ -128,7 +127,7 @@ class Bus:
             self._devices[address] = device
 
     def detach(self, address: int) -> I2cDevice:
-        """Take the device off the bus, as when its wire comes loose. KeyError if there is none."""
+        """Remove the device from the bus, as when its wire comes loose. Raises KeyError if there is none."""
         with self.timeline.lock:
             return self._devices.pop(address)
 
@@ -137,13 +136,13 @@ class Bus:
         self._hung = True
 
     def release(self) -> None:
-        """End `hang()`; transfers that still wait go on."""
+        """End `hang()`; transfers that still wait continue."""
         with self._wire:
             self._hung = False
             self._wire.notify_all()
 
     def open(self) -> smbus2.SMBus:
-        """smbus2's own `SMBus`, opened on this bus. Raises `HardwareError` if smbus2 is not installed."""
+        """Return smbus2's own `SMBus`, opened on this bus. Raises `HardwareError` if smbus2 is not installed."""
         if self._closed:
             raise HardwareError(f"I2C bus {self.number}", "the simulated board is closed", errno=errno.ENODEV)
         try:
@@ -156,12 +155,12 @@ class Bus:
             ) from error
 
     def close(self) -> None:
-        """The bus goes away: transfers fail with ENODEV from now on. Descriptors stay with those who opened them."""
+        """Remove the bus: transfers fail with ENODEV from now on. Programs keep the descriptors that they opened."""
         self._closed = True
         self.release()
 
     def transfer(self, messages: Sequence[Message]) -> list[bytes]:
-        """Clock messages over the wire with repeated starts; the bytes that were read, one entry for each read.
+        """Clock messages over the wire with repeated starts. Return the bytes that were read, one entry for each read.
 
         Blocks for as long as the wire would take. Raises OSError: `nack_errno`, ETIMEDOUT or ENODEV.
         """
@@ -176,7 +175,7 @@ class Bus:
                 self._wire.notify_all()
 
     def _clocked(self, messages: Sequence[Message]) -> list[bytes]:
-        """A transfer, once the wire is ours."""
+        """Make a transfer, which has the wire to itself."""
         self.timeline.clock.foresee(self._duration_ns(messages))
         self.transfers += 1
         with self._wire:
@@ -213,7 +212,7 @@ class Bus:
         return answers
 
     def _duration_ns(self, messages: Sequence[Message]) -> int | None:
-        """How long a transfer of which only the wire's timing can be noticed will take; None for any other."""
+        """Return how long a transfer will take that has no effect but the time it takes; None for any other."""
         total_ns = 0
         for message in messages:
             device = self._devices.get(message.address)
@@ -224,11 +223,11 @@ class Bus:
         return None if self._hung else total_ns
 
     def _bytes_ns(self, count: int) -> int:
-        """How long so many bytes take, each with its acknowledge bit."""
+        """Return how long `count` bytes take, each with its acknowledge bit."""
         return round(count * 9e9 / self.clock)
 
     def _stretch(self, seconds: float) -> int:
-        """Keep the clock low; for how many nanoseconds. The adapter loses patience as it does with a hung bus."""
+        """Keep the clock low, and return for how many nanoseconds. The adapter gives up as it does with a hung bus."""
         if seconds >= self.adapter_timeout:
             self.timeline.clock.sleep(self.adapter_timeout)
             self.timeouts += 1
@@ -237,7 +236,7 @@ class Bus:
         return round(seconds * 1e9)
 
     def _hold(self, busy_until: int, count: int) -> int:
-        """Wait until `count` more bytes are through; when that is (ns)."""
+        """Wait until `count` more bytes are through, and return when that is (ns)."""
         self.bytes += count
         busy_until += self._bytes_ns(count)
         left = busy_until - self.timeline.now_ns()

@@ -1,14 +1,14 @@
-"""What programs that know nothing of us import, led to a simulated board: lgpio, gpiozero, smbus, smbus2, serial.
+"""The libraries that an unprepared program imports, led to a simulated board: lgpio, gpiozero, smbus, smbus2, serial.
 
     with SimBoard("board.toml") as board, imports.led_to(board):
         runpy.run_path("blink.py", run_name="__main__")
 
-`lgpio` is the simulated module itself, so gpiozero's own LGPIOFactory runs on it, and rpi-lgpio's RPi.GPIO too. Of
-smbus2 and pyserial only the opening is led elsewhere: an `SMBus` to the board's bus, a `Serial` to its port's terminal.
-They are changed when the program imports them, and not at all if it doesn't. `smbus` is smbus2, which has all that it
-has. What can't be led is refused (`firmware_sim.barrier`).
+`lgpio` is the simulated module itself, so gpiozero's own LGPIOFactory runs on it, and rpi-lgpio's RPi.GPIO too. smbus2
+and pyserial keep their code, except that an `SMBus` opens the board's bus, and a `Serial` the terminal of its port.
+They are changed when the program imports them, and not at all if it doesn't. `smbus` is smbus2, which has the same
+names. Importing a library that can't be redirected raises (`firmware_sim.barrier`).
 
-The board's own thread makes things happen, so a program needs no event loop: `while True: sleep(1)` is enough.
+The board runs on its own thread, so a program needs no event loop: `while True: sleep(1)` is enough.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from firmware_sim.board import SimBoard
 from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.libraries.smbus2 import redirection
 
-_OWN = ("close", "directory", "exceptions")  # of the simulated lgpio, not of the module
+_OWN = ("close", "directory", "exceptions")  # names of the simulated lgpio that the module lacks
 
 
 class LgpioModule(ModuleType):
@@ -54,7 +54,7 @@ class LgpioModule(ModuleType):
 
     @property
     def exceptions(self) -> bool:
-        """Whether refusals are raised; programs set it."""
+        """Whether errors are raised; programs set it."""
         lgpio: Lgpio = self.__dict__["_lgpio"]
         return lgpio.exceptions
 
@@ -65,7 +65,7 @@ class LgpioModule(ModuleType):
 
 @contextlib.contextmanager
 def led_to(board: SimBoard) -> Iterator[None]:
-    """In this block, what is imported finds `board`. Modules that a program has imported then keep what they found."""
+    """Lead imports in this block to `board`. Modules that a program imports meanwhile keep it afterwards."""
     undo = contextlib.ExitStack()
     changes = {"smbus2": _lead_smbus2, "serial": _lead_serial, "gpiozero.pins.local": _lead_gpiozero}
     finder = _Finder({name: functools.partial(lead, board=board, undo=undo) for name, lead in changes.items()})
@@ -87,7 +87,7 @@ def led_to(board: SimBoard) -> Iterator[None]:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds what others find, and changes some modules once they are loaded."""
+    """Finds the modules that Python finds, and changes some of them once they are loaded."""
 
     def __init__(self, changes: dict[str, Callable[[ModuleType], None]]) -> None:
         self.changes = changes
@@ -112,7 +112,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Smbus(importlib.abc.Loader):
-    """`smbus` as smbus2, its successor with the same names."""
+    """Loads `smbus` as smbus2, its successor with the same names."""
 
     def exec_module(self, module: ModuleType) -> None:
         smbus2 = importlib.import_module("smbus2")
@@ -168,7 +168,7 @@ def _lead_serial(serial: Any, board: SimBoard, undo: contextlib.ExitStack) -> No
 
 def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
     _replace(undo, local, "get_pi_revision", lambda: board.revision)
-    # Right before gpiozero's own exit handler, which its import has just registered: while devices are being closed, a
-    # button that presses itself would make gpiozero's handlers fail in lgpio's thread.
+    # Runs right before gpiozero's own exit handler, which its import has just registered: while devices are being
+    # closed, a button that presses itself would make gpiozero's handlers fail in lgpio's thread.
     atexit.register(board.timeline.stop)
     undo.callback(atexit.unregister, board.timeline.stop)

@@ -1,18 +1,18 @@
-"""Lines as a circuit: who drives them, what pulls at them, what level results.
+"""Lines as a circuit: their drivers and resistors, and the level that results.
 
 A GPIO line is a wire, not a variable. Several things act on it at once: the chip's own output stage, its weak pull
-resistor, a part's contact or output, a part's resistor, and whatever another line joined by a wire brings along. All
-lines that are joined form one net, and a net has one level, found by these rules, in this order:
+resistor, a part's contact or output, a part's resistor, and everything that acts on a line joined to it by a wire.
+Lines that are joined form one net, and a net has one level, found by these rules, in this order:
 
 1. Strong drivers (a push-pull output, an open-drain output that is low, an open-source output that is high, a part
    that drives) set the level. Where two disagree it is a short circuit: low wins, it is counted, and logged once.
 2. Resistors of parts pull; where they disagree they cancel out.
-3. The chip's own weak resistors pull (about 50 kΩ against the 10 kΩ of a part); disagreeing, they cancel out. One
-   that a program has set wins over one that is as it was at reset: 50 kΩ against 50 kΩ would be anybody's guess, and
-   a program that asks for a pull-up on a wired line means it.
+3. The chip's own weak resistors pull (about 50 kΩ against the 10 kΩ of a part); where they disagree they cancel out.
+   One that a program has set wins over one that is as it was at reset: 50 kΩ against 50 kΩ would be undefined, and a
+   program that sets a pull-up on a wired line means it.
 4. Nothing acts: the net floats and keeps the level it had, as the capacitance of a CMOS input does.
 
-What a line is after a program lets go of it follows Raspberry Pi OS: an output goes on driving (its kernel's
+A line that a program has released behaves as on Raspberry Pi OS: an output goes on driving (its kernel's
 `persist_gpio_outputs`), and the pull resistor stays as it was set.
 """
 
@@ -51,20 +51,20 @@ class Net:
 class Line:
     """One line of a chip.
 
-    Parts use `drive`, `pull` and `observe`; `claim`, `set_output` and `release` are the chip's own side, used by what
-    stands for the kernel. The counters are the truth that tests and the demo compare with what a program received.
+    Parts use `drive`, `pull` and `observe`; `claim`, `set_output` and `release` are the chip's own side, for the code
+    that stands for the kernel. Tests and the demo compare the counters with the edges that a program received.
 
     Attributes:
         number: its offset on the chip, the BCM number.
         name: the kernel's name for it: "GPIO17".
-        consumer: who has claimed it; None while it is free.
+        consumer: the name of its user; None while it is free.
         flags: the flags of the claim, as lgpio numbers them.
-        active_low: whether who has claimed it reads and writes it inverted.
+        active_low: whether its user reads and writes it inverted.
         bias: the chip's own pull resistor.
-        output: the level the chip's output stage asks for; None for an input.
+        output: the level of the chip's output stage; None for an input.
         changes: how often its level changed.
         reports: edge reports written for it to a reader's FIFO.
-        reports_lost: edge reports that found the FIFO full, and so were lost without the reader's knowing.
+        reports_lost: edge reports that found the FIFO full, and were lost silently.
     """
 
     def __init__(self, chip: Chip, number: int) -> None:
@@ -92,7 +92,7 @@ class Line:
         return self.net.level
 
     def drive(self, level: int | None) -> None:
-        """A part drives the line to `level`, or with None lets go of it."""
+        """Drive the line to `level` as a part, or release it with None."""
         if level not in (0, 1, None):
             raise ValueError(f"line {self.number}: a part drives 0, 1 or None, not {level!r}")
         with self._chip.timeline.lock:
@@ -100,18 +100,18 @@ class Line:
             self._chip.resolve(self.net)
 
     def pull(self, direction: Pull) -> None:
-        """A part's resistor pulls the line up or down, or with "none" is gone."""
+        """Pull the line up or down by a part's resistor; "none" removes the resistor."""
         with self._chip.timeline.lock:
             self._pulled = direction
             self._chip.resolve(self.net)
 
     def observe(self, observer: Observer) -> None:
-        """Call `observer` after each change of level, in the order in which observers came."""
+        """Call `observer` after each change of level, in the order in which observers were added."""
         with self._chip.timeline.lock:
             self._observers = [*self._observers, observer]
 
     def forget(self, observer: Observer) -> None:
-        """Take an observer off again. Harmless if it is not there."""
+        """Remove an observer. Harmless if it is not there."""
         with self._chip.timeline.lock:
             self._observers = [other for other in self._observers if other != observer]
 
@@ -125,7 +125,7 @@ class Line:
         bias: Pull | None = None,
         active_low: bool = False,
     ) -> None:
-        """Take the line for `consumer`: as an input, or as an output at this electrical level. Bias None: as it is."""
+        """Claim the line as an input, or as an output at this electrical level. Bias None leaves it as it is."""
         with self._chip.timeline.lock:
             self.find_kept()
             self.consumer, self.flags = consumer, flags
@@ -136,18 +136,18 @@ class Line:
             self._chip.resolve(self.net)
 
     def release(self) -> None:
-        """Nobody's any more; it goes on driving and pulling as it did."""
+        """Free the line, which goes on driving and pulling as before."""
         self.consumer, self.flags, self.active_low = None, 0, False
 
     def set_output(self, level: int) -> None:
-        """Change the electrical level that the chip's output stage asks for."""
+        """Change the electrical level of the chip's output stage."""
         with self._chip.timeline.lock:
             self.output = level
             self._keep()
             self._chip.resolve(self.net)
 
     def find_kept(self) -> None:
-        """Drive what another process has left, where lines survive their process. The lock is held."""
+        """Drive the level that another process has left, where lines survive their process. The lock is held."""
         if self._chip.surviving is not None and self.consumer is None:
             self.output, self._drive = self._chip.surviving.found(self.number)
             self._chip.resolve(self.net)
@@ -157,7 +157,7 @@ class Line:
             self._chip.surviving.keep(self.number, self.output, self._drive)
 
     def drivers(self) -> Iterator[int]:
-        """The levels that something drives this line to with force."""
+        """Yield the levels of this line's strong drivers."""
         if self._driven is not None:
             yield self._driven
         released = {"push-pull": None, "open-drain": 1, "open-source": 0}[self._drive]
@@ -165,11 +165,11 @@ class Line:
             yield self.output
 
     def pulls(self) -> tuple[Pull, Pull, Pull]:
-        """What resistors do to this line, the strongest first: a part's, the chip's own as set, or as at reset."""
+        """Return this line's pulls, the strongest first: a part's, the chip's own as set, and as at reset."""
         return (self._pulled, self.bias, "none") if self._bias_set else (self._pulled, "none", self.bias)
 
     def notify(self, level: int, when_ns: int) -> None:
-        """The level changed: count it and tell the observers."""
+        """Count a change of level and call the observers."""
         self.changes += 1
         for observer in self._observers:
             try:
@@ -189,9 +189,9 @@ class Chip:
 
     Attributes:
         timeline: the board's time and its lock.
-        label: what driver it is, as the kernel would say.
+        label: the name of its driver, as the kernel would give it.
         short_circuits: how often two strong drivers began to disagree.
-        surviving: what its lines drive, in a file that other processes have too; None if they end with the process.
+        surviving: the levels that its lines drive, in a file shared with other processes; None without such a file.
     """
 
     def __init__(self, timeline: Timeline, *, label: str, lines: int, surviving: SurvivingLines | None = None) -> None:
@@ -200,9 +200,9 @@ class Chip:
         self.label = label
         self.short_circuits: int = 0
         self._lines = tuple(Line(self, number) for number in range(lines))
-        self._news: collections.deque[tuple[Line, int, int]] = collections.deque()
-        self._telling = False
-        self._told_ns = self._told_for_ns = 0
+        self._pending: collections.deque[tuple[Line, int, int]] = collections.deque()
+        self._notifying = False
+        self._last_ns = self._planned_ns = 0
         with timeline.lock:
             for line in self._lines:
                 line.find_kept()
@@ -211,31 +211,31 @@ class Chip:
         return len(self._lines)
 
     def line(self, number: int) -> Line:
-        """Line `number`. ValueError if the chip has no such line."""
+        """Return line `number`. Raises ValueError if the chip has none."""
         if not 0 <= number < len(self._lines):
             raise ValueError(f"no line {number!r} on chip {self.label}: lines are 0 to {len(self._lines) - 1}")
         return self._lines[number]
 
     def wire(self, a: int, b: int) -> None:
-        """Join two lines: whatever acts on one acts on both."""
+        """Join two lines: everything that acts on one acts on both."""
         with self.timeline.lock:
             first, second = self.line(a).net, self.line(b).net
             if first is second:
                 return
-            # What each line showed before decides whether it changes now; a floating pair takes the first's level.
+            # A line changes now if its level before was another; a floating pair takes the first one's level.
             before = [(line, line.level) for line in first.lines + second.lines]
             joined = Net(sorted(first.lines + second.lines, key=lambda line: line.number), first.level)
             for line in joined.lines:
                 line.net = joined
             joined.level = self._level(joined)
-            self._tell([line for line, level in before if level != joined.level], joined.level)
+            self._notify([line for line, level in before if level != joined.level], joined.level)
 
     def resolve(self, net: Net) -> None:
-        """Find the level of `net` anew and tell its lines if it changed. The lock is held."""
+        """Find the level of `net` again and notify its lines if it changed. The lock is held."""
         level = self._level(net)
         if level != net.level:
             net.level = level
-            self._tell(net.lines, level)
+            self._notify(net.lines, level)
 
     def _level(self, net: Net) -> int:
         driven = {level for line in net.lines for level in line.drivers()}
@@ -255,22 +255,22 @@ class Chip:
                 return 1 if pulls == {"up"} else 0
         return net.level
 
-    def _tell(self, lines: Sequence[Line], level: int) -> None:
-        """Tell `lines` of a new level. An observer may change a line again: that is told after this, not amidst."""
-        # The time for which it was planned, but after what was told already, unless both were planned for one
-        # moment: or the order of two lines' edges would be lost.
+    def _notify(self, lines: Sequence[Line], level: int) -> None:
+        """Notify `lines` of a new level. If an observer changes a line again, its notification comes after this one."""
+        # The time for which it was planned, but later than the last notification unless both were planned for one
+        # moment; otherwise the order of two lines' edges would be lost.
         moment_ns = self.timeline.moment_ns()
-        earliest_ns = self._told_ns if moment_ns == self._told_for_ns else self._told_ns + 1
-        self._told_ns = max(moment_ns, earliest_ns)
-        self._told_for_ns = moment_ns
-        when_ns = self._told_ns
-        self._news.extend((line, level, when_ns) for line in lines)
-        if self._telling:
+        earliest_ns = self._last_ns if moment_ns == self._planned_ns else self._last_ns + 1
+        self._last_ns = max(moment_ns, earliest_ns)
+        self._planned_ns = moment_ns
+        when_ns = self._last_ns
+        self._pending.extend((line, level, when_ns) for line in lines)
+        if self._notifying:
             return
-        self._telling = True
+        self._notifying = True
         try:
-            while self._news:
-                line, new_level, when_ns = self._news.popleft()
+            while self._pending:
+                line, new_level, when_ns = self._pending.popleft()
                 line.notify(new_level, when_ns)
         finally:
-            self._telling = False
+            self._notifying = False

@@ -1,11 +1,11 @@
-"""The time of the simulated board: what happens when, and the one thread on which it happens.
+"""The time of the simulated board: its planned actions, and the one thread on which they run.
 
 Real hardware goes on while the program computes, so the board must not depend on the program's event loop: buttons
-bounce, a GPS talks and a slave answers from a thread of their own. `Timeline` is that thread, and the board's one
-lock: whatever touches the state of lines, ports or devices holds `lock`, be it the firmware thread, the program
-driving a pin, or an I2C worker thread. Nothing starts until the first thing is scheduled.
+bounce, a GPS sends and a slave answers from a separate thread. `Timeline` is that thread, and the board's one lock:
+everything that touches the state of lines, ports or devices holds `lock`, on the firmware thread, in the program, or on
+an I2C worker thread. The thread starts when the first action is planned.
 
-On a virtual clock there is no thread: the clock drives the timeline, so that each thing happens exactly at its time.
+On a virtual clock there is no thread: the clock drives the timeline, so that each action runs exactly at its time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FOREVER = 1e18
 
 
 class Event:
-    """Something that will happen; `cancel()` prevents it."""
+    """A planned action; `cancel()` prevents it."""
 
     __slots__ = ("action", "when_ns")
 
@@ -43,7 +43,7 @@ class Event:
 
 
 class Timeline:
-    """Actions in order of their time (nanoseconds of `clock`), equal times first come first served."""
+    """Actions in order of their time (nanoseconds of `clock`); equal times in the order in which they were planned."""
 
     def __init__(self, clock: Clock = REAL) -> None:
         self.lock: threading.RLock = threading.RLock()
@@ -58,8 +58,8 @@ class Timeline:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._driven = clock.attach(self)
-        # poll, not epoll: it asks each terminal, which moves on what its other side has written (tty(4) hands bytes
-        # over in a kernel thread, and epoll would not know of them before that has run).
+        # poll, not epoll: it asks each terminal, which takes over what its other side has written (tty(4) hands bytes
+        # over in a kernel thread, and epoll would not see them before that has run).
         self._poll = select.poll()
 
     def at(self, when_ns: int, action: Callable[[], object]) -> Event:
@@ -73,20 +73,20 @@ class Timeline:
         return event
 
     def after(self, seconds: float, action: Callable[[], object]) -> Event:
-        """Run `action()` so many seconds from now; from the moment for which it was planned, where an action asks.
+        """Run `action()` `seconds` from now; within an action, from the time for which that action was planned.
 
-        Raises ValueError for NaN, and for what is no nearer than `FOREVER`.
+        Raises ValueError for NaN, and for `FOREVER` or more.
         """
         if not seconds < FOREVER:
-            raise ValueError(f"a thing is planned for less than {FOREVER:g} seconds from now, not {seconds!r}")
+            raise ValueError(f"an action is planned for less than {FOREVER:g} seconds from now, not {seconds!r}")
         with self.lock:
             return self.at(self.moment_ns() + round(seconds * 1e9), action)
 
     def moment_ns(self) -> int:
-        """Return the time of what happens now: that for which the running action was planned, else the clock's.
+        """Return the time for which the running action was planned; outside an action, the clock's time.
 
-        The thread of a busy machine is late, and a device's pulses would be as ragged as its turns if they were
-        stamped with the time at which they ran. The lock is held.
+        The thread of a busy machine is late, and a device's pulses would be as ragged as its turns if they carried the
+        time at which they ran. The lock is held.
         """
         return self.now_ns() if self._moment_ns is None else self._moment_ns
 
@@ -112,7 +112,7 @@ class Timeline:
                 self._selector.unregister(fd)
 
     def next_ns(self) -> int | None:
-        """When the next thing happens; None if nothing is due ever."""
+        """Return the time of the next action; None if nothing is planned."""
         heap = self._heap
         with self.lock:
             while heap and heap[0][2].action is None:
@@ -120,16 +120,16 @@ class Timeline:
             return heap[0][0] if heap else None
 
     def planned(self) -> int:
-        """How many things have been planned so far."""
+        """Return how many actions were planned so far."""
         return self._planned
 
     def plans_before(self, count: int) -> bool:
-        """Whether one of the first `count` things planned is still to come."""
+        """Return whether one of the first `count` planned actions has yet to run."""
         with self.lock:
             return any(number < count and event.action is not None for _, number, event in self._heap)
 
     def run_readable(self) -> bool:
-        """On a clock that drives this timeline: run the actions of readable descriptors; whether there were any."""
+        """Run the actions of readable descriptors; return whether there were any. For a clock that drives this."""
         with self.lock:
             ready = self._poll.poll(0) if self._readers else ()
             for fd, _ in ready:
@@ -154,16 +154,16 @@ class Timeline:
         return happened
 
     def catch_up(self) -> None:
-        """Let happen what is due by now: the program looks. The lock is held.
+        """Run the actions that are due by now, because the program looks. The lock is held.
 
-        The firmware thread may be late, and a program must neither find a line as it was before a change that is
-        stamped earlier, nor drive it before that.
+        The firmware thread may be late, and a program must neither find a line as it was before a change with an
+        earlier time stamp, nor drive it before that.
         """
         if self._moment_ns is None and not self._driven and not self._stopping:
             self.run_due()
 
     def stop(self) -> None:
-        """End the firmware thread and forget what was scheduled. Harmless when repeated."""
+        """End the firmware thread and drop all planned actions. Harmless when repeated."""
         with self.lock:
             self._stopping = True
             self._heap.clear()
@@ -183,7 +183,7 @@ class Timeline:
             self._readers.clear()
 
     def _wake(self) -> None:
-        """Have the thread look again; start it if it is not there. The lock is held."""
+        """Have the thread look for due actions again; start it if it is not there. The lock is held."""
         if self._stopping or self._driven:
             return
         if self._thread is None:
@@ -202,7 +202,7 @@ class Timeline:
             when_ns = self.next_ns()
             left = None if when_ns is None else max(0, when_ns - self.now_ns())
             # epoll rounds up to whole milliseconds, which would blur the bounce of a button: wait for the whole
-            # milliseconds there and sleep through the rest.
+            # milliseconds there and sleep for the rest.
             ready = selector.select(None if left is None else left // 1_000_000 / 1e3)
             if not ready and left is not None and when_ns is not None:
                 time.sleep(max(0, min(when_ns - self.now_ns(), 1_000_000)) / 1e9)

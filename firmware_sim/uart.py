@@ -1,12 +1,12 @@
 """A serial port: a kernel pseudo-terminal that the program opens, with a simulated device behind it.
 
 The program's side is a real terminal, so pyserial's opening, locking and configuring and the loop's reading are the
-code that runs on the Pi. What a pseudo-terminal lacks is added here: bytes arrive at the pace of the wire and in the
-batches in which a UART hands them over; a program that does not read loses bytes, which is counted; and the port can
-be unplugged.
+code that runs on the Pi. This module adds the properties that a pseudo-terminal lacks: bytes arrive at the pace of the
+wire and in the batches in which a UART hands them over; a program that does not read loses bytes, which are counted;
+and the port can be unplugged.
 
 A pseudo-terminal whose last user closes it reports EIO to the other side until somebody opens it again, and forgets
-its settings. So the port keeps the program's side open too: the device goes on whether or not a program is there.
+its settings. So the port keeps the program's side open too: the device works with or without a program.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from firmware_sim.timeline import Event, Timeline
 from hwloop.errors import HardwareError
 
 RECEIVE_BUFFER = 4095
-"""Bytes kept for a program that does not read: what the line discipline holds (N_TTY_BUF_SIZE - 1)."""
+"""Bytes kept for a program that does not read: the size of the line discipline's buffer (N_TTY_BUF_SIZE - 1)."""
 
 _BATCH = 8
 """Characters a UART collects before it hands them over: the PL011's receive FIFO of 16 triggers when half full."""
@@ -36,10 +36,10 @@ _RETRY_SECONDS = 0.001
 
 
 class Peer(Protocol):
-    """What is at the other end of the wire."""
+    """A device at the other end of the wire."""
 
     def receive(self, data: bytes) -> None:
-        """The program wrote `data`. Called on the firmware thread, with the timeline's lock held."""
+        """Take bytes that the program wrote. Called on the firmware thread, with the timeline's lock held."""
 
     # A peer that also has `modem_lines(dtr: bool, rts: bool)` is called after each change of these two lines, likewise.
     # As on Linux both rise when the port is opened, whatever the program asks for then, and fall when it is closed.
@@ -49,7 +49,7 @@ class Port:
     """A serial port of the simulated board.
 
     Attributes:
-        name: what programs call it ("/dev/ttyAMA0").
+        name: its name for programs ("/dev/ttyAMA0").
         latency: seconds for which arriving bytes are collected before the program sees them: 1 ms at least, as the
             kernel's own batching; 0.016 is an FTDI adapter as it comes.
         bytes_in: bytes the program has written.
@@ -67,7 +67,7 @@ class Port:
         self._terminal = Terminal(timeline.lock, self._on_outputs)
         self._peer: Peer | None = None
         self._master = self._slave = -1
-        # What is still to come out of the wire: when (ns, the timeline's clock), what, and whether it can be lost.
+        # Bytes that are still on the wire: when they arrive (ns, the timeline's clock), and whether they can be lost.
         self._wire: collections.deque[tuple[int, bytes, bool]] = collections.deque()
         self._wire_free_ns = 0
         self._waiting = array.array("i", [0])
@@ -77,7 +77,7 @@ class Port:
 
     @property
     def path(self) -> str:
-        """What to open. It changes with each `replug()`. Raises `HardwareError` while the port is unplugged."""
+        """The path to open. Each `replug()` changes it. Raises `HardwareError` while the port is unplugged."""
         with self._timeline.lock:
             if self._slave < 0:
                 raise HardwareError(
@@ -94,8 +94,8 @@ class Port:
     def settings(self) -> LineSettings | None:
         """Baud rate, data bits, parity and stop bits as the program has set them; None while it has the port closed.
 
-        Only pyserial's settings are seen whole. Bytes pass whatever they are: a device that would hear garbage at
-        other settings than its own has to compare.
+        Only pyserial's settings are seen completely. Bytes pass at any settings: a device that would receive garbage at
+        other settings than its own must compare them.
         """
         return self._terminal.settings
 
@@ -119,7 +119,7 @@ class Port:
                 self._terminal.inputs = inputs | INPUTS[name] if level else inputs & ~INPUTS[name]
 
     def attach(self, peer: Peer) -> None:
-        """Put `peer` at the other end of the wire. Raises `WiringError` if there is one."""
+        """Put `peer` at the other end of the wire. Raises `WiringError` if there is one already."""
         with self._timeline.lock:
             if self._peer is not None:
                 raise WiringError(f"port {self.name} has a device already: {self._peer!r}")
@@ -128,7 +128,7 @@ class Port:
                 self._timeline.add_reader(self._master, self._on_written)
 
     def send(self, data: bytes, baudrate: int | None = None) -> None:
-        """Send `data` to the program, behind what is still under way.
+        """Send `data` to the program, after the bytes that are still on the wire.
 
         With `baudrate` the bytes arrive at the pace of the wire, and those that find the program's buffer full are
         lost, as on a UART. Without, they arrive at once, and wait for room where there is none.
@@ -151,12 +151,12 @@ class Port:
                 self._arrive()
 
     def unplug(self) -> None:
-        """Pull the plug: the program's reads end, its writes fail, and what is under way is lost."""
+        """Unplug the port: the program's reads end, its writes fail, and bytes on the wire are lost."""
         with self._timeline.lock:
             self._pull()
 
     def replug(self) -> None:
-        """Plug the port in again, under a new path. Harmless if it is plugged in."""
+        """Plug the port in again, with a new path. Harmless if it is plugged in."""
         with self._timeline.lock:
             if self._closed:
                 raise RuntimeError(f"port {self.name} is closed")
@@ -164,7 +164,7 @@ class Port:
                 self._plug_in()
 
     def close(self) -> None:
-        """Take the port away for good. Harmless when repeated."""
+        """Remove the port for good. Harmless when repeated."""
         with self._timeline.lock:
             self._closed = True
             self._pull()
@@ -196,7 +196,7 @@ class Port:
         self._master = self._slave = -1
 
     def _on_written(self) -> None:
-        """The program wrote something."""
+        """Hand the bytes that the program wrote to the peer."""
         try:
             data = os.read(self._master, 65536)
         except BlockingIOError:
@@ -211,7 +211,7 @@ class Port:
             self._timeline.at(self._timeline.now_ns(), lambda: heard(dtr, rts))
 
     def _arrive(self) -> None:
-        """Hand over what has come out of the wire by now, and see to it that the rest follows."""
+        """Hand over the bytes that have arrived by now, and plan the arrival of the rest."""
         self._event = None
         now_ns = self._timeline.now_ns()
         while self._wire and self._wire[0][0] <= now_ns:
@@ -235,10 +235,10 @@ class Port:
         return taken
 
     def _room(self) -> int:
-        """Bytes that still fit into the program's buffer.
+        """Return how many bytes still fit into the program's buffer.
 
-        The pseudo-terminal itself would take some kilobytes more, but keep them from the program's flush when it
-        opens the port: it would then read what a real port lost long ago.
+        The pseudo-terminal itself would take some kilobytes more, which the program's flush at opening would not reach:
+        it would then read bytes that a real port had lost long before.
         """
         fcntl.ioctl(self._slave, termios.FIONREAD, self._waiting)
         return max(0, RECEIVE_BUFFER - self._waiting[0])

@@ -1,11 +1,11 @@
 """A BME280: Bosch's temperature, humidity and pressure sensor, as a driver sees it through its registers.
 
-A driver computes physical values from raw ones with the calibration that is burnt into the chip. Here it goes the other
-way: the raw values are found that make the datasheet's formulas give the physical ones, rounded to the resolution that
-the driver has asked for. So what an unmodified driver reads can be compared with what the sensor was told.
+A driver computes physical values from raw ones with the calibration that is burnt into the chip. This model does the
+reverse: it finds the raw values for which the datasheet's formulas give the physical ones, rounded to the resolution
+that the driver has set. So a test can compare an unmodified driver's readings with the values that it set here.
 
-Measuring takes time (section 9.1), forced mode measures once and normal mode again and again; nothing runs for it: what
-the registers show is worked out when they are read, from the timeline's clock.
+Measuring takes time (section 9.1), forced mode measures once and normal mode again and again. Nothing runs for that:
+the registers are computed from the timeline's clock when they are read.
 
 Source: Bosch BST-BME280-DS002; sections are named where they are kept. Not simulated: the smoothing of the IIR filter
 (values do not jump here; its finer resolution is), the SPI interface, and commands sent while a measurement runs.
@@ -62,7 +62,7 @@ class Calibration(NamedTuple):
     h6: int = 30
 
     def registers(self) -> tuple[bytes, bytes]:
-        """What stands from 0x88 to 0xA1 and from 0xE1 to 0xE7."""
+        """Return the registers 0x88 to 0xA1, and 0xE1 to 0xE7."""
         first = struct.pack("<Hhh Hhhhhhhhh xB", *self[:12], self.h1)
         nibbles = bytes([self.h4 >> 4 & 0xFF, (self.h5 & 0xF) << 4 | self.h4 & 0xF, self.h5 >> 4 & 0xFF])
         return first, struct.pack("<hB3sb", self.h2, self.h3, nibbles, self.h6)
@@ -72,18 +72,18 @@ CALIBRATION = Calibration()
 
 
 def fine_temperature(raw: int, c: Calibration = CALIBRATION) -> float:
-    """`t_fine`: the temperature in units of 1/5120 °C, which the other two formulas need (section 8.1)."""
+    """Return `t_fine`: the temperature in units of 1/5120 °C, which the other two formulas need (section 8.1)."""
     offset = raw / 16384 - c.t1 / 1024
     return offset * c.t2 + (offset / 8) ** 2 * c.t3
 
 
 def celsius(raw: int, c: Calibration = CALIBRATION) -> float:
-    """Temperature from a 20-bit raw value (section 8.1)."""
+    """Return the temperature (°C) for a 20-bit raw value (section 8.1)."""
     return fine_temperature(raw, c) / 5120
 
 
 def pascal(raw: int, t_fine: float, c: Calibration = CALIBRATION) -> float:
-    """Pressure from a 20-bit raw value (section 8.1)."""
+    """Return the pressure (Pa) for a 20-bit raw value (section 8.1)."""
     v1 = t_fine / 2 - 64000
     v2 = (v1 * v1 * c.p6 / 32768 + v1 * c.p5 * 2) / 4 + c.p4 * 65536
     v1 = (1 + (c.p3 * v1 * v1 / 524288 + c.p2 * v1) / 524288 / 32768) * c.p1
@@ -92,7 +92,7 @@ def pascal(raw: int, t_fine: float, c: Calibration = CALIBRATION) -> float:
 
 
 def percent(raw: int, t_fine: float, c: Calibration = CALIBRATION) -> float:
-    """Relative humidity from a 16-bit raw value, 0 to 100 (section 8.1)."""
+    """Return the relative humidity (0 to 100 %) for a 16-bit raw value (section 8.1)."""
     t = t_fine - 76800
     value = (raw - (c.h4 * 64 + c.h5 / 16384 * t)) * (
         c.h2 / 65536 * (1 + c.h6 / 67108864 * t * (1 + c.h3 / 67108864 * t))
@@ -113,15 +113,15 @@ class Bme280(RegisterDevice, Device):
     """A BME280 on an I2C bus.
 
     Parameters:
-        bus, address: where it is; the address is 0x76 or 0x77 (pin SDO).
-        temperature, humidity, pressure: the air around it, in °C, %RH and hPa. Assign new values at any time; what
-            has been measured before stays measured.
-        temperature_swing, humidity_swing, pressure_swing: how far each of them goes up and down, as a sine ...
-        period: ... of so many seconds.
+        bus, address: its place; the address is 0x76 or 0x77 (pin SDO).
+        temperature, humidity, pressure: the air around it, in °C, %RH and hPa. Assign new values at any time; earlier
+            measurements stay as they are.
+        temperature_swing, humidity_swing, pressure_swing: the amplitude of a sine that is added to each of them.
+        period: the period of these sines, in seconds.
         stretch: seconds for which it holds the clock in each transfer.
 
     Attributes:
-        measurements: how many have been shown in its registers so far.
+        measurements: how many its registers have shown so far.
     """
 
     bus: int = 1
@@ -167,7 +167,7 @@ class Bme280(RegisterDevice, Device):
         self._restart(self._epoch_ns)
 
     def conditions(self, time_ns: int) -> Conditions:
-        """The air at a time (nanoseconds, the timeline's clock), as far as nothing has been assigned since."""
+        """Return the air at a time (nanoseconds, the timeline's clock), unless a value was assigned since."""
         swing = math.sin(2 * math.pi * (time_ns - self._epoch_ns) / 1e9 / self.period)
         changes = (self.temperature_swing * swing, self.humidity_swing * swing, self.pressure_swing * swing)
         return Conditions(
@@ -180,7 +180,7 @@ class Bme280(RegisterDevice, Device):
     # The wire.
 
     def write(self, data: bytes) -> None:
-        """A lone byte sets the pointer; otherwise it is pairs of register and value (section 6.2.1)."""
+        """Set the pointer from a single byte; else store pairs of register and value (section 6.2.1)."""
         self._catch_up(self._now_ns())
         if data:
             self.pointer: int = data[0]
@@ -188,7 +188,7 @@ class Bme280(RegisterDevice, Device):
             self.write_register(register, value)
 
     def read(self, count: int) -> bytes:
-        """Registers from the pointer on, all of one measurement (section 4.1)."""
+        """Return the registers from the pointer on, all of one measurement (section 4.1)."""
         self._catch_up(self._now_ns())
         return super().read(count)
 
@@ -208,7 +208,7 @@ class Bme280(RegisterDevice, Device):
         return self._timeline.now_ns()
 
     def _restart(self, now_ns: int) -> None:
-        """Power-on or reset: the registers of section 5.3, the calibration copied from its memory."""
+        """Power on or reset: set the registers of section 5.3, and copy the calibration from its memory."""
         self.registers[:] = bytes(256)
         first, second = CALIBRATION.registers()
         self.registers[_CALIBRATION_1 : _CALIBRATION_1 + len(first)] = first
@@ -222,7 +222,7 @@ class Bme280(RegisterDevice, Device):
         self._oversampling_h = 0
 
     def _start(self, now_ns: int) -> None:
-        """A write to ctrl_meas starts the mode it names, and makes ctrl_hum's setting effective (section 5.4.3)."""
+        """Start the mode that ctrl_meas names, and make ctrl_hum's setting effective (section 5.4.3)."""
         self._oversampling_h = _OVERSAMPLING[self.registers[_CTRL_HUM] & 7]
         standby_ms = _STANDBY_MS[self.registers[_CONFIG] >> 5]
         t, p, h = self._oversampling()
@@ -234,12 +234,12 @@ class Bme280(RegisterDevice, Device):
         self._measured = -1
 
     def _oversampling(self) -> tuple[int, int, int]:
-        """How often temperature, pressure and humidity are sampled for one measurement; 0: not at all."""
+        """Return how often temperature, pressure and humidity are sampled for one measurement; 0: not at all."""
         control = self.registers[_CTRL_MEAS]
         return _OVERSAMPLING[control >> 5], _OVERSAMPLING[control >> 2 & 7], self._oversampling_h
 
     def _catch_up(self, now_ns: int) -> None:
-        """Make the registers what they are at `now_ns`."""
+        """Bring the registers up to date for `now_ns`."""
         mode = self.registers[_CTRL_MEAS] & 3
         status = _COPYING if now_ns < self._copied_ns else 0
         if mode != _SLEEP:
@@ -268,7 +268,7 @@ class Bme280(RegisterDevice, Device):
         self._store(raw_p if p else _SKIPPED, raw_t if t else _SKIPPED, raw_h if h else _SKIPPED >> 4)
 
     def _rounded(self, raw: int, oversampling: int) -> int:
-        """20 bits with the filter on, otherwise 16 and one more for each doubling of the samples (section 3.4)."""
+        """Round to 20 bits with the filter on, else to 16 and one more per doubling of the samples (section 3.4)."""
         if self.registers[_CONFIG] >> 2 & 7:
             return raw
         step = 16 // max(oversampling, 1)
@@ -280,10 +280,10 @@ class Bme280(RegisterDevice, Device):
 
 
 def _solve(formula: Callable[[int], float], value: float, size: int) -> int:
-    """The raw value, of `size` many, for which a rising formula comes closest to `value` from above.
+    """Return the raw value below `size` for which a rising formula comes closest to `value` from above.
 
     The formulas are nearly straight, so a straight line between two known points leads there in a few steps, where
-    halving takes 16 or 20. Every sixth step halves, for what is not straight.
+    bisection takes 16 or 20. Every sixth step bisects, for the parts that are not straight.
     """
     low, high = -1, size - 1
     at_low, at_high = formula(0), formula(high)

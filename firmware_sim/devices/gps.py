@@ -1,7 +1,7 @@
 """A GPS receiver on a serial port: bursts of NMEA 0183 sentences from a log, at the pace of the wire.
 
-A receiver says all it knows about a fix in one burst, then is silent until the next. At 9600 baud a burst takes
-0.4 s of the second, and a sentence reaches the program in pieces: that is what a reader has to cope with.
+A receiver sends everything about a fix in one burst, then is silent until the next. At 9600 baud a burst takes 0.4 s of
+the second, and a sentence reaches the program in pieces, with which a reader must cope.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Gps(Device):
 
     Parameters:
         port: the serial port it is on.
-        log: a file of NMEA sentences, one on each line, relative to the board file; sent as it stands, wrong
-            checksums included, and over again from its beginning. A burst starts with each sentence of the same
-            kind as the log's first. None: `walk()`.
+        log: a file of NMEA sentences, one on each line, relative to the board file. It is sent unchanged, wrong
+            checksums included, and again from the beginning at its end. A burst starts with each sentence of the
+            same kind as the log's first. None: `walk()`.
         baudrate: bits a second.
         interval: seconds from one burst to the next.
 
@@ -58,10 +58,10 @@ class Gps(Device):
         self._schedule()
 
     def receive(self, data: bytes) -> None:
-        """Settings sent to the receiver are ignored."""
+        """Ignore settings that the program sends."""
 
     def stop(self) -> None:
-        """Say no more. What is on the wire still arrives."""
+        """Send nothing more. Bytes that are on the wire still arrive."""
         with self._timeline.lock:
             self._next_burst.cancel()
 
@@ -78,7 +78,7 @@ class Gps(Device):
 
 
 def sentence(body: str) -> bytes:
-    """An NMEA sentence from what stands between "$" and "*", with its checksum (the XOR of the body) and line end."""
+    """Return an NMEA sentence with this body, its checksum (the XOR of the body) and line end."""
     checksum = 0
     for byte in body.encode("ascii"):
         checksum ^= byte
@@ -86,7 +86,7 @@ def sentence(body: str) -> bytes:
 
 
 def walk(fixes: int = 120, radius: float = 30.0) -> Iterator[bytes]:
-    """The log of a receiver carried once around a circle (of `radius` metres, near Munich): one fix a second.
+    """Yield the log of a receiver carried once around a circle (of `radius` metres, near Munich): one fix a second.
 
     Sentences RMC, VTG, GGA, GSA and GSV as a u-blox sends them, from noon of 2026-01-01.
     """
@@ -112,7 +112,7 @@ def walk(fixes: int = 120, radius: float = 30.0) -> Iterator[bytes]:
 
 
 def _degrees(value: float, width: int) -> str:
-    """Degrees as NMEA writes them: dddmm.mmmmm."""
+    """Return degrees as NMEA writes them: dddmm.mmmmm."""
     degrees, minutes = divmod(round(value * 60, 5), 60)
     return f"{int(degrees):0{width}d}{minutes:08.5f}"
 
@@ -129,7 +129,7 @@ def _read_log(path: Path) -> list[bytes]:
 
 
 def _bursts(sentences: list[bytes]) -> list[list[bytes]]:
-    """Sentences by fix: each burst starts with the kind ("RMC") that the log starts with."""
+    """Group sentences by fix: each burst starts with the kind ("RMC") of the log's first sentence."""
     first = sentences[0][3:6]
     bursts: list[list[bytes]] = []
     for line in sentences:

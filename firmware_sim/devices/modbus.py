@@ -2,7 +2,7 @@
 
 By "MODBUS over Serial Line, Specification and Implementation Guide" 1.02 (frames, CRC, timing) and "MODBUS
 Application Protocol Specification" 1.1b3 (functions, exceptions). RTU has no start mark: a frame ends where the line
-has been silent for 3.5 characters, and one with a wrong CRC, or for another unit, gets no answer at all.
+was silent for 3.5 characters, and a frame with a wrong CRC, or for another unit, gets no answer.
 
 Input registers (function 4), read only:
     0   temperature with the offset, in tenths of a degree Celsius, signed
@@ -32,7 +32,7 @@ _BITS = 11
 
 
 class _Refusal(Exception):
-    """A request that is answered with an exception code."""
+    """A request that gets an exception code as its answer."""
 
 
 @dataclass
@@ -45,8 +45,8 @@ class ModbusTemperature(Device):
         baudrate: bits a second.
         temperature: degrees Celsius; may be changed at any time.
         reply_delay: seconds between the end of a request and the reply.
-        parity: "E", "O" or "N": a program that has set another parity, other than 8 data bits or another baud rate is
-            not understood, and gets no answer. None understands all.
+        parity: "E", "O" or "N". A program that has set another parity, other than 8 data bits or another baud rate
+            gets no answer. None answers all.
 
     Attributes:
         holding: the holding registers.
@@ -81,7 +81,7 @@ class ModbusTemperature(Device):
         self._port.attach(self)
 
     def receive(self, data: bytes) -> None:
-        """Part of a request. What the program writes takes no time here, so its time on the wire is waited for."""
+        """Take part of a request. Writing takes the program no time, so the time on the wire is added here."""
         self._request += data
         del self._request[LONGEST_FRAME + 1 :]
         if self._silence is not None:
@@ -109,7 +109,7 @@ class ModbusTemperature(Device):
         return (line.baudrate, line.bytesize, line.parity) == (self.baudrate, 8, self.parity)
 
     def respond(self, request: bytes) -> bytes:
-        """The reply to a whole frame, CRC included; empty where there is none."""
+        """Return the reply to a whole frame, CRC included; empty where there is none."""
         if not 4 <= len(request) <= LONGEST_FRAME or crc16(request[:-2]) != request[-2:]:
             return b""
         unit, function, body = request[0], request[1], request[2:-2]
@@ -147,7 +147,7 @@ class ModbusTemperature(Device):
         return [tenths, (tenths < self.holding[1]) + 2 * (tenths > self.holding[2])]
 
     def _write(self, address: int, values: list[int]) -> None:
-        """All of them, or none."""
+        """Write all values, or none."""
         if address + len(values) > len(self.holding):
             raise _Refusal(ILLEGAL_ADDRESS)
         if address == 0 and not -100 <= values[0] <= 100:
@@ -156,7 +156,7 @@ class ModbusTemperature(Device):
 
 
 def crc16(data: bytes) -> bytes:
-    """The CRC of a frame as it stands at its end, low byte first (serial line guide, section 6.2.2)."""
+    """Return the CRC of a frame as its last two bytes, low byte first (serial line guide, section 6.2.2)."""
     crc = 0xFFFF
     for byte in data:
         crc ^= byte

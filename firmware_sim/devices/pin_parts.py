@@ -1,7 +1,7 @@
 """Parts on single lines: a push button with bouncing contacts, an LED, a wire.
 
-Real contacts bounce: for some milliseconds after a press or a release they open and close several times. That is what
-debouncing is for, and what a simulated button without it would hide.
+Real contacts bounce: for some milliseconds after a press or a release they open and close several times. Debouncing
+exists for that reason, and a simulated button without bounces would hide that a program lacks it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from firmware_sim.pins import Line
 from firmware_sim.timeline import Event, Timeline
 
 HISTORY = 10_000
-"""Changes of an LED that are kept at least."""
+"""The least number of an LED's changes that are kept."""
 
 
 @dataclass
@@ -25,14 +25,14 @@ class Button(Device):
     """A push button between a line and ground, or with `active_low` false between the line and 3.3 V.
 
     Parameters:
-        line: the line it is on.
+        line: its line.
         active_low: whether a press connects the line to ground.
-        resistor: whether the part has a resistor of its own that pulls the line to the level of the open contact.
-            Without one the program must ask for a pull, or the line keeps the level of the last press.
+        resistor: whether the part has its own resistor, which pulls the line to the level of the open contact.
+            Without one the program must set a pull, or the line keeps the level of the last press.
         bounce: seconds over which the contact bounces after a press and after a release.
-        press_every: seconds from press to press, the first one after as long; None: it is pressed by `press()` only.
+        press_every: seconds from press to press, and until the first one; None: only `press()` and `click()` press it.
         hold: seconds that such a press, or `click()`, lasts.
-        seed: which bounces: the same seed gives the same ones.
+        seed: of the bounces: the same seed gives the same ones.
     """
 
     line: int
@@ -69,17 +69,17 @@ class Button(Device):
         self._move(True)
 
     def release(self) -> None:
-        """Let go. Harmless if it is not pressed."""
+        """Release it. Harmless if it is not pressed."""
         self._move(False)
 
     def click(self) -> None:
-        """Press it, and let go after `hold` seconds."""
+        """Press it, and release it after `hold` seconds."""
         with self._timeline.lock:
             self.press()
             self._timeline.after(self.hold, self.release)
 
     def stop(self) -> None:
-        """Press it by itself no more. A press under way ends as it would."""
+        """End the presses of `press_every`. A press under way ends as planned."""
         with self._timeline.lock:
             if self._next_press is not None:
                 self._next_press.cancel()
@@ -105,7 +105,7 @@ class Button(Device):
                 self._plan_bounces(pressed)
 
     def _plan_bounces(self, pressed: bool) -> None:
-        """An even number of changes after the first, so that the contact ends where it was moved to."""
+        """Plan an even number of changes after the first, so that the contact ends where it was moved to."""
         now_ns = self._timeline.moment_ns()
         moments = sorted(self._random.uniform(0, self.bounce) for _ in range(2 * self._random.randint(1, 4)))
         for moment, closed in zip(moments, itertools.cycle((not pressed, pressed)), strict=False):
@@ -121,8 +121,8 @@ class Led(Device):
     """An LED that lights while its line is high, or with `active_low` while it is low.
 
     Attributes:
-        history: (time in ns, the board's clock; lit or not), oldest first: the state it began with, then each change;
-            of a long run only the last ten thousand and more.
+        history: (time in ns, the board's clock; lit or not), oldest first: the initial state, then each change. A long
+            run keeps the last ten thousand and more.
     """
 
     line: int
@@ -137,7 +137,7 @@ class Led(Device):
 
     @property
     def lit(self) -> bool:
-        """Whether it shines now."""
+        """Whether it is lit now."""
         return self.history[-1][1]
 
     def _note(self, level: int, when_ns: int) -> None:

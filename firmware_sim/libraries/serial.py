@@ -1,9 +1,9 @@
-"""A serial driver's answers where a pseudo-terminal has none: parity, data bits, modem lines, and whether it is open.
+"""The parts of a serial driver that a pseudo-terminal lacks: parity, data bits, modem lines, and the count of users.
 
-A pseudo-terminal is a terminal without a UART. Its driver drops parity and all but 8 data bits without a word
+A pseudo-terminal is a terminal without a UART. Its driver silently drops parity and any number of data bits but 8
 (`pty_set_termios()` in drivers/tty/pty.c), which some C libraries then report as EINVAL, and it has no modem lines
 (ENOTTY). So pyserial's `os`, `termios` and `fcntl` lead here while a simulated port is plugged in: calls on the
-descriptor of a simulated port are answered as a UART's driver answers them, all others are passed on.
+descriptor of a simulated port get the answers of a UART's driver, and all others are passed on.
 
 As on Linux, the first to open a port raises DTR and RTS, before the program can lower them, and the last to close it
 drops both (HUPCL, termios(3)).
@@ -37,13 +37,13 @@ INPUTS = {"cts": termios.TIOCM_CTS, "dsr": termios.TIOCM_DSR, "cd": termios.TIOC
 
 @dataclass(frozen=True)
 class LineSettings:
-    """How the program has set the port.
+    """A program's settings of the port.
 
     Attributes:
         baudrate: bits a second.
         bytesize: data bits, 5 to 8.
         parity: "N", "E", "O", "M" or "S", as pyserial writes them.
-        stopbits: 1 or 2; a terminal has no 1.5, which is set as 2.
+        stopbits: 1 or 2; a terminal has no 1.5, and pyserial sets 2 instead.
     """
 
     baudrate: int
@@ -53,7 +53,7 @@ class LineSettings:
 
     @property
     def bits(self) -> int:
-        """Bits that one character takes on the wire."""
+        """The number of bits of one character on the wire."""
         return 1 + self.bytesize + (self.parity != "N") + self.stopbits
 
 
@@ -79,7 +79,7 @@ class Terminal:
         self._users = 0
 
     def plug_in(self, fd: int) -> None:
-        """`fd` is the pseudo-terminal behind the port from now on."""
+        """Use the pseudo-terminal `fd` for the port from now on."""
         self._fd = fd
         self._cflag = termios.CS8
         self._users = 0
@@ -116,7 +116,7 @@ class Terminal:
             if self.outputs != before:
                 self._on_outputs(bool(self.outputs & DTR), bool(self.outputs & RTS))
 
-    # What a driver does for an open descriptor.
+    # The driver's work for an open descriptor.
 
     def opened(self) -> None:
         with self._lock:
@@ -180,7 +180,7 @@ class _Calls:
         self._replaced: dict[str, Any] | None = None
 
     def lead(self, device: int, terminal: Terminal) -> None:
-        """Lead calls on descriptors of the device number `device` to `terminal`; needed once for each."""
+        """Lead calls on descriptors of the device number `device` to `terminal`; one call for each device."""
         try:
             import serial.serialposix as module
         except ImportError:  # then nobody opens it through pyserial
@@ -197,7 +197,7 @@ class _Calls:
                 )
 
     def forget(self, terminal: Terminal) -> None:
-        """The terminal is gone; with the last one pyserial is as it was."""
+        """Drop a terminal that has gone; dropping the last one restores pyserial."""
         with self._lock:
             self._terminals = {device: it for device, it in self._terminals.items() if it is not terminal}
             if self._replaced is None or self._terminals:

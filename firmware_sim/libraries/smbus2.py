@@ -1,8 +1,8 @@
-"""/dev/i2c-N as smbus2 sees it: its `os.open`, `os.close` and `ioctl`, led to a simulated bus.
+"""/dev/i2c-N for smbus2: its `os.open`, `os.close` and `ioctl`, led to a simulated bus.
 
-smbus2 reaches the kernel through three names of its module. While a simulated bus is open they lead here: simulated
-descriptors are answered as Linux's i2c-dev answers, all others are passed on, and when the last one is closed the
-module is as it was. So `SMBus` is smbus2's own, ctypes and all, and every driver on top of it runs unchanged.
+smbus2 reaches the kernel through three names of its module. While a simulated bus is open they lead here: calls on
+simulated descriptors get the answers of Linux's i2c-dev, and all others are passed on. Closing the last one restores
+the module. So `SMBus` is smbus2's own, ctypes included, and every driver on top of it runs unchanged.
 
 The kernel offers SMBus transactions on adapters that only know plain messages by composing them
 (i2c_smbus_xfer_emulated() in i2c-core-smbus.c); so does `_Descriptor`.
@@ -29,13 +29,13 @@ _MESSAGES_MAX, _MESSAGE_MAX = 42, 8192
 _READ_FLAG = 0x0001
 
 FUNCTIONS = 0x0FFF_8001
-"""What I2C_FUNCS reports: plain I2C and all SMBus transactions; no 10-bit addresses, no packet error check."""
+"""The answer to I2C_FUNCS: plain I2C and all SMBus transactions; no 10-bit addresses, no packet error check."""
 
 BLOCK_MAX = 32
 """Bytes in an SMBus block."""
 
 LENGTH_FIRST = -1
-"""As a message's count: read one byte, and then as many as it says (the kernel's I2C_M_RECV_LEN)."""
+"""As a message's count: read one byte, and then as many as its value (the kernel's I2C_M_RECV_LEN)."""
 
 
 class _Size(enum.IntEnum):
@@ -56,25 +56,25 @@ class Message(NamedTuple):
 
     address: int
     data: bytes = b""
-    """What is written."""
+    """The bytes to write."""
     reads: int | None = None
-    """How many bytes are read; None for a write."""
+    """The number of bytes to read; None for a write."""
 
 
 class Wire(Protocol):
-    """What clocks messages out."""
+    """A bus that clocks messages out."""
 
     def transfer(self, messages: Sequence[Message]) -> list[bytes]:
-        """Clock messages out with repeated starts; what was read, one entry for each read. Raises OSError."""
+        """Clock messages out with repeated starts; return the bytes of each read. Raises OSError."""
 
 
 def os_error(number: int) -> OSError:
-    """The exception that a system call's error number becomes."""
+    """Return the exception for a system call's error number."""
     return OSError(number, os.strerror(number))
 
 
 def open_on(wire: Wire, number: int) -> smbus2.SMBus:
-    """smbus2's own `SMBus(number)`, led to `wire`. Raises ImportError where there is no smbus2."""
+    """Return smbus2's own `SMBus(number)`, led to `wire`. Raises ImportError where there is no smbus2."""
     import smbus2
 
     with redirection.opening(wire):
@@ -82,7 +82,7 @@ def open_on(wire: Wire, number: int) -> smbus2.SMBus:
 
 
 class _Descriptor:
-    """What an open /dev/i2c-N knows: the slave address that was set."""
+    """An open /dev/i2c-N, with the slave address that was set."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -108,7 +108,7 @@ class _Descriptor:
         return 0
 
     def _smbus(self, read: bool, command: int, size: int, data: Any) -> None:
-        """One SMBus transaction as plain messages, as the kernel's i2c_smbus_xfer_emulated() makes them."""
+        """Make an SMBus transaction of plain messages, as the kernel's i2c_smbus_xfer_emulated() does."""
         block = data.contents.block
         length = block[0]
         if length > BLOCK_MAX and size >= _Size.BLOCK_DATA and not (read and size == _Size.BLOCK_DATA):
@@ -153,7 +153,7 @@ class _Descriptor:
             block[first : first + len(answers[0])] = list(answers[0])
 
     def _combined(self, argument: Any) -> int:
-        """I2C_RDWR: messages with repeated starts between them."""
+        """Make the transfer of I2C_RDWR: messages with repeated starts between them."""
         if not 0 < argument.nmsgs <= _MESSAGES_MAX:
             raise os_error(errno.EINVAL)
         raw = [argument.msgs[index] for index in range(argument.nmsgs)]
@@ -190,7 +190,7 @@ class _Redirection:
 
     @contextlib.contextmanager
     def opening(self, wire: Wire) -> Iterator[None]:
-        """What this thread opens through smbus2 in this block is `wire`."""
+        """Lead this thread's opening of a bus through smbus2 in this block to `wire`."""
         self._enter()
         self._opening.wire = wire
         try:
@@ -225,7 +225,7 @@ class _Redirection:
         wire = getattr(self._opening, "wire", None)
         if wire is None:
             return os.open(path, flags)
-        # A real descriptor of nothing, so that its number is nobody else's.
+        # A real descriptor of /dev/null, so that nothing else gets its number.
         fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._enter()
         self._descriptors[fd] = _Descriptor(wire)

@@ -1,4 +1,4 @@
-"""A GPIO chip, whichever library it is opened through: the names of its lines, their users, and why a line is refused.
+"""A GPIO chip, whichever library it is opened through: the names of its lines, their users, and the errors.
 
 A line has three names: its number on the chip (for the chip of a Raspberry Pi's header the BCM number), the name that
 the kernel's device tree gives it, and its position on the header. The one fact that shaped this: the kernel refuses a

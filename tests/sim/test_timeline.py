@@ -28,7 +28,7 @@ def test_what_is_scheduled_runs_in_the_order_of_its_time(timeline: Any) -> None:
 
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 1e300])
 def test_a_time_that_never_comes_is_refused(timeline: Any, seconds: float) -> None:
-    with pytest.raises(ValueError, match="a thing is planned for less than"):
+    with pytest.raises(ValueError, match="an action is planned for less than"):
         timeline.after(seconds, int)
 
 

@@ -1,9 +1,9 @@
-"""How lgpio reports edges: FIFOs of 16-byte records, debounce, watchdog, and the thread that calls callbacks.
+"""lgpio's reports of edges: FIFOs of 16-byte records, debounce, watchdog, and the thread that calls callbacks.
 
-The rules are those of lgpio 0.2.2.0's alert thread, on the board's timeline. An edge is reported at once, or with a
-debounce time once no further edge came for so long, stamped with the last edge's time plus that time, and under both
-edges only if the level differs from the last one reported. A watchdog reports level 2 once per silence, and never
-before the first edge.
+The rules are those of lgpio 0.2.2.0's alert thread, on the board's timeline. An edge is reported immediately. With a
+debounce time it is reported once no further edge came for that time, stamped with the last edge's time plus the
+debounce time, and under both edges only if the level differs from the last reported one. A watchdog reports level 2
+once per silence, and never before the first edge.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Alert:
         self._plan()
 
     def _report_due(self, now_ns: int) -> None:
-        """Report what debounce and watchdog have to say by now."""
+        """Write the reports of debounce and watchdog that are due by now."""
         if self.debounce_ns and not self._settled and now_ns - self._event_ns >= self.debounce_ns:
             self._settled = True
             if self._edges != lg.BOTH_EDGES or self._report_level != self._event_level:
@@ -104,7 +104,7 @@ class Alert:
             self._report(lg.TIMEOUT, self._report_ns + self.watchdog_ns)
 
     def _plan(self) -> None:
-        """Look again when the next of them may be due."""
+        """Plan the next check, for when one of them may be due."""
         if self._check is not None:
             self._check.cancel()
             self._check = None
@@ -135,7 +135,7 @@ class Alert:
 
 
 class CallbackThread(threading.Thread):
-    """lgpio's own reader of notifications, which calls callbacks. As there, a callback that raises ends it for good."""
+    """lgpio's own reader of notifications, which calls callbacks. As in lgpio, a callback that raises ends it."""
 
     def __init__(self, path: str) -> None:
         super().__init__(name="lgpio callbacks", daemon=True)
@@ -154,7 +154,7 @@ class CallbackThread(threading.Thread):
 
 
 class Callback:
-    """What `lgpio.callback` returns. `edge` is kept and, as in lgpio, not looked at."""
+    """The result of `lgpio.callback`. `edge` is kept and, as in lgpio, ignored."""
 
     def __init__(
         self,
@@ -174,16 +174,16 @@ class Callback:
         thread.callbacks.append(self)
 
     def cancel(self) -> None:
-        """Call no more. Harmless when repeated."""
+        """End the calls. Harmless when repeated."""
         if self in self._thread.callbacks:
             self._thread.callbacks.remove(self)
 
     def tally(self) -> int:
-        """How many reports came, counted only where no function was given."""
+        """Return how many reports came; only a callback without a function counts them."""
         return self.count
 
     def reset_tally(self) -> None:
-        """Count from 0 again."""
+        """Start counting from 0 again."""
         self._reset = True
         self.count = 0
 

@@ -1,14 +1,15 @@
 """The lgpio module as programs see it, over a simulated chip.
 
-`Lgpio` has lgpio 0.2.2.0's names, constants, return values and error texts, so that what was written for the real
-module runs on it: `hwloop.boards.lgpio` does, and so do plain lgpio scripts. It keeps lgpio's manners where a reader
-can see them: reports of 16 bytes stamped with CLOCK_MONOTONIC, in a FIFO named `.lgd-nfy<handle>` that the library
-holds open for reading and writing; a report that finds it full is gone without a sign.
+`Lgpio` has lgpio 0.2.2.0's names, constants, return values and error texts, so that programs for the real module run on
+it: `hwloop.boards.lgpio` does, and so do plain lgpio scripts. It behaves like lgpio where a reader can see it: reports
+of 16 bytes stamped with CLOCK_MONOTONIC, in a FIFO named `.lgd-nfy<handle>` that the library holds open for reading and
+writing; a report that finds it full is lost silently.
 
-Where lgpio surprises, this does too: claiming a line that one holds frees it first, a second claim of the same kind
-changes nothing, a busy line refuses an alert with "bad event request" rather than "GPIO busy", and a transmission on
-a free line claims it as open drain. Not imitated: lgpio's C thread holds reports back for 0.5 to 1.1 ms, here they
-are written at once; its I2C, SPI and serial functions are not there, the simulated board has these parts itself.
+It also shares lgpio's surprises: claiming a line that the caller holds frees it first, a second claim of the same kind
+changes nothing, an alert on a busy line fails with "bad event request" rather than "GPIO busy", and a transmission on a
+free line claims it as open drain. Two things differ: lgpio's C thread holds reports back for 0.5 to 1.1 ms, and here
+they are written immediately; lgpio's I2C, SPI and serial functions are missing, as the simulated board has these parts
+itself.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ class Pulse:
 class Lgpio(Lines):
     """A module-shaped object with lgpio's functions over one chip, which is `/dev/gpiochip0`.
 
-    Two of them over the same chip are like two processes. `close()` gives back all.
+    Two of them over the same chip are like two processes. `close()` frees everything.
 
     Attributes:
-        directory: where its FIFOs are: lgpio's working directory.
-        exceptions: as in lgpio: set it to False to get negative statuses in place of exceptions.
+        directory: the directory of its FIFOs: lgpio's working directory.
+        exceptions: as in lgpio, False makes the functions return negative statuses instead of raising.
     """
 
     pulse = Pulse
@@ -86,7 +87,7 @@ class Lgpio(Lines):
                     free_all(held)
             self._handles = {0: None}
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(1)  # a callback of the program's may be in no hurry to return
+            self._thread.join(1)  # a callback of the program may take its time to return
         self._directory.remove()
 
     def get_module_version(self) -> str:
@@ -265,7 +266,7 @@ class Lgpio(Lines):
         sending = self._sending(handle, gpio, kind)
         return sending.room if sending is not None and sending.active else SLOTS
 
-    # What the functions share; the lock is held.
+    # Helpers of the functions; the lock is held.
 
     def _fifo(self, handle: int) -> str:
         return os.path.join(self.directory, f".lgd-nfy{handle}")
@@ -291,7 +292,7 @@ class Lgpio(Lines):
         if not held.mode & OUTPUT:
             if held.mode & GROUP:
                 raise Refused(lg.GPIO_NOT_AN_OUTPUT)
-            # lgpio passes the kernel's flag for "output" (8) where it takes its own, and there 8 is open drain.
+            # lgpio passes the kernel's flag for "output" (8) instead of its own, in which 8 is open drain.
             self._claim(handle, [gpio], lg.SET_OPEN_DRAIN, [0])
         return held
 

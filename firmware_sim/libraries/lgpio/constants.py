@@ -1,4 +1,4 @@
-"""lgpio's constants and error texts, as far as they concern GPIO, notifications and transmissions.
+"""lgpio's constants and error texts for GPIO, notifications and transmissions.
 
 Programs compare with the constants and people search for the texts, so both are those of lgpio 0.2.2.0.
 """
@@ -93,9 +93,9 @@ TEXTS = {
 
 
 class error(Exception):
-    """What lgpio raises; `value` is the text."""
+    """The exception of lgpio; `value` is the text."""
 
-    __module__ = "lgpio"  # as it is shown in a traceback
+    __module__ = "lgpio"  # shown in tracebacks
 
     def __init__(self, value: str) -> None:
         self.value = value

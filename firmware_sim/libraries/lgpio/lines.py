@@ -22,9 +22,9 @@ R = TypeVar("R")
 S = TypeVar("S", bound="Lines")
 
 INPUT, OUTPUT, ALERT, GROUP = 1, 2, 4, 8
-"""What a handle holds a line as; bits 8 to 11 of gpio_get_mode."""
+"""The modes in which a handle holds a line; bits 8 to 11 of gpio_get_mode."""
 CONSUMER = "lg"
-"""How lgpio calls itself to the kernel."""
+"""The name under which lgpio claims lines."""
 
 _HANDLES = 1024
 _MAX_GROUP = 64
@@ -33,7 +33,7 @@ _DRIVES: dict[int, Drive] = {0: "push-pull", lg.SET_OPEN_DRAIN: "open-drain", lg
 
 
 class Held:
-    """What one chip handle knows of one line."""
+    """The state of one line in one chip handle."""
 
     def __init__(self, line: Line) -> None:
         self.line = line
@@ -74,7 +74,7 @@ class Held:
 
 
 def status(*rest: object) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Concatenate[S, P], R]]:
-    """Run a function under the board's lock, after all that is due by then, and answer a refusal as lgpio does.
+    """Run a function under the board's lock, after all actions that are due by then, and fail as lgpio does.
 
     That is an `error`, or with `exceptions` set to False the negative status itself, followed by `rest` in a list
     where the function returns a list.
@@ -211,7 +211,7 @@ class Lines(lg):
         held.write_group(group_bits, group_mask)
         return len(held.group)
 
-    # What the functions share; the lock is held.
+    # Helpers of the functions; the lock is held.
 
     def _new_handle(self, what: dict[int, Held] | None) -> int:
         handle = next((number for number in range(_HANDLES) if number not in self._handles), None)
@@ -276,14 +276,14 @@ def free_all(lines: dict[int, Held]) -> None:
 
 
 def kernel_accepts(flags: int, *, output: bool) -> bool:
-    """Whether the kernel takes these flags: one pull at most, one drive at most, and that for outputs only."""
+    """Return whether the kernel accepts these flags: at most one pull, and at most one drive, for outputs only."""
     pulls = sum(bool(flags & pull) for pull in _PULLS)
     drive = flags & (lg.SET_OPEN_DRAIN | lg.SET_OPEN_SOURCE)
     return pulls <= 1 and drive in _DRIVES and (output or not drive)
 
 
 def claim(line: Line, flags: int, output: int | None) -> None:
-    """Take a line as the kernel does on lgpio's behalf: as an input, or as an output at an electrical level."""
+    """Claim a line as the kernel does for lgpio: as an input, or as an output at an electrical level."""
     line.claim(
         CONSUMER,
         flags=flags,
@@ -295,7 +295,7 @@ def claim(line: Line, flags: int, output: int | None) -> None:
 
 
 def _mode(held: Held) -> int:
-    """The bits of gpio_get_mode: the kernel's (0 to 7, from 16), and what this handle holds the line as (8 to 11)."""
+    """Return the bits of gpio_get_mode: the kernel's (0 to 7, from 16), and this handle's mode (8 to 11)."""
     line = held.line
     used = 0 if line.consumer is None else 1
     return used | line.flags | (65536 if line.output is None else 2) | held.mode << 8

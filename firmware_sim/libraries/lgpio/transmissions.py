@@ -18,7 +18,7 @@ _ENDLESS = -1
 
 
 class Transmission:
-    """What is being sent on one line or group: entries, and when the next step is due."""
+    """The entries that are being sent on one line or group, and the time of the next step."""
 
     def __init__(self, timeline: Timeline) -> None:
         self.active: bool = True
@@ -27,7 +27,7 @@ class Transmission:
         self._next: Event | None = None
 
     def stop(self) -> None:
-        """End at once, leaving the level as it is."""
+        """End immediately, leaving the level as it is."""
         self.active = False
         if self._next is not None:
             self._next.cancel()
@@ -45,7 +45,7 @@ class _Pulses:
     micros_on: int
     micros_off: int
     cycles: int
-    """Still to be sent; -1 for endless."""
+    """Cycles left to send; -1 for endless."""
 
 
 class Pwm(Transmission):
@@ -60,7 +60,7 @@ class Pwm(Transmission):
         self._wait_micros(period - self._due_ns // 1000 % 1_000_000 % period + offset)
 
     def add(self, on: int, off: int, cycles: int) -> None:
-        """Queue more; an endless entry that only waits is replaced."""
+        """Queue another entry, which replaces an endless one that still waits."""
         if len(self._queue) > 1 and self._queue[-1].cycles == _ENDLESS:
             self._queue.pop()
         if len(self._queue) >= SLOTS:
@@ -69,7 +69,7 @@ class Pwm(Transmission):
 
     @property
     def room(self) -> int:
-        """Free entries of the queue."""
+        """The number of free entries in the queue."""
         return SLOTS - len(self._queue)
 
     def _step(self) -> None:
@@ -111,7 +111,7 @@ class Wave(Transmission):
 
     @property
     def room(self) -> int:
-        """Free entries of the queue."""
+        """The number of free entries in the queue."""
         return SLOTS - len(self._queue)
 
     def _step(self) -> None:

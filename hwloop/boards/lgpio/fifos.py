@@ -2,8 +2,8 @@
 
 Opening one while lgpio's thread works can crash the process: lgpio links the new handle to the others before it is
 ready, and its thread goes through them every 0.5 ms. So some are opened together while the thread still sleeps, and the
-FIFO of a closed stream is kept for the next. The thread serves 20 FIFOs, of which lgpio has one itself, and silently
-ignores any further one; so there are never more.
+FIFO of a closed stream is kept for the next. The thread serves 20 FIFOs, one of them lgpio's own, and silently ignores
+any further one; so there are never more.
 """
 
 from __future__ import annotations
