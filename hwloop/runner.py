@@ -225,7 +225,7 @@ def _outputs_ended() -> Iterator[None]:
         yield
     finally:
         for output in _open_outputs():
-            if output not in opened and not sys.modules["hwloop.sources.gpio.output_lines"].opened_elsewhere(output):
+            if output not in opened and not output.opened_elsewhere:
                 try:
                     output.close()
                 except Exception:
@@ -245,8 +245,8 @@ find_reporter_with(_guard_reporter)
 
 
 def _open_outputs() -> list[Any]:
-    module = sys.modules.get("hwloop.sources.gpio.output_lines")
-    return [] if module is None else module.outputs()
+    module = sys.modules.get("hwloop.sources.gpio.open_outputs")
+    return [] if module is None else list(module.listed)
 
 
 if TYPE_CHECKING:

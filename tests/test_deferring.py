@@ -16,7 +16,7 @@ from firmware_sim import SimBoard
 from hwloop import gpio
 from hwloop.cli import process
 from hwloop.core.deferred_signals import DeferredSignals
-from hwloop.sources.gpio import output_lines
+from hwloop.sources.gpio import open_outputs, output_lines
 
 
 @pytest.fixture
@@ -147,12 +147,12 @@ def test_a_signal_at_any_bytecode_of_the_clean_up_leaves_no_line_on(
                 run_to(place)
                 if signal.getsignal(signal.SIGTERM) is die:
                     levels.append(board.chip.line(27).level)
-                output_lines._close_what_is_left()
+                open_outputs.close_at_exit()
                 signal.signal(signal.SIGTERM, die)
                 assert (board.chip.line(27).level, board.chip.line(27).consumer) == (0, None), place
             assert not any(levels)
 
-    files = {process.__file__, contextlib.__file__, output_lines.__file__}
+    files = {process.__file__, contextlib.__file__, output_lines.__file__, open_outputs.__file__}
     left = 0
     levels: list[int] = []
     board: SimBoard

@@ -648,7 +648,7 @@ class Refuses(list):
             raise raises.pop()
         super().remove(each)
 raises = []
-from hwloop.sources.gpio import output_lines
+from hwloop.sources.gpio import open_outputs
 """
 
 
@@ -657,7 +657,7 @@ from hwloop.sources.gpio import output_lines
     [
         "sys.exit(3)",
         "raise KeyError",
-        "raises.append(KeyboardInterrupt()); output_lines._open_outputs = Refuses([lamp]); lamp.close()",
+        "raises.append(KeyboardInterrupt()); open_outputs.listed = Refuses([lamp]); lamp.close()",
         "threading.Thread(target=sys.exit).start()",
         "atexit.register(lambda: 1 / 0)",
         "atexit.register(signal.raise_signal, signal.SIGINT)",

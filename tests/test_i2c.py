@@ -228,7 +228,7 @@ def test_a_scan_reads_where_the_adapter_has_no_quick_write(
 
 
 @pytest.mark.parametrize("number", [errno.EREMOTEIO, errno.ENXIO])
-def test_no_answer_says_who_where_and_what_to_check(run: Run, wire: Bus, number: int) -> None:
+def test_no_answer_names_bus_and_address_and_says_what_to_check(run: Run, wire: Bus, number: int) -> None:
     wire.nack_errno = number
 
     async def main() -> None:
@@ -236,7 +236,9 @@ def test_no_answer_says_who_where_and_what_to_check(run: Run, wire: Bus, number:
             with pytest.raises(HardwareError) as caught:
                 await bus.device(ABSENT).read_register(0xD0)
             assert str(caught.value).startswith("I2C bus 1, address 0x41: no answer (")
-            assert str(caught.value).endswith("; check wiring and address; 'i2cdetect -y 1' lists who answers")
+            assert str(caught.value).endswith(
+                "; check wiring and address; 'i2cdetect -y 1' lists the devices that answer"
+            )
             assert caught.value.errno == number
             assert isinstance(caught.value.__cause__, OSError)
             assert bus.statistics().errors == 1

@@ -506,7 +506,9 @@ class TestFraming:
                 port.send(b"hal")
                 await until(lambda: framing._buffer == b"hal")
                 second = serial.open("/dev/ttyUSB0", framing=framing)
-                with pytest.raises(ValueError, match=f"^/dev/ttyUSB0: its framer is in use at {NAME}; give each port"):
+                with pytest.raises(
+                    ValueError, match=f"^/dev/ttyUSB0: its framer is in use at {NAME}; make one for each port"
+                ):
                     second.open()
                 port.send(b"f\n")
                 assert [frame.data for frame in await take(one, 1)] == [b"half"]

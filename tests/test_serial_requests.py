@@ -274,16 +274,16 @@ class TestLateAnswers:
             # Answered and cancelled in one turn of the loop: the task would have been resumed in the next.
             requests = port._requests
             assert requests is not None
-            plain = requests.resolve
+            plain = requests._resolve
 
             def resolve(frame: serial.Frame) -> None:
                 plain(frame)
                 asking.cancel()
 
-            requests.resolve = resolve  # type: ignore[method-assign]
+            requests._resolve = resolve  # type: ignore[method-assign]
             with pytest.raises(asyncio.CancelledError):
                 await asking
-            requests.resolve = plain  # type: ignore[method-assign]
+            requests._resolve = plain  # type: ignore[method-assign]
             assert port.statistics().dropped == 1
             assert accounted(port)
             before = now()

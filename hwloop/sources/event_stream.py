@@ -1,6 +1,7 @@
-"""What programs do with everything that yields events: sources, polls of a bus, and measurements made of edges.
+"""The common interface of everything that yields events: sources, polls of a bus, and measurements made of edges.
 
-They open and close it, iterate over it, and add callbacks. The events themselves travel through its `Channel`.
+A program opens and closes an event stream, iterates over it, and adds callbacks. The events travel through its
+`Channel`.
 """
 
 from __future__ import annotations
@@ -123,6 +124,19 @@ class EventStream(ABC, Generic[E]):
         """Called by the channel when there is room again."""
 
     # For subclasses.
+
+    def _loop_to_open_on(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop. Raises RuntimeError without one, and for a stream that is open or closed."""
+        if self.closed:
+            raise RuntimeError(f"{self.name} is closed; make a new one")
+        if self._loop is not None:
+            raise RuntimeError(f"{self.name} is open already")
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                f"{self.name}: no running event loop; open it in a coroutine that hwloop.run() or asyncio.run() runs"
+            ) from None
 
     def _report(self, message: str, error: BaseException, *, outage: bool = False) -> None:
         report(self._loop, self, message, error, outage=outage)

@@ -15,7 +15,6 @@ Sources work on any asyncio loop: hwloop's registers them with their priority, o
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import os
@@ -118,11 +117,7 @@ class Source(EventStream[E]):
 
         Raises what `connect()` raises, and RuntimeError without a running loop, or for a source that is open or closed.
         """
-        if self._closed:
-            raise RuntimeError(f"{self.name} is closed; make a new one")
-        if self._loop is not None:
-            raise RuntimeError(f"{self.name} is open already")
-        self._loop = asyncio.get_running_loop()
+        self._loop = self._loop_to_open_on()
         self._process = os.getpid()
         try:
             self._connect()
@@ -157,7 +152,7 @@ class Source(EventStream[E]):
 
     @property
     def forked(self) -> bool:
-        """Whether a process opened it of which this one is a forked child. Then only closing it makes sense."""
+        """Whether this process is a forked child of the one that opened it. Then only closing it makes sense."""
         return self._process not in (0, os.getpid())
 
     def fileno(self) -> int:

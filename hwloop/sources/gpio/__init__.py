@@ -16,7 +16,8 @@ from hwloop.board import Edge, EdgeKind, LineName
 from hwloop.core.lazy import lazy_names
 from hwloop.lines import Pull
 from hwloop.sources.gpio.edges import Watch, watch
-from hwloop.sources.gpio.output_lines import Output, make_safe, output, outputs
+from hwloop.sources.gpio.open_outputs import make_safe
+from hwloop.sources.gpio.output_lines import Output, output, outputs
 
 __all__ = [
     "Click",

@@ -4,7 +4,7 @@
         async for click in button:
             print(click.kind)
 
-What a press was is known only later, by what follows it:
+The kind of a press is known only later, from the edges that follow it:
 
                      press                 held for `long`
         at rest ─────────────▶ pressed ─────────────────────▶ held ──release──▶ at rest
@@ -14,9 +14,9 @@ What a press was is known only later, by what follows it:
            ├──"single"──────── released ─────────────────────▶ again ──release──▶ at rest
                                               "double"
 
-With `gap=0` a release is a single click at once, and there are no double ones. All times are the kernel's stamps of
-the edges, so a busy program judges as a quick one would. An edge may be on its way for a moment; so what is decided by
-time alone ("long", "single") is told `LATENCY` seconds later than it is certain, and with its exact time.
+With `gap=0` a release is a single click at once, and there are no double ones. All times are the kernel's timestamps of
+the edges, so a busy program decides as a quick one would. An edge may be on its way for a moment; so a click that time
+alone decides ("long", "single") is reported `LATENCY` seconds after it is certain, and with its exact time.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ from hwloop.sources.gpio.edges import Watch
 from hwloop.sources.gpio.measurements import Measurement
 
 LATENCY = 0.003
-"""Seconds from an edge until a loop that is not busy has read it, lgpio's millisecond included."""
-
+"""Seconds from an edge until a loop that is not busy has read it, including lgpio's delay of a millisecond."""
 
 GIVEN_UP = 0.015
-"""Seconds after which a release that the line shows and no edge tells of is taken for lost."""
+"""Seconds after which a release counts as lost that the line's level shows and no edge reports."""
 
 
 class Click(NamedTuple):
@@ -45,22 +44,23 @@ class Click(NamedTuple):
 
     kind: Literal["single", "double", "long"]
     pressed_ns: int
-    """When the button was pressed (of a double click: the first time): nanoseconds, CLOCK_MONOTONIC."""
+    """The time of the press, of a double click the first: nanoseconds, CLOCK_MONOTONIC."""
     timestamp_ns: int
-    """When it was certain: the second press of a double click, `long` after the press, `gap` after the release."""
+    """The time at which it was certain, on the same clock: the second press of a double click, `long` after the press,
+    `gap` after the release."""
 
 
 class Clicks(Measurement[Click]):
-    """Clicks of a button. `hwloop.gpio.clicks` is this class; iterating gives each `Click`.
+    """Clicks of a button. `hwloop.gpio.clicks` is this class; iterating yields each `Click`.
 
     Parameters:
-        line, pull, active_low: see `Measurement`. The line is to be 1 while the button is pressed.
-        debounce: seconds for which the contact must be quiet; 0.01 if None, but a `Watch` brings its own.
+        line, pull, active_low: see `Measurement`. The line's logical level must be 1 while the button is pressed.
+        debounce: seconds for which the contact must be quiet; 0.01 if None. A `Watch` has its own.
         gap: seconds from a release within which the next press makes a double click; 0 for no double clicks.
-        long: seconds that make a long click of a press.
+        long: seconds after which a press is a long click.
 
-    A release that was lost shows in the line's level when the press would be a long one, and makes it a single click.
-    If the next press comes first, the press before tells nothing.
+    If a release was lost, the line's level shows it when the press would become a long one, and it is a single click.
+    If the next press comes first, the earlier press is not reported.
     """
 
     def __init__(
@@ -123,14 +123,14 @@ class Clicks(Measurement[Click]):
         self._state = "at rest"
 
     def _see_if_long(self) -> None:
-        """The button has been held for `long`, unless its release was lost, or is only now read."""
+        """The button has been held for `long`, unless its release was lost or has yet to be read."""
         if self._pressed_now():
             self._put_long()
         else:
             self._timer = asyncio.get_running_loop().call_later(GIVEN_UP, self._see_if_released)
 
     def _see_if_released(self) -> None:
-        """No report of the release has come, but the line has known of it: the press was a short one."""
+        """No edge has reported the release, but the line's level shows it: the press was a short one."""
         if self._pressed_now():
             self._interrupted()  # pressed anew, and both edges lost
             return

@@ -1,9 +1,12 @@
 """Edges of GPIO lines.
 
-An edge carries the time at which the kernel saw it, so what happened when is known however late it is read. Edges can
-be lost before anybody here sees them: in the kernel, in lgpio, in a full FIFO. What can be known of that is counted,
-on the next edge and in `statistics()`. An edge lost at the end of a burst has no next one; so once the lines have been
-quiet, they are read, and an edge that no report told of is delivered late, with the time at which it was found.
+An edge carries the time at which the kernel saw it, so its time is exact however late it is read. Edges can be lost
+before hwloop sees them: in the kernel, in lgpio, in a full FIFO. Every loss that can be detected is counted, on the
+next edge and in `statistics()`. An edge lost at the end of a burst has no next one; so once the lines have been quiet,
+they are read, and an edge without a report is delivered late, with the time at which it was found.
+
+An edge takes these steps: `Source.on_readable` calls `Watch.receive`, which reads and decodes all reports that are
+there; each edge goes into the channel, which calls the callbacks and wakes a consumer.
 """
 
 from __future__ import annotations
@@ -26,19 +29,32 @@ from hwloop.sources.source import Source
 
 
 class Watch(Source[Edge]):
-    """Edges of one or more lines. `hwloop.gpio.watch` is this class.
+    """Edges of one or more GPIO lines. `hwloop.gpio.watch` is this class.
+
+    As a source it yields each `Edge`, in the order of their times.
 
     Parameters:
         lines: BCM numbers (17), the kernel's names ("GPIO17"), or positions on the header ("J8:11"); one or several, or
             a list of them.
-        chip: label or device path of the chip that has the lines; None for the header's.
-        edges: "rising", "falling" or "both"; of the logical level. Lost edges can only be told under "both".
+        chip: label or device path of the chip that has the lines; None for the chip of the header.
+        edges: "rising", "falling" or "both"; of the logical level. Lost edges can only be detected under "both".
         pull: the chip's pull resistor: "up", "down", "none" for no resistor, None to leave it as it is.
         active_low: whether the line is active (1) when it is electrically low.
-        debounce: seconds for which a level must be stable to be reported; 0 reports every edge. See docs/gpio.md.
-        queue_size, when_full, priority, name, reopen, on_reopen, rate_limit: see `Source`.
+        debounce: seconds for which a level must be stable to be reported, 0 to 5; 0 reports every edge. See
+            docs/gpio.md.
+        queue_size, when_full, priority, reopen, on_reopen, rate_limit, name: as for every `Source`; the name is
+            "gpio:17" if not given.
 
-    Opening raises `HardwareError` where a line does not exist, is in use, or may not be used.
+    Raises ValueError or TypeError for arguments that make no sense. `open()` and `async with` raise `HardwareError` if
+    a line does not exist, is in use, or the program may not use it.
+
+    Example:
+
+        async with gpio.watch(17, pull="up", active_low=True, debounce=0.005) as button:
+            async for edge in button:
+                print("pressed" if edge.value else "released", edge.timestamp_ns)
+
+    Source: the kernel's GPIO character device, include/uapi/linux/gpio.h.
     """
 
     def __init__(
@@ -87,16 +103,19 @@ class Watch(Source[Edge]):
 
     @property
     def value(self) -> int:
-        """The line's logical level now; with debounce the settled one. For a watch of several lines see `values`."""
+        """The line's logical level now; with debounce the settled one. A watch of several lines has `values`."""
         return self.level(self._only_line("value"))
 
     @property
     def values(self) -> dict[LineName, int]:
-        """The logical level of each line now, as `value` has it."""
+        """The logical level of each line now, settled as in `value`."""
         return {line: self.level(line) for line in self.lines}
 
     def level(self, line: LineName) -> int:
-        """The logical level of one of the lines now. Raises ValueError if it is not watched, `HardwareError`."""
+        """Return the logical level of one of the lines now.
+
+        Raises ValueError if the line is not watched, RuntimeError if the watch is not open, and `HardwareError`.
+        """
         if line not in self.lines and (line := check_line(line)) not in self.lines:
             raise ValueError(f"{self.name}: line {line!r} is not watched; {', '.join(map(str, self.lines))} are")
         if self._stream is None:
@@ -105,7 +124,7 @@ class Watch(Source[Edge]):
 
     @property
     def active_level(self) -> Level | None:
-        """The logical level to which the watched edges lead, or the line is pulled away from; None if nothing says."""
+        """The logical level to which the watched edges lead, or against which the line is pulled; None if unknown."""
         if self.edges != "both":
             return 1 if self.edges == "rising" else 0
         if self._request.active_low:
@@ -113,9 +132,9 @@ class Watch(Source[Edge]):
         return {"up": 0, "down": 1}.get(self._request.pull or "")  # type: ignore[return-value]
 
     async def wait_for(self, value: Level, timeout: float | None = None) -> None:
-        """Wait until the line is at a logical level: at once if it is there, else for the edge to it.
+        """Return when the line is at a logical level: at once if it is there, else at the edge to it.
 
-        `timeout` in seconds. Edges that come meanwhile are not queued unless the watch is iterated over as well.
+        `timeout` in seconds. Edges that arrive meanwhile are not queued unless the watch is iterated over as well.
         Raises TimeoutError, the `HardwareError` with which the source failed, or RuntimeError if it is closed.
         """
         line = self._only_line("wait_for")
@@ -128,7 +147,7 @@ class Watch(Source[Edge]):
         started_ns = round(loop.time() * 1e9)
 
         def check(edge: Edge) -> None:
-            # An edge from before the wait says nothing of the level now; but a settled level is known from edges only.
+            # An earlier edge says nothing about the level now; but a debounced level is known from edges only.
             fresh = edge.timestamp_ns >= started_ns or self._request.debounce
             if edge.value == value and fresh and not reached.done():
                 reached.set_result(None)
@@ -152,7 +171,7 @@ class Watch(Source[Edge]):
             self.at_end.remove(end)
 
     def statistics(self) -> WatchStatistics:
-        """The counters so far."""
+        """Return the counters so far, with the kinds of losses."""
         losses = self._past_losses
         if self._stream is not None:
             losses = _sum(losses, self._stream.losses)
@@ -219,8 +238,8 @@ class Watch(Source[Edge]):
             self.fail(error)
 
     def _await_quiet(self) -> None:
-        # A lost report of a single edge leaves no trace but the level, so the lines are read for a while, less and less
-        # often. Then idle is idle.
+        # A lost report of a single edge leaves no trace but the level, so the lines are read for a while, at growing
+        # intervals, and then no more: an idle line causes no wakeups.
         assert self._stream is not None
         shortest = max(RECHECK_AFTER, self._request.debounce + 0.005)
         pause = recheck_pause(max(self._quiet_looks, 1), doubtful=self._stream.doubtful, shortest=shortest)
@@ -229,7 +248,7 @@ class Watch(Source[Edge]):
         self._quiet_timer = asyncio.get_running_loop().call_later(pause, self._look)
 
     def _look(self) -> None:
-        """See whether the lines are where the last reports left them; if not, look again soon."""
+        """Compare the lines with the last reports; where they differ, look again soon."""
         self._quiet_timer = None
         assert self._stream is not None
         try:
@@ -241,7 +260,7 @@ class Watch(Source[Edge]):
             return
         for edge in edges:
             self.deliver(edge)
-        if self._stream is None:  # what an edge was delivered to has closed this
+        if self._stream is None:  # a callback has closed the watch
             return
         if not self._stream.doubtful:
             self._quiet_looks += 1
@@ -258,7 +277,7 @@ watch = Watch
 
 
 def _flat(lines: Sequence[LineName | Sequence[LineName]]) -> tuple[LineName, ...]:
-    """The lines of a watch, given one by one or as one list. Raises ValueError or TypeError."""
+    """Return the lines of a watch, given one by one or as one list. Raises ValueError or TypeError."""
     if len(lines) == 1 and isinstance(lines[0], Iterable) and not isinstance(lines[0], str | bytes):
         lines = tuple(lines[0])
     if not lines:

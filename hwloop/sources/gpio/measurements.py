@@ -1,4 +1,4 @@
-"""What edges tell when their times are looked at: the width of pulses, a frequency, the turning of an encoder.
+"""Measurements made of edges and their times: pulse widths, frequencies, and the position of an encoder.
 
     async with gpio.pulse_width(24) as echo:
         pulse = await anext(echo)                 # pulse.seconds
@@ -7,12 +7,12 @@
         async for steps in knob:
             print(steps, knob.direction)
 
-All is reckoned from the kernel's time stamps, so a late loop measures as well as a punctual one. It happens in the
-reader itself, before any queue: attributes are always up to date, and nothing is missed by a program that is slow to
-iterate. What the source knows to be lost spoils no result: a pulse with an edge missing is not told, a frequency begins
-anew, and an encoder counts what it can't know.
+Everything is computed from the kernel's timestamps, so a late loop measures as well as a punctual one. It happens in
+the reader itself, before any queue: attributes are always up to date, and a program that is slow to iterate misses
+nothing. A detected loss spoils no result: a pulse with a missing edge is not reported, a frequency starts again, and an
+encoder counts the transitions that it could not decode.
 
-Each takes lines, and watches them itself, or a `Watch` that exists already.
+Each takes lines and watches them itself, or takes a `Watch` that exists already.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from hwloop.sources.gpio.edges import Watch
 T = TypeVar("T")
 
 KEPT = 1024
-"""Results that wait to be iterated over."""
+"""Results kept for consumers."""
 
 
 class Pulse(NamedTuple):
-    """A pulse that was seen from its beginning to its end."""
+    """A pulse that was observed from its beginning to its end."""
 
     seconds: float
-    """How long it was."""
+    """Its width."""
     timestamp_ns: int
-    """When it began: nanoseconds, CLOCK_MONOTONIC."""
+    """The time at which it began: nanoseconds, CLOCK_MONOTONIC."""
 
 
 class Measurement(EventStream[T]):
@@ -117,11 +117,7 @@ class Measurement(EventStream[T]):
 
         Raises `HardwareError` as `Watch` does, and RuntimeError without a running loop, or if it is open or closed.
         """
-        if self.closed:
-            raise RuntimeError(f"{self.name} is closed; make a new one")
-        if self._loop is not None:
-            raise RuntimeError(f"{self.name} is open already")
-        loop = asyncio.get_running_loop()
+        loop = self._loop_to_open_on()
         self._opened_watch = self.watch.fileno() < 0
         if self._opened_watch:
             self.watch.open()
@@ -167,7 +163,7 @@ class Measurement(EventStream[T]):
 
 
 class PulseWidth(Measurement[Pulse]):
-    """How long a line is at a level. `hwloop.gpio.pulse_width` is this class; iterating gives each `Pulse`, in order.
+    """The widths of pulses on a line. `hwloop.gpio.pulse_width` is this class; iterating yields each `Pulse`, in order.
 
     Parameters:
         line, pull, active_low, debounce: see `Measurement`.
@@ -211,11 +207,12 @@ class PulseWidth(Measurement[Pulse]):
 
 
 class Frequency(Measurement[float]):
-    """How often a line goes to 1, in Hz. `hwloop.gpio.frequency` is this class; iterating gives it each `window`.
+    """The rising edges of a line a second, in Hz. `hwloop.gpio.frequency` is this class; iterating yields it each
+    `window`.
 
     Parameters:
         line, pull, active_low, debounce: see `Measurement`.
-        window: seconds over which it is taken. Below two rising edges a window it is 0.
+        window: seconds over which the mean is taken. With fewer than two rising edges in a window it is 0.
 
     Attributes:
         count: rising edges so far.
@@ -246,7 +243,7 @@ class Frequency(Measurement[float]):
         return 1e9 * (len(self._rises_ns) - 1) / (self._rises_ns[-1] - self._rises_ns[0])
 
     async def __anext__(self) -> float:
-        # A value is due until somebody has it: a wait that is cancelled, even as it ends, takes none away.
+        # A value stays due until a consumer has it: a wait that is cancelled, even as it ends, takes none away.
         loop = asyncio.get_running_loop()
         while True:
             self._channel.check_open()
@@ -286,19 +283,19 @@ class Frequency(Measurement[float]):
 class Encoder(Measurement[int]):
     """A quadrature encoder: two lines that change in turn. `hwloop.gpio.encoder` is this class.
 
-    It turns forward where the first line leads: 00, 10, 11, 01 and 00 again. Iterating gives `steps` whenever it has
+    It turns forward where the first line leads: 00, 10, 11, 01 and 00 again. Iterating yields `steps` whenever it has
     changed, the newest value only.
 
     Parameters:
-        lines: the encoder's A and B; pull, active_low, debounce: see `Measurement`. Debouncing costs transitions of a
-            quick encoder, and bouncing costs none: it goes forth and back, and so does the count.
-        resolution: steps that four transitions make: 4 counts all, 2 those of A, 1 one of them (a detent, mostly).
+        lines: the encoder's A and B.
+        pull, active_low, debounce: see `Measurement`. Debouncing loses transitions of a quick encoder. Without it,
+            bouncing does no harm: the lines go back and forth, and so does the count.
+        resolution: steps made by four transitions: 4 counts all, 2 those of A, 1 one of them (usually a detent).
 
     Attributes:
-        steps: since it was opened; may be set.
-        direction: of the last step: 1, -1, or 0 before the first.
-        invalid: transitions that no turning makes: a line at the level that it had, so one before was missed. Each may
-            put the count off by four, a whole turn of the phase, which is right again afterwards.
+        steps: since it was opened; may be set. direction: of the last step: 1, -1, or 0 before the first. invalid:
+        transitions that no turning makes: a line at the level that it had, because an edge was missed. Each may
+            shift the count by four, a whole cycle of the phase; the phase is right again afterwards.
     """
 
     def __init__(
@@ -327,7 +324,7 @@ class Encoder(Measurement[int]):
         return steps
 
     def _begin(self) -> None:
-        """Read the levels, from which on edges count."""
+        """Read the levels; edges count from here."""
         self._before_ns = clock.to_ns(asyncio.get_running_loop().time())
         self._levels = [self.watch.level(line) for line in self.watch.lines]
         self._after_ns = clock.to_ns(asyncio.get_running_loop().time())
@@ -335,7 +332,7 @@ class Encoder(Measurement[int]):
 
     def _take(self, edge: Edge) -> None:
         if edge.timestamp_ns < self._before_ns:
-            return  # the levels read at the beginning are those after it
+            return  # the levels that were read include it
         self._channel.lost += edge.lost
         which = self.watch.lines.index(edge.line)
         if edge.value == self._levels[which]:
@@ -354,7 +351,7 @@ class Encoder(Measurement[int]):
     _interrupted = _begin
 
     def _step(self) -> int:
-        # Steps lie at the transitions 0 to 1 and, with resolution 2, also 2 to 3: those of A.
+        # Steps are at the transitions 0 to 1 and, with resolution 2, also 2 to 3: those of A.
         return (self._place + self._divisor - 1) // self._divisor
 
 

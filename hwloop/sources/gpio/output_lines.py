@@ -1,23 +1,21 @@
-"""GPIO lines that we drive, and that end at a safe level.
+"""GPIO outputs: lines that are driven, and that end at a safe level.
 
-A line goes on driving what it was last set to when the program that set it is gone, so an output says beforehand at
-what level it is to be left. `close()` sees to that, the board's own closing for outputs that were left open,
-`make_safe()` for all that are open, and the end of the process for whatever is left then.
+A line may keep its last level when the program that set it is gone, so an output is given its safe level beforehand.
+`close()` drives it there; so does every other way out (`open_outputs`): the closing of the board, `make_safe()`, and
+the end of the process.
 
-An output stays on the list of open ones until its line is at the safe level, and is taken off only then. So whatever
-breaks off a `close()`, a signal's exception included, the next one on the way out finds it and closes it again.
+An output stays on the list of open ones until its line is at the safe level. So if anything interrupts `close()`, a
+signal's exception included, the next attempt on the way out finds the output and closes it again.
 
-Pulses, blinking and what is scheduled are timers of the loop: no thread, as precise as the loop's timers, and gone
-when the output is closed.
+Pulses, blinking and scheduled levels are timers of the loop: no thread, the precision of the loop's timers, and none
+left when the output is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import errno
 import itertools
-import logging
 import time
 import weakref
 from collections.abc import Callable
@@ -26,44 +24,51 @@ from typing import Self
 from hwloop import board as boards
 from hwloop.board import Board, Drive, Edge, LineName, OutputLine, OutputRequest
 from hwloop.core.deferred_signals import DeferredSignals
+from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError, check_range
 from hwloop.lines import Level
 from hwloop.output_reports import OutputReport
 from hwloop.requests import check_level, check_line
-from hwloop.sources.gpio.pulses import Action, Driven, as_failure
+from hwloop.sources.gpio import open_outputs
+from hwloop.sources.gpio.pulses import Action, Driven
 from hwloop.sources.gpio.single_wire import OutputEdges
 
 SHORTEST, LONGEST = 1e-6, 1e9
-"""Seconds that a level of a pulse or blink may last."""
+"""Seconds: the limits of one level of a pulse or blink."""
 PWM_FREQUENCIES = 0.1, 10_000
 """Hz; lgpio's limits."""
 _TRIES, _PAUSE = 3, 0.001
-"""How often a safe level that the line refuses is set, and the seconds between: an I2C expander may recover."""
+"""Attempts to set a safe level, and the seconds between them: an I2C expander may recover."""
 
-_LETTING_GO = 1.0
-"""Seconds for which a line that is in use is tried again under a guardian."""
-_BROKEN_OFF = 100
-"""How often closing at exit begins anew: once for each signal that falls between two closings."""
-
-logger: logging.Logger = logging.getLogger("hwloop")
+_GUARDIAN_RELEASES = 1.0
+"""Seconds for which a line that is in use is tried again under a guardian, which may have to release it."""
 
 
 class Output:
-    """A line that we drive. `hwloop.gpio.output` is this class.
+    """A GPIO line that the program drives. `hwloop.gpio.output` is this class.
+
+    Use it with `async with` or, as it needs no loop, `with`; or call `open()` and `close()`. `set`, `toggle`, `pulse`,
+    `blink` and `pwm` each take the line over: a running pulse ends, and scheduled levels are cancelled. Each raises
+    `HardwareError` if the line can't be driven. Pulses, blinking and schedules need a running loop.
 
     Parameters:
-        line: BCM number, the kernel's name, or its position on the header.
-        chip: label or device path of the chip that has the line; None for the header's.
+        line: BCM number (27), the kernel's name ("GPIO27"), or its position on the header ("J8:13").
+        chip: label or device path of the chip that has the line; None for the chip of the header.
         initial: the logical level to begin with; None keeps the level that the line has (docs/gpio.md).
-        safe: the level to leave it at when it is closed, however that comes about; None leaves it as it was set.
+        safe: the logical level at which it ends, on every way out; None leaves it at its last level.
         drive: "push-pull", "open-drain" (drives low only) or "open-source" (drives high only).
         active_low: whether 1 is electrically low.
-        name: for messages.
+        name: for messages; "gpio:27" if not given.
 
-    Use it with `async with` or `with`, or call `open()` and `close()`. Opening raises `HardwareError`.
+    Raises ValueError or TypeError for arguments that make no sense. `open()` and `with` raise `HardwareError` if the
+    line does not exist, is in use, or the program may not use it.
 
-    `set`, `toggle`, `pulse`, `blink` and `pwm` each take the line over: what ran before ends, and what was scheduled
-    is forgotten. Each raises `HardwareError` where the line can't be driven.
+    Example:
+
+        async with gpio.output(27, initial=0, safe=0) as relay:
+            relay.set(1)
+
+    Source: the kernel's GPIO character device, include/uapi/linux/gpio.h.
     """
 
     def __init__(
@@ -78,6 +83,8 @@ class Output:
         name: str | None = None,
     ) -> None:
         self.line: LineName = check_line(line)
+        if not (name is None or isinstance(name, str)):
+            raise TypeError(f"an output's name must be text, not {short_name(name)}")
         self.name: str = name or f"gpio:{self.line}"
         self._request = OutputRequest(
             self.line, consumer=self.name, chip=chip, initial=initial, drive=drive, active_low=active_low
@@ -92,9 +99,10 @@ class Output:
         self._plans: dict[int, asyncio.TimerHandle] = {}
         self._numbers = itertools.count()
         self._report = OutputReport()
+        self._opened_on: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     def open(self) -> Self:
-        """Claim the line and drive it to its initial level."""
+        """Claim the line and drive it to its initial level. Raises `HardwareError`, or RuntimeError if it was open."""
         if self._device is not None or self._line.closed:
             raise RuntimeError(f"{self.name} is {'closed; make a new one' if self._line.closed else 'open already'}")
         self._board = boards.current()
@@ -109,12 +117,12 @@ class Output:
         return self
 
     def close(self) -> None:
-        """Set the safe level, if there is one, and give the line back. Harmless when repeated.
+        """Set the safe level, if there is one, and release the line. Harmless when repeated.
 
-        Signal handlers run before or after it, never in between. Raises `HardwareError` where the line does not take
-        its safe level; it is given back all the same, and remains a guardian's to drive, if there is one.
+        Signal handlers run before or after it, never in between. Raises `HardwareError` if the line can't be set to its
+        safe level; the line is released even so, and a guardian, if there is one, drives it.
 
-        In a forked child it does nothing to the line: that is its parent's.
+        In a forked child it leaves the line alone, which belongs to the parent.
         """
         self._line.closed = True
         with DeferredSignals():
@@ -135,19 +143,19 @@ class Output:
         self.set(0)
 
     def toggle(self) -> None:
-        """Drive the line to the other level than it was last set to."""
+        """Drive the line to the opposite of its last level."""
         self.set(0 if self._line.level else 1)
 
     def pulse(self, seconds: float, value: Level = 1) -> Action:
-        """Drive the line to `value` now, and to the other level `seconds` later."""
+        """Drive the line to `value` now, and to the opposite level `seconds` later."""
         check_range("a pulse in seconds", seconds, SHORTEST, LONGEST)
         check_level("a level", value)
         return self._begin(seconds, 0.0, 1, value)
 
     def blink(self, on: float = 0.5, off: float = 0.5, *, n: int | None = None) -> Action:
-        """Drive the line to 1 for `on` seconds and to 0 for `off` seconds, `n` times; with None without an end.
+        """Drive the line to 1 for `on` seconds and to 0 for `off` seconds, `n` times; None repeats without an end.
 
-        The changes keep to a grid that begins now. After a stall of the loop it goes on where it would be without.
+        The changes keep to a grid that begins now. After a stall of the loop they continue on that grid.
         """
         check_range("on in seconds", on, SHORTEST, LONGEST)
         check_range("off in seconds", off, SHORTEST, LONGEST)
@@ -158,9 +166,9 @@ class Output:
         return self._begin(on, off, n, 1)
 
     def pwm(self, duty: float, frequency: float = 100.0) -> None:
-        """Pulses without an end that take no part of the loop's time: at 1 for the part `duty` (0 to 1) of each cycle.
+        """Send pulses without an end, which cost the loop no time: at 1 for the fraction `duty` (0 to 1) of each cycle.
 
-        `frequency` in Hz, 0.1 to 10,000. Raises `HardwareError` where the board has none; see docs/gpio.md.
+        `frequency` in Hz, 0.1 to 10,000. Raises `HardwareError` if the board has no PWM; see docs/gpio.md.
         """
         check_range("duty", duty, 0, 1)
         check_range("frequency in Hz", frequency, *PWM_FREQUENCIES)
@@ -171,7 +179,8 @@ class Output:
     def schedule(self, at: float, value: Level) -> asyncio.TimerHandle:
         """Drive the line to `value` at the time `at` (seconds, loop time), or at once if that is past.
 
-        Several may be outstanding. A pulse or blink that runs then ends. What is returned has `cancel()`.
+        Return its timer, which has `cancel()`. Several may be outstanding. A pulse or blink that runs at that time
+        ends.
         """
         check_range("at in seconds of loop time", at, 0, 1e18)
         check_level("a level", value)
@@ -183,7 +192,7 @@ class Output:
 
     @property
     def value(self) -> int:
-        """The line's logical level now. Another part of the circuit may hold it elsewhere than it was set.
+        """The line's logical level now, which another part of the circuit may hold at another level than was set.
 
         Setting it is the same as `set()`.
         """
@@ -195,16 +204,16 @@ class Output:
 
     @property
     def edges(self) -> OutputEdges:
-        """The edges that other devices make on the line while it is let go of, as a source of `Edge`s.
+        """The edges that other devices make on the line while it is released, as a source of `Edge`s.
 
-        For outputs with drive="open-drain", let go of at 1, or "open-source", at 0, when they are open in a running
-        loop. Opened with the output, or when it is first asked for. Raises ValueError for an output that drives both.
+        For outputs with drive="open-drain", released at 1, or "open-source", released at 0, which are open in a running
+        loop. Opened with the output, or on first access. Raises ValueError for an output that drives both levels.
         """
         if self._edges is None:
             if self._request.drive == "push-pull":
                 raise ValueError(
-                    f"{self.name} drives both levels, and has no edges but its own; "
-                    "an output with drive='open-drain' lets go of its line and can be watched, and so can gpio.watch"
+                    f"{self.name} drives both levels and sees no edges of others; use drive='open-drain', "
+                    "which releases the line, or gpio.watch"
                 )
             self._edges = OutputEdges(self.name, self._line.opened)
             if self._device is not None:
@@ -219,8 +228,14 @@ class Output:
         """Call `callback(edge)` for each of `edges`, straight from the reader. One that raises is reported."""
         self.edges.add_callback(callback)
 
+    @property
+    def opened_elsewhere(self) -> bool:
+        """Whether it was opened on a loop that still runs, in another thread."""
+        loop = None if self._opened_on is None else self._opened_on()
+        return loop is not None and loop.is_running()
+
     def make_safe(self) -> None:
-        """Set the safe level, if there is one, and end what runs. In a forked child it does nothing."""
+        """Set the safe level, if there is one, and end pulses and schedules. In a forked child it does nothing."""
         device = self._device
         if device is None or device.forked or self.safe is None:
             return
@@ -233,13 +248,13 @@ class Output:
     def _claim(self, board: Board) -> None:
         if self.safe is not None and board.shared:
             self._report.opening(self._request, self.safe, board.address)
-        give_up = time.monotonic() + (_LETTING_GO if self._report.guarded else 0)
+        give_up = time.monotonic() + (_GUARDIAN_RELEASES if self._report.guarded else 0)
         while True:
             try:
                 self._line.device = board.open_output(self._request)
                 break
             except BaseException as error:
-                # The guardian may hold it at its safe level, and lets go of it now that it has heard of us.
+                # The guardian may hold the line at its safe level, and releases it when it has the report.
                 busy = isinstance(error, HardwareError) and error.errno == errno.EBUSY
                 if not busy or time.monotonic() >= give_up:
                     self._report.closed()
@@ -248,13 +263,13 @@ class Output:
         self._line.level = self._request.initial
         loop = asyncio._get_running_loop()
         self._opened_on = None if loop is None else weakref.ref(loop)
-        _open_outputs.append(self)
+        open_outputs.listed.append(self)
         board.before_closing.append(self.close)
         if self._request.initial is None:
             self._line.level = 1 if self._line.device.get() else 0
 
     def _release(self) -> None:
-        """Drive first, give back afterwards, and only then forget: whatever breaks this off, it can be repeated."""
+        """Drive first, release afterwards, and forget last: if anything interrupts this, it can be repeated."""
         device = self._device
         if device is None:
             return
@@ -266,7 +281,7 @@ class Output:
                     self._end_all()
                 self._report.closed()
             except (SystemExit, KeyboardInterrupt):
-                raise  # the line is ours and listed still, so that the next `close()` can drive it
+                raise  # the line is still claimed and listed, so that the next `close()` can drive it
             except BaseException as error:
                 failure = error
         try:
@@ -278,8 +293,8 @@ class Output:
             device.close()
         finally:
             self._line.device = None
-            if self in _open_outputs:
-                _open_outputs.remove(self)
+            if self in open_outputs.listed:
+                open_outputs.listed.remove(self)
             assert self._board is not None
             if self.close in self._board.before_closing:
                 self._board.before_closing.remove(self.close)
@@ -350,53 +365,7 @@ class Output:
 
 output = Output
 
-_open_outputs: list[Output] = []
-
-
-def opened_elsewhere(which: Output) -> bool:
-    """Whether it was opened on a loop that still runs, in another thread."""
-    opened_on = getattr(which, "_opened_on", None)
-    loop = None if opened_on is None else opened_on()
-    return loop is not None and loop.is_running()
-
 
 def outputs() -> list[Output]:
-    """The outputs that are open in this process, in the order in which they were opened."""
-    return list(_open_outputs)
-
-
-def make_safe() -> None:
-    """Set every open output that has a safe level to it; each is tried, whatever becomes of the others.
-
-    For the way out of a program, and for an emergency stop. Raises an ExceptionGroup of what failed.
-    """
-    failures: list[Exception] = []
-    with DeferredSignals():
-        for each in outputs():
-            try:
-                each.make_safe()
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                failures.append(as_failure(each.name, error))
-    if failures:
-        raise ExceptionGroup("outputs that could not be set to their safe level", failures)
-
-
-def _close_what_is_left() -> None:
-    """The last of all ways out: what was broken off before is done again, as often as it is broken off."""
-    for _ in range(_BROKEN_OFF):
-        try:
-            for each in outputs():
-                try:
-                    each.close()
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except BaseException as error:
-                    logger.error("%s could not be left at its safe level: %s", each.name, error)
-            return
-        except (SystemExit, KeyboardInterrupt):
-            continue
-
-
-atexit.register(_close_what_is_left)
+    """Return the outputs that are open in this process, in the order in which they were opened."""
+    return [each for each in open_outputs.listed if isinstance(each, Output)]

@@ -1,7 +1,8 @@
 """Pulses and blinking: timers of the loop that drive a line.
 
-A blink keeps to a grid that begins with it, so that lateness never adds up. Timers of a loop in one thread and an
-emergency stop in another may meet; the line's lock decides who drives last, and a pulse that has ended drives nothing.
+A blink keeps to a grid that begins with it, so that lateness never adds up. A loop's timers in one thread and an
+emergency stop in another may drive the line at the same time; the line's lock orders them, and a pulse that has ended
+drives nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ class Driven:
     Attributes:
         name: the output's.
         device: the board's; None before it is opened and after it is closed.
-        closed: whether nothing may drive the line any more.
+        closed: whether the line must not be driven any more.
         level: the logical level that was driven last; None if that is not known.
-        lock: held by whoever drives the line.
+        lock: held while the line is driven.
     """
 
     def __init__(self, name: str) -> None:
@@ -33,7 +34,7 @@ class Driven:
         self.lock: threading.RLock = threading.RLock()
 
     def opened(self) -> OutputLine:
-        """Return the board's device. Raises RuntimeError where there is none, or the output is closed."""
+        """Return the board's device. Raises RuntimeError if the output is not open."""
         if self.device is None or self.closed:
             state = "closed; make a new one" if self.closed else "not open; use 'async with', 'with' or open()"
             raise RuntimeError(f"{self.name} is {state}")
@@ -47,10 +48,10 @@ class Driven:
 
 
 class Action(asyncio.Future[bool]):
-    """A pulse or a blink under way. Awaiting it gives True at its end, False if something else took the line over.
+    """A pulse or a blink under way. Awaiting it returns True at its end, False if another call took the line over.
 
-    Cancelling it, or the task that awaits it, ends it at once, at the level that it has between pulses. Where the line
-    can't be driven any more it stops with that `HardwareError`, which is also reported to the loop.
+    Cancelling it, or the task that awaits it, ends it at once, at the level between pulses. If the line can't be driven
+    any more, it ends with that `HardwareError`, which is also reported to the loop's exception handler.
     """
 
     def __init__(self, line: Driven, on: float, off: float, times: int | None, value: Level) -> None:
@@ -77,7 +78,7 @@ class Action(asyncio.Future[bool]):
         return True
 
     def give_way(self) -> None:
-        """Leave the line to something else."""
+        """Stop, and leave the line to another call."""
         self._timer.cancel()
         if not self.done() and not self.get_loop().is_closed():
             self.set_result(False)
@@ -86,7 +87,7 @@ class Action(asyncio.Future[bool]):
         self._timer = self.get_loop().call_at(clock.from_ns(due_ns), self._change, due_ns)
 
     def _change(self, due_ns: int) -> None:
-        """Drive what is to be driven now, which after a stall of the loop may be some changes further on."""
+        """Drive the level that is due now; after a stall of the loop it may be some changes further on."""
         with self._line.lock:
             if not self.done():  # another thread may just have made the output safe
                 self._drive_due(due_ns)
@@ -103,10 +104,10 @@ class Action(asyncio.Future[bool]):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            if isinstance(error, StopIteration | asyncio.CancelledError):  # which no future takes as its exception
+            if isinstance(error, StopIteration | asyncio.CancelledError):  # a future rejects these
                 error = as_failure(self._line.name, error)
             self.set_exception(error)
-            self.exception()  # reported now, and not once more when nobody has asked for it
+            self.exception()  # reported below, so asyncio need not report it as never retrieved
             message = f"{self._line.name} can't be driven; its pulses end here"
             self.get_loop().call_exception_handler({"message": message, "exception": error, "future": self})
             return
@@ -117,7 +118,7 @@ class Action(asyncio.Future[bool]):
 
 
 def as_failure(name: str, error: BaseException) -> Exception:
-    """An exception that a future and an ExceptionGroup take, for one that they refuse."""
+    """Return `error` as an exception that a future and an ExceptionGroup accept."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     failure = RuntimeError(f"{name}: driving the line raised {type(error).__name__}")

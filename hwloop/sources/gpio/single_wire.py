@@ -1,7 +1,8 @@
-"""Edges of an output while it lets go of its line, for buses of one wire: `Output.edges`.
+"""Edges of an output while its line is released, for buses of one wire: `Output.edges`.
 
-A DHT22 answers 20 to 40 µs after its line is let go of, so there is no time to close an output and to open a watch. The
-board switches the line over instead (`OutputLine.watch`), and what it reports arrives here as from any source.
+A DHT22 answers 20 to 40 µs after its line is released (Aosong, AM2302 data sheet), so there is no time to close an
+output and to open a watch. The board switches the line to input instead (`OutputLine.watch`), and its edges arrive here
+as from any source.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from hwloop.sources.source import Source
 
 
 class OutputEdges(Source[Edge]):
-    """The edges that others make on the line of an output.
+    """The edges that other devices make on the line of an output.
 
     Parameters:
         name: the output's.
@@ -49,7 +50,7 @@ class OutputEdges(Source[Edge]):
             stream.close()
 
     def _read_soon(self) -> None:
-        """The line is driven again, and edges that were read before that wait. From any thread."""
+        """Deliver edges that were read before the line was driven again. Called from any thread."""
         loop = self._loop
         if loop is None or loop.is_closed():
             return

@@ -4,13 +4,14 @@
         chip = bus.device(0x76)
         value = await chip.read_register(0xD0)
 
-A transfer takes 0.09 ms a byte on the wire, and a hung one a second in the kernel, so a thread of its own makes them,
-one after the other, and the loop hears of it through an eventfd (`bus_thread`). What this promises:
+A transfer takes 0.09 ms a byte on the wire, and a hung one a second in the kernel, so a separate thread makes them, one
+after the other, and an eventfd wakes the loop when answers are there (`bus_thread`). The bus guarantees:
 
-- while the bus is busy or hung, the loop is not;
-- an answer or an error within `timeout` seconds, whatever the wire, the driver and those before in the queue do;
-- what is cancelled or out of time before it begins is never done; what is under way ends, its answer is discarded;
-- an error says who did not answer, and what to look at.
+- while it is busy or hung, the loop is not;
+- an answer or an error within `timeout` seconds, whatever the wire, the driver and earlier jobs in the queue do;
+- a job that is cancelled or times out before it begins is never done; one that is under way ends, and its answer is
+  discarded;
+- an error names the device that did not answer, and says what to check (`faults`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import run_hooks
 from hwloop.sources.i2c.bus_thread import BusThread, Job
 from hwloop.sources.i2c.device import Device, whole
+from hwloop.sources.i2c.faults import BusTimeoutError, explained
 from hwloop.sources.i2c.poll import Poll
 from hwloop.sources.rate_limit import RateLimit
 from hwloop.sources.reopening import Backoff, ReopenHook
@@ -50,12 +52,8 @@ _HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]+")
 _BUS_NAME = re.compile(r"(?:/dev/)?(?:i2c-)?(\d+)")
 
 
-class BusTimeoutError(HardwareError, TimeoutError):
-    """No answer in time: from the kernel, which gave up on the wire, or because the caller's time was over."""
-
-
 class Transaction(NamedTuple):
-    """One job that the bus has done: what `async for` over a bus, and its callbacks, get. Times: the board's clock."""
+    """One job that the bus has done, as a bus yields them. Times in nanoseconds of the board's clock."""
 
     what: str
     began_ns: int
@@ -63,60 +61,75 @@ class Transaction(NamedTuple):
     error: BaseException | None
 
 
-# What the kernel says and what it means on this bus: Documentation/i2c/fault-codes.rst.
-_FAULTS = {
-    errno.EREMOTEIO: ("no answer", "check wiring and address; 'i2cdetect -y {bus}' lists who answers"),
-    errno.ENXIO: ("no answer", "check wiring and address; 'i2cdetect -y {bus}' lists who answers"),
-    errno.ETIMEDOUT: (
-        "the kernel gave up on the transfer",
-        "a device holds the bus or stretches its clock; check wiring and pull-ups, then power-cycle the device",
-    ),
-    errno.EBUSY: ("in use by a kernel driver", "unload its overlay or module ('i2cdetect -y {bus}' shows it as UU)"),
-    errno.EAGAIN: ("lost arbitration", "another master or a short circuit drives the lines"),
-    errno.EIO: ("the transfer failed", "check wiring, pull-ups and the length of the cable"),
-    errno.ENODEV: ("the bus is gone", "was the adapter unplugged or its driver unloaded?"),
-    errno.EPROTO: ("the device broke the protocol", "does it speak SMBus block transfers?"),
-    errno.EOPNOTSUPP: ("the adapter can't do that", "'i2cdetect -F {bus}' lists what it can"),
-}
-
-
 class Bus(Source[Transaction]):
-    """An I2C bus; made by `open()`.
+    """An I2C bus of the board in use. `hwloop.i2c.open` is this class.
 
-    As a source it yields the `Transaction`s that it has done, to those who ask: a log of the bus.
+    As a source it yields the `Transaction`s that it has done, to consumers that ask for them: a log of the bus.
+
+    Parameters:
+        bus: 1, "1" or "/dev/i2c-1" for the one on the header of a Raspberry Pi.
+        timeout: seconds within which each operation has its answer or fails with a `BusTimeoutError`, time in the queue
+            included.
+        reopen: pauses between reopenings; the bus is reopened when five jobs in a row have failed. None: 0.1 s, doubled
+            each time, up to 30 s.
+        on_reopen: a function or coroutine function, called with the bus when it has been reopened and a job has
+            succeeded since: to set the devices up again.
+        queue_size, when_full: of the log.
+        priority, name: as for every `Source`; the name is "i2c:1" if not given.
 
     Attributes:
         number: 1 stands for /dev/i2c-1.
-        timeout: seconds within which every operation has its answer, or else a `BusTimeoutError`.
+        timeout: the parameter, in seconds.
         suspect: whether a transfer has outlasted its time and none has succeeded since.
+
+    Raises ValueError or TypeError for arguments that make no sense. `open()` and `async with` raise `HardwareError` if
+    the bus does not exist, or the program may not use it.
+
+    Example:
+
+        async with i2c.open(1) as bus:
+            value = await bus.device(0x76).read_register(0xD0)
+
+    Source: Documentation/i2c/dev-interface.rst of the kernel.
     """
 
     def __init__(
         self,
-        number: int,
+        bus: int | str | os.PathLike[str],
         *,
-        name: str,
-        timeout: float,
-        priority: Priority,
-        queue_size: int,
-        when_full: WhenFull,
-        backoff: Backoff,
-        on_reopen: ReopenHook | None,
+        timeout: float = 1.0,
+        queue_size: int = 1024,
+        when_full: WhenFull = "drop-oldest",
+        priority: Priority = Priority.NORMAL,
+        name: str | None = None,
+        reopen: Backoff | None = None,
+        on_reopen: ReopenHook | None = None,
     ) -> None:
-        super().__init__(name=name, priority=priority, queue_size=queue_size, when_full=when_full, on_reopen=on_reopen)
-        self.number = number
+        self.number: int = _bus_number(bus)
+        super().__init__(
+            name=name or f"i2c:{self.number}",
+            priority=priority,
+            queue_size=queue_size,
+            when_full=when_full,
+            on_reopen=on_reopen,
+        )
+        if not (reopen is None or isinstance(reopen, Backoff)):
+            raise TypeError(f"{self.name}: reopen must be a Backoff or None, not {short_name(reopen)}")
         self.timeout: float = _checked_timeout(timeout)
         self.suspect: bool = False
-        self._backoff = backoff
-        self._told_reopened = 0
+        self._backoff = reopen or Backoff()
+        self._reopenings_reported = 0
         self._thread: BusThread | None = None
         self._ended: asyncio.Future[None] | None = None
         self._polls = WeakOrderedSet()
 
-    # What a user calls.
+    # For programs.
 
     def device(self, address: int | str) -> Device:
-        """The device at a 7-bit address, 0x03 to 0x77 (ValueError); "0x76" is 0x76. Nothing is sent yet."""
+        """Return the device at a 7-bit address: 0x76, or "0x76" as text. Nothing is sent yet.
+
+        Raises ValueError for an address outside 0x03 to 0x77, TypeError for one that is not a whole number.
+        """
         if isinstance(address, str) and not _HEXADECIMAL.fullmatch(address.strip()):
             # "76" is what i2cdetect prints for 0x76, and what others write for 76.
             raise ValueError(f"an I2C address is a number such as 0x76, or '0x76' as text, not {short_name(address)}")
@@ -129,7 +142,7 @@ class Bus(Source[Transaction]):
         """Call `function(smbus, *args)` on the bus's thread: any blocking driver that accepts a bus object.
 
         Nothing else is on the bus meanwhile. `timeout` in seconds, counted from now (None: the bus's own; math.inf:
-        none). What the function raises is raised here; the kernel's I2C errors become `HardwareError`.
+        none). Raises the function's exception; the kernel's I2C errors become `HardwareError`.
         """
         return await self.perform(short_name(function), function, *args, timeout=timeout)
 
@@ -141,7 +154,7 @@ class Bus(Source[Transaction]):
         timeout: float | None = None,
         one_transfer: bool = False,
     ) -> T:
-        """`run()` with a name for the job, which stands for it in errors and in the log.
+        """Do as `run()` does, under a name for the job that errors and the log show.
 
         `one_transfer` says that the function makes one call of `SMBus` and does nothing else.
         """
@@ -171,11 +184,12 @@ class Bus(Source[Transaction]):
         when_full: WhenFull = "drop-oldest",
         rate_limit: RateLimit | float | None = None,
     ) -> Poll[T]:
-        """A source of readings: `read()` is called and awaited every so many seconds, or on each edge of `trigger`.
+        """Return a stream of readings: `read()` is called and awaited every `every` seconds, or on each edge of
+        `trigger`.
 
         `read` runs on the loop and may await any number of transfers; for a blocking driver give
-        `lambda: bus.run(driver.sample)`. `rate_limit` is the most readings a second, for a trigger that may chatter.
-        The poll ends with the bus.
+        `lambda: bus.run(driver.sample)`. `rate_limit` bounds the readings a second, for a trigger that may chatter.
+        `Poll` describes the other parameters. The poll ends with the bus.
 
             async with bus.poll(lambda: chip.read_block(0xF7, 8), every=0.1) as readings:
                 async for reading in readings: ...
@@ -195,7 +209,7 @@ class Bus(Source[Transaction]):
         return poll
 
     async def scan(self) -> list[int]:
-        """The addresses that answer, found as i2cdetect does: asked in turn, each with the message that harms least."""
+        """Return the addresses that answer, each asked in turn with the message that harms least, as i2cdetect does."""
         found = []
         for address in range(0x08, LAST_ADDRESS + 1):
             if await self.perform(f"address {address:#04x}", _probe, address):
@@ -203,12 +217,12 @@ class Bus(Source[Transaction]):
         return found
 
     def statistics(self) -> SourceStatistics:
-        """The counters so far. `received` counts the jobs done, `lost` the answers that came too late for anybody."""
+        """Return the counters so far. `received` counts the jobs done, `lost` the answers that came too late."""
         reopened = 0 if self._thread is None else self._thread.reopened
         return dataclasses.replace(super().statistics(), reopened=reopened)
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """End the bus. Waits for the transfer under way, for `timeout` at most; `close()` does not."""
+        """Close the bus. Waits for the transfer under way, for `timeout` seconds at most; `close()` does not."""
         try:
             if self._thread is not None and not self._closed:
                 self._give_up_waiting(self._thread)
@@ -219,7 +233,7 @@ class Bus(Source[Transaction]):
         finally:
             self.close()
 
-    # What Source asks for.
+    # For the base class.
 
     def connect(self) -> int:
         board = current()
@@ -239,8 +253,8 @@ class Bus(Source[Transaction]):
                 transactions.append(transaction)
             else:
                 self._channel.bypass(transaction)
-        if succeeded and self._hook is not None and self._thread.reopened > self._told_reopened:
-            self._told_reopened = self._thread.reopened
+        if succeeded and self._hook is not None and self._thread.reopened > self._reopenings_reported:
+            self._reopenings_reported = self._thread.reopened
             assert self._loop is not None
             self._hook.run(self, self._loop, self.report_failure)
         if self._thread.ended and self._ended is not None and not self._ended.done():
@@ -255,10 +269,10 @@ class Bus(Source[Transaction]):
         for job in thread.collect():
             self._settle(job)
         if under_way is not None:
-            self._refuse(under_way)
+            self._fail(under_way)
         thread.release()
 
-    # How it runs.
+    # Jobs and their answers.
 
     def _usable(self) -> BusThread:
         if self._closed or (self._thread is not None and self._thread.stopping):
@@ -270,7 +284,7 @@ class Bus(Source[Transaction]):
         return self._thread
 
     def _settle(self, job: Job) -> None:
-        """Hand the answer to who waits for it."""
+        """Give the answer to the caller that waits for it."""
         if job.error is None:
             self.suspect = False
         if job.future.done():  # cancelled, or out of time
@@ -279,98 +293,43 @@ class Bus(Source[Transaction]):
             job.future.set_result(job.result)
         else:
             self._errors += 1
-            job.future.set_exception(self._explained(job.error, job.what))
+            job.future.set_exception(explained(job.error, self.number, job.what))
 
     def _expire(self, job: Job, timeout: float) -> None:
-        """The caller's time is over. A job that has not begun is not to blame; one that has makes the bus suspect."""
+        """The caller's timeout has passed. Only a job that has begun makes the bus suspect."""
         assert self._thread is not None
         if not job.future.done():
-            # The loop may have been held up for longer than the bus: what has come in meanwhile counts.
+            # The loop may have been held up for longer than the bus: an answer that has arrived meanwhile counts.
             self.on_readable()
         if job.future.done():
             return
         busy_with = self._thread.under_way
         if self._thread.withdraw(job):
             reason = f"not begun within {timeout:g} s" + (f": {busy_with.what} is under way" if busy_with else "")
-            hint = "give timeout= more, or find out why that takes so long"
+            hint = "increase timeout=, or find out why that takes so long"
         else:
             self.suspect = True
             reason = f"no answer within {timeout:g} s"
-            hint = "a device may hold the bus: check wiring and pull-ups, power-cycle the device, or give timeout= more"
+            hint = "a device may hold the bus: check wiring and pull-ups, power-cycle the device, or increase timeout="
         self._errors += 1
         job.future.set_exception(
             BusTimeoutError(f"I2C bus {self.number}, {job.what}", reason, hint, errno=errno.ETIMEDOUT)
         )
 
     def _give_up_waiting(self, thread: BusThread) -> None:
-        """Close the polls and refuse all that has not begun."""
+        """Close the polls and fail the jobs that have not begun."""
         closing = [poll.close for poll in self._polls]
         run_hooks(closing, "a poll could not be closed:", self.report_failure)
         for job in thread.stop():
-            self._refuse(job)
+            self._fail(job)
 
-    def _refuse(self, job: Job) -> None:
+    def _fail(self, job: Job) -> None:
         if not job.future.done():
             error = HardwareError(f"I2C bus {self.number}, {job.what}", "the bus was closed before there was an answer")
             job.future.set_exception(error)
 
-    def _explained(self, error: BaseException, what: str) -> BaseException:
-        """`error` in words that help, where it is one of the kernel's I2C errors."""
-        if isinstance(error, StopIteration):
-            # A future can't carry one (PEP 479).
-            explained: Exception = RuntimeError(f"{what} raised StopIteration")
-        elif isinstance(error, OSError) and not isinstance(error, HardwareError) and error.errno in _FAULTS:
-            reason, hint = _FAULTS[error.errno]
-            kind = BusTimeoutError if error.errno == errno.ETIMEDOUT else HardwareError
-            explained = kind(
-                f"I2C bus {self.number}, {what}",
-                f"{reason} ({os.strerror(error.errno)})",
-                hint.format(bus=self.number),
-                errno=error.errno,
-            )
-        else:
-            return error
-        explained.__cause__ = error
-        return explained
 
-
-def open(
-    bus: int | str | os.PathLike[str],
-    *,
-    name: str | None = None,
-    timeout: float = 1.0,
-    priority: Priority = Priority.NORMAL,
-    queue_size: int = 1024,
-    when_full: WhenFull = "drop-oldest",
-    reopen: Backoff | None = None,
-    on_reopen: ReopenHook | None = None,
-) -> Bus:
-    """I2C bus number `bus` of the board in use, to be opened with `async with`.
-
-    Parameters:
-        bus: 1, "1" or "/dev/i2c-1" for the one on the Pi's header.
-        name: for messages and statistics; "i2c:1" if not given.
-        timeout: seconds within which each operation has an answer or fails, time in the queue included.
-        priority: how soon answers are handed on once they are there.
-        queue_size, when_full: of the log of transactions, for those who iterate over the bus.
-        reopen: pauses between reopenings; the bus is reopened when five jobs in a row have failed. By default 0.1 s,
-            doubled each time, up to 30 s.
-        on_reopen: a function or coroutine function, called with the bus when it has been reopened and a job has
-            succeeded since: to set the devices up again.
-
-    `open()` and `async with` raise `HardwareError` if there is no such bus, or no right to use it.
-    """
-    number = _bus_number(bus)
-    return Bus(
-        number,
-        name=name or f"i2c:{number}",
-        timeout=timeout,
-        priority=priority,
-        queue_size=queue_size,
-        when_full=when_full,
-        backoff=reopen or Backoff(),
-        on_reopen=on_reopen,
-    )
+open = Bus
 
 
 def _bus_number(bus: int | str | os.PathLike[str]) -> int:
@@ -392,7 +351,7 @@ def _checked_timeout(timeout: float) -> float:
 
 
 def _probe(smbus: SMBus, address: int) -> bool:
-    """On the bus's thread: whether somebody answers, asked as i2cdetect asks.
+    """Return whether a device answers, asked as i2cdetect asks. Runs on the bus's thread.
 
     A quick write may turn a write-protected EEPROM's address pointer, so those address ranges get a one-byte read;
     so does every address where the adapter has no quick write (the Pi 5's has not).

@@ -114,11 +114,7 @@ class Poll(EventStream[Reading[T]]):
 
         Raises RuntimeError without a running loop, for a poll that is open or closed, or if its bus is not open.
         """
-        if self.closed:
-            raise RuntimeError(f"{self.name} is closed; make a new one")
-        if self._loop is not None:
-            raise RuntimeError(f"{self.name} is open already")
-        loop = asyncio.get_running_loop()
+        loop = self._loop_to_open_on()
         if self._through.fileno() < 0:
             raise RuntimeError(f"{self.name}: {short_name(self._through)} is not open; open it first")
         if self._trigger is not None:

@@ -1,8 +1,8 @@
-"""A port's framer, which may be the program's own: its calls checked, its losses counted, its faults reported.
+"""A port's framer with its calls checked, its losses counted, and its faults reported.
 
-A framer is user code in the middle of a stream. It promises that what it makes are frames and that it ends, which is
-checked here: a framer that returns something else, or frames without end, fails its port like a device that is gone,
-and with `reopen=` begins anew. What its checksum function raises counts as a wrong checksum, and is reported.
+A framer may be user code in the middle of a stream. It must return frames, and a finite number of them, which is
+checked here: one that returns something else, or frames without end, fails its port like a device that is gone, and
+with `reopen=` starts again. An exception of its checksum function counts as a wrong checksum, and is reported.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from hwloop.core.naming import short_name
 from hwloop.sources.serial.framing import Frame, Framer
 
 MOST_FRAMES = 1 << 18
-"""Frames that a framer may make of one read, at most: several for each byte that it can bring."""
+"""Frames that a framer may make of one read, at most: several for each byte of the largest read."""
 
 
-class Framing:
+class CheckedFramer:
     """The framer of one port.
 
     Parameters:
         name: the port's, for messages.
         framer: cuts the stream into frames.
         count_lost: called with the number of frames lost.
-        failed: called with a message and what the framer's check raised.
+        failed: called with a message and the exception of the framer's check.
     """
 
     def __init__(
@@ -44,34 +44,32 @@ class Framing:
         """Raise `ValueError` if the framer is in use at another port."""
         other = self.framer.user
         if other not in (None, user):
-            raise ValueError(
-                f"{self._name}: its framer is in use at {short_name(other)}; give each port one of its own"
-            )
+            raise ValueError(f"{self._name}: its framer is in use at {short_name(other)}; make one for each port")
 
     def begin(self, user: object, character_time: float) -> None:
-        """The port of `user` is open."""
+        """Note that the port of `user` is open."""
         self.framer.user = user
         self.framer.set_character_time(character_time)
 
     def feed(self, data: bytes, now_ns: int) -> Sequence[Frame]:
-        """Return the frames that `data` completes. Raises what the framer raises."""
+        """Return the frames that `data` completes. Raises the framer's exception."""
         frames = _checked(self.framer.feed(data, now_ns))
         self._note()
         return frames
 
     def flush(self, now_ns: int) -> Sequence[Frame]:
-        """Return the frame that ends because the line is silent. Raises what the framer raises."""
+        """Return the frame that ends because the line is silent. Raises the framer's exception."""
         frames = _checked(self.framer.flush(now_ns))
         self._note()
         return frames
 
     def reset(self) -> None:
-        """Drop the frame under way, which counts as lost."""
+        """Drop the incomplete frame, which counts as lost."""
         self.framer.reset()
         self._note()
 
     def end(self) -> None:
-        """The port is closed."""
+        """Note that the port is closed."""
         self.framer.user = None
         self.reset()
 
@@ -86,7 +84,7 @@ class Framing:
 
 
 def _checked(made: Iterable[Frame]) -> Sequence[Frame]:
-    """Return the frames of one read. Raises `TypeError` or `ValueError` for what are no frames."""
+    """Return the frames of one read. Raises `TypeError` or `ValueError` if the framer made something else."""
     frames = made if type(made) is list else list(itertools.islice(made, MOST_FRAMES + 1))
     if len(frames) > MOST_FRAMES:
         raise ValueError(f"the framing made more than {MOST_FRAMES} frames of one read")

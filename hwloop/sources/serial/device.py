@@ -12,7 +12,6 @@ ever. Only its POLLHUP tells them apart: the difference between a spinning loop 
 from __future__ import annotations
 
 import array
-import asyncio
 import errno
 import fcntl
 import glob
@@ -21,7 +20,6 @@ import os
 import select
 import struct
 import termios
-from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from hwloop import board
@@ -153,86 +151,6 @@ class SerialDevice:
             "is it still plugged in? reopen=Backoff() waits for it to come back",
             errno=error.errno,
         )
-
-
-class Output:
-    """What is waiting to be written to a device, and when to ask its writer to pause.
-
-    Parameters:
-        on_progress: called after something waiting was written.
-        on_error: called with the `HardwareError` when writing failed; the owner closes then.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        device: SerialDevice,
-        on_progress: Callable[[], object],
-        on_error: Callable[[HardwareError], object],
-    ) -> None:
-        self._loop = loop
-        self._device = device
-        self._on_progress = on_progress
-        self._on_error = on_error
-        self._buffer = bytearray()
-        self.full: bool = False
-        self.set_limits(None, None)
-
-    def set_limits(self, high: int | None, low: int | None) -> None:
-        """`full` becomes true above `high` bytes and false again at `low`; asyncio's defaults for None."""
-        if high is None:
-            high = 65536 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not 0 <= low <= high:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high: int = high
-        self.low: int = low
-
-    def __len__(self) -> int:
-        return len(self._buffer)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write now what can be, and keep the rest until the port takes it."""
-        data = bytes(data)
-        if not self._buffer and data:
-            try:
-                taken = self._device.write(data)
-            except HardwareError as error:
-                self._buffer += data
-                self._on_error(error)
-                return
-            if taken == len(data):
-                return
-            data = data[taken:]
-            self._loop.add_writer(self._device.fileno(), self._on_writable)
-        self._buffer += data
-        self.full = self.full or len(self._buffer) > self.high
-
-    def close(self) -> int:
-        """Forget what is waiting, and return how many bytes that was."""
-        unsent = len(self._buffer)
-        if unsent:
-            self._buffer.clear()
-            self._stop()
-        return unsent
-
-    def _on_writable(self) -> None:
-        try:
-            taken = self._device.write(self._buffer)
-        except HardwareError as error:
-            self._on_error(error)
-            return
-        del self._buffer[:taken]
-        if len(self._buffer) <= self.low:
-            self.full = False
-        if not self._buffer:
-            self._stop()
-        self._on_progress()
-
-    def _stop(self) -> None:
-        if not self._loop.is_closed():
-            self._loop.remove_writer(self._device.fileno())
 
 
 def open_device(

@@ -1,23 +1,20 @@
-"""Serial ports: frames from a device, and bytes to it.
+"""A serial port as a source of frames.
 
-    async with serial.open("/dev/ttyAMA0", 9600, framing=serial.Lines()) as gps:
-        async for frame in gps:
-            print(frame.data.decode("ascii"))
+A wakeup reads all bytes that are there, not just one, and a framer (`framing`) cuts them into messages. Writing never
+blocks. A port that is unplugged fails its source, or with `reopen=` is opened again as soon as it is back.
 
-A wakeup reads all that is there, not a byte, and hands it to a framer (`framing`) that cuts it into messages. Writing
-never blocks. A port that is unplugged fails its source, or with `reopen=` is opened again as soon as it is back. Where
-asyncio's streams or a protocol class are wanted, see `open_serial_connection` and `create_serial_connection`.
+A serial line has no flow control unless both ends agree on one, and a missing byte spoils the bytes that follow it. So
+this source pauses when its queue is full, and the kernel's buffer (4095 bytes and the driver's) takes up the slack,
+where other sources drop the oldest events.
 
-A serial line has no flow control unless both ends agree on one, and a byte missing from the middle spoils what comes
-after it. So the source pauses when its queue is full, and the kernel's buffer (4095 bytes and the driver's) takes up
-the slack, where other sources drop the oldest.
+A byte takes these steps: `Source.on_readable` calls `SerialPort.receive`, which reads the descriptor and feeds the
+framer; a completed frame goes to the request that it answers, or into the channel.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Never
 
 from hwloop.core.urgency import Priority
@@ -26,8 +23,8 @@ from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import EXITS
 from hwloop.sources.rate_limit import RateLimit
 from hwloop.sources.reopening import Backoff, ReopenHook
-from hwloop.sources.serial.checked_framer import Framing
-from hwloop.sources.serial.device import Output, SerialDevice, open_device
+from hwloop.sources.serial.checked_framer import CheckedFramer
+from hwloop.sources.serial.device import SerialDevice, open_device
 from hwloop.sources.serial.framing import Frame, Framer
 from hwloop.sources.serial.options import (
     Parity,
@@ -38,41 +35,52 @@ from hwloop.sources.serial.options import (
     checked_port,
     misplaced,
 )
-from hwloop.sources.serial.requests import Claim, Match, Requests, check_request
+from hwloop.sources.serial.requests import Match, Requests, check_request
+from hwloop.sources.serial.write_buffer import WriteBuffer
 from hwloop.sources.source import Source
 
 if TYPE_CHECKING:
     import serial
 
 _DISCARD_AT_MOST = 1 << 16
-"""Bytes that `discard` frames and counts; a device that sends on and on must not hold it up."""
+"""Bytes that `discard` frames and counts, at most; a device that keeps sending must not hold it up."""
 
 
 class SerialPort(Source[Frame]):
-    """A serial port as a source of frames. `hwloop.serial.open` is this class.
+    """A serial port. `hwloop.serial.open` is this class.
+
+    As a source it yields each `Frame`, one message of the device.
 
     Parameters:
-        port: its name: "/dev/ttyAMA0", "/dev/serial/by-id/...", a path object, or one of the simulated board's.
+        port: "/dev/ttyAMA0", "/dev/serial/by-id/...", a path object, or a port of the simulated board.
         baudrate: bits a second.
-        framing: where a message ends; a framer of its own for each port, or a framer's class. None: what each read
-            brings.
+        framing: where a message ends: a framer, one for each port, or a framer's class. None yields the bytes of each
+            read.
         bytesize: data bits, 5 to 8.
         parity: "N", "E", "O", "M" or "S", or the word ("even").
         stopbits: 1, 1.5 or 2.
         rtscts: hardware flow control.
         xonxoff: flow control by the characters XON and XOFF.
-        exclusive: lock the port, so that a second program that locks it too is refused.
-        low_latency: ask the driver not to collect bytes before it hands them over (FTDI: 1 ms in place of 16).
-            A driver that has no such mode is left as it is.
+        exclusive: lock the port; opening it again fails, in this and in other programs that lock it.
+        low_latency: ask the driver not to collect bytes before it delivers them (FTDI: 1 ms instead of 16). A driver
+            without such a mode is left as it is.
         dtr, rts: levels of these modem lines when the port is opened, and at each reopening: True asserts a line, False
             does not (many boards are reset by DTR), None leaves it to the kernel, which asserts both. The kernel
             asserts both for a moment in any case: docs/serial.md says how to prevent that.
         reopen: as for every `Source`. Settings that the program has made through `port.serial` are kept.
-        queue_size, when_full, priority, name, on_reopen, rate_limit: as for every `Source`.
+        queue_size, when_full, priority, on_reopen, rate_limit, name: as for every `Source`; `port` is the default name.
 
-    Raises `ValueError` or `TypeError` for settings that make no sense. `open()` and `async with` raise `HardwareError`
-    when the port is missing, busy, not ours to open, no serial port, or refuses the settings. Opening is quick, but a
-    call of the kernel that may block.
+    Raises ValueError or TypeError for arguments that make no sense. `open()` and `async with` raise `HardwareError` if
+    the port is missing or busy, is not a serial port, rejects the settings, or the program may not use it. Opening is
+    quick, but a system call that may block.
+
+    Example:
+
+        async with serial.open("/dev/ttyAMA0", 9600, framing=serial.Lines()) as gps:
+            async for frame in gps:
+                print(frame.data.decode("ascii"))
+
+    Source: termios(3) and ioctl_tty(2); pyserial opens and configures the port.
     """
 
     def __init__(
@@ -113,7 +121,7 @@ class SerialPort(Source[Frame]):
         )
         self.port = port
         self.framing: Framer = checked_framing(self.name, framing)
-        self._framing = Framing(self.name, self.framing, self.count_lost, self.report_failure)
+        self._framing = CheckedFramer(self.name, self.framing, self.count_lost, self.report_failure)
         options = SerialOptions(
             baudrate=baudrate,
             bytesize=bytesize,
@@ -128,9 +136,8 @@ class SerialPort(Source[Frame]):
         self._options = checked_options(self.name, options)
         self._low_latency = low_latency
         self._device: SerialDevice | None = None
-        self._output: Output | None = None
+        self._output: WriteBuffer | None = None
         self._unsent = 0
-        self._writers: collections.deque[asyncio.Future[None]] = collections.deque()
         self._gap: asyncio.TimerHandle | None = None
         self._requests: Requests | None = None
         self._kept: serial.SerialBase | None = None  # pyserial's object before an outage, for its settings
@@ -138,9 +145,9 @@ class SerialPort(Source[Frame]):
     # Writing.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send `data`, in order, without blocking: what the kernel does not take at once is kept and follows.
+        """Send `data`, in order, without blocking: bytes that the kernel does not take at once are kept and follow.
 
-        Raises `HardwareError` while the port is not open. A failure of the port itself is the source's.
+        Raises `HardwareError` while the port is not open. A failure of the port itself fails the source.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"{self.name}: data must be bytes, not {type(data).__name__}")
@@ -156,30 +163,41 @@ class SerialPort(Source[Frame]):
     ) -> Frame:
         """Send `data` and return the frame that answers it. Requests of several tasks are sent one after the other.
 
-        What came before is discarded. The answer goes to the request alone, not to callbacks or `async for`; these get
-        what `match` does not accept.
+        Bytes that arrived before are discarded. The answer goes to the request alone, not to callbacks or `async for`;
+        these get the frames that `match` does not accept.
 
         Parameters:
             data: the request.
             timeout: seconds from the moment at which the request is on the wire until the whole answer is there; None
                 for no limit. Waiting for other requests is not counted.
-            late: seconds after the timeout, or after this task was cancelled, for which the answer may still come. The
-                next request is sent when it has come, and was dropped, or after that. Default: `timeout`, at least 0.5.
-            match: says whether a frame is the answer, by its bytes: for devices that also speak unasked, or adapters
-                that echo. Default: the next frame is.
+            late: seconds after the timeout, or after this task was cancelled, for which the answer may still arrive.
+            The
+                next request is sent when it has arrived and was dropped, or when that time is over. Default: `timeout`,
+                at least 0.5.
+            match: returns whether a frame is the answer, by its bytes: for devices that also send unsolicited frames,
+            or
+                adapters that echo. Default: the next frame is the answer.
 
-        Raises `TimeoutError` when no answer comes, and `HardwareError` when the port is not open, or fails meanwhile.
+        Raises TimeoutError if no answer arrives, and `HardwareError` if the port is not open, or fails meanwhile.
         """
         check_request(self.name, timeout, late, match)
         self._connected()
         if self._requests is None:
-            self._requests = Requests(self.name, self._make_ready, self._send, self._catch_up, self._channel.take_back)
+            self._requests = Requests(
+                self.name,
+                self._channel,
+                prepare=self._make_ready,
+                send=self._send,
+                catch_up=self._catch_up,
+                keep_reading=self._keep_reading,
+                failed=self.report_failure,
+            )
         return await self._requests.ask(data, timeout, late, match)
 
     def discard(self) -> None:
-        """Drop everything that has arrived: queued frames, the one under way, and what waits in the kernel.
+        """Drop everything that has arrived: queued frames, the incomplete one, and the bytes in the kernel.
 
-        Dropped frames are counted, and the next frame's `lost` tells of them. Opening a port does this too.
+        Dropped frames are counted, and the next frame's `lost` includes them. Opening a port does this too.
         `port.serial.reset_input_buffer()` is the same.
         """
         device, _ = self._connected()
@@ -200,16 +218,18 @@ class SerialPort(Source[Frame]):
         self.resume_reading()
 
     async def drain(self) -> None:
-        """Wait, if more than 64 KiB are waiting to be sent, until at most 16 are. Raises as `flush` does."""
+        """Wait, if more than 64 KiB are unsent, until at most 16 KiB are. Raises as `flush` does."""
         output = self._connected()[1]
         while output.full:
-            await self._progress()
+            await output.progress()
+            self._still(output)
 
     async def flush(self) -> None:
-        """Wait until all that was written is on the wire. Raises `HardwareError` if it can't be sent any more."""
+        """Wait until all written bytes are on the wire. Raises `HardwareError` if they can't be sent any more."""
         device, output = self._connected()
         while output:
-            await self._progress()
+            await output.progress()
+            self._still(output)
         while waiting := device.out_waiting():
             await asyncio.sleep(waiting * device.character_time)
             self._still(output)
@@ -231,26 +251,26 @@ class SerialPort(Source[Frame]):
 
     @property
     def unsent(self) -> int:
-        """Bytes taken by `write()` that were dropped when the port failed or was closed."""
+        """Bytes accepted by `write()` that were dropped when the port failed or was closed."""
         return self._unsent
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close; where the block ended well, after sending what was written."""
+        """Close the port; if the block did not raise, send the written bytes first."""
         try:
             if exc_info[0] is None and self._device is not None:
                 await self.flush()
         finally:
             self.close()
 
-    # What the base asks for.
+    # For the base class.
 
     def connect(self) -> int:
         loop = asyncio.get_running_loop()
         self._framing.check_free(self)
         device = open_device(self.port, self._options, low_latency=self._low_latency, like=self._kept)
-        vars(device.serial)["reset_input_buffer"] = self.discard  # what programs know from pyserial
+        vars(device.serial)["reset_input_buffer"] = self.discard  # programs know it from pyserial
         self._device = device
-        self._output = Output(loop, device, self._wake_writers, self.fail)
+        self._output = WriteBuffer(loop, device, self.fail)
         try:
             self._framing.begin(self, device.character_time)
         except BaseException:
@@ -266,24 +286,7 @@ class SerialPort(Source[Frame]):
         frames = self._framing.feed(data, self._now_ns())
         self._watch_gap()
         requests = self._requests
-        return frames if requests is None or not requests.expecting else self._unclaimed(frames, requests)
-
-    def _unclaimed(self, frames: Iterable[Frame], requests: Requests) -> Iterator[Frame]:
-        """The frames that are no answers, one after the other; answers go to their requests, and late ones nowhere."""
-        channel = self._channel
-        for frame in frames:
-            claim, wrong = requests.claim(frame, self._now_ns() / 1e9)
-            if wrong is not None:
-                self.report_failure("exception in a request's match", wrong)
-            if claim is Claim.UNSOLICITED:
-                yield frame
-                if requests.waiting:
-                    self._keep_reading()
-                continue
-            if claim is Claim.LATE:
-                channel.discard(frame)
-            else:
-                requests.resolve(channel.bypass(frame))
+        return frames if requests is None or not requests.expecting else requests.unclaimed(frames)
 
     def disconnect(self) -> None:
         device, output = self._device, self._output
@@ -298,26 +301,25 @@ class SerialPort(Source[Frame]):
         try:
             self._unsent += device.close()
         finally:
-            self._wake_writers()
             if self._requests is not None:
                 self._requests.fail(HardwareError(self.name, "the port went away before the answer came", "ask again"))
             self._framing.end()
 
-    # How it runs.
+    # Framing, requests and the kernel's buffers.
 
     def _start_reading(self) -> None:
         super()._start_reading()
         self._watch_gap()
 
     def _forget_frame(self) -> None:
-        """Drop the frame under way."""
+        """Drop the incomplete frame."""
         self._framing.reset()
         if self._gap is not None:
             self._gap.cancel()
             self._gap = None
 
     def _make_ready(self, match: Match | None) -> None:
-        """Before a request: nothing that has come by now may be taken for its answer."""
+        """Before a request: discard every byte that could be mistaken for its answer."""
         device, _ = self._connected()
         if not self._channel.wanted and (match is None or self._channel.full):
             self.discard()
@@ -329,7 +331,7 @@ class SerialPort(Source[Frame]):
         self._keep_reading()
 
     def _keep_reading(self) -> None:
-        """Read although the queue is full: an answer is on its way behind what fills it."""
+        """Read although the queue is full: the answer follows the frames that fill it."""
         if self._fd >= 0 and not self._reading and not (self._limit is not None and self._limit.off):
             self._start_reading()
 
@@ -342,12 +344,12 @@ class SerialPort(Source[Frame]):
         return (len(output) + device.out_waiting()) * device.character_time
 
     def _catch_up(self) -> None:
-        """Read what waits in the kernel: it came in time, only the program is late."""
+        """Read the bytes in the kernel's buffer: the program is late, not the device."""
         if self._device is not None and self._reading and self._device.in_waiting():
             self.on_readable()
 
     def _watch_gap(self) -> None:
-        """See to it that the frame under way ends when the line has been silent long enough."""
+        """Set the timer that ends the incomplete frame when the line has been silent long enough."""
         deadline_ns = self.framing.deadline_ns
         if deadline_ns is not None and self._gap is None:
             assert self._loop is not None
@@ -357,8 +359,8 @@ class SerialPort(Source[Frame]):
         self._gap = None
         assert self._device is not None
         if not self._reading or self._device.in_waiting():
-            # The loop is late, or the port paused: what waits in the kernel belongs to the frame. Once it is read, or
-            # reading goes on, the watch begins anew.
+            # The loop is late, or the port paused: bytes in the kernel's buffer belong to the frame. When they are
+            # read, or reading goes on, the timer is set again.
             return
         try:
             self._end_frame()
@@ -368,20 +370,20 @@ class SerialPort(Source[Frame]):
             self.fail(error)
 
     def _end_frame(self) -> None:
-        """The line has been silent long enough."""
+        """End the incomplete frame: the line has been silent long enough."""
         now_ns = self._now_ns()
         frames = self._framing.flush(now_ns)
         requests = self._requests
-        for frame in frames if requests is None else self._unclaimed(frames, requests):
+        for frame in frames if requests is None else requests.unclaimed(frames):
             self.deliver(frame)
         if self._device is None:
             return
         deadline_ns = self.framing.deadline_ns
-        # A framer that leaves its deadline in the past and ends nothing would have this repeated without end.
+        # A framer that leaves its deadline in the past and ends no frame must not cause an endless repetition.
         if frames or (deadline_ns is not None and deadline_ns > now_ns):
             self._watch_gap()
 
-    def _connected(self) -> tuple[SerialDevice, Output]:
+    def _connected(self) -> tuple[SerialDevice, WriteBuffer]:
         if self._device is None or self._output is None:
             if self.failure is not None:
                 raise self.failure
@@ -389,25 +391,10 @@ class SerialPort(Source[Frame]):
             raise HardwareError(self.name, reason, "" if self._closed else "open it, or wait for it to come back")
         return self._device, self._output
 
-    async def _progress(self) -> None:
-        """Wait until something was written. Raises `HardwareError` if the port is gone."""
-        assert self._loop is not None
-        output = self._connected()[1]
-        waiter = self._loop.create_future()
-        self._writers.append(waiter)
-        await waiter
-        self._still(output)
-
-    def _still(self, output: Output) -> None:
-        """Raise `HardwareError` if the port is gone, or was meanwhile."""
+    def _still(self, output: WriteBuffer) -> None:
+        """Raise `HardwareError` if the port is gone, or was away meanwhile."""
         if self._connected()[1] is not output:
-            raise HardwareError(self.name, "the port was away, and what waited to be written is lost", "write it again")
-
-    def _wake_writers(self) -> None:
-        while self._writers:
-            waiter = self._writers.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+            raise HardwareError(self.name, "the port was away, and unsent bytes are lost", "write them again")
 
 
 open = SerialPort

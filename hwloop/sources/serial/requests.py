@@ -1,32 +1,33 @@
 """Requests to a device that answers: Modbus RTU, AT commands, an MH-Z19.
 
-A serial line does not say which request a frame answers. So there is one request at a time, and the frame that comes
-next is its answer, or the next that its `match` accepts. That goes wrong when an answer comes after its request has
-timed out: taken for the next one's answer, it puts the whole conversation one step behind, for good. So a request that
-was given up leaves a debt: for some time its answer may still come, and no other request is sent until it has come, and
-was dropped, or that time is over.
+A serial line does not show which request a frame answers. So there is one request at a time, and the next frame is its
+answer, or the next that its `match` accepts. This fails when an answer arrives after its request has timed out: taken
+for the answer of the next request, it puts the whole conversation one step behind, for good. So a request that timed
+out or was cancelled leaves a debt: for some time its answer may still arrive, and no other request is sent until it has
+arrived and was dropped, or that time is over.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
 from hwloop.core.naming import short_name
+from hwloop.sources.channel import Channel
 from hwloop.sources.containment import EXITS
 from hwloop.sources.serial.framing import Frame
 
 Match = Callable[[bytes], object]
-"""Says whether a frame answers the request, by its bytes. An exception counts as "no", and is reported."""
+"""Returns whether a frame answers the request, by its bytes. An exception counts as "no", and is reported."""
 
 LATE_AT_LEAST = 0.5
-"""Seconds after its timeout for which an answer may still come, at least, where the program does not say."""
+"""Seconds after its timeout for which an answer may still arrive: the least default of `late`."""
 
 
 class Claim(Enum):
-    """What a frame is to the requests of its port."""
+    """The relation of a frame to the requests of its port."""
 
     ANSWER = "answer"
     LATE = "late"
@@ -34,7 +35,7 @@ class Claim(Enum):
 
 
 class _Debt(NamedTuple):
-    """An answer that may still come although nobody wants it any more."""
+    """An answer that may still arrive although its request has ended."""
 
     match: Match | None
     until: float
@@ -47,44 +48,46 @@ class Requests:
 
     Parameters:
         name: the port's, for messages.
-        prepare: called before a request with its `match`: what has come by then is no answer.
+        channel: the port's, which counts the answers.
+        prepare: called before a request with its `match`: frames that arrived by then are no answers.
         send: writes a request, and returns the seconds until it is on the wire.
-        catch_up: reads what waits to be read.
-        take_back: called with an answer that came, and whose request was cancelled before it was resumed.
+        catch_up: reads the bytes that are there.
+        keep_reading: called while an answer is expected, to read on although the queue is full.
+        failed: called with a message and the exception of a `match`.
     """
 
     def __init__(
         self,
         name: str,
+        channel: Channel[Frame],
+        *,
         prepare: Callable[[Match | None], None],
         send: Callable[[bytes | bytearray | memoryview], float],
         catch_up: Callable[[], None],
-        take_back: Callable[[Frame], None],
+        keep_reading: Callable[[], None],
+        failed: Callable[[str, BaseException], None],
     ) -> None:
         self._name = name
+        self._channel = channel
         self._prepare = prepare
         self._send = send
         self._catch_up = catch_up
-        self._take_back = take_back
+        self._keep_reading = keep_reading
+        self._failed = failed
         self._turn = asyncio.Lock()
         self._answer: asyncio.Future[Frame] | None = None
         self._match: Match | None = None
         self._debt: _Debt | None = None
 
     @property
-    def waiting(self) -> bool:
-        """Whether a request waits for its answer."""
-        return self._answer is not None and not self._answer.done()
-
-    @property
     def expecting(self) -> bool:
-        """Whether a frame that comes now may be an answer, wanted or late."""
+        """Whether a frame that arrives now may be an answer, wanted or late."""
         return self._answer is not None or self._debt is not None
 
     async def ask(
         self, data: bytes | bytearray | memoryview, timeout: float | None, late: float | None, match: Match | None
     ) -> Frame:
-        """Send a request when it is its turn, and return its answer; `SerialPort.request` has the parameters."""
+        """Send a request when its turn comes, and return its answer; `SerialPort.request` has the parameters."""
         if late is None:
             late = max(timeout or 0.0, LATE_AT_LEAST)
         loop = asyncio.get_running_loop()
@@ -106,7 +109,7 @@ class Requests:
                 if answer.cancelled() or isinstance(error, TimeoutError):
                     self._debt = _Debt(match, max(deadline, loop.time()) + late, asyncio.Event())
                 elif error is None:
-                    self._take_back(answer.result())
+                    self._channel.take_back(answer.result())
                 raise
             finally:
                 self._answer = self._match = None
@@ -114,7 +117,7 @@ class Requests:
                     timer.cancel()
 
     async def _settle(self) -> None:
-        """Wait until no late answer can come any more."""
+        """Wait until no late answer can arrive any more."""
         debt = self._debt
         if debt is None:
             return
@@ -125,14 +128,30 @@ class Requests:
             self._debt = None
 
     def _expire(self, answer: asyncio.Future[Frame], timeout: float) -> None:
-        """The time for an answer is over."""
+        """The timeout has passed."""
         if not answer.done():
             self._catch_up()
         if not answer.done():
             answer.set_exception(TimeoutError(f"{self._name}: no answer within {timeout:g} s"))
 
-    def claim(self, frame: Frame, now: float) -> tuple[Claim, BaseException | None]:
-        """Return what a frame is that came at `now` (loop time), and what a `match` raised that was asked for it."""
+    def unclaimed(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Yield the frames that are no answers; answers go to their requests, and late ones are dropped."""
+        loop = asyncio.get_running_loop()
+        for frame in frames:
+            claim, wrong = self._claim(frame, loop.time())
+            if wrong is not None:
+                self._failed("exception in a request's match", wrong)
+            if claim is Claim.ANSWER:
+                self._resolve(self._channel.bypass(frame))
+            elif claim is Claim.LATE:
+                self._channel.discard(frame)
+            else:
+                yield frame
+                if self._answer is not None and not self._answer.done():
+                    self._keep_reading()
+
+    def _claim(self, frame: Frame, now: float) -> tuple[Claim, BaseException | None]:
+        """Return the relation of a frame that arrived at `now` (loop time), and an exception of its `match`."""
         debt = self._debt
         if debt is not None:
             late, wrong = _accepts(debt.match, frame) if now < debt.until else (True, None)
@@ -147,13 +166,13 @@ class Requests:
         accepted, wrong = _accepts(self._match, frame)
         return (Claim.ANSWER if accepted and not answer.done() else Claim.UNSOLICITED), wrong
 
-    def resolve(self, frame: Frame) -> None:
+    def _resolve(self, frame: Frame) -> None:
         """Resume the request with its answer."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(frame)
 
     def fail(self, error: BaseException) -> None:
-        """The port is gone, and no answer will come."""
+        """End the request with `error`: the port is gone, and no answer will arrive."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
         self._forgive()

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, TypeVar, Unpack, cast
 
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
-from hwloop.sources.serial.device import Output, SerialDevice, logger, open_device
+from hwloop.sources.serial.device import SerialDevice, logger, open_device
 from hwloop.sources.serial.options import Parity, PortName, SerialOptions, checked_options, checked_port
+from hwloop.sources.serial.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     import serial
@@ -41,7 +42,7 @@ class SerialTransport(asyncio.Transport):
         self._loop = loop
         self.set_protocol(protocol)
         self._device = device
-        self._output = Output(loop, device, self._on_sent, self._close)
+        self._output = WriteBuffer(loop, device, self._close, self._on_sent)
         self._protocol_paused = False
         self._reading = False
         self._paused = False
