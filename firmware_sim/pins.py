@@ -28,7 +28,7 @@ from hwloop.board import Drive, Pull
 from hwloop.core.clock import Disturbed
 from hwloop.core.naming import short_name
 
-logger = logging.getLogger("firmware_sim")
+logger: logging.Logger = logging.getLogger("firmware_sim")
 
 Observer = Callable[[int, int], object]
 """Called as `observer(level, when_ns)` (CLOCK_MONOTONIC) after each change, with the timeline's lock held."""
