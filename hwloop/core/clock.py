@@ -23,7 +23,7 @@ from hwloop.core.libc import c_library
 if TYPE_CHECKING:
     import ctypes
 
-monotonic = time.monotonic
+monotonic: Callable[[], float] = time.monotonic
 """Seconds, CLOCK_MONOTONIC: the loop's time."""
 
 

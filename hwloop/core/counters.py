@@ -31,7 +31,7 @@ class Histogram:
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
-        self.count = 0
+        self.count: int = 0
         self.total: float = 0
         self.min: float = 0
         self.max: float = 0

@@ -74,7 +74,7 @@ class Dispatcher:
         gc_schedule: GcSchedule,
     ) -> None:
         self.slice = SLICE
-        self.slice_began = 0.0
+        self.slice_began: float = 0.0
         self._clock = clock
         self._run_queue = run_queue
         self._timers = timers

@@ -45,7 +45,7 @@ class GcSchedule:
     """
 
     def __init__(self, clock: LoopClock) -> None:
-        self.is_active = False
+        self.is_active: bool = False
         self._clock = clock
         self._mode: Mode = "auto"
         self._was_enabled = False  # and has to be again when the run ends
@@ -134,7 +134,7 @@ class CountedGcSchedule(GcSchedule):
 
     def __init__(self, clock: LoopClock) -> None:
         super().__init__(clock)
-        self.is_active = True
+        self.is_active: bool = True
         self._thresholds: tuple[int, int, int] | None = None
 
     def set_mode(self, mode: Mode) -> None:

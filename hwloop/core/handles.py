@@ -111,10 +111,10 @@ class Watcher(asyncio.Handle):
         deadline: float | None = None,
     ) -> None:
         super().__init__(callback, args, loop, None)
-        self.fd = -1
-        self.deadline = deadline
-        self.is_ordinary = priority is Priority.NORMAL and deadline is None
-        self.priority = priority
-        self.source = source
+        self.fd: int = -1
+        self.deadline: float | None = deadline
+        self.is_ordinary: bool = priority is Priority.NORMAL and deadline is None
+        self.priority: Priority = priority
+        self.source: Pollable | None = source
         self._scheduled = False
         self._when = 0.0

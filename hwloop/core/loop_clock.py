@@ -44,8 +44,10 @@ class LoopClock:
     __slots__ = ("_first", "_followed", "_original", "is_replaced", "now", "own", "time_of_class")
 
     def __init__(self, own: Callable[[], float] = clock.monotonic) -> None:
-        self.now = self.own = self._original = own
-        self.is_replaced = False
+        self.now: Callable[[], float] = own
+        self.own: Callable[[], float] = own
+        self._original = own
+        self.is_replaced: bool = False
         self.time_of_class: object = None
         self._first: object = own
         self._followed: object = own

@@ -35,7 +35,7 @@ FILED_TOGETHER = 500
 DeadlineHandler = Callable[[Any, "DeadlineMiss"], object]
 OverrunHandler = Callable[[Any, "Overrun"], object]
 
-logger = logging.getLogger("hwloop")
+logger: logging.Logger = logging.getLogger("hwloop")
 
 
 class Monitor:
@@ -53,9 +53,11 @@ class Monitor:
     def __init__(self) -> None:
         self.lateness: list[float] = []
         self.latency: list[float] = []
-        self.slow_after = float("inf")
+        self.slow_after: float = float("inf")
         self.is_measuring = False
-        self.deadline_misses, self.overruns, self.task_times = Tally(), Tally(), Tally()
+        self.deadline_misses: Tally = Tally()
+        self.overruns: Tally = Tally()
+        self.task_times: Tally = Tally()
         self.sampler: Sampler | None = None
         self._histograms = Histogram(), Histogram()  # of lateness and latency
         self._demotes = False

@@ -32,17 +32,17 @@ class Parts:
     dispatcher_class: type[Dispatcher] = Dispatcher
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
-        self.selector = selector
-        self.clock = self.make_clock()
-        self.monitor = Monitor()
-        self.urgencies = Urgencies()
-        self.run_queue = self.make_run_queue()
-        self.timers = TimerQueue()
-        self.poller = self.make_poller()
-        self.sources = SourceTable(self.poller.descriptors)
-        self.inheritance = PriorityInheritance(self.urgencies, self.run_queue)
-        self.gc_schedule = self.make_gc_schedule()
-        self.dispatcher = self.dispatcher_class(
+        self.selector: selectors.BaseSelector = selector
+        self.clock: LoopClock = self.make_clock()
+        self.monitor: Monitor = Monitor()
+        self.urgencies: Urgencies = Urgencies()
+        self.run_queue: RunQueue = self.make_run_queue()
+        self.timers: TimerQueue = TimerQueue()
+        self.poller: Poller = self.make_poller()
+        self.sources: SourceTable = SourceTable(self.poller.descriptors)
+        self.inheritance: PriorityInheritance = PriorityInheritance(self.urgencies, self.run_queue)
+        self.gc_schedule: GcSchedule = self.make_gc_schedule()
+        self.dispatcher: Dispatcher = self.dispatcher_class(
             self.clock,
             self.run_queue,
             self.timers,

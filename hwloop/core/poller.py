@@ -49,8 +49,8 @@ class Poller:
         clock: the loop's clock.
         has_calls: returns whether another thread has sent a call, which ends a wait.
         """
-        self.descriptors = DescriptorTable(selector)
-        self.is_sleeping = False
+        self.descriptors: DescriptorTable = DescriptorTable(selector)
+        self.is_sleeping: bool = False
         self.spin = SHORTEST_WAIT
         self._selector = selector
         self._clock = clock

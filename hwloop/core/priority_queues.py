@@ -75,8 +75,9 @@ class PriorityQueues:
         self._found = found
         self._batch = 0
         self._owed = 0  # 1 if ordinary work was passed over; `waiting` includes it
-        self.waiting = self.old = 0
-        self.idle = self._heaps[_IDLE]
+        self.waiting: int = 0
+        self.old: int = 0
+        self.idle: list[_Entry] = self._heaps[_IDLE]
         self._latest = self.idle  # the heap of the last push that competes
 
     def __len__(self) -> int:

@@ -25,7 +25,7 @@ from hwloop.core.libc import c_library
 
 Policy = Literal["fifo", "rr"]
 
-logger = logging.getLogger("hwloop")
+logger: logging.Logger = logging.getLogger("hwloop")
 
 _MCL_CURRENT, _MCL_FUTURE = 1, 2  # <sys/mman.h>
 _CAP_IPC_LOCK, _CAP_SYS_NICE = 14, 23  # capabilities(7)
@@ -116,7 +116,7 @@ class Applied:
         # The class comes last: locking takes its time, in which nothing else should have to wait.
         affinity = None if wish.cpus is None else self._bind(frozenset(wish.cpus))
         memory = self._lock_memory() if wish.lock_memory else None
-        self.granted = Granted(self._schedule(wish.policy, wish.priority), memory, affinity)
+        self.granted: Granted = Granted(self._schedule(wish.policy, wish.priority), memory, affinity)
         grants = [grant for grant in (self.granted.scheduling, memory, affinity) if grant is not None]
         level = logging.INFO if all(grant.granted for grant in grants) else logging.WARNING
         logger.log(level, "real time: %s", " | ".join(map(str, grants)))

@@ -37,7 +37,7 @@ class TimerQueue:
 
     def __init__(self) -> None:
         self.new: list[Any] = []
-        self.cancelled = 0
+        self.cancelled: int = 0
         self._overdue: collections.deque[Any] = collections.deque()
         self._heap: list[Entry] = []
         self._sequence = 0

@@ -35,7 +35,7 @@ class TolerantTimers:
     __slots__ = ("_cancelled", "_heaps", "waiting")
 
     def __init__(self) -> None:
-        self.waiting = 0
+        self.waiting: int = 0
         self._heaps: dict[float, list[Entry]] = {}  # by tolerance
         self._cancelled = 0  # an estimate; it decides when to purge, and nothing else
 

@@ -48,7 +48,7 @@ class Flow:
         self._send = sock.send
         self._size = SMALLEST_READ
         self._small = 0  # reads in a row that used little of it
-        self.buffered = False  # the protocol brings a buffer of its own
+        self.buffered: bool = False  # the protocol brings a buffer of its own
 
     def read_ready(self) -> None:
         """Receive once and hand on what came, as asyncio's `_read_ready__data_received` does."""

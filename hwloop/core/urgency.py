@@ -105,7 +105,7 @@ class Override:
 
     def __init__(self) -> None:
         self.change: Change | None = None
-        self.is_demoted = False
+        self.is_demoted: bool = False
         self.lent: dict[object, Urgency] = {}
         self.watcher: Callable[[], object] | None = None
 
@@ -128,7 +128,7 @@ class Urgencies:
     __slots__ = ("_overrides", "in_use")
 
     def __init__(self) -> None:
-        self.in_use = False
+        self.in_use: bool = False
         self._overrides: dict[asyncio.Task[Any], Override] = {}
 
     def of(self, handle: Any) -> Urgency:

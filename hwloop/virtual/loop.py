@@ -71,7 +71,7 @@ class VirtualParts(Parts):
 
     run_queue: VirtualRunQueue
     poller: VirtualPoller
-    dispatcher_class = VirtualDispatcher
+    dispatcher_class: type[Dispatcher] = VirtualDispatcher
 
     def __init__(
         self, clock: VirtualClock, threads: ProgramThreads, limit: TimeLimit, seeded: random.Random | None
@@ -136,15 +136,16 @@ class SimLoop(EventLoop):
     ) -> None:
         if clock is not None and not isinstance(clock, VirtualClock):
             raise TypeError(f"clock must be a hwloop.VirtualClock, not {clock!r}")
-        self.seed, self._seed_given = chosen_seed(seed)
-        self.clock = clock or VirtualClock()
+        chosen, self._seed_given = chosen_seed(seed)
+        self.seed: int | None = chosen
+        self.clock: VirtualClock = clock or VirtualClock()
         if self.clock.closed:
             raise ValueError("this clock has ended with its loop; make a new one for each loop")
         self._limit = self.clock.limit = TimeLimit(self.clock, chosen_limit(limit))
         self._threads = ProgramThreads(self.clock)
-        self.next_task_number = itertools.count(1).__next__
+        self.next_task_number: Callable[[], int] = itertools.count(1).__next__
         self._names = itertools.count(1)
-        self.next_future_number = itertools.count(1).__next__
+        self.next_future_number: Callable[[], int] = itertools.count(1).__next__
         seeded = None if self.seed is None else random.Random(self.seed)
         parts = VirtualParts(self.clock, self._threads, self._limit, seeded)
         self._virtual_poller = parts.poller

@@ -239,7 +239,7 @@ class VirtualPoller(Poller):
 
     def _wait_really(self, seconds: float | None) -> None:
         """Wait in real time for a descriptor or a call from another thread."""
-        self.is_sleeping = True
+        self.is_sleeping: bool = True
         try:
             if not self._run_queue.inbox or seconds is not None:
                 self._selector.select(seconds)

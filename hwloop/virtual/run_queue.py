@@ -55,7 +55,7 @@ class VirtualRunQueue(RunQueue):
     ) -> None:
         super().__init__(urgencies, clock, urgent)
         self.inbox = inbox
-        self.step_order = None if seeded is None else StepOrder(seeded)
+        self.step_order: StepOrder | None = None if seeded is None else StepOrder(seeded)
 
     def take_inbox(self) -> None:
         """Do nothing: calls from other threads are taken in when the loop is at rest."""

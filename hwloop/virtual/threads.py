@@ -108,10 +108,10 @@ class ProgramThreads:
         self._in_main = True
         self._seen: WeakKeyDictionary[threading.Thread, _Seen] = WeakKeyDictionary()
         self._jobs: dict[Job, int] = {}
-        self.jobs_made = 0
+        self.jobs_made: int = 0
         self._lasting_since: dict[Job, float] = {}
         self._requests: WeakSet[Job] = WeakSet()
-        self.pause = _FIRST_PAUSE
+        self.pause: float = _FIRST_PAUSE
         """Real seconds after which to look again."""
 
     def begin_run(self) -> None:
