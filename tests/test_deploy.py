@@ -84,7 +84,7 @@ def test_an_installation_from_a_false_start_to_its_end(tmp_path: Path, place: li
     assert hidden(tmp_path / "opt") == []
     assert hidden(tmp_path / "etc") == []
     assert "venv does not work" in first.stdout
-    assert f"put {unit} in place" in first.stdout
+    assert f"installed {unit}" in first.stdout
     assert "note:" not in first.stdout  # gpiod is enough to reach real lines
     assert subprocess.run([command], capture_output=True, text=True).stdout == "the stand-in\n"
     lines = unit.read_text().splitlines()
@@ -102,7 +102,7 @@ def test_an_installation_from_a_false_start_to_its_end(tmp_path: Path, place: li
     assert second.returncode == 0, second.stderr
     assert hidden(tmp_path / "opt") == []
     assert hidden(tmp_path / "etc" / "hwloop") == []
-    assert "in place" not in second.stdout
+    assert f"installed {unit}" not in second.stdout
     assert (unit.stat(), command.parent.parent.stat().st_ino) == before
     assert sorted(path.name for path in unit.parent.iterdir()) == [unit.name]
 
@@ -134,21 +134,21 @@ def test_help_names_every_option() -> None:
         (["--user", ""], "--user needs a value"),
         (["--prefix", "opt"], "--prefix must be an absolute path, not opt"),
         (["--etc", "etc"], "--etc must be an absolute path, not etc"),
-        (["--prefix", "/opt/a|b"], "a path may hold letters"),
-        (["--user", "Door;rm"], "is no user name"),
+        (["--prefix", "/opt/a|b"], "a path may contain only letters"),
+        (["--user", "Door;rm"], "not a valid user name"),
     ],
 )
-def test_a_wrong_call_is_refused_before_anything_is_touched(arguments: list[str], complaint: str) -> None:
+def test_wrong_arguments_change_nothing(arguments: list[str], complaint: str) -> None:
     done = install(*arguments)
     assert done.returncode == 2
     assert complaint in done.stderr
     assert "--help" in done.stderr
 
 
-def test_a_python_that_is_not_there_is_named(tmp_path: Path, place: list[str | Path]) -> None:
+def test_a_missing_python_is_named(tmp_path: Path, place: list[str | Path]) -> None:
     done = install(*place, "--python", tmp_path / "python9")
     assert done.returncode == 1
-    assert f"no {tmp_path}/python9" in done.stderr
+    assert f"{tmp_path}/python9 not found" in done.stderr
     assert not (tmp_path / "opt").exists()
 
 
@@ -162,13 +162,13 @@ def test_a_python_that_is_too_old_is_named(tmp_path: Path, place: list[str | Pat
     assert not (tmp_path / "opt").exists()
 
 
-def test_without_root_the_system_s_own_directories_are_not_tried() -> None:
+def test_without_root_the_directories_of_the_system_stay_as_they_are() -> None:
     """As root, the test runs the script as the user nobody, who may not be allowed to read the checkout."""
     script = (ROOT / "deploy" / "install").read_text()
     nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
     done = subprocess.run(["sh", "-s"], input=script, cwd="/", capture_output=True, text=True, timeout=120, **nobody)
     assert done.returncode == 1
-    assert "run it with sudo" in done.stderr
+    assert "use sudo" in done.stderr
 
 
 @pytest.mark.skipif(
@@ -176,7 +176,13 @@ def test_without_root_the_system_s_own_directories_are_not_tried() -> None:
 )
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
-    # Whether the program is there is not the unit's business.
+    # systemd-analyze would report a program that is not installed.
     unit.write_text(UNIT.read_text().replace("/opt/hwloop/venv/bin/hwloop", shutil.which("true") or "/bin/true"))
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck (Debian: apt install shellcheck)")
+def test_shellcheck_finds_nothing_wrong_with_the_script() -> None:
+    done = subprocess.run(["shellcheck", ROOT / "deploy" / "install"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
