@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import random
 import select
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -136,8 +135,9 @@ class TestAnswers:
 
         simulate(program, {b"slow": 3600.0})
 
-    def test_an_answer_that_came_while_the_program_was_busy_is_taken(self, run: Run) -> None:
+    def test_an_answer_that_came_while_the_program_was_busy_is_taken(self, leap: Run) -> None:
         async def main() -> None:
+            loop: Any = asyncio.get_running_loop()
             async with serial.open(NAME, framing=serial.Lines) as port:
                 for _ in range(5):
                     with board.timeline.lock:  # the device has to wait
@@ -146,12 +146,12 @@ class TestAnswers:
                         await asyncio.sleep(0)
                     # The answer comes in time, and is read when the timeout is due already.
                     assert select.select([port], [], [], 5)[0]
-                    time.sleep(0.06)
+                    loop.clock.time += 0.06
                     assert await asking == b"=1"
 
         with SimBoard() as board, using(board):
             Device(board, {b"1": 0.0})
-            run(main())
+            leap(main())
 
     def test_an_answer_that_comes_while_others_keep_the_loop_busy_is_taken(self, leap: Run) -> None:
         async def main() -> None:
