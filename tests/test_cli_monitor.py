@@ -20,6 +20,7 @@ from firmware_sim import SimBoard
 from firmware_sim.bus import RegisterDevice
 from hwloop.cli import main, monitor, process
 from hwloop.cli.term import Terminal
+from hwloop.core import registry
 
 ROOT = Path(__file__).parents[1]
 BOARD = """
@@ -322,7 +323,14 @@ def test_lost_events_are_told() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_quietly(number: signal.Signals, wiring: str, capsys: pytest.CaptureFixture[str]) -> None:
-    threading.Timer(0.1, os.kill, [os.getpid(), number]).start()
+    def send() -> None:
+        give_up = time.monotonic() + 20
+        while not any(loop.is_running() for loop in registry.loops()):
+            assert time.monotonic() < give_up
+            time.sleep(0.001)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send).start()
     assert main(["monitor", "--board", wiring, "gpio:5"]) == 128 + number
     assert capsys.readouterr() == ("", "")
 
