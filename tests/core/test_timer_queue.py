@@ -1,0 +1,161 @@
+"""The timer queue: order, tolerance, cancellation and purging, without a loop."""
+
+from __future__ import annotations
+
+from contextvars import Context
+
+import pytest
+
+from hwloop.core.handles import TimerHandle, TolerantHandle
+from hwloop.core.timer_queue import TimerQueue
+from hwloop.core.tolerant_timers import PURGE_AFTER
+
+
+class Loop:
+    """As much of a loop as a handle needs."""
+
+    def __init__(self, timers: TimerQueue) -> None:
+        self._timer_handle_cancelled = timers.note_cancelled
+
+    def get_debug(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def timers() -> TimerQueue:
+    return TimerQueue()
+
+
+def exact(timers: TimerQueue, when: float) -> TimerHandle:
+    timer = TimerHandle(when, print, (), Loop(timers), Context())
+    timers.new.append(timer)
+    return timer
+
+
+def tolerant(timers: TimerQueue, when: float, tolerance: float) -> TolerantHandle:
+    timer = TolerantHandle(when, print, (), Loop(timers), Context())
+    timers.add_tolerant(timer, tolerance)
+    return timer
+
+
+def test_an_empty_queue_needs_no_wakeup(timers: TimerQueue) -> None:
+    assert timers.next_when() is None
+    assert timers.pop_due(1e9) == []
+
+
+def test_timers_are_due_by_time_and_equal_ones_in_order_of_arrival(timers: TimerQueue) -> None:
+    late, first, second = exact(timers, 3.0), exact(timers, 1.0), exact(timers, 1.0)
+    timers.admit()
+    assert timers.next_when() == 1.0
+    assert timers.pop_due(0.999) == []
+    assert timers.pop_due(1.0) == [first, second]
+    assert timers.pop_due(3.0) == [late]
+
+
+def test_exact_and_tolerant_timers_of_equal_times_keep_their_order(timers: TimerQueue) -> None:
+    expected = [exact(timers, 1.0), tolerant(timers, 1.0, 0.5), exact(timers, 1.0)]
+    timers.admit()
+    assert timers.pop_due(1.0) == expected
+
+
+def test_a_tolerant_timer_is_due_at_its_time_but_wakes_the_loop_at_the_end_of_its_tolerance(timers: TimerQueue) -> None:
+    timer = tolerant(timers, 1.0, 0.5)
+    assert timers.next_when() == 1.5
+    assert timers.pop_due(0.99) == []
+    assert timers.pop_due(1.0) == [timer]
+    assert timers.next_when() is None
+
+
+def test_the_loop_wakes_for_whichever_timer_needs_it_first(timers: TimerQueue) -> None:
+    tolerant(timers, 1.0, 5.0)
+    exact(timers, 4.0)
+    timers.admit()
+    assert timers.next_when() == 4.0
+    tolerant(timers, 2.0, 0.5)
+    assert timers.next_when() == 2.5
+
+
+def test_a_timer_cancelled_before_its_admission_never_enters_the_heap(timers: TimerQueue) -> None:
+    exact(timers, 1.0).cancel()
+    timers.admit()
+    assert timers.all() == []
+    assert timers.cancelled == 0
+
+
+@pytest.mark.parametrize("kind", ["exact", "tolerant"])
+def test_a_cancelled_timer_is_neither_due_nor_wakes_the_loop(timers: TimerQueue, kind: str) -> None:
+    timer = exact(timers, 1.0) if kind == "exact" else tolerant(timers, 1.0, 0.1)
+    timers.admit()
+    timer.cancel()
+    timer.cancel()  # once more does no harm
+    assert timers.next_when() is None
+    assert timers.pop_due(2.0) == []
+    assert timers.cancelled == 0
+
+
+def test_cancelled_timers_are_purged_when_they_are_the_majority(timers: TimerQueue) -> None:
+    kept = [exact(timers, 100.0) for _ in range(PURGE_AFTER)]
+    cancelled = [exact(timers, 100.0) for _ in range(PURGE_AFTER + 1)]
+    timers.admit()
+    for timer in cancelled[:-1]:
+        timer.cancel()
+    timers.pop_due(0.0)
+    assert len(timers.all()) == len(kept) + len(cancelled)
+    cancelled[-1].cancel()
+    timers.pop_due(0.0)
+    assert timers.all() == kept
+    assert timers.cancelled == 0
+
+
+def test_tolerant_timers_are_purged_likewise(timers: TimerQueue) -> None:
+    waiting = [tolerant(timers, 100.0, 1.0) for _ in range(2 * PURGE_AFTER + 2)]
+    for timer in waiting[1:]:
+        timer.cancel()
+    timers.pop_due(0.0)
+    assert timers.all() == waiting[:1]
+
+
+def test_timers_that_were_due_when_set_come_by_their_times(timers: TimerQueue) -> None:
+    loop = Loop(timers)
+    set_second, set_first = (TimerHandle(when, print, (), loop, Context()) for when in (2.0, 1.0))
+    timers.add_overdue(set_second)
+    timers.add_overdue(set_first)
+    assert timers.all() == [set_first, set_second]
+    assert timers.pop_due(10.0) == []
+    assert timers.pop_overdue() == [set_first, set_second]
+    assert timers.pop_overdue() == []
+
+
+def test_all_timers_can_be_replaced_and_dropped(timers: TimerQueue) -> None:
+    exact(timers, 1.0)
+    tolerant(timers, 2.0, 1.0)
+    other = TimerHandle(5.0, print, (), Loop(timers), Context())
+    timers.replace([other])
+    assert timers.all() == [other]
+    timers.admit()
+    assert timers.next_when() == 5.0
+    timers.clear()
+    assert timers.all() == []
+    assert timers.next_when() is None
+
+
+def test_a_timer_that_a_thread_adds_during_the_admission_is_not_lost(timers: TimerQueue) -> None:
+    class Interrupted(TimerHandle):
+        __slots__ = ()
+
+        @property
+        def _cancelled(self) -> bool:  # read while the queue walks its new timers
+            if not added:
+                added.append(exact(timers, 2.0))
+            return False
+
+        @_cancelled.setter
+        def _cancelled(self, value: bool) -> None: ...
+
+    added: list[TimerHandle] = []
+    first = Interrupted(1.0, print, (), Loop(timers), Context())
+    timers.new.append(first)
+    timers.admit()
+    assert timers.new == added
+    timers.admit()
+    assert timers.pop_due(2.0) == [first, *added]
