@@ -37,7 +37,7 @@ def test_an_argument_goes_before_the_environment(monkeypatch, tmp_path):
         assert opened.label == "mine"
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones():
+def test_an_unknown_name_raises_and_names_the_known_ones():
     with pytest.raises(ValueError, match="use auto, linux, sim, or the path of a board file"):
         board.open_board("arduino")
 

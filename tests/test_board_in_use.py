@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:Deprecati
 
 
 def threaded(function: Callable[[], Any]) -> Any:
-    """What `function` returns or raises in a thread of its own."""
+    """Call `function` in a new thread; return what it returns, or raise what it raises."""
     outcome: list[Any] = []
 
     def run() -> None:
@@ -67,7 +67,7 @@ def a_machine_with_real_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 class RealLines(SimBoard):
-    """What stands for the real board."""
+    """A stand-in for the real board."""
 
     simulated = False
 
@@ -165,7 +165,7 @@ def test_the_end_of_a_simulated_board_brings_no_real_lines() -> None:
     assert hwloop.run(label(), board="linux") == "real lines"
 
 
-def test_work_that_outlives_its_board_is_refused() -> None:
+def test_using_a_board_after_its_block_raises() -> None:
     async def later() -> str:
         await ended.wait()
         return refused(lambda: gpio.watch(17).open())
@@ -250,7 +250,7 @@ def test_a_forked_process_has_a_simulated_board_of_its_own() -> None:
         assert hwloop.run(watch()) == 1
 
 
-def test_a_forked_process_is_refused_the_board_that_its_parent_has_made_and_leaves_it_whole() -> None:
+def test_a_forked_process_can_not_use_a_board_made_by_its_parent_and_leaves_it_whole() -> None:
     async def watch() -> int:
         async with gpio.watch(12, pull="up") as line:
             return line.value
@@ -265,7 +265,7 @@ def test_a_forked_process_is_refused_the_board_that_its_parent_has_made_and_leav
         assert hwloop.run(watch()) == 1
 
 
-# What is given as a board.
+# Boards as arguments.
 
 
 def test_a_wiring_may_be_given_in_place_of_a_file(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_wiring_may_be_given_in_place_of_a_file(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_board_is_refused_with_what_would_be_right(
+def test_a_board_of_a_wrong_type_raises_and_names_the_right_ones(
     board: Any, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -305,7 +305,7 @@ def test_what_is_no_board_is_refused_with_what_would_be_right(
 # Ways to the lines, and times, that don't go with a board.
 
 
-def test_an_unknown_backend_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_backend_raises_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing() -> None: ...
 
     message = "unknown GPIO backend 'gpoid': use auto, gpiod, lgpio; did you mean gpiod?"
@@ -340,7 +340,7 @@ def test_a_run_in_virtual_time_has_a_board_of_the_same_choice_in_that_time(
         assert hwloop.run(label(), clock="virtual") == "bench"
 
 
-def test_a_board_on_another_clock_than_the_run_is_refused() -> None:
+def test_a_board_on_another_clock_than_the_run_raises() -> None:
     with SimBoard() as board, boards.using(board), pytest.raises(HardwareError, match="different clocks"):
         hwloop.run(label(), clock="virtual")
     clock = hwloop.VirtualClock()

@@ -1,6 +1,6 @@
 """Edges and outputs through gpiod: the kernel's events, and what is asked of libgpiod.
 
-The chip is a stand-in, and the events are written by hand. What the kernel makes of it is tested in tests/kernel.
+The chip is a stand-in, and the events are written by hand. tests/kernel tests the same on a real kernel.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Request:
 
 
 class OneChip:
-    """What gpiod.Chip is to its user."""
+    """A stand-in for gpiod.Chip."""
 
     def __init__(self, path: str) -> None:
         if path != "/dev/gpiochip7":
@@ -155,11 +155,11 @@ def setup() -> Iterator[Setup]:
     setup.close()
 
 
-def told(edges: list[Edge]) -> list[tuple[int, int]]:
+def seen(edges: list[Edge]) -> list[tuple[int, int]]:
     return [(edge.value, edge.lost) for edge in edges]
 
 
-# What is asked for.
+# Requests.
 
 
 def test_one_request_has_all_lines_and_the_largest_buffer(setup: Setup) -> None:
@@ -173,7 +173,7 @@ def test_one_request_has_all_lines_and_the_largest_buffer(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("drive", ["push-pull", "open-drain", "open-source"])
-def test_an_output_is_driven_as_asked(setup: Setup, drive: str) -> None:
+def test_an_output_is_driven_as_requested(setup: Setup, drive: str) -> None:
     output = setup.output(27, initial=1, drive=drive, active_low=True)
     asked = setup.request.settings
     assert asked.drive.name.lower().replace("_", "-") == drive
@@ -217,7 +217,7 @@ def test_a_long_backlog_comes_in_several_reads(setup: Setup) -> None:
     assert sizes == [256, 256, 88]
 
 
-# What was lost.
+# Losses.
 
 
 def test_a_gap_in_the_kernels_numbers_is_counted_on_the_next_edge(setup: Setup) -> None:
@@ -226,14 +226,14 @@ def test_a_gap_in_the_kernels_numbers_is_counted_on_the_next_edge(setup: Setup) 
     setup.request.happen(18, 1)
     setup.request.happen(17, 1, skip=3)
     setup.request.happen(17, 0)
-    assert told(stream.read()) == [(1, 4), (1, 0), (1, 3), (0, 0)]
+    assert seen(stream.read()) == [(1, 4), (1, 0), (1, 3), (0, 0)]
     assert (stream.losses.kernel, stream.losses.merged) == (7, 0)
 
 
 def test_the_same_level_twice_without_a_gap_is_a_merged_edge(setup: Setup) -> None:
     stream = setup.watch(17)
     setup.request.happen(17, 1, 1, 0)
-    assert told(stream.read()) == [(1, 0), (1, 1), (0, 0)]
+    assert seen(stream.read()) == [(1, 0), (1, 1), (0, 0)]
     assert (stream.losses.kernel, stream.losses.merged) == (0, 1)
 
 
@@ -241,22 +241,22 @@ def test_a_gap_that_does_not_explain_the_level_hides_a_merged_edge(setup: Setup)
     stream = setup.watch(17)
     setup.request.happen(17, 1)
     setup.request.happen(17, 1, skip=2)  # two missing ones leave the level: this should be 0
-    assert told(stream.read()) == [(1, 0), (1, 3)]
+    assert seen(stream.read()) == [(1, 0), (1, 3)]
     assert (stream.losses.kernel, stream.losses.merged) == (2, 1)
 
 
 def test_so_does_a_gap_before_the_first_event(setup: Setup) -> None:
     stream = setup.watch(17)
     setup.request.happen(17, 1, skip=3)  # three missing ones leave it at 1: this should be 0
-    assert told(stream.read()) == [(1, 4)]
+    assert seen(stream.read()) == [(1, 4)]
     assert (stream.losses.kernel, stream.losses.merged) == (3, 1)
 
 
-def test_under_one_kind_of_edge_only_gaps_tell(setup: Setup) -> None:
+def test_under_one_kind_of_edge_only_gaps_show_losses(setup: Setup) -> None:
     stream = setup.watch(17, edges="rising")
     setup.request.happen(17, 1, 1)
     setup.request.happen(17, 1, skip=2)
-    assert told(stream.read()) == [(1, 0), (1, 0), (1, 2)]
+    assert seen(stream.read()) == [(1, 0), (1, 0), (1, 2)]
     assert (stream.losses.kernel, stream.losses.merged) == (2, 0)
 
 
@@ -265,7 +265,7 @@ def test_the_kernels_numbers_may_wrap_around(setup: Setup) -> None:
     setup.request.happen(17, 1, skip=0xFFFFFFFE)
     stream.read()
     setup.request.happen(17, 1, skip=1)  # numbered 1
-    assert told(stream.read()) == [(1, 1)]
+    assert seen(stream.read()) == [(1, 1)]
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60))
@@ -282,7 +282,7 @@ def test_every_event_that_was_numbered_is_given_or_counted(kept: list[bool]) -> 
     setup.close()
 
 
-def test_an_edge_that_no_event_tells_of_is_found_by_reading_twice(setup: Setup) -> None:
+def test_an_edge_without_an_event_is_found_by_reading_twice(setup: Setup) -> None:
     stream = setup.watch(17)
     setup.request.happen(17, 1)
     assert stream.recheck() == []  # something waits: no look
@@ -290,15 +290,15 @@ def test_an_edge_that_no_event_tells_of_is_found_by_reading_twice(setup: Setup) 
     setup.chip.levels[17] = 0
     assert stream.recheck() == []
     edges = stream.recheck()
-    assert (told(edges), stream.losses.reconciled) == ([(0, 0)], 1)
+    assert (seen(edges), stream.losses.reconciled) == ([(0, 0)], 1)
     assert stream.recheck() == []
     setup.request.happen(17, 0, timestamp_ns=edges[0].timestamp_ns - 1)  # its event, late
     assert (stream.read(), stream.losses.reconciled, stream.losses.merged) == ([], 0, 0)
     setup.request.happen(17, 1)
-    assert told(stream.read()) == [(1, 0)]
+    assert seen(stream.read()) == [(1, 0)]
 
 
-def test_what_happens_between_request_and_reading_is_no_loss(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_edges_between_request_and_reading_are_no_loss(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Request.get_value
 
     def busy(self: Request, line: int) -> Any:
@@ -309,13 +309,13 @@ def test_what_happens_between_request_and_reading_is_no_loss(setup: Setup, monke
     monkeypatch.setattr(Request, "get_value", busy)
     stream = setup.watch(17)
     setup.request.happen(17, 0)
-    assert told(stream.read()) == [(1, 0), (0, 0)]
+    assert seen(stream.read()) == [(1, 0), (0, 0)]
 
 
 # Failure.
 
 
-def test_a_chip_that_is_gone_is_told(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vanished_chip_raises(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     stream, output = setup.watch(17, 18), setup.output(27)
     gone = OSError(errno.ENODEV, "No such device")
     for request in setup.chip.requests:
@@ -357,7 +357,7 @@ def test_a_request_that_can_not_be_read_is_released(setup: Setup, monkeypatch: p
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_is_refused_and_leaves_its_parents_lines_alone(setup: Setup) -> None:
+def test_a_forked_child_gets_an_error_and_leaves_its_parents_lines_alone(setup: Setup) -> None:
     stream, output = setup.watch(17), setup.output(27, initial=1)
     child = os.fork()
     if child == 0:  # nothing of pytest may run in here
@@ -377,7 +377,7 @@ def test_a_forked_child_is_refused_and_leaves_its_parents_lines_alone(setup: Set
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
     assert output.get() == 1
     setup.chip.requests[0].happen(17, 1)
-    assert told(stream.read()) == [(1, 0)]
+    assert seen(stream.read()) == [(1, 0)]
 
 
 # Refusals: each leaves nothing behind.
@@ -405,7 +405,7 @@ def test_on_the_headers_chip_a_bcm_name_is_known_whatever_the_kernel_calls_the_l
     refused(setup, "line 'GPIO2': no line of that name on /dev/gpiochip7; see 'gpioinfo'", "GPIO2")
 
 
-def test_a_line_that_another_process_holds_is_told_with_its_user(setup: Setup) -> None:
+def test_the_error_for_a_line_of_another_process_names_its_user(setup: Setup) -> None:
     setup.chip.taken[18] = "gpiomon"
     error = refused(
         setup, "line 18: in use by another process (which calls itself 'gpiomon'); stop it, or see 'gpioinfo'", 17, 18
@@ -417,7 +417,7 @@ def test_a_line_that_another_process_holds_is_told_with_its_user(setup: Setup) -
     setup.watch(17, 18)
 
 
-def test_a_line_that_this_program_holds_is_told_with_its_user(setup: Setup) -> None:
+def test_the_error_for_a_line_of_this_program_names_its_user(setup: Setup) -> None:
     setup.watch(17, consumer="the door")
     message = "line 17: in use by this program already, as the door; close that first"
     refused(setup, message, 17)
@@ -437,7 +437,7 @@ def test_a_request_that_the_kernel_refuses_says_what_may_be_wrong(setup: Setup) 
     assert error.errno == errno.EINVAL
 
 
-def test_more_lines_than_the_kernel_gives_to_a_request_are_refused(setup: Setup) -> None:
+def test_more_lines_than_the_kernel_gives_to_a_request_raise(setup: Setup) -> None:
     with pytest.raises(HardwareError, match="at most 64 lines to one request, and these are 65; watch them in several"):
         setup.watch(*range(65))
     setup.watch(*range(64))
@@ -514,7 +514,7 @@ def test_an_output_that_can_not_keep_its_level_gives_the_line_back(
         ("open-source", True, 1),
     ],
 )
-def test_a_watched_output_is_an_input_while_it_is_let_go_of(
+def test_a_watched_output_is_an_input_while_it_is_released(
     setup: Setup, drive: str, active_low: bool, released: int
 ) -> None:
     output = setup.output(4, drive=drive, active_low=active_low, initial=1 - released)
@@ -540,21 +540,21 @@ def test_a_watched_output_is_an_input_while_it_is_let_go_of(
     assert setup.chip.levels[4] == 1 - released
 
 
-def test_a_watched_outputs_edges_are_those_of_others(setup: Setup) -> None:
+def test_a_watched_output_reports_the_edges_of_other_devices(setup: Setup) -> None:
     output = setup.output(4, drive="open-drain", initial=0)
     kept: list[bool] = []
     stream = output.watch(lambda: kept.append(True))
     setup.chip.levels[4] = 1
     output.set(1)
     setup.request.happen(4, 0, 1, 0)
-    assert told(stream.read()) == [(0, 0), (1, 0), (0, 0)]
+    assert seen(stream.read()) == [(0, 0), (1, 0), (0, 0)]
     setup.request.happen(4, 1)
-    output.set(0)  # what waits to be read is kept, and its reader is told
+    output.set(0)  # edges that wait to be read are kept, and their reader is notified
     assert kept == [True]
     setup.chip.levels[4] = 1
     output.set(1)
     setup.request.happen(4, 0)
-    assert told(stream.read()) == [(1, 0), (0, 0)]
+    assert seen(stream.read()) == [(1, 0), (0, 0)]
     assert stream.recheck() == []
     assert (stream.losses.merged, stream.losses.kernel) == (0, 0)
 
@@ -567,7 +567,7 @@ def test_an_edge_that_comes_before_the_level_is_read_is_not_missing(setup: Setup
     output.set(1)
     setup.request.happen(4, 0, timestamp_ns=early_ns)
     setup.request.happen(4, 1)
-    assert told(stream.read()) == [(0, 0), (1, 0)]
+    assert seen(stream.read()) == [(0, 0), (1, 0)]
     assert stream.losses.merged == 0
 
 
@@ -581,7 +581,7 @@ def test_while_it_drives_nothing_is_found_by_reading_the_line(setup: Setup) -> N
     output.set(1)
     setup.chip.levels[4] = 0  # an edge that was lost
     assert stream.recheck() == []
-    assert told(stream.recheck()) == [(0, 0)]
+    assert seen(stream.recheck()) == [(0, 0)]
 
 
 def test_an_output_that_drives_both_levels_has_no_edges(setup: Setup) -> None:
@@ -589,7 +589,7 @@ def test_an_output_that_drives_both_levels_has_no_edges(setup: Setup) -> None:
         setup.output(4).watch(lambda: None)
 
 
-def test_a_line_without_interrupts_is_refused_and_stays_an_output(setup: Setup) -> None:
+def test_watching_a_line_without_interrupts_raises_and_leaves_it_an_output(setup: Setup) -> None:
     output = setup.output(4, drive="open-drain", initial=1)
     plain = setup.request.reconfigure_lines
 

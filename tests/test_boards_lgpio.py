@@ -81,7 +81,7 @@ def setup() -> Iterator[Setup]:
     setup.close()
 
 
-def told(edges: list[Edge]) -> list[tuple[int, int]]:
+def seen(edges: list[Edge]) -> list[tuple[int, int]]:
     return [(edge.value, edge.lost) for edge in edges]
 
 
@@ -106,7 +106,7 @@ def test_active_low_edges_and_levels_are_logical(setup: Setup) -> None:
     stream = setup.watch(17, edges="rising", pull="up", active_low=True)
     assert stream.level(17) == 0
     setup.drive(17, 0, 1, 0)
-    assert told(stream.read()) == [(1, 0), (1, 0)]
+    assert seen(stream.read()) == [(1, 0), (1, 0)]
     assert stream.level(17) == 1
 
 
@@ -121,7 +121,7 @@ def test_debounce_reports_the_settled_level_only(setup: Setup) -> None:
     deadline = time.monotonic() + 5
     while not (edges := stream.read()) and time.monotonic() < deadline:
         time.sleep(0.001)
-    assert told(edges) == [(1, 0)]
+    assert seen(edges) == [(1, 0)]
 
 
 @pytest.mark.parametrize(("edges", "told_of"), [("rising", [(1, 0)]), ("falling", [(0, 0)])])
@@ -134,26 +134,26 @@ def test_debounced_edges_of_one_kind_are_of_settled_levels_too(
     for level in (1, 0):
         setup.drive(17, level, 1 - level, level)
         while stream.level(17) != level and time.monotonic() < deadline:
-            told_at += told(stream.read())
+            told_at += seen(stream.read())
             time.sleep(0.001)
     assert told_at == told_of
 
 
-def test_what_is_lost_between_two_edges_of_one_kind_is_told_with_the_next(setup: Setup) -> None:
+def test_losses_between_two_edges_of_one_kind_come_with_the_next(setup: Setup) -> None:
     stream = setup.watch(17, edges="rising", debounce=0.5)
     now_ns = time.monotonic_ns()
     levels = [1, 0, 0, 1]
     setup.inject(
         stream, b"".join(REPORT.pack(now_ns + place, 0, 17, level, 0, 0) for place, level in enumerate(levels))
     )
-    assert told(stream.read()) == [(1, 0), (1, 1)]
+    assert seen(stream.read()) == [(1, 0), (1, 1)]
 
 
 def test_debounce_of_the_lines_last_user_is_not_inherited(setup: Setup) -> None:
     setup.watch(17, debounce=1.0).close()
     stream = setup.watch(17)
     setup.drive(17, 1)
-    assert told(stream.read()) == [(1, 0)]
+    assert seen(stream.read()) == [(1, 0)]
 
 
 def test_a_record_cut_in_half_waits_for_its_other_half(setup: Setup) -> None:
@@ -189,7 +189,7 @@ def test_reports_of_others_are_passed_over(setup: Setup) -> None:
     setup.inject(stream, b"".join(foreign))
     assert stream.read() == []
     setup.drive(17, 1)
-    assert told(stream.read()) == [(1, 0)]
+    assert seen(stream.read()) == [(1, 0)]
 
 
 def test_two_equal_levels_mean_a_lost_edge(setup: Setup) -> None:
@@ -197,7 +197,7 @@ def test_two_equal_levels_mean_a_lost_edge(setup: Setup) -> None:
     now_ns = time.monotonic_ns()
     levels = [0, 1, 0, 0, 1, 1]  # the first is known to be lost too: the line was low when it was claimed
     setup.inject(stream, b"".join(REPORT.pack(now_ns + 1, 0, 17, level, 0, 0) for level in levels))
-    assert told(stream.read()) == [(0, 1), (1, 0), (0, 0), (0, 1), (1, 0), (1, 1)]
+    assert seen(stream.read()) == [(0, 1), (1, 0), (0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 @contextlib.contextmanager
@@ -226,7 +226,7 @@ def test_however_the_records_are_cut_the_edges_are_the_same(sizes: list[int]) ->
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60))
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_what_is_counted_as_lost_is_never_too_much_and_short_by_pairs_only(kept: list[bool]) -> None:
+def test_the_count_of_lost_edges_is_never_too_high_and_low_by_pairs_only(kept: list[bool]) -> None:
     with one_line_watched() as (setup, stream):
         now_ns = time.monotonic_ns()
         reports = [REPORT.pack(now_ns + place, 0, 17, 1 - place % 2, 0, 0) for place in range(len(kept))]
@@ -242,7 +242,7 @@ def test_what_is_counted_as_lost_is_never_too_much_and_short_by_pairs_only(kept:
 def test_under_one_kind_of_edge_equal_levels_mean_nothing(setup: Setup) -> None:
     stream = setup.watch(17, edges="rising")
     setup.drive(17, 1, 0, 1)
-    assert told(stream.read()) == [(1, 0), (1, 0)]
+    assert seen(stream.read()) == [(1, 0), (1, 0)]
 
 
 class BusyOpening(Lgpio):
@@ -258,16 +258,16 @@ class BusyOpening(Lgpio):
 
 
 @pytest.mark.parametrize("levels", [(1,), (1, 0), (1, 0, 1)])
-def test_what_happens_between_claim_and_reading_is_neither_missed_nor_taken_for_a_loss(
+def test_edges_between_claim_and_reading_are_neither_missed_nor_counted_as_lost(
     setup: Setup, levels: tuple[int, ...]
 ) -> None:
     lgpio = BusyOpening(setup.chip)
     lgpio.during_claim = levels
     board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
     stream = watch_lines(board, PULLED_DOWN)
-    assert told(stream.read()) == [(level, 0) for level in levels]
+    assert seen(stream.read()) == [(level, 0) for level in levels]
     setup.drive(17, 1 - levels[-1])
-    assert told(stream.read()) == [(1 - levels[-1], 0)]
+    assert seen(stream.read()) == [(1 - levels[-1], 0)]
     stream.close()
     board.close()
     lgpio.close()
@@ -277,7 +277,7 @@ def test_debounced_a_glitch_at_the_claim_is_no_edge(setup: Setup) -> None:
     stream = setup.watch(17, debounce=0.5)
     now_ns = time.monotonic_ns()
     setup.inject(stream, REPORT.pack(now_ns, 0, 17, 0, 0, 0) + REPORT.pack(now_ns, 0, 17, 1, 0, 0))
-    assert told(stream.read()) == [(1, 0)]
+    assert seen(stream.read()) == [(1, 0)]
 
 
 def test_the_fifo_is_enlarged_and_its_name_gone_once_it_is_open(setup: Setup) -> None:
@@ -323,14 +323,14 @@ def test_an_edge_whose_report_was_lost_is_found_by_reading_twice(setup: Setup) -
     stream = setup.watch(17)
     setup.chip.line(17).drive(1)
     os.read(stream.fileno(), 100)  # lost
-    assert told(stream.recheck()) == []
+    assert seen(stream.recheck()) == []
     before_ns = time.monotonic_ns()
     edges = stream.recheck()
-    assert told(edges) == [(1, 0)]
+    assert seen(edges) == [(1, 0)]
     assert edges[0].timestamp_ns == edges[0].received_ns >= before_ns
     assert stream.recheck() == []
     setup.drive(17, 0)
-    assert told(stream.read()) == [(0, 0)]
+    assert seen(stream.read()) == [(0, 0)]
 
 
 def test_a_report_that_comes_between_the_looks_is_enough(setup: Setup) -> None:
@@ -341,23 +341,23 @@ def test_a_report_that_comes_between_the_looks_is_enough(setup: Setup) -> None:
     stream.recheck()
     setup.inject(stream, late)
     assert stream.recheck() == []  # something waits to be read: no look at all
-    assert told(stream.read()) == [(1, 0)]
+    assert seen(stream.read()) == [(1, 0)]
     assert stream.recheck() == []
 
 
-def test_a_report_that_comes_after_the_edge_was_told_is_not_told_again(setup: Setup) -> None:
+def test_a_report_that_comes_after_its_edge_was_inferred_is_ignored(setup: Setup) -> None:
     stream = setup.watch(17)
     setup.drive(17, 1)
     late = os.read(stream.fileno(), 100)
     stream.recheck()
-    assert told(stream.recheck()) == [(1, 0)]
+    assert seen(stream.recheck()) == [(1, 0)]
     setup.inject(stream, late)
     assert stream.read() == []
     setup.drive(17, 0)
-    assert told(stream.read()) == [(0, 0)]
+    assert seen(stream.read()) == [(0, 0)]
 
 
-def test_with_one_kind_of_edge_undebounced_nothing_can_be_told_by_reading(setup: Setup) -> None:
+def test_with_one_kind_of_edge_undebounced_reading_finds_nothing(setup: Setup) -> None:
     stream = setup.watch(17, edges="rising")
     setup.drive(17, 1)
     os.set_blocking(stream.fileno(), False)
@@ -386,7 +386,7 @@ def test_with_debounce_a_lost_report_is_found_once_the_level_has_lasted(
         assert (stream.recheck(), stream.doubtful) == ([], True)
         now_ns += 510_000_000
         expected = [(level, 0)] if edges in ("both", "rising" if level else "falling") else []
-        assert told(stream.recheck()) == expected
+        assert seen(stream.recheck()) == expected
         assert (stream.level(17), stream.doubtful) == (level, False)
         assert (stream.recheck(), stream.losses.reconciled) == ([], 2 - level)
     late = REPORT.pack(now_ns + 100_000_000, 0, 17, 0, 0, 0)
@@ -438,7 +438,7 @@ def test_a_thread_that_sleeps_through_the_first_claim_is_woken_by_another(
     streams.append(watch_lines(board, replace(PULLED_DOWN, lines=[18])))
     assert lgpio.claims == claims + 1
     setup.drive(17, 1)
-    assert told(streams[0].read()) == [(1, 0)]
+    assert seen(streams[0].read()) == [(1, 0)]
     for stream in streams:
         stream.close()
     board.close()
@@ -500,7 +500,7 @@ def test_an_unknown_line_is_answered_with_those_there_are(setup: Setup) -> None:
     assert setup.nothing_claimed()
 
 
-def test_a_line_that_another_process_holds_is_told_with_its_user(setup: Setup) -> None:
+def test_the_error_for_a_line_of_another_process_names_its_user(setup: Setup) -> None:
     other = Lgpio(setup.chip)
     other.gpio_claim_input(other.gpiochip_open(0), 18)
     error = refused(
@@ -523,7 +523,7 @@ def test_a_line_that_this_program_holds_is_not_taken_from_its_user(setup: Setup)
     with pytest.raises(HardwareError, match=message):
         setup.output(17)
     setup.drive(17, 1)
-    assert told(stream.read()) == [(1, 0)]
+    assert seen(stream.read()) == [(1, 0)]
 
 
 def test_a_claim_that_the_kernel_refuses_says_what_may_be_wrong(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -587,7 +587,7 @@ def test_a_process_has_as_many_watches_as_lgpio_serves(setup: Setup) -> None:
     streams[3].close()
     stream = setup.watch(20)
     setup.drive(20, 1)
-    assert told(stream.read()) == [(1, 0)]
+    assert seen(stream.read()) == [(1, 0)]
 
 
 class CountsOpening(Lgpio):
@@ -634,7 +634,9 @@ class LateFree(Lgpio):
         return super().gpio_claim_alert(*args, **kwargs)
 
 
-def test_a_line_that_was_ours_a_moment_ago_is_waited_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_freed_a_moment_ago_is_claimed_again_until_it_is_free(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lgpio = LateFree(setup.chip)
     board = LgpioChip(lgpio, number=0, workdir=lgpio.directory)
     lgpio.refusals = 1
@@ -700,7 +702,7 @@ def test_an_active_low_output_is_logical(setup: Setup) -> None:
     output.close()
 
 
-def test_an_open_drain_output_lets_go(setup: Setup) -> None:
+def test_an_open_drain_output_releases_its_line(setup: Setup) -> None:
     output = setup.output(27, initial=1, drive="open-drain")
     setup.chip.line(27).pull("up")
     assert output.get() == 1

@@ -28,7 +28,7 @@ from hwloop.errors import HardwareError
 
 NOBODY = 65534
 ADVICE = [(0, "group {} may not use it; a udev rule"), (0o060, "add the user to group {} ")]
-"""For a device node's mode: whoever may not use it is told of the group that it has, not of one it might have."""
+"""The advice by a device node's mode: it names the group that the node has, not one that it might have."""
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_chips_without_lines_do_not_count() -> None:
     assert choose_chip([ChipInfo("/dev/gpiochip0", 0, "empty", 0), *labelled("x", "y")[1:]]).label == "y"
 
 
-def test_among_several_unknown_chips_nobody_guesses() -> None:
+def test_several_unknown_chips_raise_instead_of_a_guess() -> None:
     with pytest.raises(
         HardwareError, match=r"several GPIO chips, .*: /dev/gpiochip0 \(a, 8 lines\), /dev/gpiochip1 \(b"
     ):
@@ -105,7 +105,7 @@ def test_chips_are_asked_for_their_labels(dev: Path, monkeypatch: pytest.MonkeyP
     ]
 
 
-def test_what_is_no_chip_is_told(dev: Path) -> None:
+def test_a_device_that_is_no_chip_raises(dev: Path) -> None:
     (dev / "gpiochip0").touch()
     with pytest.raises(HardwareError, match="gpiochip0: inappropriate ioctl for device"):
         list_chips()
@@ -191,7 +191,7 @@ def test_a_bus_without_permission_names_the_group(dev: Path, mode: int, advice: 
     assert caught.value.errno == 13
 
 
-def test_what_is_no_bus_is_told_and_closed(dev: Path) -> None:
+def test_a_device_that_is_no_bus_raises_and_is_closed(dev: Path) -> None:
     (dev / "i2c-1").touch()
     with pytest.raises(HardwareError, match="i2c-1: inappropriate ioctl for device"):
         LinuxBoard().open_bus(1)
@@ -293,7 +293,7 @@ def test_where_neither_is_installed_both_are_named(found: dict[str, Any], monkey
         board.gpio()
 
 
-def test_a_backend_that_is_asked_for_is_not_replaced(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_explicit_backend_is_not_replaced_by_another(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linux, "load_gpiod", no_gpiod)
     with LinuxBoard("gpiod") as board, pytest.raises(HardwareError, match="import gpiod: the package is not installed"):
         board.gpio()
@@ -304,7 +304,7 @@ def test_a_backend_that_is_asked_for_is_not_replaced(found: dict[str, Any], monk
         board.gpio()
 
 
-def test_an_unknown_backend_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_backend_raises_and_names_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="unknown GPIO backend 'pigpio': use auto, gpiod, lgpio"):
         boards.open_board("linux", backend="pigpio")  # type: ignore[arg-type]
     monkeypatch.setenv("HWLOOP_GPIO", "rpi")

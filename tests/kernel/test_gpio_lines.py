@@ -43,7 +43,7 @@ def test_edges_carry_line_level_and_the_kernels_time(chip: GpioSim, board: Linux
 
 
 @pytest.mark.parametrize(("edges", "expected"), [("rising", [1, 1]), ("falling", [0, 0]), ("both", [1, 0, 1, 0])])
-def test_only_the_edges_asked_for_are_told(
+def test_only_the_requested_edges_are_reported(
     chip: GpioSim, board: LinuxBoard, edges: gpio.EdgeKind, expected: list[int]
 ) -> None:
     async def main() -> None:
@@ -57,7 +57,7 @@ def test_only_the_edges_asked_for_are_told(
     hwloop.run(main(), board=board)
 
 
-def test_an_active_low_line_is_told_in_logical_levels(chip: GpioSim, board: LinuxBoard) -> None:
+def test_an_active_low_line_reports_logical_levels(chip: GpioSim, board: LinuxBoard) -> None:
     chip.drive(17, 1)
 
     async def main() -> None:

@@ -40,11 +40,11 @@ def gpiod_board(chip: GpioSim) -> Iterator[LinuxBoard]:
 
 
 def test_an_encoder_misses_nothing_at_up_to_2000_edges_a_second(chip: GpioSim, gpiod_board: LinuxBoard) -> None:
-    """Where the emulated machine stalls, the kernel merges events or reads levels late; then it is tried again."""
+    """Where the emulated machine stalls, the kernel merges events or reads levels late; the test tries again then."""
     pulls = [str(chip._sysfs / f"sim_gpio{line}/pull") for line in (5, 6)]
 
     async def turn() -> tuple[int, int, bool, int]:
-        """Steps, invalid transitions, whether the kernel told all, edges lost after that; another process turns it."""
+        """Steps, invalid transitions, whether the kernel reported all edges, edges lost later; a process turns it."""
         async with gpio.encoder(5, 6) as knob:
             command = [sys.executable, "-SEc", TURN, *pulls, str(FORTH), str(BACK), str(RATE)]
             process = await asyncio.to_thread(subprocess.run, command)

@@ -1,9 +1,9 @@
-"""What becomes of edges that come faster than anybody can take them: delivered or counted, and never hidden.
+"""Edges that come faster than a program can take them: each is delivered or counted.
 
-The kernel itself is asked how many events it has numbered, by a probe in the function that makes them; to that number
-every one must be accounted for. How many edges the line really had can't be known from events: changes that the
-interrupt thread finds together are one event, and when it runs late it reads the level that a later change has left, so
-that two equal levels in a row may mean an edge without an event, or one that was taken for the other kind.
+A probe in the kernel's function that makes events counts them, and every one of them must be accounted for. Events
+don't show how many edges the line really had: changes that the interrupt thread finds together are one event, and when
+it runs late it reads the level that a later change has left, so that two equal levels in a row may mean an edge without
+an event, or one that was taken for the other kind.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def probe() -> Iterator[Probe]:
 
 
 class Account:
-    """What a watch has delivered."""
+    """The edges that a watch has delivered, and those that it counted as lost."""
 
     def __init__(self, watch: gpio.Watch) -> None:
         self.delivered = self.lost = 0
@@ -112,7 +112,7 @@ def test_a_long_train_of_edges_is_delivered_or_counted(
 
 @pytest.mark.parametrize("backend", ["gpiod"], indirect=True)
 @pytest.mark.parametrize("edges", [6000, 6001])
-def test_what_overflows_the_kernels_buffer_is_counted_to_the_event(
+def test_events_that_overflow_the_kernels_buffer_are_counted_exactly(
     chip: GpioSim, board: LinuxBoard, probe: Probe, edges: int
 ) -> None:
     async def main() -> None:

@@ -217,7 +217,7 @@ def test_the_guardian_of_a_program_that_is_killed_or_hangs_holds_the_safe_level(
     assert (driven(), pump.level(LINE)) == ([1, 0], 1)  # held no longer, it is gpio-sim's again
 
 
-def test_what_a_killed_program_left_is_driven_after_it(
+def test_the_lines_of_a_killed_program_are_driven_after_it(
     pump: GpioSim, driven: Driven, start: Start, program: str, tmp_path: Path
 ) -> None:
     """As systemd does it: SIGABRT when the watchdog was not fed, then ExecStopPost=."""

@@ -1,4 +1,4 @@
-"""What the kernel refuses, and how a program is told that asked for it: why, and nothing is left open."""
+"""Requests that the kernel refuses: the error says why, and nothing is left open."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_line_out_of_range_is_answered_with_those_there_are(chip: GpioSim, boa
     assert given(board, 57) == [0]
 
 
-def test_a_line_of_another_program_is_told_with_its_user(chip: GpioSim, board: LinuxBoard) -> None:
+def test_the_error_for_a_line_of_another_program_names_its_user(chip: GpioSim, board: LinuxBoard) -> None:
     with held_by_another_program(chip, 17):
         message = "line 17: in use by another process (which calls itself 'gpiomon'); stop it, or see 'gpioinfo'"
         for lines in ((17,), (22, 17)):
@@ -119,14 +119,16 @@ def test_a_line_of_another_program_is_told_with_its_user(chip: GpioSim, board: L
     assert given(board, 22, 17) == [0, 0]
 
 
-def test_a_line_that_the_kernel_itself_holds_is_told_with_its_name(backend: str) -> None:
+def test_the_error_for_a_line_of_the_kernel_names_its_user(backend: str) -> None:
     with contextlib.closing(GpioSim(taken={17: "activity LED"})), LinuxBoard() as board:
         assert "in use" in refused(board, 17).reason
         assert "'activity LED'" in refused(board, 17).reason
         assert given(board, 27) == [0]
 
 
-def test_an_ordinary_user_is_told_what_would_give_access(chip: GpioSim, board: LinuxBoard, backend: str) -> None:
+def test_the_error_for_an_ordinary_user_says_what_would_give_access(
+    chip: GpioSim, board: LinuxBoard, backend: str
+) -> None:
     given(board, 17)  # so that all is imported
     board.close()
     with LinuxBoard() as other, ordinary_user():
@@ -141,7 +143,7 @@ def test_an_ordinary_user_is_told_what_would_give_access(chip: GpioSim, board: L
 
 
 @pytest.mark.parametrize("debounce", [5.001, 3600, float("inf"), -0.001])
-def test_a_debounce_that_no_backend_can_keep_is_refused(board: LinuxBoard, debounce: float) -> None:
+def test_a_debounce_that_no_backend_can_keep_raises(board: LinuxBoard, debounce: float) -> None:
     with pytest.raises(ValueError, match="debounce must be 0 to 5 seconds"):
         gpio.watch(17, debounce=debounce)
     assert given(board, 17, debounce=5) == [0]

@@ -28,7 +28,7 @@ DEBOUNCE = 0.15
 
 
 class World(ABC):
-    """What is outside the chip, and the trace of what the program makes of it."""
+    """The world outside the chip, and the trace of what the program notices of it."""
 
     def __init__(self) -> None:
         self.trace: list[object] = []
@@ -42,7 +42,7 @@ class World(ABC):
         """Its electrical level."""
 
     async def put(self, line: int, *levels: int, dwell: float = SETTLE) -> None:
-        """Put a line to each of these levels for so many seconds."""
+        """Put a line to each of these levels, for `dwell` seconds each."""
         for level in levels:
             self.drive(line, level)
             await asyncio.sleep(dwell)
@@ -113,7 +113,7 @@ async def several_lines(world: World) -> None:
 
 
 async def two_watches(world: World) -> None:
-    """Of two watches each is told of its own line."""
+    """Each of two watches reports the edges of its own line."""
     await world.put(17, 0)
     await world.put(27, 0)
     async with gpio.watch(17) as one, gpio.watch(27, active_low=True) as other:
@@ -142,7 +142,7 @@ async def initial_level(world: World) -> None:
 
 
 async def debounced(world: World) -> None:
-    """Bounces are not told; what they settle at is, once; a glitch that ends where it began is nothing."""
+    """Bounces are not reported, and the settled level is, once; a glitch that ends where it began is ignored."""
     await world.put(17, 0)
     async with gpio.watch(17, debounce=DEBOUNCE) as watch:
         watch.on_edge(world.tell)
@@ -155,9 +155,9 @@ async def debounced(world: World) -> None:
 
 
 async def outputs(world: World) -> None:
-    """What an output is set to is seen on its line and by another one that is wired to it.
+    """The level of an output shows on its line and on another one that is wired to it.
 
-    At which level a line stays that nobody has any more is the chip's affair: a Pi's keeps it, gpio-sim's lets go.
+    The level of a line that was given back depends on the chip: a Pi's keeps it, gpio-sim's does not.
     """
     await world.put(22, 0)
     for active_low in (False, True):
@@ -177,7 +177,7 @@ async def outputs(world: World) -> None:
 
 
 async def refusals(world: World) -> None:
-    """What can't be had is refused for the same reason, and can be had afterwards."""
+    """Lines that are not available raise with the same reason, and are available afterwards."""
 
     async def attempt(*lines: gpio.LineName, **options: Any) -> None:
         try:

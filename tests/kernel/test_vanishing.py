@@ -32,7 +32,7 @@ def test_a_watch_whose_chip_vanishes_fails_and_says_so(chip: GpioSim, board: Lin
             with pytest.raises(HardwareError, match="is gone: its driver was unbound, or it was unplugged"):
                 await anext(watch)
             assert watch.closed
-        assert reports == []  # who waits for it is told, and nobody else
+        assert reports == []  # the waiting task gets the error, and nothing else does
 
     hwloop.run(main(), board=board)
 

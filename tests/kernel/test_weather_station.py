@@ -68,27 +68,27 @@ def receiver() -> Iterator[int]:
 
 
 class Station:
-    """The program in a process of its own, and what it has told so far."""
+    """The program in its own process, and the text that it has printed so far."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "hwloop", "run", "examples/weather_station.py"]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
-        self.told = ""
+        self.printed = ""
 
     def await_line(self, pattern: str, seconds: float = 60) -> re.Match[str]:
-        """Wait until the program has told something of this form since this was last asked."""
+        """Wait until the program has printed text of this form since the last call."""
         assert self.process.stdout is not None
         give_up = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            while not (found := re.search(pattern, self.told)):
-                assert time.monotonic() < give_up, f"no {pattern!r} in {self.told!r}"
+            while not (found := re.search(pattern, self.printed)):
+                assert time.monotonic() < give_up, f"no {pattern!r} in {self.printed!r}"
                 assert self.process.poll() is None, self.process.communicate()[1].decode()
                 if selector.select(1):
-                    self.told += (self.process.stdout.read() or b"").decode()
-        self.told = self.told[found.end() :]
+                    self.printed += (self.process.stdout.read() or b"").decode()
+        self.printed = self.printed[found.end() :]
         return found
 
 

@@ -18,7 +18,7 @@ from hwloop.boards.linux import LinuxBoard
 LINE = 4
 
 
-def test_the_edges_of_others_arrive_each_time_the_line_is_let_go_of(board: LinuxBoard, chip: GpioSim) -> None:
+def test_the_edges_of_others_arrive_each_time_the_line_is_released(board: LinuxBoard, chip: GpioSim) -> None:
     chip.drive(LINE, 1)  # the resistor of a one-wire bus
 
     async def main() -> None:
@@ -65,7 +65,7 @@ def test_an_open_source_line_is_heard_while_it_is_low(board: LinuxBoard, chip: G
     hwloop.run(main(), board=board)
 
 
-def test_what_waits_when_the_line_is_driven_again_is_not_lost(board: LinuxBoard, chip: GpioSim) -> None:
+def test_edges_that_wait_when_the_line_is_driven_again_are_not_lost(board: LinuxBoard, chip: GpioSim) -> None:
     chip.drive(LINE, 1)
 
     async def main() -> None:

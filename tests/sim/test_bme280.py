@@ -19,7 +19,7 @@ FORCED_ALL_ONCE = 0b001_001_01
 
 
 class Rig:
-    """A board with a BME280 and a clock that moves only when told."""
+    """A board with a BME280 and a clock that only the test moves."""
 
     def __init__(self, **device: object) -> None:
         self.board = SimBoard({"device": [{"type": "bme280", **device}]})
@@ -105,7 +105,7 @@ def test_the_formulas_give_the_datasheets_worked_example() -> None:
     pressure=st.floats(300, 1100),
 )
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_driver_that_computes_in_whole_numbers_reads_what_the_sensor_was_told(
+def test_a_driver_that_computes_in_whole_numbers_reads_the_values_set_here(
     rig: Rig, temperature: float, humidity: float, pressure: float
 ) -> None:
     rig.sensor.temperature, rig.sensor.humidity, rig.sensor.pressure = temperature, humidity, pressure
@@ -173,7 +173,7 @@ def test_a_forced_measurement_takes_the_typical_time_and_then_it_sleeps(
     assert rig.block(0xF7, 8) == measured
 
 
-def test_what_is_not_sampled_is_not_measured(rig: Rig) -> None:
+def test_a_value_without_samples_is_not_measured(rig: Rig) -> None:
     rig.measure(ctrl_hum=0, ctrl_meas=0b001_000_01)
     data = rig.block(0xF7, 8)
     assert (data[0:3], data[6:8]) == (b"\x80\0\0", b"\x80\0")
@@ -255,12 +255,12 @@ def test_the_air_swings_when_asked_to_and_a_reading_shows_it() -> None:
         ({"drift": 1}, "unknown key drift; known are address, bus,"),
     ],
 )
-def test_a_board_file_with_an_impossible_sensor_is_refused(device: dict[str, object], message: str) -> None:
+def test_a_board_file_with_an_impossible_sensor_raises(device: dict[str, object], message: str) -> None:
     with pytest.raises(WiringError, match=message):
         SimBoard({"device": [{"type": "bme280", **device}]})
 
 
-def test_two_sensors_at_one_address_are_refused() -> None:
+def test_two_sensors_at_one_address_raise() -> None:
     with pytest.raises(WiringError, match=r"I2C bus 1: address 0x76 is used already, by Bme280\("):
         SimBoard({"device": [{"type": "bme280"}, {"type": "bme280"}]})
     SimBoard(
@@ -268,14 +268,14 @@ def test_two_sensors_at_one_address_are_refused() -> None:
     ).close()
 
 
-def test_an_impossible_value_assigned_while_running_is_refused(rig: Rig) -> None:
+def test_assigning_an_impossible_value_raises(rig: Rig) -> None:
     with pytest.raises(ValueError, match="humidity"):
         rig.sensor.humidity = 101
     assert rig.sensor.humidity == 45.0
 
 
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # the driver's
-def test_the_driver_rpi_bme280_reads_what_the_sensor_was_told() -> None:
+def test_the_driver_rpi_bme280_reads_the_values_set_here() -> None:
     driver = pytest.importorskip("bme280", reason="needs the driver: pip install RPi.bme280")
     if not hasattr(driver, "load_calibration_params"):
         pytest.skip("the bme280 module installed is not that of RPi.bme280")

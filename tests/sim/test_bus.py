@@ -117,7 +117,7 @@ def test_a_device_may_refuse_what_is_written(bus: Bus, smbus: smbus2.SMBus, reco
     assert bus.nacks == 1
 
 
-def test_what_a_device_does_not_send_reads_as_ones(bus: Bus, smbus: smbus2.SMBus) -> None:
+def test_missing_bytes_of_a_device_read_as_ones(bus: Bus, smbus: smbus2.SMBus) -> None:
     bus.attach(ADDRESS, I2cDevice())
     assert smbus.read_i2c_block_data(ADDRESS, 0, 2) == [0xFF, 0xFF]
 
@@ -258,7 +258,7 @@ def test_a_detached_device_no_longer_answers(bus: Bus, smbus: smbus2.SMBus, reco
         smbus.write_quick(ADDRESS)
 
 
-def test_it_says_what_it_can_and_refuses_the_rest(bus: Bus, smbus: smbus2.SMBus, recorder: Recorder) -> None:
+def test_it_reports_its_functions_and_rejects_the_rest(bus: Bus, smbus: smbus2.SMBus, recorder: Recorder) -> None:
     assert smbus.funcs & smbus2.I2cFunc.I2C
     assert smbus.funcs & smbus2.I2cFunc.SMBUS_BLOCK_DATA == smbus2.I2cFunc.SMBUS_BLOCK_DATA
     assert not smbus.funcs & smbus2.I2cFunc.ADDR_10BIT

@@ -79,7 +79,7 @@ def test_a_burst_comes_every_interval_and_every_sentence_is_whole(run: Run) -> N
         assert gps.sentences_sent % 6 == 0
 
 
-def test_a_log_is_sent_as_it_stands_and_over_again(run: Run, tmp_path: Path) -> None:
+def test_a_log_is_sent_unchanged_and_repeated(run: Run, tmp_path: Path) -> None:
     (tmp_path / "log.nmea").write_text("a note\n$GPRMC,1*00\n\n$GPGGA,wrong*FF\n$GPRMC,2*00\n!AIVDM,x*00\n")
     (tmp_path / "board.toml").write_text(
         f'[[device]]\ntype = "gps"\nport = "{NAME}"\nlog = "log.nmea"\nbaudrate = 115200\ninterval = 0.01\n'
@@ -106,11 +106,11 @@ def test_a_log_is_sent_as_it_stands_and_over_again(run: Run, tmp_path: Path) -> 
         ({"log": "/dev/null"}, "no NMEA sentence in it"),
     ],
 )
-def test_a_receiver_that_cannot_be_is_refused(keys: dict[str, object], words: str) -> None:
+def test_a_receiver_with_impossible_values_raises(keys: dict[str, object], words: str) -> None:
     with pytest.raises(WiringError, match=words):
         SimBoard({"device": [{"type": "gps", "port": NAME, **keys}]})
 
 
-def test_two_devices_on_one_port_are_refused() -> None:
+def test_two_devices_on_one_port_raise() -> None:
     with pytest.raises(WiringError, match=f"port {NAME} is used already"):
         SimBoard({"device": [{"type": "gps", "port": NAME}, {"type": "modbus-temperature", "port": NAME}]})

@@ -68,7 +68,7 @@ def test_requests_get_the_replies_of_the_specification(slave: ModbusTemperature,
     assert slave.respond(frame(request_)) == frame(reply)
 
 
-def test_what_was_written_can_be_read_and_moves_the_reading(slave: ModbusTemperature) -> None:
+def test_written_values_can_be_read_and_change_the_reading(slave: ModbusTemperature) -> None:
     slave.respond(frame("01 10 0000 0003 06 FFF6 FF38 00C8"))
     assert slave.holding == [-10, -200, 200]
     assert slave.respond(frame("01 04 0000 0002")) == frame("01 04 04 00CD 0002")  # 20.5 °C: too hot
@@ -90,7 +90,7 @@ def test_a_broadcast_is_obeyed_and_not_answered(slave: ModbusTemperature) -> Non
 @pytest.mark.parametrize(
     "request_", [b"", b"\x01", frame("02 04 0000 0001"), frame("01 04 0000 0001")[:-1] + b"\0", frame("00" * 300)]
 )
-def test_what_is_not_for_it_or_damaged_gets_no_answer(slave: ModbusTemperature, request_: bytes) -> None:
+def test_a_damaged_request_or_one_for_another_unit_gets_no_answer(slave: ModbusTemperature, request_: bytes) -> None:
     assert slave.respond(request_) == b""
 
 
@@ -176,7 +176,7 @@ class TestOnTheWire:
 
 
 @pytest.mark.parametrize("keys", [{"unit": 0}, {"unit": 248}, {"baudrate": 0}, {"reply_delay": -1}])
-def test_a_slave_that_cannot_be_is_refused(keys: dict[str, object]) -> None:
+def test_a_slave_with_impossible_values_raises(keys: dict[str, object]) -> None:
     with pytest.raises(WiringError, match="must be"):
         SimBoard({"device": [{"type": "modbus-temperature", "port": NAME, **keys}]})
 
@@ -191,7 +191,7 @@ def test_a_slave_that_cannot_be_is_refused(keys: dict[str, object]) -> None:
         ({"parity": "E", "baudrate": 9600}, 0),
     ],
 )
-def test_with_a_parity_of_its_own_it_does_not_understand_other_line_settings(
+def test_with_a_set_parity_it_ignores_requests_at_other_line_settings(
     run: Run, settings: dict[str, Any], answered: int
 ) -> None:
     slave = ModbusTemperature(NAME, baudrate=115200, parity="E", reply_delay=0)
@@ -208,6 +208,6 @@ def test_with_a_parity_of_its_own_it_does_not_understand_other_line_settings(
     assert (slave.answered, slave.ignored) == (answered, 1 - answered)
 
 
-def test_an_unknown_parity_is_refused() -> None:
+def test_an_unknown_parity_raises() -> None:
     with pytest.raises(ValueError, match="parity must be 'E', 'O' or 'N', not 'even'"):
         ModbusTemperature(NAME, parity="even")  # type: ignore[arg-type]

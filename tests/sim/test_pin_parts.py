@@ -13,7 +13,7 @@ from firmware_sim.pins import Chip, Line
 
 
 class Bench:
-    """What parts need of a board, in simulated time."""
+    """The connections that parts need of a board, in simulated time."""
 
     def __init__(self, timeline: Any) -> None:
         self.timeline = timeline
@@ -135,7 +135,7 @@ def test_a_button_presses_itself_on_schedule(bench: Bench) -> None:
         ({"press_every": 0.2}, "press_every must be longer than hold and bounce together, not 0.2"),
     ],
 )
-def test_a_button_that_can_not_be_is_refused(options: dict[str, Any], message: str) -> None:
+def test_a_button_with_impossible_values_raises(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Button(17, **options)
 
@@ -179,7 +179,7 @@ def test_two_parts_can_not_be_on_one_line(board: SimBoard) -> None:
 
 
 @pytest.mark.parametrize("part", [Button(54), Led(-1), Wire([17, 54])])
-def test_a_line_that_is_not_on_the_board_is_refused(board: SimBoard, part: Any) -> None:
+def test_a_line_that_is_not_on_the_board_raises(board: SimBoard, part: Any) -> None:
     with pytest.raises(WiringError, match="lines are 0 to 53"):
         part.attach(board)
 

@@ -96,7 +96,7 @@ def test_a_wire_makes_one_net(chip: Chip) -> None:
     assert [chip.line(number).level for number in (22, 23, 24)] == [0, 0, 0]
 
 
-def test_joining_lines_tells_those_whose_level_changes(chip: Chip) -> None:
+def test_joining_lines_notifies_those_whose_level_changes(chip: Chip) -> None:
     seen: list[tuple[int, int]] = []
     for number in (22, 23):
         chip.line(number).observe(lambda level, when_ns, number=number: seen.append((number, level)))
@@ -133,7 +133,7 @@ def test_a_short_circuit_reads_low_is_counted_each_time_and_logged_once(
     assert [record.getMessage() for record in caplog.records] == ["short circuit: line 17 is driven both low and high"]
 
 
-def test_changes_are_counted_and_told_with_their_time(chip: Chip, timeline: Any) -> None:
+def test_changes_are_counted_and_reported_with_their_time(chip: Chip, timeline: Any) -> None:
     seen: list[tuple[int, int]] = []
     observer = lambda level, when_ns: seen.append((level, when_ns))  # noqa: E731
     line = chip.line(17)
@@ -150,7 +150,7 @@ def test_changes_are_counted_and_told_with_their_time(chip: Chip, timeline: Any)
     assert line.changes == 3
 
 
-def test_what_an_observer_changes_is_told_after_what_it_was_told(chip: Chip) -> None:
+def test_changes_made_by_an_observer_are_reported_after_its_own(chip: Chip) -> None:
     order: list[tuple[str, int]] = []
     line, other = chip.line(17), chip.line(18)
 
@@ -195,7 +195,7 @@ class TestStamps:
         timeline.run_due()
         assert stamps == [1000, 1050, 1120, 1170]
 
-    def test_changes_are_told_in_the_order_of_their_stamps_on_all_lines(self, chip: Chip, timeline: Any) -> None:
+    def test_changes_of_all_lines_are_reported_in_the_order_of_their_stamps(self, chip: Chip, timeline: Any) -> None:
         stamps: list[tuple[int, int]] = []
         for number in (4, 17):
             chip.line(number).observe(lambda level, when_ns, number=number: stamps.append((number, when_ns)))
@@ -205,7 +205,7 @@ class TestStamps:
         timeline.run_due()
         assert stamps == [(4, 2000), (17, 2001)]
 
-    def test_late_changes_of_several_lines_keep_their_order_after_one_that_was_told(
+    def test_late_changes_of_several_lines_keep_their_order_after_one_that_was_reported(
         self, chip: Chip, timeline: Any
     ) -> None:
         """But for those that were planned for one moment, which have no order."""

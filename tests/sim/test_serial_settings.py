@@ -224,7 +224,7 @@ class TestUrls:
         run(main())
 
     @pytest.mark.parametrize("url", ["spy:///dev/ttyS0", "hwgrep://.", "/dev/ttyS0"])
-    def test_a_port_of_the_machine_is_refused(self, run: Run, port: Port, url: str) -> None:
+    def test_opening_a_port_of_the_machine_raises(self, run: Run, port: Port, url: str) -> None:
         async def main() -> None:
             with pytest.raises(HardwareError):
                 await serial.open_serial_connection(url=url)

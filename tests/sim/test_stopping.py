@@ -1,4 +1,4 @@
-"""Devices that go by themselves can be told to stop, so that what they sent can be compared with what arrived."""
+"""Devices that act by themselves can be stopped, so that a test can compare what they sent with what arrived."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from firmware_sim.pins import Chip, Line
 
 
 class Bench:
-    """What a button needs of a board, in simulated time."""
+    """The connections that a button needs of a board, in simulated time."""
 
     def __init__(self, timeline: Any) -> None:
         self.timeline = timeline

@@ -15,7 +15,7 @@ from firmware_sim.timeline import Timeline
 # By hand.
 
 
-def test_what_is_scheduled_runs_in_the_order_of_its_time(timeline: Any) -> None:
+def test_actions_run_in_the_order_of_their_time(timeline: Any) -> None:
     ran: list[tuple[str, int]] = []
     for name, seconds in (("late", 0.3), ("first", 0.1), ("second", 0.1)):
         timeline.after(seconds, lambda name=name: ran.append((name, timeline.time_ns)))
@@ -27,12 +27,12 @@ def test_what_is_scheduled_runs_in_the_order_of_its_time(timeline: Any) -> None:
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 1e300])
-def test_a_time_that_never_comes_is_refused(timeline: Any, seconds: float) -> None:
+def test_a_time_that_never_comes_raises(timeline: Any, seconds: float) -> None:
     with pytest.raises(ValueError, match="an action is planned for less than"):
         timeline.after(seconds, int)
 
 
-def test_what_is_cancelled_does_not_run_nor_count_as_next(timeline: Any) -> None:
+def test_a_cancelled_action_does_not_run_nor_count_as_next(timeline: Any) -> None:
     ran: list[str] = []
     timeline.at(10, lambda: ran.append("cancelled")).cancel()
     timeline.at(20, lambda: ran.append("kept"))
@@ -58,7 +58,7 @@ def test_an_action_that_fails_is_logged_and_the_rest_goes_on(timeline: Any, capl
     assert "simulated device failed" in caplog.text
 
 
-def test_what_runs_late_happens_at_the_moment_for_which_it_was_planned(timeline: Any) -> None:
+def test_a_late_action_keeps_the_time_for_which_it_was_planned(timeline: Any) -> None:
     moments: list[int] = []
 
     def chain(left: int) -> None:

@@ -23,7 +23,7 @@ CHARACTER = 10 * 1_000_000_000 / 9600  # nanoseconds
 
 
 class Clock:
-    """A timeline's time that passes when told to."""
+    """A timeline's time that only the test moves."""
 
     def __init__(self) -> None:
         self.now_ns = 0
@@ -122,7 +122,7 @@ def test_bytes_come_at_the_pace_of_the_wire_eight_at_a_time(clock: Clock, wire: 
     assert arrived == [0, 8, 8, 16, 16, 20]
 
 
-def test_what_is_sent_later_comes_behind_what_is_under_way(clock: Clock, wire: Port) -> None:
+def test_later_bytes_come_after_those_on_the_wire(clock: Clock, wire: Port) -> None:
     wire.send(bytes(8), 9600)
     clock.advance_to(2 * CHARACTER)
     wire.send(bytes(8), 9600)
@@ -165,7 +165,7 @@ def test_a_program_that_does_not_read_loses_bytes_and_they_are_counted(clock: Cl
     os.close(program)
 
 
-def test_what_has_no_pace_waits_for_room(port: Port, program: int) -> None:
+def test_bytes_without_a_pace_wait_for_room(port: Port, program: int) -> None:
     data = os.urandom(100_000)
     port.send(data)
     assert read(program, len(data)) == data
@@ -196,7 +196,7 @@ def test_unplugged_the_program_reads_the_end_and_cannot_write(port: Port, progra
         os.write(program, b"x")
 
 
-def test_unplugged_it_has_no_path_and_what_the_device_says_is_lost(clock: Clock, wire: Port) -> None:
+def test_an_unplugged_port_has_no_path_and_loses_what_the_device_sends(clock: Clock, wire: Port) -> None:
     wire.send(bytes(100), 9600)
     clock.advance_to(16 * CHARACTER + 1)
     wire.unplug()

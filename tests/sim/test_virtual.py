@@ -97,7 +97,7 @@ def test_the_loop_goes_on_while_the_bus_is_busy() -> None:
     assert not any(ticks)
 
 
-def test_what_happens_during_a_transfer_happens_at_its_time() -> None:
+def test_actions_during_a_transfer_run_at_their_time() -> None:
     async def main(board: SimBoard) -> list[float]:
         async with gpio.watch(17, pull="up") as switch, i2c.open(1) as bus:
             received: list[int] = []
@@ -152,7 +152,7 @@ def test_a_callers_deadline_passes_while_the_bus_hangs() -> None:
     assert play(SENSOR, main) == pytest.approx(0.2, abs=1e-8)
 
 
-def test_two_who_share_a_wire_wait_for_each_other() -> None:
+def test_two_transfers_on_one_wire_wait_for_each_other() -> None:
     async def main(board: SimBoard) -> float:
         async with i2c.open(1) as one, i2c.open(1, name="other") as other:
             values = await asyncio.gather(one.device(0x76).read_register(0xD0), other.device(0x76).read_register(0xD0))
@@ -361,7 +361,7 @@ def test_nobody_will_ever_press_a_button_that_is_not_there() -> None:
         play(MODBUS, main)
 
 
-def test_what_the_program_does_to_the_board_is_seen_at_the_same_instant() -> None:
+def test_the_programs_effect_on_the_board_is_seen_at_the_same_instant() -> None:
     wiring = {"device": [{"type": "wire", "lines": [5, 6]}, {"type": "led", "line": 27}]}
 
     async def main(board: SimBoard) -> tuple[int, list[tuple[int, bool]]]:
@@ -390,7 +390,7 @@ def test_run_opens_the_board_on_its_own_clock() -> None:
     assert hwloop.run(main(), clock="virtual") == (True, 1)  # there is no other
 
 
-def test_a_board_in_another_time_is_refused() -> None:
+def test_a_board_on_another_clock_raises() -> None:
     async def main() -> None:
         async with gpio.watch(17):
             pass

@@ -46,7 +46,7 @@ def test_a_board_file_makes_its_parts_in_its_order(tmp_path: Path) -> None:
         assert board.devices[2].lit
 
 
-def test_a_mapping_does_as_well_and_nothing_is_a_bare_board() -> None:
+def test_a_mapping_works_like_a_board_file_and_none_means_a_bare_board() -> None:
     with SimBoard({"device": [{"type": "led", "line": 27}]}) as board:
         assert [type(device) for device in board.devices] == [Led]
         assert board.label == "simulated board"
@@ -106,7 +106,7 @@ def test_a_mistake_is_named_where_it_stands_and_leaves_nothing(tmp_path: Path, t
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe", b"label = '\xff'"])
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path, text: bytes) -> None:
+def test_a_file_that_is_not_text_raises(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "board.toml"
     path.write_bytes(text)
     with pytest.raises(WiringError, match=f"board file {path}: not valid TOML"):

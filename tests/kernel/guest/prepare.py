@@ -158,7 +158,7 @@ def make_initramfs(image: Path, root: Path, version: str) -> None:
 def unpack_kernel(image: bytes, kernel: Path) -> None:
     """Write the ELF kernel that a bzImage holds: QEMU starts it, and the emulated processor need not unpack it.
 
-    Where it lies is told by the image's header (Documentation/arch/x86/boot.rst: setup_sects, payload_offset and
+    The image's header says where it lies (Documentation/arch/x86/boot.rst: setup_sects, payload_offset and
     payload_length, whose last four bytes are the unpacked size).
     """
     sectors = image[0x1F1]

@@ -199,7 +199,7 @@ def test_a_report_is_lgpios_sixteen_bytes(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize(("edges", "expected"), [(1, [1, 1]), (2, [0, 0]), (3, [1, 0, 1, 0])])
-def test_only_the_edges_asked_for_are_reported(setup: Setup, edges: int, expected: list[int]) -> None:
+def test_only_the_requested_edges_are_reported(setup: Setup, edges: int, expected: list[int]) -> None:
     fd = setup.alert(17, edges)
     for level in (1, 0, 1, 0):
         setup.chip.line(17).drive(level)
@@ -549,7 +549,7 @@ def test_gpiozeros_own_lgpio_factory_runs_on_it_unchanged() -> None:
     assert (done.stdout, done.stderr) == ("heard and lit\n", "")
 
 
-# What is due when the program looks has happened, though the thread that makes it happen is late.
+# Actions that are due when the program looks have run, although their thread is late.
 
 
 def test_a_level_is_that_of_the_moment_at_which_it_is_read(setup: Setup) -> None:

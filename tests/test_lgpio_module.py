@@ -43,7 +43,7 @@ def start(code: str, temporary: Path, cwd: str | Path, path: Path | None = None,
 
 
 def run(code: str, temporary: Path, cwd: str | Path, path: Path | None = None, **env: str) -> str:
-    """What a process printed. It must succeed, say nothing on stderr and leave nothing in its temporary directory."""
+    """Return what a process printed. It must succeed, print no errors and leave nothing in its temporary directory."""
     process = start(code, temporary, cwd, path, **env)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
@@ -200,9 +200,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(temporary: Path, monk
         ("open('/nonexistent/fifo')", "No such file or directory: '/nonexistent/fifo'"),
     ],
 )
-def test_a_package_that_is_not_what_it_should_be_is_told(
-    temporary: Path, tmp_path: Path, source: str, message: str
-) -> None:
+def test_a_package_that_is_not_lgpio_raises(temporary: Path, tmp_path: Path, source: str, message: str) -> None:
     (tmp_path / "lgpio.py").write_text(source)
     code = """
     from hwloop import HardwareError
