@@ -61,12 +61,12 @@ def test_without_a_command_the_help_is_shown(hwloop: Call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "hwloop: there is no command 'fly'; there are run, guard, demo, bench, monitor"),
+        (["fly"], "hwloop: unknown command 'fly'; choose from run, guard, demo, bench, monitor"),
         (["--fly"], "hwloop: unrecognized arguments: --fly"),
         (["run"], "hwloop run: give one program: the path of a Python file, or -m and the name of a module"),
         (["run", "x.py", "-m", "x"], "hwloop run: give one program: "),
-        (["run", "x.py", "--fly"], "hwloop run: unrecognized arguments: --fly; what is for the program follows '--'"),
-        (["demo", "--", "x"], "hwloop demo: nothing is expected after '--', but there is 'x'"),
+        (["run", "x.py", "--fly"], "hwloop run: unrecognized arguments: --fly; arguments of the program follow '--'"),
+        (["demo", "--", "x"], "hwloop demo: this command takes no arguments after '--': 'x'"),
         (["demo", "--loop", "fast"], "hwloop demo: argument --loop: invalid choice: 'fast'"),
         (["demo", "--seconds", "1"], "hwloop demo: --seconds must be 2 or more, not 1"),
         (["demo", "--seconds", "nan"], "hwloop demo: --seconds must be 2 or more, not nan"),
@@ -98,7 +98,7 @@ def test_a_fault_of_our_own_is_told_without_a_traceback_but_for_debug(
     status, said = hwloop("demo")
     assert status == 1
     assert said == (
-        "hwloop demo: unexpected AttributeError: no such thing; please report it, with what --debug shows\n"
+        "hwloop demo: unexpected AttributeError: no such thing; please report it with the output of --debug\n"
     )
     for arguments in (["--debug", "demo"], ["demo", "--debug"]):
         status, said = hwloop(*arguments)
@@ -191,7 +191,7 @@ def test_a_second_run_inside_a_running_loop(hwloop: Call) -> None:
 
     status, said = asyncio.run(within())
     assert status == 1
-    assert said.startswith("hwloop run: an event loop runs in this thread already")
+    assert said.startswith("hwloop run: an event loop already runs in this thread")
 
 
 def test_a_program_that_starts_a_loop_inside_the_loop(hwloop: Call) -> None:

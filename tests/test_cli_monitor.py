@@ -233,14 +233,14 @@ def test_a_template_that_can_not_be_filled_is_refused(
     ("arguments", "message"),
     [
         ([], "the following arguments are required: SOURCE"),
-        (["gpio"], "'gpio' is no source; sources are given as gpio:17[,up], serial:/dev/ttyUSB0[,9600], i2c:1:0x76["),
-        (["spi:0"], "'spi:0' is no source; sources are given as gpio:17[,up]"),
+        (["gpio"], "'gpio' is not a source; write sources as gpio:17[,up], serial:/dev/ttyUSB0[,9600], i2c:1:0x76["),
+        (["spi:0"], "'spi:0' is not a source; write sources as gpio:17[,up]"),
         (
             ["gpio:"],
-            "'gpio:': a line is a BCM number such as 17, or a name such as 'GPIO17' or 'J8:11', not ''; sources are ",
+            "'gpio:': a line is a BCM number such as 17, or a name such as 'GPIO17' or 'J8:11', not ''; write sources ",
         ),
-        (["gpio:17,high"], "'gpio:17,high': a pull is up, down or none, not 'high'; sources are given as "),
-        (["serial:"], "'serial:': a port has a name; sources are given as "),
+        (["gpio:17,high"], "'gpio:17,high': a pull is up, down or none, not 'high'; write sources as "),
+        (["serial:"], "'serial:': a port has a name; write sources as "),
         (["serial:/dev/ttyUSB0,fast"], "'serial:/dev/ttyUSB0,fast': a baud rate is a whole number, not 'fast'; "),
         (["serial:/dev/ttyUSB0,0"], "'serial:/dev/ttyUSB0,0': a baud rate is a whole number, not '0'; "),
         (["i2c:1"], "'i2c:1': an I2C device is BUS:ADDRESS, and perhaps a register; "),
@@ -249,14 +249,14 @@ def test_a_template_that_can_not_be_filled_is_refused(
         (["i2c:1:0x78"], "'i2c:1:0x78': an address is 0x3 to 0x77, not 0x78; "),
         (["i2c:1:0x76:256"], "'i2c:1:0x76:256': a register is 0x0 to 0xff, not 256; "),
         (["i2c:1:0x76:0xF7,"], "'i2c:1:0x76:0xF7,': a length is a number such as 1 or 0x76, not ''; "),
-        (["i2c:1:0x76@"], "'i2c:1:0x76@': an interval is a number of seconds, more than 0, not ''; "),
-        (["i2c:1:0x76@-1"], "'i2c:1:0x76@-1': an interval is a number of seconds, more than 0, not '-1'; "),
+        (["i2c:1:0x76@"], "'i2c:1:0x76@': an interval must be more than 0 seconds, not ''; "),
+        (["i2c:1:0x76@-1"], "'i2c:1:0x76@-1': an interval must be more than 0 seconds, not '-1'; "),
         (["gpio:17", "--num-events", "0"], "--num-events must be 1 or more, not 0"),
-        (["gpio:17", "--idle-timeout", "0"], "--idle-timeout is a number of seconds, more than 0, not 0"),
+        (["gpio:17", "--idle-timeout", "0"], "--idle-timeout must be more than 0, not 0"),
         (["gpio:17", "--json", "--format", "{value}"], "argument --format: not allowed with argument --json"),
     ],
 )
-def test_a_wrong_call_says_what_would_be_right(
+def test_wrong_arguments_say_how_to_correct_them(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["monitor", *arguments]) == 2

@@ -662,7 +662,7 @@ def test_a_guardian_whose_program_died_of_sigterm_dies_of_it_too() -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 2, "there is no program to run; write it after '--'"),
+        ([], 2, "no program to run; write it after '--'"),
         (["--", "/no/such/program"], 2, "/no/such/program: no such file or directory"),
         (["--", "/etc/passwd"], 2, "/etc/passwd: permission denied"),
         (["--hold", "-1", "--", "true"], 2, "--hold must be from 0 to 1e+09, not -1.0"),

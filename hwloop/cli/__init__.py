@@ -1,8 +1,8 @@
 """The `hwloop` command.
 
-Each subcommand is a module of its own here, imported when it is called for: on a Pi Zero an import costs more than
-most commands do. What is common to all stands here: options, exit statuses, and how an error is told. A wrong call has
-status 2, a failure 1, and a message says what was tried, what is wrong and what to do. Tracebacks are for `--debug`.
+Each subcommand is a module of this package, imported only when it is called: on a Pi Zero an import takes longer than
+most commands. This module has what all commands share: options, exit statuses and error messages. Wrong arguments have
+status 2, failures status 1, and a message names the attempt, the problem and the remedy. `--debug` adds tracebacks.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from hwloop.errors import HardwareError
 COMMANDS = {
     "run": "run the main coroutine of a program on the loop",
     "guard": "drive outputs to their safe level when a program is killed or hangs",
-    "demo": "run a weather station on the simulated board, and count what goes in and comes out",
-    "bench": "measure how late timers and edges are here, on hwloop and on other loops",
-    "monitor": "print what GPIO lines, serial ports and I2C devices have to tell",
+    "demo": "run a weather station on the simulated board, on asyncio and on hwloop, and compare both",
+    "bench": "measure the lateness of timers and edges on this machine, on hwloop and on other loops",
+    "monitor": "print the events of GPIO lines, serial ports and I2C devices",
 }
 """The subcommands: each a module here with `add_arguments(parser)` and `execute(arguments)`, which returns a status."""
 
 EPILOG = """\
-exit status: 0 for success, 1 for a failure, 2 for a wrong call; a process ended by a signal dies of that signal.
-'hwloop COMMAND --help' tells more of a command."""
+exit status: 0 for success, 1 for a failure, 2 for wrong arguments; a process that a signal ended dies of that signal.
+'hwloop COMMAND --help' describes a command."""
 
 
 class UsageError(Exception):
-    """The call is wrong; the message says how, and what would be right."""
+    """The arguments are wrong; the message says how to correct them."""
 
 
 class Failure(Exception):
-    """The command failed for a reason that the message tells."""
+    """The command failed; the message gives the reason."""
 
 
 class Ended(KeyboardInterrupt):
-    """A signal ended the command: in order, or with `forced` without waiting for what would not end."""
+    """A signal ended the command: in order, or with `forced` without waiting for tasks that do not end."""
 
     def __init__(self, number: int, *, forced: bool = False) -> None:
         super().__init__(signal.strsignal(number))
@@ -55,7 +55,7 @@ class Ended(KeyboardInterrupt):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what a command line says (by default the process's own) and return its exit status."""
+    """Run a command line (by default that of the process) and return its exit status."""
     try:
         with contextlib.ExitStack() as lifetime:
             return _execute(sys.argv[1:] if argv is None else list(argv), lifetime)
@@ -64,12 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def script() -> NoReturn:
-    """What the installed command calls: `main`, then the end of the process.
+    """Run the installed command: `main`, then the end of the process.
 
-    A process that a signal ended dies of that signal, for so its parent knows: systemd counts a service stopped by
-    SIGTERM as ended well, and a shell ends its script on Ctrl-C. Before that, all is done that an exit does.
+    A process that a signal ended dies of that signal, so that its parent knows: systemd counts a service stopped by
+    SIGTERM as a success, and a shell ends its script on Ctrl-C. Before that, all exit functions run.
     """
-    # Python has None for a stream that was closed (`>&-`), and the next device to be opened would get its number.
+    # A stream that was closed (`>&-`) is None, and the next device to be opened would get its number.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for as long as the process
@@ -82,12 +82,12 @@ def script() -> NoReturn:
                 try:
                     stream.flush()
                 except OSError:
-                    pass  # nobody reads it any more
+                    pass  # the reader has gone
             signal.signal(deadly[0], signal.SIG_DFL)
             os.kill(os.getpid(), deadly[0])
 
-    # Exit handlers run in reverse order: registered before all others, these are the last. What a program leaves to be
-    # done at exit, gpiozero's clean-up for one, still needs the board.
+    # Exit functions run in reverse order: registered first, these run last. The exit functions of a program, such as
+    # gpiozero's clean-up, still need the board.
     lifetime = contextlib.ExitStack()
     atexit.register(die)
     atexit.register(lifetime.close)
@@ -97,14 +97,16 @@ def script() -> NoReturn:
         deadly.append(ended.number)
         status = 128 + ended.number
         if ended.forced:
-            # An ordinary exit waits for threads, and one of them may be what would not end.
+            # An ordinary exit waits for threads, and one of them may never end.
             atexit._run_exitfuncs()
     sys.exit(status)
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Write to standard output, or `stream`, at once. Raises `Failure` where there is no room for it, BrokenPipeError
-    where nobody reads it."""
+    """Write to standard output, or `stream`, at once.
+
+    Raises `Failure` if there is no room, and `BrokenPipeError` if the reader has gone.
+    """
     try:
         print(text, end="", file=stream, flush=True)
     except BrokenPipeError:
@@ -115,21 +117,21 @@ def say(text: str, stream: TextIO | None = None) -> None:
 
 
 def _give_up_output() -> None:
-    """What is left in the buffer of standard output must not be tried again at exit."""
+    """Discard the buffer of standard output, which would be written again at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 def causes(error: BaseException) -> list[BaseException]:
-    """The exceptions that an exception group, at any depth, consists of; any other exception alone."""
+    """Return the exceptions in an exception group, at any depth; any other exception alone."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     return [cause for part in error.exceptions for cause in causes(part)]
 
 
 def _execute(argv: list[str], lifetime: contextlib.ExitStack) -> int:
-    """Do what a command line says. What `lifetime` is given is done when the command, or its process, ends."""
+    """Run a command line. `lifetime` is closed when the command, or its process, ends."""
     # A terminal that can't show a degree sign gets an escape, not a crash.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -143,7 +145,7 @@ def _execute(argv: list[str], lifetime: contextlib.ExitStack) -> int:
             return 2
         command = argv[position]
         if command not in COMMANDS:
-            raise UsageError(f"there is no command {command!r}; there are {', '.join(COMMANDS)}")
+            raise UsageError(f"unknown command {command!r}; choose from {', '.join(COMMANDS)}")
         name = f"hwloop {command}"
         module = importlib.import_module(f"hwloop.cli.{command}")
         parser = _Parser(prog=name, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -152,7 +154,7 @@ def _execute(argv: list[str], lifetime: contextlib.ExitStack) -> int:
         words, rest = _split(argv[position + 1 :])
         arguments = parser.parse_args(words)
         if rest and "rest" not in arguments:
-            raise UsageError(f"nothing is expected after '--', but there is {' '.join(rest)!r}")
+            raise UsageError(f"this command takes no arguments after '--': {' '.join(rest)!r}")
         arguments.rest = rest
         arguments.lifetime = lifetime
         debug = arguments.debug = arguments.debug or options.debug
@@ -164,32 +166,34 @@ def _execute(argv: list[str], lifetime: contextlib.ExitStack) -> int:
     except KeyboardInterrupt:
         raise Ended(signal.SIGINT) from None
     except UsageError as error:
-        _tell(name, f"{error}\nsee '{name} --help'", debug)
+        _print_error(name, f"{error}\nsee '{name} --help'", debug)
         return 2
     except Failure as error:
-        _tell(name, str(error), debug)
+        _print_error(name, str(error), debug)
         return 1
     except Exception as error:
         parts = causes(error)
-        if all(isinstance(part, BrokenPipeError) for part in parts):  # whoever read our output has enough
+        if all(isinstance(part, BrokenPipeError) for part in parts):  # the reader of our output has gone
             _give_up_output()
             return 128 + signal.SIGPIPE
         if debug:
             traceback.print_exc()
-        # Several parts of a program may fail for the same reason: it is told once, with all the places.
+        # Parts of a program that fail for the same reason are reported once, with all places.
         messages: dict[str, list[str]] = {}
         for part in parts:
             if isinstance(part, HardwareError | Failure):
-                text = _said(part)
+                text = _text_of(part)
             else:
-                text = f"unexpected {type(part).__name__}: {_said(part)}; please report it, with what --debug shows"
+                text = (
+                    f"unexpected {type(part).__name__}: {_text_of(part)}; please report it with the output of --debug"
+                )
             messages.setdefault(text, []).extend(getattr(part, "__notes__", ()))
         for text, places in messages.items():
-            _tell(name, "\n".join([text, *places]))
+            _print_error(name, "\n".join([text, *places]))
         return 1
 
 
-def _said(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     """Return the text of an error; a program's own class of errors may have a `__str__` that raises."""
     try:
         return str(error)
@@ -197,24 +201,24 @@ def _said(error: BaseException) -> str:
         return f"{type(error).__name__} (its text could not be made)"
 
 
-def _tell(name: str, message: str, debug: bool = False) -> None:
+def _print_error(name: str, message: str, debug: bool = False) -> None:
     if debug:
         traceback.print_exc()
     print(f"{name}: {message}", file=sys.stderr)
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """What is for the command, and what follows "--"."""
+    """Return the arguments of the command, and those after "--"."""
     end = words.index("--") if "--" in words else len(words)
     return words[:end], words[end + 1 :]
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, but errors are raised."""
+    """A parser that raises its errors."""
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized") and self.get_default("rest") is not None:
-            message += "; what is for the program follows '--'"
+            message += "; arguments of the program follow '--'"
         raise UsageError(message)
 
 
@@ -224,7 +228,7 @@ def _top_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="hwloop",
         usage="hwloop [--debug] COMMAND ...",
-        description=f"An asyncio event loop for hardware, at work.\n\ncommands:\n{listed}",
+        description=f"An asyncio event loop for hardware.\n\ncommands:\n{listed}",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,9 +1,8 @@
 """Sensors that sleep until a program wakes them, and read as their reset value until then.
 
-Most sensors start in a sleep mode. Their data registers can be read all the same, and give a constant that looks like
-a measurement: 0x80000 for a BME280. So a reading that is such a constant is checked: is the part at the address the
-one that has it, and does its mode register say that it sleeps? Nothing is written, and a part that does not answer as
-expected is none of these.
+Most sensors start in a sleep mode. Their data registers can be read even so, and return a constant that looks like a
+measurement: 0x80000 for a BME280. So a reading of such a constant is checked: is this the part with that constant, and
+does its mode register say that it sleeps? Nothing is written, and a part that answers differently is not one of these.
 """
 
 from __future__ import annotations
@@ -16,23 +15,23 @@ from hwloop.sources.i2c import Device
 
 @dataclass(frozen=True)
 class Part:
-    """A sensor, by the registers of its datasheet."""
+    """A sensor and the registers of its datasheet."""
 
     names: dict[int, str]
-    """By the value of its identity register."""
+    """The names by the value of the identity register."""
     identity: int
     addresses: tuple[int, ...]
     data: int
     """The first of its data registers."""
     reset: bytes
-    """What they hold before the first measurement."""
+    """Their content before the first measurement."""
     mode: int
-    """The register that says whether it sleeps."""
+    """The register with the sleep mode."""
     mask: int
     sleeping: int
     """The value of the masked bits in sleep mode."""
     wake: int
-    """The value of that register that has it measure."""
+    """The value of that register that starts measuring."""
 
 
 PARTS = (
@@ -79,12 +78,12 @@ async def asleep(device: Device, register: int, data: bytes) -> str:
             try:
                 return await _asleep(part, device)
             except HardwareError:
-                return ""  # it is another part, and has no such registers
+                return ""  # another part, without these registers
     return ""
 
 
 def _may_be_reset(part: Part, register: int, data: bytes) -> bool:
-    """Whether `data` has bytes of the part's data registers, all with their reset values."""
+    """Return whether `data` is from the part's data registers, all with their reset values."""
     start, end = max(register, part.data), min(register + len(data), part.data + len(part.reset))
     return start < end and data[start - register : end - register] == part.reset[start - part.data : end - part.data]
 
@@ -93,8 +92,8 @@ async def _asleep(part: Part, device: Device) -> str:
     name = part.names.get(await device.read_register(part.identity))
     if name is None or await device.read_register(part.mode) & part.mask != part.sleeping:
         return ""
-    length = 6 if name == "BMP280" else len(part.reset)  # which has no humidity
+    length = 6 if name == "BMP280" else len(part.reset)  # a BMP280 has no humidity
     if await device.read_block(part.data, length) != part.reset[:length]:
-        return ""  # measured once, and asleep again since
+        return ""  # it has measured once, and sleeps again
     wake = f"i2cset -y {device.bus.number} {device.address:#04x} {part.mode:#04x} {part.wake:#04x}"
     return f"{name} sleeps and has measured nothing yet; wake it with {wake}"

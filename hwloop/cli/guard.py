@@ -3,12 +3,12 @@
     hwloop guard -- hwloop run door.py
     hwloop guard --after /run/hwloop/door/outputs
 
-The first form runs a program, any that opens outputs with `safe=`. When it dies with outputs open, or its loop gives no
-sign of life for --stall seconds and it is killed for that, the lines are taken and held at their safe level until this
-is stopped, or for --hold seconds. The exit status is the program's.
+The first form runs a program that opens outputs with `safe=`. If the program dies with outputs open, or its loop gives
+no sign of life for --stall seconds and the guardian kills it, the guardian drives the lines to their safe level and
+holds them until it is stopped, or for --hold seconds. The exit status is that of the program.
 
-The second form is for a service's ExecStopPost=: it drives what the program has left open according to the file that
-HWLOOP_GUARD_FILE named for it.
+The second form is for ExecStopPost= of a service: it drives the outputs that the program left open, according to the
+file that HWLOOP_GUARD_FILE named for the program.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "hwloop guard [--stall SECONDS] [--hold SECONDS] -- PROGRAM [ARGS ...]\n"
         "       hwloop guard --after FILE [--hold SECONDS]"
     )
-    parser.add_argument("--after", metavar="FILE", help="drive what a program that has ended left in FILE")
+    parser.add_argument("--after", metavar="FILE", help="drive the outputs that a program left open, according to FILE")
     parser.add_argument(
-        "--hold", type=float, metavar="SECONDS", help="how long lines are held (until stopped; with --after not at all)"
+        "--hold", type=float, metavar="SECONDS", help="how long to hold lines (until stopped; with --after not at all)"
     )
     parser.add_argument(
-        "--stall", type=float, metavar="SECONDS", help="how long a loop may give no sign of life; 0: for ever (10)"
+        "--stall", type=float, metavar="SECONDS", help="how long a loop may give no sign of life; 0 for no limit (10)"
     )
     parser.set_defaults(rest=[])
 
@@ -46,11 +46,11 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     if arguments.after is not None:
         if arguments.rest or stall is not None:
-            raise UsageError("--after is for a program that has ended: it goes with --hold and nothing else")
+            raise UsageError("--after is for a program that has ended: combine it only with --hold")
         try:
             failed = guardian.drive_after(arguments.after, hold or 0.0)
         except ValueError as error:
-            raise Failure(f"{error}; it is what HWLOOP_GUARD_FILE named for the program") from None
+            raise Failure(f"{error}; give the file that HWLOOP_GUARD_FILE named for the program") from None
         except OSError as error:
             raise Failure(
                 f"{error.filename or arguments.after} can't be read ({(error.strerror or str(error)).lower()}); "
@@ -58,7 +58,7 @@ def execute(arguments: argparse.Namespace) -> int:
             ) from error
         return 1 if failed else 0
     if not arguments.rest:
-        raise UsageError("there is no program to run; write it after '--': hwloop guard -- hwloop run door.py")
+        raise UsageError("no program to run; write it after '--': hwloop guard -- hwloop run door.py")
     try:
         status = guardian.Guardian(stall=10.0 if stall is None else stall, hold=hold).run(arguments.rest)
     except HardwareError:

@@ -1,12 +1,12 @@
-"""Print what GPIO lines, serial ports and I2C devices have to tell, one line for each event, until interrupted.
+"""Print the events of GPIO lines, serial ports and I2C devices, one line each, until interrupted.
 
     hwloop monitor gpio:17,up serial:/dev/ttyUSB0,115200 i2c:1:0x76:0xF7,8@0.5
 
-    gpio:LINE[,PULL]             edges; LINE is a BCM number or a name, PULL is up, down or none (as it is)
-    serial:PORT[,BAUD]           lines of text, and whatever else comes before a silence (9600 baud)
+    gpio:LINE[,PULL]             edges; LINE is a BCM number or a name, PULL is up, down or none (unchanged)
+    serial:PORT[,BAUD]           lines of text, and data before a silence (9600 baud)
     i2c:BUS:ADDRESS:REG[,LEN]    LEN bytes (1) from a register on, read every second
-    i2c:BUS:ADDRESS              whether the device answers, as that changes
-    i2c:...@SECONDS              ... looked at every so many seconds
+    i2c:BUS:ADDRESS              changes of whether the device answers
+    i2c:...@SECONDS              ... read every SECONDS
 
 Fields for --format, in braces as in Python's str.format ("{time:%H:%M:%S} {source} {value}"):
 
@@ -49,10 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("specs", nargs="+", metavar="SOURCE", help=FORMS)
     parser.add_argument("--board", metavar="BOARD", help=BOARD_HELP)
     parser.add_argument("--num-events", type=int, metavar="N", help="end after N events")
-    parser.add_argument("--idle-timeout", type=float, metavar="SECONDS", help="end when nothing happens for so long")
+    parser.add_argument("--idle-timeout", type=float, metavar="SECONDS", help="end after SECONDS without an event")
     shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--format", metavar="TEMPLATE", help="how a line looks; see above for the fields")
-    shape.add_argument("--json", action="store_true", help="each event as a JSON object on a line of its own")
+    shape.add_argument("--format", metavar="TEMPLATE", help="format of a line; see above for the fields")
+    shape.add_argument("--json", action="store_true", help="print each event as a JSON object on one line")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -60,7 +60,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.num_events is not None and arguments.num_events < 1:
         raise UsageError(f"--num-events must be 1 or more, not {arguments.num_events}")
     if arguments.idle_timeout is not None and not 0 < arguments.idle_timeout < math.inf:
-        raise UsageError(f"--idle-timeout is a number of seconds, more than 0, not {arguments.idle_timeout:g}")
+        raise UsageError(f"--idle-timeout must be more than 0, not {arguments.idle_timeout:g}")
     if arguments.format is not None:
         check_format(arguments.format, specs)
         show = formatted(arguments.format)
@@ -75,7 +75,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 class Event(NamedTuple):
-    """What is printed as a line."""
+    """An event as it is printed."""
 
     source: str
     event: str
@@ -84,7 +84,7 @@ class Event(NamedTuple):
     lost: int
 
     def fields(self) -> dict[str, Any]:
-        """By the names that --format knows."""
+        """Return the fields of --format."""
         # The offset between the two clocks moves when the time of day is set.
         wall_ns = time.time_ns() - time.monotonic_ns() + self.timestamp_ns
         when = datetime.datetime.fromtimestamp(wall_ns // 1_000_000_000).replace(
@@ -105,11 +105,11 @@ Emit = Callable[[str, int | str, int, int], None]
 
 
 class Spec(ABC):
-    """A source to be watched, as it was given."""
+    """A source from the command line."""
 
     kind: ClassVar[str]
     sample: ClassVar[int | str] = ""
-    """A value such as its events have."""
+    """An example of the values of its events."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -203,7 +203,7 @@ class Device(Spec):
 
 
 class LinesAndRests(IdleGap):
-    """Frames are lines, and what comes before a silence without ending its line."""
+    """Frames that are lines, or unfinished lines before a silence."""
 
     def feed(self, data: bytes, now_ns: int) -> list[Frame]:
         super().feed(data, now_ns)
@@ -216,18 +216,18 @@ KINDS: dict[str, Callable[[str, str], Spec]] = {"gpio": Line, "serial": Port, "i
 
 
 def parse(text: str) -> Spec:
-    """A source as it is given on the command line. Raises `UsageError`."""
+    """Parse a source of the command line. Raises `UsageError`."""
     kind, colon, rest = text.partition(":")
     if kind not in KINDS or not colon:
-        raise UsageError(f"{text!r} is no source; sources are given as {FORMS}")
+        raise UsageError(f"{text!r} is not a source; write sources as {FORMS}")
     try:
         return KINDS[kind](text, rest)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{text!r}: {error}; sources are given as {FORMS}") from error
+        raise UsageError(f"{text!r}: {error}; write sources as {FORMS}") from error
 
 
 class Monitor:
-    """Follows sources and shows their events.
+    """Follows sources and prints their events.
 
     Parameters:
         specs: the sources.
@@ -244,7 +244,7 @@ class Monitor:
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
-        """Until all that was asked for has been shown."""
+        """Print events until --num-events or --idle-timeout ends it."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_complain)
         self._done = loop.create_future()
@@ -288,7 +288,7 @@ class Monitor:
 
 
 def check_format(template: str, specs: list[Spec]) -> None:
-    """Raise `UsageError` unless the events of all `specs` can be shown with `template`."""
+    """Raise `UsageError` unless `template` can format the events of all `specs`."""
     known = f"the fields are {', '.join(FIELDS)}"
     try:
         used = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
@@ -304,18 +304,18 @@ def check_format(template: str, specs: list[Spec]) -> None:
 
 
 def formatted(template: str) -> Callable[[Event], str]:
-    """Lines after a template of str.format."""
+    """Return a function that formats events with a template of str.format."""
     return lambda event: template.format(**event.fields())
 
 
 def as_json(event: Event) -> str:
-    """A line of JSON; the time as in ISO 8601 with its offset from UTC."""
+    """Format an event as JSON; the time is in ISO 8601 with its offset from UTC."""
     fields = event.fields()
     return json.dumps(fields | {"time": fields["time"].astimezone().isoformat(timespec="microseconds")})
 
 
 def as_text(terminal: Terminal, width: int) -> Callable[[Event], str]:
-    """Lines for people, with the source in so many columns."""
+    """Return a function that formats events for people, with the source in `width` columns."""
 
     def show(event: Event) -> str:
         time = terminal.paint(f"{event.fields()['time']:%H:%M:%S.%f}", "dim")
@@ -327,7 +327,7 @@ def as_text(terminal: Terminal, width: int) -> Callable[[Event], str]:
 
 
 def printable(data: bytes) -> str:
-    """Bytes as text, with an escape for each that is no printable character of ASCII."""
+    """Return bytes as text, with escapes for those that are not printable ASCII."""
     return "".join(chr(byte) if 32 <= byte < 127 and byte != 92 else f"\\x{byte:02x}" for byte in data)
 
 
@@ -347,12 +347,12 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < math.inf:
-        raise ValueError(f"an interval is a number of seconds, more than 0, not {text!r}")
+        raise ValueError(f"an interval must be more than 0 seconds, not {text!r}")
     return seconds
 
 
 def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What happens beside the events, such as a port that was unplugged."""
+    """Print other reports, such as a port that was unplugged."""
     if loop.get_debug():
         loop.default_exception_handler(context)
     else:

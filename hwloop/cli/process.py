@@ -1,12 +1,12 @@
-"""A program as a process: a signal ends it in order, and what it drives ends safe.
+"""A program as a process: signals end it in order, and its outputs end at their safe level.
 
-By itself a Python program makes an exception of Ctrl-C only; SIGTERM, with which a service is stopped, and SIGHUP, with
-which a terminal goes away, kill it where it stands, with relays as they happen to be. Here the three are the same. The
-first one cancels the main task of the run that is under way, which has all the time it wants to clean up; the second
-gives up waiting for it. Outside of a run, a signal raises KeyboardInterrupt, as Ctrl-C does. However the program ends,
-outputs that are still open go to their safe level, and the board is closed.
+Python turns only Ctrl-C into an exception; SIGTERM, which stops a service, and SIGHUP, which a closed terminal sends,
+kill a program at once, with relays in any state. Here all three act alike. The first one cancels the main task of the
+current run, which may take its time to clean up; the second one stops waiting for it. Outside of a run, a signal raises
+KeyboardInterrupt, as Ctrl-C does. However the program ends, open outputs go to their safe level, and the board is
+closed.
 
-All this is the process's own business: a forked child has the handlers that there were before, and no services.
+This applies only to the process itself: a forked child has the signal handlers from before, and notifies no service.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Process:
 
     Attributes:
         started: whether there was one, in the main thread.
-        mains: the code of the coroutines that were run, as far as it is known.
+        mains: the code of the coroutines that were run, if known.
     """
 
     def __init__(self) -> None:
@@ -66,31 +66,31 @@ class Process:
         loop_factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop,
         debug: bool = False,
     ) -> T:
-        """The result of `main()`, run on a new loop. Raises what it raises, and `Ended` where a signal cancelled it.
+        """Run `main()` on a new loop and return its result. Raises `Ended` if a signal cancelled it.
 
-        As with `asyncio.run`, a coroutine that takes no notice of being cancelled ends as it wishes.
+        As with `asyncio.run`, a coroutine that ignores its cancellation ends by itself.
         """
         runner = asyncio.Runner(debug=debug or None, loop_factory=loop_factory)
         try:
             loop = runner.get_loop()
             if isinstance(loop, EventLoop):
                 return runner.run(main())
-            # Another loop tells nobody of its runs.
+            # Other loops do not report their runs.
             result: T = self.run_main(loop, loop.run_until_complete, main())
             return result
         finally:
-            if not self._forced:  # else closing would wait for the very tasks that don't end
+            if not self._forced:  # closing would wait for the tasks that do not end
                 runner.close()
 
     def close(self) -> None:
-        """Leave the outputs safe, for good: what a signal asks for is done already. Harmless when repeated."""
+        """Close the outputs at their safe level, and ignore signals from now on. Harmless when repeated."""
         self._closing = True
         self.leave_safe()
 
     def leave_safe(self) -> None:
         """Close the outputs that the program left open, which sets them to their safe level.
 
-        Each is tried, whatever becomes of the others, and no signal breaks it off.
+        A failure does not keep the others open, and no signal interrupts it.
         """
         failures = []
         with DeferredSignals():
@@ -100,25 +100,25 @@ class Process:
                     output.close()
                 except BaseException as error:
                     failures.append(f"hwloop: {output.name} could not be left at its safe level: {error}")
-        for failure in failures:  # afterwards: nobody may be there to read it
+        for failure in failures:  # last: there may be no reader
             with contextlib.suppress(OSError):
                 print(failure, file=sys.stderr)
 
-    # As `hwloop.core.registry` has it.
+    # Called by `hwloop.core.registry`.
 
     def run_main(self, loop: asyncio.AbstractEventLoop, run: Callable[[Any], Any], future: Any) -> Any:
-        """Run `future` on `loop` by `run`, asyncio's `run_until_complete`, as what a signal cancels."""
+        """Run `future` on `loop` by `run`, asyncio's `run_until_complete`; a signal cancels it."""
         if threading.current_thread() is not threading.main_thread():
             return run(future)
         self._take_up(loop)
-        if self._forced:  # what remains to be done would wait for the very tasks that don't end
+        if self._forced:  # the rest would wait for the tasks that do not end
             if asyncio.iscoroutine(future):
                 future.close()
             raise Ended(self._received, forced=True)
         is_new = not asyncio.isfuture(future)
         main = asyncio.ensure_future(future, loop=loop)
         if is_new:
-            main._log_destroy_pending = False  # as asyncio has it for its own
+            main._log_destroy_pending = False  # as asyncio does for its own tasks
         if isinstance(main, asyncio.Task):
             self.mains.append(getattr(main.get_coro(), "cr_code", None))
         before = self._main, self._loop
@@ -133,10 +133,10 @@ class Process:
             self._cancelled = None
             self._main, self._loop = before
             if is_new and main.done() and not main.cancelled():
-                main.exception()  # as asyncio has it: the caller can't ask
+                main.exception()  # as asyncio does: the caller can't retrieve it
 
     def _take_up(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A run begins; on another loop than the last one, it has got no signal yet."""
+        """Begin a run; on another loop than the last one, forget earlier signals."""
         if self._last_loop is None or self._last_loop() is not loop:
             self._last_loop, self._received, self._forced = weakref.ref(loop), 0, False
 
@@ -161,13 +161,13 @@ class Process:
         main.cancel()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """The first signal ends the run that is under way; any other breaks it off, but for the clean-up."""
+        """Handle a signal: the first one cancels the current run; later ones abort it, except for the clean-up."""
         if self._closing:
             return
         main, loop = self._main, self._loop
         if loop is not None and not self._received and not (main is not None and main.done()):
             self._received = number
-            # The loop may be asleep, or amidst its own bookkeeping.
+            # The loop may be asleep, or busy with its own state.
             loop.call_soon_threadsafe(self._end_run, main)
             return
         if loop is not None:
@@ -179,7 +179,7 @@ class Process:
         """Handle signals, and supervise the loops that run."""
         global _at_work
         for number in SIGNALS:
-            # What our parent has us ignore (nohup, a shell's background job) stays ignored.
+            # Signals that the parent process ignores (nohup, a background job of a shell) stay ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._replaced[number] = signal.signal(number, self.on_signal)
         before, running.supervisor = running.supervisor, self
@@ -188,8 +188,8 @@ class Process:
         try:
             yield
         finally:
-            # Once more, and before the handlers go: a signal may have broken off what was to call it, and the next one
-            # would kill the process where it stands.
+            # Again, before the handlers are removed: a signal may have interrupted the first call, and the next one
+            # would kill the process at once.
             self.close()
             self._leave(before)
 
@@ -202,7 +202,7 @@ class Process:
                 signal.signal(number, handler)
 
     def leave_child(self) -> None:
-        """In a forked child, which is nobody's to end in order: it has what there was before."""
+        """Restore the signal handlers from before, in a forked child."""
         self._closing = True
         self._leave()
 
@@ -212,17 +212,17 @@ _at_work: weakref.ref[Process] | None = None
 
 @contextlib.contextmanager
 def hosted(board: Board | Choice | None, *, clock: Clock = REAL, binding: bool = False) -> Iterator[Process]:
-    """A process to run a program in, with a board in use; `board` as for `hwloop.run`, `binding` as for `board.using`.
+    """Supervise the runs of a program in this block, with a board in use.
 
-    Raises `UsageError` for a board that can't be meant, `HardwareError` for one that can't be opened, and
-    `Failure` inside a running loop.
+    `board` is as for `hwloop.run`, `binding` as for `board.using`. Raises `UsageError` for an invalid board,
+    `HardwareError` for one that can't be opened, and `Failure` inside a running loop.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         pass
     else:
-        raise Failure("an event loop runs in this thread already, and a thread can have one only; use another process")
+        raise Failure("an event loop already runs in this thread, and a thread can run only one; use another process")
     process = Process()
     with process.at_work(), contextlib.ExitStack() as stack:
         try:
@@ -234,7 +234,7 @@ def hosted(board: Board | Choice | None, *, clock: Clock = REAL, binding: bool =
 
 
 def _before_fork() -> None:
-    """A signal that reaches the child before its handlers are in place would be lost in it: it has to wait."""
+    """Block signals: one that reached the child before it has its handlers would be lost."""
     if _at_work is not None and _at_work() is not None:
         _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 

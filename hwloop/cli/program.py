@@ -1,7 +1,7 @@
 """Loading a program as Python would: a file, a directory or zip archive with a __main__.py, a module, standard input.
 
-`python` itself can't be asked to do it, for what belongs to `hwloop run` has to be there before. So a program's code is
-found here and executed as `__main__`, in a module that looks to pickle, inspect and multiprocessing as Python's does.
+`python` itself can't do it, because `hwloop run` must be set up before. So this module finds a program's code and
+executes it as `__main__`, in a module that pickle, inspect and multiprocessing can't tell from Python's.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from typing import Any
 from hwloop.cli import Failure, UsageError
 
 _NO_LOOPS = {"RPi", "firmware_sim", "gpiod", "gpiozero", "lgpio", "serial", "smbus", "smbus2", "spidev"}
-"""What a script may import, besides Python's own modules, and surely have no event loop."""
+"""Modules besides Python's own that a script without an event loop may import."""
 
 
 @dataclass
 class Program:
-    """A program whose code has been found.
+    """A program and its code.
 
     Attributes:
-        path: as it was named, or where its code is from: `sys.argv[0]`.
+        path: the path that was given, or the origin of the code: `sys.argv[0]`.
         code: its code.
-        tree: its syntax tree; None where only the code is there.
-        search: what comes first in `sys.path`.
-        spec: that of the module, where it is one of a package, directory or archive.
+        tree: its syntax tree; None without source.
+        search: the first directory in `sys.path`.
+        spec: the spec of the module, for a module of a package, directory or archive.
         package: the package for its relative imports.
     """
 
@@ -45,7 +45,7 @@ class Program:
     package: str | None = None
 
     def execute(self, name: str = "__main__") -> ModuleType:
-        """Execute it as the module `name` of `sys.modules`. Raises what it raises."""
+        """Execute the program as the module `name` of `sys.modules`. Its exceptions pass."""
         module = ModuleType(name)
         module.__file__ = os.path.abspath(self.path) if os.path.exists(self.path) else self.code.co_filename
         if self.spec is not None:
@@ -54,15 +54,15 @@ class Program:
         module.__package__ = self.package
         sys.modules[name] = module
         if name == "__main__" and "__mp_main__" in sys.modules:
-            sys.modules["__mp_main__"] = module  # multiprocessing was imported before, and took us for the program
+            sys.modules["__mp_main__"] = module  # multiprocessing, imported before, stored our module
         exec(self.code, module.__dict__)
         return module
 
 
 def find_file(path: str) -> Program:
-    """The program in a Python file, or a directory or zip archive with a `__main__.py`; "-" is standard input.
+    """Return the program in a Python file, or a directory or zip archive with a `__main__.py`; "-" is standard input.
 
-    Raises `UsageError` for what can't be one, `Failure` for what is not Python.
+    Raises `UsageError` for a path without a program, and `Failure` for invalid Python.
     """
     if path.endswith(".toml") and os.path.isfile(path):
         raise UsageError(f"{path} is a board file, not a program; write: hwloop run PROGRAM.py --board {path}")
@@ -81,7 +81,7 @@ def find_file(path: str) -> Program:
     assert program.tree is not None
     levels = max((node.level for node in ast.walk(program.tree) if isinstance(node, ast.ImportFrom)), default=0)
     if levels:
-        # It is part of a package, and would be run by `python -m`.
+        # A module of a package, as `python -m` would run it.
         directories = [program.search]
         while len(directories) < levels or os.path.isfile(os.path.join(directories[-1], "__init__.py")):
             directories.append(os.path.dirname(directories[-1]))
@@ -94,9 +94,9 @@ def find_file(path: str) -> Program:
 
 
 def find_module(name: str) -> Program:
-    """The program that `python -m name` would run: a module, or the `__main__` of a package.
+    """Return the program that `python -m name` would run: a module, or the `__main__` of a package.
 
-    Packages above it are imported, and what they raise is raised. Raises `UsageError` where there is no such module.
+    Imports the packages above it, whose exceptions pass. Raises `UsageError` if there is no such module.
     """
     if name.endswith(".py") and os.path.isfile(name):
         raise UsageError(f"-m {name}: there is no such module; a file is run without -m: hwloop run {name}")
@@ -152,7 +152,7 @@ def _parsed(source: bytes, filename: str, path: str, search: str) -> Program:
 
 
 def _instead(path: str) -> str:
-    """What may be meant by a path that is not there."""
+    """Return a suggestion for a path that does not exist."""
     if os.path.isfile(f"{path}.py"):
         return f"there is {path}.py"
     if all(part.isidentifier() for part in path.split(".")) and not path.endswith(".py"):
@@ -161,8 +161,7 @@ def _instead(path: str) -> str:
 
 
 def acts(tree: ast.Module) -> bool:
-    """Whether a file does its work when it is run, rather than in functions that it defines: it calls or loops on its
-    top level, functions and classes aside."""
+    """Return whether a file works at its top level, with calls or loops outside of functions and classes."""
     return any(
         isinstance(node, ast.While | ast.For | ast.With)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
@@ -171,7 +170,7 @@ def acts(tree: ast.Module) -> bool:
 
 
 def calls_main(tree: ast.Module) -> bool:
-    """Whether the top level of a file calls `main`, or something with it: then it decides itself whether that runs."""
+    """Return whether the top level of a file uses `main` in a call, and so decides itself whether it runs."""
     return any(
         isinstance(part, ast.Name) and part.id == "main"
         for node in _top_level(tree)
@@ -181,7 +180,7 @@ def calls_main(tree: ast.Module) -> bool:
 
 
 def is_script(tree: ast.Module) -> bool:
-    """Whether a file does its work when it is run, and certainly without an event loop."""
+    """Return whether a file works at its top level, and certainly without an event loop."""
     if not acts(tree):
         return False
     for node in ast.walk(tree):

@@ -4,16 +4,16 @@
     hwloop run weather_station.py --board board.toml -- --verbose
     hwloop run -m package.module
 
-The program is executed as `__main__`. The run that it starts, by `hwloop.run`, `asyncio.run` or `asyncio.Runner`, is
-on hwloop's loop and on the board that is chosen here. If it starts none, its coroutine function `main` is run, or the
-one that is named after a colon: weather_station.py:main. In sys.argv the program finds its path and what follows `--`.
+The program is executed as `__main__`. A run that it starts, by `hwloop.run`, `asyncio.run` or `asyncio.Runner`, uses
+hwloop's loop and the board chosen here. If it starts none, its coroutine function `main` is run, or the one named after
+a colon: weather_station.py:main. sys.argv contains the path of the program and the arguments after `--`.
 
-A script needs no loop at all. What it imports as lgpio, gpiozero, smbus2 or serial finds the simulated board, where
-that is in use.
+A script needs no loop. If it imports lgpio, gpiozero, smbus2 or serial and a simulated board is in use, these reach the
+simulated board.
 
-SIGINT (Ctrl-C), SIGTERM and SIGHUP cancel the run, and it can clean up; a second one forces the end. Outputs then go to
-their safe level. The exit status is that of the program: 0, 1 for an exception, what sys.exit() says, or death by the
-signal.
+SIGINT (Ctrl-C), SIGTERM and SIGHUP cancel the run, which can clean up; a second one forces the end. Then outputs go to
+their safe level. The exit status is that of the program: 0, 1 for an exception, the argument of sys.exit(), or death by
+the signal.
 """
 
 from __future__ import annotations
@@ -61,25 +61,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=RealTime(),
         type=_priority,
         metavar="PRIORITY",
-        help=f"in real time, as far as the system grants it: SCHED_FIFO (1 to 99; {RealTime.priority}), memory locked",
+        help=f"run in real time as far as permitted: SCHED_FIFO (1 to 99; {RealTime.priority}), locked memory",
     )
     parser.add_argument(
         "--clock",
         choices=("real", "virtual"),
         default="real",
-        help="virtual: on the simulated board, in a time that jumps from event to event (docs/simulation.md)",
+        help="virtual: on the simulated board, in virtual time, which jumps from event to event",
     )
     parser.add_argument(
         "--seed",
         type=_seed,
         metavar="N",
-        help='with --clock virtual: which of the orders that asyncio leaves open; "random" takes another each time',
+        help='with --clock virtual: the seed for the order that asyncio leaves open; "random" for a new one each time',
     )
     parser.add_argument(
         "--limit",
         type=_limit,
         metavar="SECONDS",
-        help="with --clock virtual: the virtual seconds for which the program may run; inf for no limit",
+        help="with --clock virtual: the longest run in virtual seconds; inf for no limit",
     )
     parser.set_defaults(rest=[])
 
@@ -112,7 +112,7 @@ def execute(arguments: argparse.Namespace) -> int:
             from firmware_sim import SimBoard, imports
 
             simulated = boards.current()
-            if isinstance(simulated, SimBoard):  # else it comes from another package
+            if isinstance(simulated, SimBoard):  # another package may provide other simulated boards
                 lifetime.enter_context(imports.led_to(simulated))
         elif hosting.clock is not REAL:
             from firmware_sim import barrier
@@ -134,21 +134,21 @@ def execute(arguments: argparse.Namespace) -> int:
         for part in parts:
             _note_where(part, path)
         if parts[-1] is not error:
-            for note in getattr(error, "__notes__", ()):  # the seed, of a group that is told by its parts
+            for note in getattr(error, "__notes__", ()):  # the seed: each part of a group is reported, not the group
                 parts[-1].add_note(note)
         raise
     finally:
-        if host.started:  # threads that the end of the process waits for may go on for long
+        if host.started:  # the process may wait long for threads
             host.leave_safe()
     return 0
 
 
 def _run(program: Program, name: str | None, host: process.Process) -> None:
-    """Execute the program, then its main coroutine function if it was not run."""
+    """Execute the program, then its coroutine function `main` if the program did not run it."""
     if program.package:
         __import__(program.package)
     if name is not None:
-        # As a module, so that what stands under its guard leaves the choice to the command line.
+        # As a module, so that code under `if __name__ == "__main__"` does not run.
         module = program.execute(_module_name(program.path))
         main = _find_main(module, name, program.path)
         if main.__code__ not in host.mains:
@@ -164,7 +164,7 @@ def _run(program: Program, name: str | None, host: process.Process) -> None:
 
 @contextlib.contextmanager
 def _surroundings() -> Iterator[None]:
-    """gpiozero's devices on the loop unless another factory is chosen, and `__main__` put back for who goes on."""
+    """Set gpiozero's pin factory unless another one is chosen, and restore `__main__` afterwards."""
     before = os.environ.get("GPIOZERO_PIN_FACTORY")
     os.environ.setdefault("GPIOZERO_PIN_FACTORY", "hwloop")
     ours = sys.modules["__main__"]
@@ -179,19 +179,19 @@ def _surroundings() -> Iterator[None]:
 
 
 def _search_first(directory: str) -> None:
-    """Have a directory come first in `sys.path`, where Python itself would have it."""
+    """Put a directory first in `sys.path`, as Python does."""
     if not sys.flags.safe_path:
         sys.path[0] = directory
 
 
 def chosen_board(option: str | None) -> str | None:
-    """The board for `process.hosted`. One that is named is opened at once, so that a mistake in it shows at once."""
+    """Return the board for `process.hosted`. A named board is opened at once, so that a mistake shows at once."""
     named = os.environ.get("HWLOOP_BOARD")
     return option or (named if named != "auto" else None) or None
 
 
 def _priority(text: str) -> RealTime:
-    """For argparse."""
+    """Convert an argument for argparse."""
     try:
         return RealTime(priority=int(text))
     except ValueError:
@@ -199,7 +199,7 @@ def _priority(text: str) -> RealTime:
 
 
 def _seed(text: str) -> int | str:
-    """For argparse."""
+    """Convert an argument for argparse."""
     try:
         return text if text == "random" else int(text)
     except ValueError:
@@ -207,7 +207,7 @@ def _seed(text: str) -> int | str:
 
 
 def _limit(text: str) -> float:
-    """For argparse."""
+    """Convert an argument for argparse."""
     try:
         limit = float(text)
     except ValueError:
@@ -218,7 +218,7 @@ def _limit(text: str) -> float:
 
 
 def _hosting(arguments: argparse.Namespace) -> runner.Hosting:
-    """How the program's loops are made, and the clock of loops and board."""
+    """Return how to make the program's loops, and the clock of loops and board."""
 
     def finish(loop: EventLoop) -> EventLoop:
         if arguments.debug:
@@ -239,15 +239,15 @@ def _hosting(arguments: argparse.Namespace) -> runner.Hosting:
     from hwloop.virtual.time_limit import chosen_limit
 
     class ProgramClock(VirtualClock):
-        """A clock that goes on in the program's next run, as its board does."""
+        """A clock that continues in the next run of the program, as its board does."""
 
         def close(self) -> None:
             super().close()
             self.closed = False
 
     try:
-        chosen_seed(arguments.seed)  # HWLOOP_SEED may be none
-        chosen_limit(arguments.limit)  # and so may HWLOOP_LIMIT
+        chosen_seed(arguments.seed)  # HWLOOP_SEED may be malformed
+        chosen_limit(arguments.limit)  # HWLOOP_LIMIT too
     except ValueError as error:
         raise UsageError(str(error)) from error
     clock = ProgramClock()
@@ -270,13 +270,13 @@ def load_program(path: str) -> ModuleType:
 
 
 def _module_name(path: str) -> str:
-    """A program called signal.py must not take the place of Python's own module."""
+    """Return a module name; a program called signal.py must not replace Python's module."""
     stem = os.path.splitext(os.path.basename(path))[0]
     return stem if stem.isidentifier() and stem not in sys.modules else "__hwloop_program__"
 
 
 def _split(program: str) -> tuple[str, str | None]:
-    """PROGRAM.py:MAIN as the path and the name of the coroutine function, None if it is not given."""
+    """Split PROGRAM.py:MAIN into the path and the name of the coroutine function; None without a name."""
     path, colon, name = program.rpartition(":")
     if colon and name.isidentifier() and not os.path.exists(program):
         return path, name
@@ -304,7 +304,7 @@ def _find_main(module: ModuleType, name: str, path: str) -> Callable[[], Corouti
 
 
 def _missing(function: Callable[..., object]) -> str:
-    """The parameters that a call without arguments leaves without a value."""
+    """Return the required parameters."""
     return ", ".join(
         parameter.name
         for parameter in inspect.signature(function).parameters.values()
@@ -314,7 +314,7 @@ def _missing(function: Callable[..., object]) -> str:
 
 
 def _status(exit: SystemExit) -> int:
-    """What Python makes of the argument of sys.exit()."""
+    """Return the status for the argument of sys.exit(), as Python does."""
     if exit.code is None or isinstance(exit.code, int):
         return exit.code or 0
     print(exit.code, file=sys.stderr)
@@ -322,19 +322,21 @@ def _status(exit: SystemExit) -> int:
 
 
 def _note_where(failure: BaseException, path: str) -> None:
-    """Add the place in the program where a failure came from."""
+    """Add the place in the program where a failure occurred."""
     places = [frame for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == path]
     if places:
         failure.add_note(f"in {path}, line {places[-1].lineno}, in {places[-1].name}")
 
 
 def _show(error: BaseException, path: str) -> None:
-    """Print the traceback of the program's own exception, from where the program begins."""
+    """Print the traceback of an exception of the program, beginning with the program."""
     from hwloop.virtual.clock import DeadlockError
 
     start = error.__traceback__
     while start is not None and start.tb_frame.f_code.co_filename != path:
         start = start.tb_next
-    if start is None and isinstance(error, DeadlockError):  # it says where each task waits; the rest is the loop's own
+    if start is None and isinstance(
+        error, DeadlockError
+    ):  # its message has the place of each task; the rest are frames of the loop
         error.__traceback__ = None
     traceback.print_exception(error.with_traceback(start or error.__traceback__))

@@ -1,6 +1,6 @@
-"""Lines on a terminal: in colour and no wider than it is where there is a good one, plain text everywhere else.
+"""Lines on a terminal: in colour and cut to its width; plain text everywhere else.
 
-What is plain is decided as users expect it: not a terminal, NO_COLOR set (no-color.org), or TERM=dumb.
+Text is plain where the output is not a terminal, NO_COLOR is set (no-color.org), or TERM is "dumb".
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _NARROWEST = 20
 
 
 class Terminal:
-    """Where text goes.
+    """An output for text.
 
     Attributes:
-        colour: whether escape codes are welcome.
-        width: columns of a terminal; None for a file or pipe, whose lines may be as long as they like.
+        colour: whether to use escape codes.
+        width: columns of a terminal; None for a file or pipe, whose lines are not cut.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -34,11 +34,11 @@ class Terminal:
         self.width: int | None = max(shutil.get_terminal_size().columns, _NARROWEST) if interactive else None
 
     def paint(self, text: str, colour: Colour) -> str:
-        """`text` in a colour, where there are colours."""
+        """Return `text` in a colour, if there are colours."""
         return f"\033[{_CODES[colour]}m{text}\033[0m" if self.colour else text
 
     def line(self, *parts: str | tuple[str, Colour]) -> None:
-        """Print one line, made of text and coloured text, cut to the width."""
+        """Print one line of plain and coloured text, cut to the width."""
         left = self.width
         shown = []
         for part in parts:
@@ -50,7 +50,7 @@ class Terminal:
         say("".join(shown) + "\n", self._stream)
 
     def table(self, rows: Sequence[Sequence[str]], *, left: int) -> None:
-        """Print rows in columns, the first row as their heads; the first `left` columns are aligned to the left."""
+        """Print rows in columns, the first row as heads; the first `left` columns are left-aligned."""
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for number, row in enumerate(rows):
             cells = [
