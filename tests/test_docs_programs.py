@@ -117,10 +117,11 @@ def makes_its_time(block):
 
 
 def is_module(block):
-    """Whether another block of the page imports this one, or names it in a path such as module:Class."""
+    """Whether the block is no program, but another one imports it, or names it in a path such as module:Class."""
     name = re.escape((block.title or "").removesuffix(".py"))
     others = (other.text for other in blocks_of(block.page) if other.title != block.title)
-    return name and any(re.search(rf"\b(?:from|import) {name}\b|\"{name}:\w", text) for text in others)
+    pattern = rf"\b(?:from|import) {name}\b|\"{name}:\w"
+    return name and "__main__" not in block.text and any(re.search(pattern, text) for text in others)
 
 
 @pytest.fixture(scope="module")
