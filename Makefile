@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 GUEST = $(BIN)/python tests/kernel/guest/run.py -e PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 # A worker for each processor; one that has nothing left to do takes tests from another.
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
+# Every public name must have a type that any type checker finds without guessing.
+VERIFY_TYPES = PYTHONPATH=. $(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes
 BENCHMARKS := core scale startup ports echo
 
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
@@ -82,6 +84,8 @@ check: $(VENV)/installed-check  ## check formatting, lint, spelling, prose, type
 	$(BIN)/codespell
 	$(BIN)/python tools/prose.py
 	$(BIN)/mypy
+	$(VERIFY_TYPES) hwloop
+	$(VERIFY_TYPES) firmware_sim
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 conformance:  ## CPython's own asyncio tests on our loop (INTERPRETERS="python3 ..." for these only)

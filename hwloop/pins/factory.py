@@ -11,12 +11,11 @@ import os
 import threading
 from typing import Any
 
-from gpiozero.pins.pi import PiFactory, PiPin
-
 from hwloop.board import Board
 from hwloop.core.naming import short_name
 from hwloop.lines import Pull
 from hwloop.pins.delivery import Delivery, inherited
+from hwloop.pins.gpiozero_classes import PiFactory, PiPin
 
 logger: logging.Logger = logging.getLogger("hwloop")
 
@@ -26,7 +25,7 @@ LEVELS: dict[str, tuple[int, ...]] = {"both": (0, 1), "rising": (1,), "falling":
 """The levels to which the edges lead that gpiozero calls by these names."""
 
 
-class BoardFactory(PiFactory):  # type: ignore[misc]
+class BoardFactory(PiFactory):
     """A pin factory on the lines of a board. Devices of such a factory are served by the loop (`gpiozero_patch`)."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -90,7 +89,7 @@ class BoardFactory(PiFactory):  # type: ignore[misc]
         return later - earlier
 
 
-class BoardPin(PiPin):  # type: ignore[misc]
+class BoardPin(PiPin):
     """A pin on one line of a board, in the process that made it."""
 
     def __init__(self, factory: BoardFactory, info: Any) -> None:

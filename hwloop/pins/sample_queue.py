@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from gpiozero import DeviceClosed, EventsMixin
-from gpiozero.mixins import GPIOQueue
 
 from hwloop.pins.delivery import Delivery
 from hwloop.pins.device_info import is_closed
 from hwloop.pins.device_steps import SHORTEST
+from hwloop.pins.gpiozero_classes import GPIOQueue
 from hwloop.pins.timed_steps import Steps, TimedSteps
 
 
-class SampleQueue(GPIOQueue):  # type: ignore[misc]
+class SampleQueue(GPIOQueue):
     """gpiozero's `GPIOQueue` without its thread, for devices whose samples need no waiting.
 
     Parameters:

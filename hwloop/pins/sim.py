@@ -22,8 +22,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 import gpiozero
-from gpiozero.pins.mock import MockFactory, MockPin, PinState
-from gpiozero.pins.pi import PiPin
+from gpiozero.pins.mock import PinState
 
 from firmware_sim.board import SimBoard
 from firmware_sim.timeline import Event
@@ -34,12 +33,13 @@ from hwloop.errors import HardwareError
 from hwloop.lines import Pull
 from hwloop.pins.delivery import inherited
 from hwloop.pins.factory import LEVELS, PULLS, BoardFactory, BoardPin
+from hwloop.pins.gpiozero_classes import MockFactory, MockPin, PiPin
 from hwloop.pins.gpiozero_patch import install
 
 _CONSUMER = "gpiozero"
 
 
-class SimFactory(BoardFactory, MockFactory):  # type: ignore[misc]
+class SimFactory(BoardFactory, MockFactory):
     """Mock pins on simulated lines.
 
     Parameters:
@@ -143,7 +143,7 @@ class SimFactory(BoardFactory, MockFactory):  # type: ignore[misc]
                 pin.deliver(edge)
 
 
-class SimPin(BoardPin, MockPin):  # type: ignore[misc]
+class SimPin(BoardPin, MockPin):
     """A mock pin on a simulated line. `_on_lines` derives the other kinds of gpiozero's mock pins from it."""
 
     factory: SimFactory

@@ -50,12 +50,12 @@ class VirtualClock(Clock):
     """
 
     def __init__(self) -> None:
-        self.driver = threading.get_ident()
+        self.driver: int = threading.get_ident()
         """The loop's thread. If it sleeps itself, board and threads go on, and the loop's callbacks do not."""
-        self.closed = False
-        self.seconds = START_NS / 1e9
+        self.closed: bool = False
+        self.seconds: float = START_NS / 1e9
         """The time as a float, for `loop.time()`."""
-        self.written = True
+        self.written: bool = True
         """Whether the program, or a thread, may have written to a simulated device since it was last read."""
         self._now_ns = START_NS
         self.limit: TimeLimit | None = None

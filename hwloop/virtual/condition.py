@@ -29,12 +29,12 @@ class Sleeper:
     __slots__ = ("go", "is_member", "is_parked", "is_woken", "number", "when_ns")
 
     def __init__(self, when_ns: int = NEVER_NS, *, member: bool = False, woken: bool = False) -> None:
-        self.when_ns = when_ns
-        self.is_member = member
-        self.number = 0
-        self.is_parked = False
-        self.is_woken = woken
-        self.go = threading.Lock()
+        self.when_ns: int = when_ns
+        self.is_member: bool = member
+        self.number: int = 0
+        self.is_parked: bool = False
+        self.is_woken: bool = woken
+        self.go: threading.Lock = threading.Lock()
         self.go.acquire()
 
 
