@@ -33,7 +33,7 @@ from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
 from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import run_hooks
-from hwloop.sources.i2c.bus_thread import BusThread, Job
+from hwloop.sources.i2c.bus_thread import BusJob, BusThread
 from hwloop.sources.i2c.device import Device, whole
 from hwloop.sources.i2c.faults import BusTimeoutError, explained
 from hwloop.sources.i2c.poll import Poll
@@ -162,7 +162,7 @@ class Bus(Source[Transaction]):
         thread = self._usable()
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
-        job = Job(what, function, args, future, one_transfer)
+        job = BusJob(what, function, args, future, one_transfer)
         thread.submit(job)
         timer = self._loop.call_later(timeout, self._expire, job, timeout) if timeout < math.inf else None
         try:
@@ -283,7 +283,7 @@ class Bus(Source[Transaction]):
             raise RuntimeError(f"{self.name} was opened on another event loop")
         return self._thread
 
-    def _settle(self, job: Job) -> None:
+    def _settle(self, job: BusJob) -> None:
         """Give the answer to the caller that waits for it."""
         if job.error is None:
             self.suspect = False
@@ -295,7 +295,7 @@ class Bus(Source[Transaction]):
             self._errors += 1
             job.future.set_exception(explained(job.error, self.number, job.what))
 
-    def _expire(self, job: Job, timeout: float) -> None:
+    def _expire(self, job: BusJob, timeout: float) -> None:
         """The caller's timeout has passed. Only a job that has begun makes the bus suspect."""
         assert self._thread is not None
         if not job.future.done():
@@ -323,7 +323,7 @@ class Bus(Source[Transaction]):
         for job in thread.stop():
             self._fail(job)
 
-    def _fail(self, job: Job) -> None:
+    def _fail(self, job: BusJob) -> None:
         if not job.future.done():
             error = HardwareError(f"I2C bus {self.number}, {job.what}", "the bus was closed before there was an answer")
             job.future.set_exception(error)

@@ -30,7 +30,7 @@ FAILURES_BEFORE_REOPEN = 5
 """Jobs that fail in a row, for want of an answer or with another error of the system, before the bus is reopened."""
 
 
-class Job:
+class BusJob:
     """A function to call with the `SMBus`, and what became of it. Times are nanoseconds of the board's clock.
 
     `one_transfer`: it does nothing else, and so can be begun anew as long as the wire has not begun.
@@ -79,9 +79,9 @@ class BusThread:
         self._attempt = 0
         self._not_before_ns = 0
         self._why_closed: BaseException | None = None
-        self._waiting: collections.deque[Job] = collections.deque()
-        self._finished: list[Job] = []
-        self._under_way: Job | None = None
+        self._waiting: collections.deque[BusJob] = collections.deque()
+        self._finished: list[BusJob] = []
+        self._under_way: BusJob | None = None
         self._called = False
         self.stopping: bool = False
         self._changed = clock.condition()
@@ -104,13 +104,13 @@ class BusThread:
         """The eventfd: readable when jobs have finished, or the thread has."""
         return self._fd
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BusJob) -> None:
         """Put a job at the end of the queue."""
         with self._changed:
             self._waiting.append(job)
             self._call_for_work()
 
-    def withdraw(self, job: Job) -> bool:
+    def withdraw(self, job: BusJob) -> bool:
         """Take a job back that has not begun. False if it has: its answer will come late, if at all."""
         with self._changed:
             try:
@@ -119,7 +119,7 @@ class BusThread:
                 return False
             return True
 
-    def collect(self) -> list[Job]:
+    def collect(self) -> list[BusJob]:
         """The jobs that have finished since the last call, in order."""
         with self._changed:
             try:
@@ -131,11 +131,11 @@ class BusThread:
             return finished
 
     @property
-    def under_way(self) -> Job | None:
+    def under_way(self) -> BusJob | None:
         """The job that is on the bus now."""
         return self._under_way
 
-    def stop(self) -> list[Job]:
+    def stop(self) -> list[BusJob]:
         """Begin no further job, and end as soon as the one under way does. Returns those that now never begin."""
         with self._changed:
             self.stopping = True
@@ -192,7 +192,7 @@ class BusThread:
             self.ended = True
             self._notify_loop()
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: BusJob) -> None:
         job.began_ns = self._clock.now_ns()
         try:
             job.result = job.function(self._ready_bus(), *job.args)
@@ -206,12 +206,12 @@ class BusThread:
             self._failures = self._attempt = 0
         job.ended_ns = self._clock.now_ns()
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: BusJob) -> None:
         """The lock is held."""
         self._finished.append(job)
         self._notify_loop()
 
-    def _next(self) -> Job | None:
+    def _next(self) -> BusJob | None:
         with self._changed:
             while not self._waiting and not self.stopping:
                 self._changed.wait()
