@@ -13,6 +13,7 @@ from gpio_sim import GpioSim
 
 import hwloop
 from hwloop import gpio
+from hwloop.board import Edge
 from hwloop.boards.linux import LinuxBoard
 
 FORTH, BACK, RATE = 300, 100, 2000
@@ -69,14 +70,18 @@ def test_an_encoder_misses_nothing_at_up_to_2000_edges_a_second(chip: GpioSim, g
 
 
 def test_a_frequency_is_that_of_the_kernels_stamps(chip: GpioSim, gpiod_board: LinuxBoard) -> None:
+    """Where the emulated machine stalls, the kernel merges events, and the mean begins after the loss."""
+
     async def main() -> None:
-        stamps: list[int] = []
+        edges: list[Edge] = []
         async with gpio.watch(17) as watch, gpio.frequency(watch, window=60) as meter:
-            watch.on_edge(lambda edge: stamps.append(edge.timestamp_ns) if edge.value else None)
+            watch.on_edge(edges.append)
             train = await asyncio.to_thread(chip.train, 17, 100, 50)
             await asyncio.to_thread(train.wait)
             await asyncio.sleep(0.1)
-            assert meter.hz == 1e9 * (len(stamps) - 1) / (stamps[-1] - stamps[0])
-            assert meter.count == len(stamps) > 2
+            first = max((place for place, edge in enumerate(edges) if edge.lost), default=0)
+            stamps = [edge.timestamp_ns for edge in edges[first:] if edge.value]
+            assert meter.hz == (1e9 * (len(stamps) - 1) / (stamps[-1] - stamps[0]) if len(stamps) > 1 else 0)
+            assert meter.count == len([edge for edge in edges if edge.value]) > 2
 
     hwloop.run(main(), board=gpiod_board)
