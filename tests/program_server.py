@@ -7,11 +7,11 @@ tests/test_docs_programs.py writes a job on a line of standard input, as JSON: `
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
 import os
 import runpy
-import signal
 import sys
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def become(job: dict) -> None:
     for name in [name for name in os.environ if name.startswith(("HWLOOP_", "PYTEST_", "GPIOZERO_"))]:
         del os.environ[name]
     os.environ.update(job["environment"])
-    signal.alarm(job["seconds"])
+    faulthandler.dump_traceback_later(job["seconds"], exit=True)
     command, *words = job["argv"]
     sys.argv = job["argv"]
     if command == "hwloop":

@@ -88,6 +88,13 @@ def test_links_and_paths_on_the_pages_exist(page):
             path, _, anchor = target.partition("#")
             file = page.parent / path if path else page
             assert file.exists(), target
+            assert page.name != "CHANGELOG.md", (
+                "the changelog is a page of the site too, where this path leads elsewhere"
+            )
+            # The site has the pages of docs/ and no other files.
+            assert page.parent == ROOT or (ROOT / "docs") in Path(os.path.normpath(file)).parents, (
+                f"{target} is not part of the site"
+            )
             assert not anchor or anchor in anchors(file), target
     for path in re.findall(
         r"(?<![\w/])(?:benchmarks|docs|examples|deploy|systemd|tests|hwloop|firmware_sim)/[\w./@-]+\w", text

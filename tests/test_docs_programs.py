@@ -24,7 +24,6 @@ from pathlib import Path
 
 import pytest
 
-from firmware_sim import SimBoard
 from hwloop.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -117,11 +116,13 @@ def makes_its_time(block):
 
 
 def is_module(block):
-    """Whether the block is no program, but another one imports it, or names it in a path such as module:Class."""
+    """Whether this block starts no run, and another one imports it or names it in a path such as module:Class."""
+    if "hwloop.run(" in block.text:
+        return False
     name = re.escape((block.title or "").removesuffix(".py"))
     others = (other.text for other in blocks_of(block.page) if other.title != block.title)
     pattern = rf"\b(?:from|import) {name}\b|\"{name}:\w"
-    return name and "__main__" not in block.text and any(re.search(pattern, text) for text in others)
+    return name and any(re.search(pattern, text) for text in others)
 
 
 @pytest.fixture(scope="module")
@@ -148,13 +149,28 @@ def run():
 
 
 def write_files(page, directory):
-    """Write the titled blocks of a page, which its programs and commands find.
+    """Write the titled blocks of a page, which its programs and commands find, and install the packages that it shows.
 
     conftest.py is for a plugin that need not be installed: it is run by itself, and tests/clients uses one like it.
     """
-    for block in blocks_of(page):
-        if block.title and block.title not in ("Output", "conftest.py"):
+    for number, block in enumerate(blocks_of(page)):
+        if block.title == "pyproject.toml":
+            install(tomllib.loads(block.text)["project"], directory / f"package_{number}-1.dist-info")
+        elif block.title and block.title not in ("Output", "conftest.py"):
             (directory / block.title).write_text(block.text, encoding="utf-8")
+
+
+def install(project, directory):
+    """Declare the entry points of a package whose module lies beside `directory`."""
+    directory.mkdir()
+    (directory / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {directory.name.partition('-')[0]}\nVersion: 1\n"
+    )
+    groups = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+        for group, entries in project.get("entry-points", {}).items()
+    ]
+    (directory / "entry_points.txt").write_text("\n".join(groups))
 
 
 @those("python")
@@ -195,16 +211,16 @@ def test_a_program_runs_as_printed(block, run, tmp_path):
 
 
 @those("toml")
-def test_a_board_file_loads(block, tmp_path):
-    content = tomllib.loads(block.text)
-    if "device" not in content:
+def test_a_board_file_loads(block, run, tmp_path):
+    if "device" not in tomllib.loads(block.text):
+        assert block.title == "pyproject.toml"
         return
     write_files(block.page, tmp_path)
-    for device in content["device"]:
-        if "log" in device:
-            (tmp_path / device["log"]).write_bytes((ROOT / "examples" / "weather_station.nmea").read_bytes())
+    (tmp_path / "walk.nmea").write_bytes((ROOT / "examples" / "weather_station.nmea").read_bytes())
     (tmp_path / "board.toml").write_text(block.text, encoding="utf-8")
-    SimBoard(tmp_path / "board.toml").close()
+    (tmp_path / "load.py").write_text("from firmware_sim import SimBoard\nSimBoard('board.toml').close()\n")
+    result = run(["python", "load.py"], tmp_path)
+    assert (result["status"], result["stderr"]) == (0, ""), result
 
 
 class Parser(argparse.ArgumentParser):
@@ -278,6 +294,8 @@ def test_an_ini_block_is_a_unit_file(block):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_of_a_page_says_its_language(page):
     assert not [block for block in blocks_of(page) if not block.understood]
+    files = [block for block in blocks_of(page) if block.language == "text" and block.title not in (None, "Output")]
+    assert not files, "a file has the language of its contents, so that it is checked"
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     assert "```" not in text, "an unclosed or oddly fenced block"
     commands = re.findall(r"^ {4}(?:\$ )?(?:hwloop|make|python3?|sudo|pip) .*", text, re.MULTILINE)
