@@ -8,6 +8,7 @@ tests/test_docs_programs.py writes a job on a line of standard input, as JSON: `
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -59,6 +60,8 @@ def become(job: dict) -> None:
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
+    gc.collect()
+    gc.freeze()  # else each fork goes through all objects as it ends, and so copies them
     for line in sys.stdin:
         job = json.loads(line)
         pid = os.fork()
