@@ -11,3 +11,7 @@ from firmware_sim.device import Connections, Device
 from firmware_sim.errors import WiringError
 
 __all__ = ["Connections", "Device", "SMBus", "SimBoard", "WiringError"]
+
+
+def __dir__() -> list[str]:
+    return __all__

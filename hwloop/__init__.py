@@ -9,42 +9,30 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-_MODULE_OF = {
-    "Backoff": "hwloop.sources",
-    "DeadlockError": "hwloop.virtual.clock",
-    "Event": "hwloop.scheduling.sync",
-    "EventLoop": "hwloop.core.event_loop",
-    "EventLoopPolicy": "hwloop.runner",
-    "HardwareError": "hwloop.errors",
-    "Lock": "hwloop.scheduling.sync",
-    "Periodic": "hwloop.core.periodic_timer",
-    "Priority": "hwloop.core.urgency",
-    "Queue": "hwloop.scheduling.sync",
-    "RateLimit": "hwloop.sources",
-    "RateLimiter": "hwloop.scheduling.limits",
-    "RealTime": "hwloop.core.realtime",
-    "SimLoop": "hwloop.virtual.loop",
-    "ThrottleStatistics": "hwloop.scheduling.limits",
-    "Tick": "hwloop.core.periodic_timer",
-    "TimeLimitError": "hwloop.virtual.clock",
-    "VirtualClock": "hwloop.virtual.clock",
-    "board": "hwloop.board",
-    "checkpoint": "hwloop.scheduling.cooperative",
-    "create_task": "hwloop.scheduling.cooperative",
-    "every": "hwloop.scheduling.periodic",
-    "gpio": "hwloop.sources.gpio",
-    "i2c": "hwloop.sources.i2c",
-    "new_event_loop": "hwloop.runner",
-    "pins": "hwloop.pins",
-    "reschedule": "hwloop.scheduling.cooperative",
-    "run": "hwloop.runner",
-    "scheduled": "hwloop.scheduling.cooperative",
-    "serial": "hwloop.sources.serial",
-    "service": "hwloop.service",
-    "sliced": "hwloop.scheduling.cooperative",
-    "throttle": "hwloop.scheduling.limits",
+from hwloop.core.lazy import lazy_names
+
+_PUBLIC = {
+    "hwloop.board": ("board",),
+    "hwloop.core.event_loop": ("EventLoop",),
+    "hwloop.core.periodic_timer": ("Periodic", "Tick"),
+    "hwloop.core.realtime": ("RealTime",),
+    "hwloop.core.urgency": ("Priority",),
+    "hwloop.errors": ("HardwareError",),
+    "hwloop.pins": ("pins",),
+    "hwloop.runner": ("EventLoopPolicy", "new_event_loop", "run"),
+    "hwloop.scheduling.cooperative": ("checkpoint", "create_task", "reschedule", "scheduled", "sliced"),
+    "hwloop.scheduling.limits": ("RateLimiter", "ThrottleStatistics", "throttle"),
+    "hwloop.scheduling.periodic": ("every",),
+    "hwloop.scheduling.sync": ("Event", "Lock", "Queue"),
+    "hwloop.service": ("service",),
+    "hwloop.sources": ("Backoff", "RateLimit"),
+    "hwloop.sources.gpio": ("gpio",),
+    "hwloop.sources.i2c": ("i2c",),
+    "hwloop.sources.serial": ("serial",),
+    "hwloop.virtual.clock": ("DeadlockError", "TimeLimitError", "VirtualClock"),
+    "hwloop.virtual.loop": ("SimLoop",),
 }
-"""The module of each public name. A name that its module's path ends in is the module itself."""
+"""The public names of each module. A name in which the module's own ends is the module itself."""
 
 if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_names.py compares them with the table
     from hwloop import board as board
@@ -81,26 +69,13 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_names.p
     from hwloop.virtual.clock import VirtualClock as VirtualClock
     from hwloop.virtual.loop import SimLoop as SimLoop
 
+_NAMES = [name for names in _PUBLIC.values() for name in names]
 # Policies are deprecated from Python 3.14 and gone in 3.16: `from hwloop import *` neither warns nor fails there.
-__all__ = [name for name in _MODULE_OF if name != "EventLoopPolicy"]
+__all__ = sorted(name for name in _NAMES if name != "EventLoopPolicy")
 __version__ = "0.1.0"
 
-
-def __dir__() -> list[str]:
-    return [*(name for name in globals() if name.startswith("__")), *_MODULE_OF]
-
-
-if not TYPE_CHECKING:  # for a type checker, this function would make every misspelt name a public one
-
-    def __getattr__(name: str) -> object:
-        """Load the module of a public name on first use."""
-        path = _MODULE_OF.get(name)
-        if path is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = importlib.import_module(path)
-        value = globals()[name] = module if path.endswith(f".{name}") else getattr(module, name)
-        return value
-
+if not TYPE_CHECKING:  # for a type checker, `__getattr__` would make every misspelt name a public one
+    __getattr__, __dir__ = lazy_names(__name__, [*_NAMES, "__version__"], _PUBLIC)
 
 # Programs reach for these from a running loop, which must not wait for an import.
 for _path in ("hwloop.runner", "hwloop.scheduling.periodic"):

@@ -21,7 +21,8 @@ def lazy_names(
     Parameters:
         package: its `__name__`.
         public: its `__all__`, which `dir()` lists.
-        modules: for each module, by its full name, the names that are imported from it on first use.
+        modules: for each module, by its full name, the names that are imported from it on first use. A name in which
+            the module's own ends is the module itself.
     """
     origin = {name: module for module, names in modules.items() for name in names}
     listed = sorted(public)
@@ -29,7 +30,9 @@ def lazy_names(
     def __getattr__(name: str) -> Any:
         if name not in origin:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(origin[name]), name)
+        path = origin[name]
+        module = importlib.import_module(path)
+        value = module if path.endswith(f".{name}") else getattr(module, name)
         setattr(sys.modules[package], name, value)
         return value
 

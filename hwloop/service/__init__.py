@@ -17,3 +17,7 @@ from hwloop.service.systemd import undelivered as undelivered
 from hwloop.service.systemd import watchdog_timeout as watchdog_timeout
 
 __all__ = ["Watchdog", "notify", "status", "supervised", "undelivered", "watchdog_timeout"]
+
+
+def __dir__() -> list[str]:
+    return __all__

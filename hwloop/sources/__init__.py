@@ -9,3 +9,7 @@ from hwloop.sources.reopening import Backoff, ReopenHook
 from hwloop.sources.source import Source
 
 __all__ = ["Backoff", "EventStream", "RateLimit", "ReopenHook", "Source", "WhenFull"]
+
+
+def __dir__() -> list[str]:
+    return __all__
