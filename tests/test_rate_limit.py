@@ -142,7 +142,7 @@ def test_an_outage_is_reported_when_it_begins_and_when_it_has_ended(leap, messag
 
     leap(main())
     assert [message.split(",")[0] for message in messages] == [
-        "pipe is over its limit of 100 reads a second: it is off the loop now and then",
+        "pipe is above its limit of 100 reads a second: it is off the loop now and then",
         "pipe is back within its limit",
     ] * 2
     assert "off 4 times, 0.18" in messages[1]
@@ -274,7 +274,7 @@ def test_a_line_that_chatters_is_limited_and_no_edge_is_lost(run, messages):
         statistics = run(main())
     assert statistics.lost == 0
     assert statistics.limited >= 1
-    assert messages[0].startswith("gpio:5 is over its limit of 20 reads a second")
+    assert messages[0].startswith("gpio:5 is above its limit of 20 reads a second")
 
 
 def test_a_port_that_babbles_is_limited_and_no_frame_is_lost(run):

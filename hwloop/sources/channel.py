@@ -155,7 +155,7 @@ class Channel(Generic[E]):
         self._loop = loop
 
     def end(self, failure: Exception | None = None) -> None:
-        """Wake every consumer. What is queued can still be taken; then `failure` is raised, or the iteration ends."""
+        """Wake every consumer. Queued events can still be taken; then `failure` is raised, or the iteration ends."""
         self.ended = True
         self.failure = failure
         self.wake_all()

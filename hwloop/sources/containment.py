@@ -1,12 +1,12 @@
-"""Containing and reporting what user code raises: callbacks, hooks, `read()` functions, a program's own sources.
+"""Containment of exceptions raised by user code: callbacks, hooks, `read()` functions, custom sources.
 
 A source calls code that it does not know, from the loop's reader, a timer or a task, and that code may raise anything:
 the `CancelledError` of a task whose result it asked for, a `GeneratorExit`, an exception whose `str()` raises. The rule
-is asyncio's own for callbacks: SystemExit and KeyboardInterrupt pass, everything else is reported once, with the name
-of the source, and harms nobody else.
+is the one of asyncio for callbacks: SystemExit and KeyboardInterrupt pass, every other exception is reported once, with
+the name of the source, and harms nothing else.
 
-An outage of a device is expected in a program that runs for months; its report is one line of the log, and the
-traceback comes with debug mode. An exception handler set on the loop gets every report.
+An outage of a device is expected in a program that runs for months; its report is one line of the log, and debug mode
+adds the traceback. An exception handler set on the loop gets every report.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hwloop.core.naming import error_text, named_place, short_name
 logger: logging.Logger = logging.getLogger("hwloop")
 
 EXITS = (SystemExit, KeyboardInterrupt)
-"""What passes."""
+"""The exceptions that pass."""
 
 
 def report(
@@ -57,8 +57,8 @@ def run_hooks(
 def ends_task(loop: asyncio.AbstractEventLoop, error: BaseException) -> bool:
     """Return whether `error`, which awaited user code raised, is the end of the running task itself.
 
-    That is its cancellation, or its coroutine being closed after the loop has ended. A `CancelledError` or
-    `GeneratorExit` of the code's own is an error like any other.
+    That is its cancellation, or the closing of its coroutine after the loop has ended. A `CancelledError` or
+    `GeneratorExit` that the code raises by itself is an error like any other.
     """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task(loop)

@@ -1,12 +1,12 @@
-"""A limit on how often a source is read: over it, the source is off the selector until it has calmed.
+"""A limit on how often a source is read: above it, the source is off the loop until its bucket has filled again.
 
-A line that chatters, or a device that babbles, wakes the loop for each edge or byte, and what else the program does
-comes second. Reads in batches cost a tenth. So a source over its limit is left alone for a while (as by sd-event's
-rate limit), and the kernel's buffers collect what comes: nothing is lost by us, what a full buffer loses is counted
-as ever, and what it holds arrives late, with its own time stamps.
+A line that chatters, or a device that babbles, wakes the loop for each edge or byte, at the expense of everything else
+in the program. Reads in batches cost a tenth. So a source above its limit is not read for a while (as with sd-event's
+rate limit, sd_event_source_set_ratelimit(3)), and the kernel's buffers collect its events: hwloop loses none, losses of
+a full buffer are counted as always, and the buffered events arrive late, with their own timestamps.
 
 A source comes back when its bucket is full, not at the next token: so it goes off seldom, for `burst / rate` seconds.
-That is how long the kernel's buffer must do.
+The kernel's buffer must suffice for that long.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from hwloop.core import clock
 from hwloop.scheduling.limits import TokenBucket
 
 CALM = 1.0
-"""Seconds within its limit after which a source is said to be back; one that goes on chattering is reported once."""
+"""Seconds within its limit after which the log reports a source as back; one that keeps chattering is reported once."""
 
 HOLD = 0.05
-"""Seconds that a source is off for, unless the burst is given, or the rate is so low that one read takes longer."""
+"""Seconds for which a source is off, unless the burst is given, or the rate is below 20 reads a second."""
 
 logger: logging.Logger = logging.getLogger("hwloop")
 
 
 @dataclass(frozen=True)
 class RateLimit:
-    """At most `rate` reads a second, `burst` of them at once; over that, off for `burst / rate` seconds.
+    """At most `rate` reads a second, `burst` of them at once; above that, the source is off for `burst / rate` seconds.
 
-    A burst of None is as many reads as come in 0.05 s, at least one. Raises ValueError or TypeError as `RateLimiter`.
+    A burst of None is the number of reads in 0.05 s at that rate, at least one. Raises ValueError or TypeError as
+    `RateLimiter` does.
     """
 
     rate: float
@@ -43,7 +44,7 @@ class RateLimit:
         TokenBucket(self.rate, 1 if self.burst is None else self.burst)
 
     def bucket(self) -> TokenBucket:
-        """A full one."""
+        """Return a full token bucket."""
         return TokenBucket(self.rate, max(1, int(self.rate * HOLD)) if self.burst is None else self.burst)
 
 
@@ -53,7 +54,7 @@ class Moderator:
     Parameters:
         limit: the limit; a number is its rate.
         name: the source's, for the log.
-        stop: called to take the source off the selector.
+        stop: called to take the source off the loop.
         resume: called to put it back.
     """
 
@@ -74,19 +75,19 @@ class Moderator:
 
     @property
     def off(self) -> bool:
-        """Whether the source is off the selector for its limit's sake."""
+        """Whether the limit keeps the source off the loop."""
         return self._since < math.inf
 
     @property
     def seconds(self) -> float:
-        """How long it has been off, in all."""
+        """Seconds for which the source has been off, in all."""
         if not self.off:
             return self._seconds
         assert self._loop is not None
         return self._seconds + self._loop.time() - self._since
 
     def admit(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether the source may be read now. If not, it is taken off."""
+        """Return whether the source may be read now; if not, take it off the loop."""
         now = loop.time()
         if self._bucket.take(clock.to_ns(now)):
             return True
@@ -94,7 +95,7 @@ class Moderator:
         if self._timer is None:
             self._before = (self.times, self._seconds)
             logger.warning(
-                "%s is over its limit of %g reads a second: it is off the loop now and then, until it has calmed",
+                "%s is above its limit of %g reads a second: it is off the loop now and then, until it is within it",
                 self._name,
                 self._bucket.rate,
             )
@@ -107,7 +108,7 @@ class Moderator:
         return False
 
     def end(self) -> None:
-        """The source is closed, or its device has failed: forget the present outage."""
+        """Forget that the source is off: it is closed, or its device has failed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,9 +1,9 @@
-"""How a source comes back after its device has failed: attempts with growing pauses, then the program's own hook.
+"""Reopening a source after its device has failed: attempts with growing pauses, then the program's hook.
 
-A port that was unplugged is opened again, but what is behind it has lost its settings: a modem its echo mode, a sensor
-its measuring mode. So a program may give a hook that sets the device up again. It promises: one reopening for one
-outage, however often the failure is noticed; one report when the outage begins and one line when it is over; a hook
-that raises is reported like a callback, and the source stays open.
+A port that was unplugged is opened again, but the device behind it has lost its settings: a modem its echo mode, a
+sensor its measuring mode. So a program may pass a hook that sets the device up again. Guaranteed are one reopening for
+one outage, however often the failure is noticed; one report when the outage begins and one line when it is over; and
+that a hook that raises is reported like a callback, and the source stays open.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Reopening:
     def begin(
         self, source: object, loop: asyncio.AbstractEventLoop, attempt: Callable[[], None], *, worked: bool
     ) -> None:
-        """Call `attempt()`, which opens the device or raises, from now on until it succeeds.
+        """Call `attempt()`, which opens the device or raises, again and again until it succeeds.
 
-        A device that comes back and fails before it has `worked` has not ended its outage: the pauses go on growing.
+        A device that comes back and fails before it has `worked` has not ended its outage: the pauses keep growing.
         """
         now = loop.time()
         if worked or now - self._back_at >= self._backoff.maximum:
@@ -67,7 +67,7 @@ class Reopening:
         self._schedule()
 
     def cancel(self) -> None:
-        """Try no more."""
+        """Make no further attempt."""
         self._outage = None
         if self._timer is not None:
             self._timer.cancel()
@@ -89,12 +89,12 @@ class Reopening:
             self._schedule()
             raise
         except BaseException:
-            # The outage was reported when it began; each vain attempt is counted only.
+            # The outage was reported when it began; a failed attempt is only counted.
             self.failed += 1
             self._schedule()
         else:
             self.succeeded += 1
-            if self._outage is outage:  # else it has failed anew already
+            if self._outage is outage:  # else it has failed again already
                 self._outage = None
             self._back_at = outage.loop.time()
             lasted = self._back_at - outage.began
@@ -110,7 +110,7 @@ class _Outage(NamedTuple):
 
 
 class HookRunner:
-    """Runs a program's hook each time that a source has come back; a new outage or the end cancels one that runs."""
+    """Runs a program's hook each time a source has come back; a new outage or the end cancels a running one."""
 
     def __init__(self, hook: ReopenHook) -> None:
         if not callable(hook):
@@ -121,7 +121,7 @@ class HookRunner:
     def run(self, source: Any, loop: asyncio.AbstractEventLoop, failed: Failed) -> None:
         """Call the hook with `source`; if it returns an awaitable, await that in a task.
 
-        What it raises is given to `failed(message, error)`.
+        Its exception is passed to `failed(message, error)`.
         """
         self.cancel()
         name = short_name(source)
@@ -135,7 +135,7 @@ class HookRunner:
             failed(self._message(), error)
 
     def cancel(self) -> None:
-        """Cancel the hook if it is still running, unless it is the one that asks for it."""
+        """Cancel the hook if it is still running, unless the hook itself calls this."""
         task, self._task = self._task, None
         if task is None or task.done():
             return

@@ -1,12 +1,12 @@
-"""The one thread that speaks to an I2C bus.
+"""The thread that makes the transfers of one I2C bus.
 
 An I2C descriptor can't be polled: a transfer is a system call that returns when the wire is done, after 0.09 ms a byte
 or, when a device holds the bus, after a second. And smbus2 sets the address with one call and transfers with another,
-so two threads must not share an `SMBus`. Hence one thread for each bus, jobs in the order they came, and an eventfd
-that tells the loop that answers wait.
+so two threads must not share an `SMBus`. Hence one thread for each bus, jobs in the order in which they were submitted,
+and an eventfd that wakes the loop when answers are there.
 
-A system call can't be called off either. What can be promised is that nobody waits for it: `stop()` never blocks on
-a job that is under way; the thread, a daemon, ends by itself when the kernel lets it go, and closes the bus then.
+A system call can't be cancelled either. The guarantee is that nothing waits for it: `stop()` never blocks on a job that
+is under way; the thread, a daemon, ends by itself when the system call returns, and closes the bus then.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from smbus2 import SMBus
 
 FAILURES_BEFORE_REOPEN = 5
-"""Jobs that fail in a row, for want of an answer or with another error of the system, before the bus is reopened."""
+"""Jobs that fail in a row, with no answer or another error of the system, before the bus is reopened."""
 
 
 class BusJob:
-    """A function to call with the `SMBus`, and what became of it. Times are nanoseconds of the board's clock.
+    """A function to call with the `SMBus`, and its outcome. Times are nanoseconds of the board's clock.
 
-    `one_transfer`: it does nothing else, and so can be begun anew as long as the wire has not begun.
+    `one_transfer`: the function does nothing else, and so can be started again as long as the wire has not begun.
     """
 
     __slots__ = ("args", "began_ns", "ended_ns", "error", "function", "future", "one_transfer", "result", "what")
@@ -101,7 +101,7 @@ class BusThread:
     # For the loop.
 
     def fileno(self) -> int:
-        """The eventfd: readable when jobs have finished, or the thread has."""
+        """Return the eventfd, which is readable when jobs have finished, or the thread has."""
         return self._fd
 
     def submit(self, job: BusJob) -> None:
@@ -111,7 +111,7 @@ class BusThread:
             self._call_for_work()
 
     def withdraw(self, job: BusJob) -> bool:
-        """Take a job back that has not begun. False if it has: its answer will come late, if at all."""
+        """Remove a job that has not begun. Return False if it has begun: its answer will arrive late, if at all."""
         with self._changed:
             try:
                 self._waiting.remove(job)
@@ -120,7 +120,7 @@ class BusThread:
             return True
 
     def collect(self) -> list[BusJob]:
-        """The jobs that have finished since the last call, in order."""
+        """Return the jobs that have finished since the last call, in order."""
         with self._changed:
             try:
                 os.eventfd_read(self._fd)
@@ -136,7 +136,7 @@ class BusThread:
         return self._under_way
 
     def stop(self) -> list[BusJob]:
-        """Begin no further job, and end as soon as the one under way does. Returns those that now never begin."""
+        """End the thread after the job under way. Return the jobs that will not begin any more."""
         with self._changed:
             self.stopping = True
             dropped = list(self._waiting)
@@ -145,7 +145,7 @@ class BusThread:
             return dropped
 
     def release(self) -> None:
-        """After `stop()`: close the eventfd, and wait for the thread unless a job is under way."""
+        """Close the eventfd, after `stop()`, and wait for the thread unless a job is under way."""
         with self._changed:
             fd, self._fd = self._fd, -1
             busy = self._under_way is not None
@@ -163,7 +163,7 @@ class BusThread:
                 self._changed.notify()
 
     def _do_in_place(self) -> None:
-        """In virtual time, on the loop's thread: do what waits first, or else wake the thread."""
+        """Do the first job on the loop's thread, in virtual time, or else wake the bus's thread."""
         with self._changed:
             self._called = False
             if self._under_way is not None or not self._waiting:
@@ -207,7 +207,7 @@ class BusThread:
         job.ended_ns = self._clock.now_ns()
 
     def _finish(self, job: BusJob) -> None:
-        """The lock is held."""
+        """Note a finished job and wake the loop. The lock is held."""
         self._finished.append(job)
         self._notify_loop()
 
@@ -221,12 +221,12 @@ class BusThread:
             return self._under_way
 
     def _notify_loop(self) -> None:
-        """The lock is held: the eventfd can't be closed, and its number given to another, between look and write."""
+        """Wake the loop. The lock is held, so the descriptor can't be closed and its number reused meanwhile."""
         if self._fd >= 0:
             os.eventfd_write(self._fd, 1)
 
     def _ready_bus(self) -> SMBus:
-        """The open bus, reopened first if it has failed too often. Raises OSError."""
+        """Return the open bus, reopened first if too many jobs have failed. Raises OSError."""
         if self._smbus is None or self._failures >= FAILURES_BEFORE_REOPEN:
             now_ns = self._clock.now_ns()
             if now_ns >= self._not_before_ns:

@@ -1,8 +1,8 @@
-"""A data-ready line as a poll sees it: whether the device has something to tell, whatever edges came or did not come.
+"""A data-ready line as a poll sees it: whether the device has data, with or without an edge.
 
 A device holds its interrupt line active until it has been read. If an input changes during the read, or the read
-fails, the line just stays active: no edge ever comes again, and a program that waits for edges waits for ever. So an
-edge is a hint to look soon, and the level is the fact that decides.
+fails, the line just stays active: no edge follows any more, and a program that waits for edges waits for ever. So an
+edge is a hint to look soon, and the level decides.
 
 With edges="rising" or "falling" the active level is known. With both it follows from `active_low` or the pull, or it
 is learned: a reading that succeeds lets go of the line, so a line that no reading moves is idle. (It may also have

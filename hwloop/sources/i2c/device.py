@@ -1,8 +1,9 @@
 """A device on an I2C bus: registers, blocks and plain messages, awaited.
 
 Most devices have registers of a byte each and a pointer that advances by itself, so a block of registers is one
-transfer. SMBus knows blocks of up to 32 bytes, and every adapter can do those, even one that speaks only SMBus; what is
-longer or has another shape goes as plain messages (I2C_RDWR), one system call for all of them.
+transfer. SMBus has blocks of up to 32 bytes, which every adapter can transfer, even one that has only SMBus; transfers
+that are longer or have another shape go as plain messages (I2C_RDWR), one system call for all of them. See
+Documentation/i2c/smbus-protocol.rst and dev-interface.rst of the kernel.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _MESSAGES_MAX = 42
 class Device:
     """One device on a bus; made by `Bus.device`. Every operation is one job on the bus's thread.
 
-    All raise `HardwareError` when the device does not answer, `BusTimeoutError` when there was no answer in time,
-    ValueError for a register, value or length that can't be.
+    All raise `HardwareError` when the device does not answer, `BusTimeoutError` when there was no answer in time, and
+    ValueError or TypeError for an impossible register, value or length.
     """
 
     def __init__(self, bus: Bus, address: int) -> None:
@@ -40,18 +41,18 @@ class Device:
         return f"<I2C device {self.address:#04x} on {self.bus.name}>"
 
     async def read_register(self, register: int) -> int:
-        """One byte from a register."""
+        """Return the byte in a register (0 to 255)."""
         _check_byte("a register", register)
         return await self._perform(lambda smbus: smbus.read_byte_data(self.address, register))
 
     async def write_register(self, register: int, value: int) -> None:
-        """One byte to a register."""
+        """Write a byte to a register."""
         _check_byte("a register", register)
         _check_byte("a register's value", value)
         await self._perform(lambda smbus: smbus.write_byte_data(self.address, register, value))
 
     async def read_block(self, register: int, length: int) -> bytes:
-        """`length` bytes (1 to 8192) from `register` on, in one transfer."""
+        """Return `length` bytes (1 to 8192) from `register` on, read in one transfer."""
         _check_byte("a register", register)
         _check_length(length)
         if length > _SMBUS_BLOCK:
@@ -59,7 +60,7 @@ class Device:
         return bytes(await self._perform(lambda smbus: smbus.read_i2c_block_data(self.address, register, length)))
 
     async def write_block(self, register: int, data: bytes) -> None:
-        """Bytes to `register` and those after it, in one transfer."""
+        """Write bytes to `register` and the registers after it, in one transfer."""
         _check_byte("a register", register)
         _check_length(len(data) + 1)
         if len(data) > _SMBUS_BLOCK:
@@ -68,30 +69,31 @@ class Device:
             await self._perform(lambda smbus: smbus.write_i2c_block_data(self.address, register, list(data)))
 
     async def read_word(self, register: int, byteorder: ByteOrder = "little", *, signed: bool = False) -> int:
-        """Two bytes as a number. SMBus puts the low byte first; many sensors, the high one."""
+        """Return two bytes as a number. SMBus puts the low byte first; many sensors send the high byte first."""
         return int.from_bytes(await self.read_block(register, 2), byteorder, signed=signed)
 
     async def write_word(
         self, register: int, value: int, byteorder: ByteOrder = "little", *, signed: bool = False
     ) -> None:
-        """A number as two bytes."""
+        """Write a number as two bytes."""
         low, high = (-0x8000, 0x7FFF) if signed else (0, 0xFFFF)
         if not low <= operator.index(value) <= high:
             raise ValueError(f"a word is {low} to {high}, not {value!r}")
         await self.write_block(register, value.to_bytes(2, byteorder, signed=signed))
 
     async def write(self, data: bytes) -> None:
-        """Bytes as they are, without a register."""
+        """Write bytes as they are, without a register."""
         await self.transfer(data)
 
     async def read(self, count: int) -> bytes:
-        """`count` bytes (1 to 8192), without a register."""
+        """Return `count` bytes (1 to 8192), read without a register."""
         return (await self.transfer(count))[0]
 
     async def transfer(self, *messages: bytes | int) -> list[bytes]:
         """Several messages as one transfer, a repeated start between them (I2C_RDWR; 42 messages at most).
 
-        Bytes are written; a number asks for so many bytes to be read. Returns what was read, one entry for each number.
+        Bytes are written; a number is the count of bytes to read. Return the bytes that were read, one entry for each
+        number.
 
             high, = await chip.transfer(b"\x02", 1)
 
@@ -108,11 +110,11 @@ class Device:
 
 
 def whole(what: str, value: object) -> int:
-    """Return `value` as an int. Raises TypeError, with `what` in it, for what is no whole number."""
+    """Return `value` as an int. Raises TypeError, which names it `what`, unless it is a whole number."""
     try:
         if isinstance(value, bool):
             raise TypeError
-        return operator.index(value)  # type: ignore[arg-type]  # whatever is no whole number raises
+        return operator.index(value)  # type: ignore[arg-type]  # raises for anything but a whole number
     except TypeError:
         hint = f"; write {value:.0f}" if isinstance(value, float) and value.is_integer() else ""
         raise TypeError(f"{what} is a whole number, such as 1 or 0x76, not {value!r}{hint}") from None
@@ -129,7 +131,7 @@ def _check_length(length: int) -> None:
 
 
 def _combined(smbus: SMBus, address: int, messages: tuple[bytes | int, ...]) -> list[bytes]:
-    """On the bus's thread."""
+    """Make one transfer of the messages. Runs on the bus's thread."""
     from smbus2 import i2c_msg
 
     raw = [

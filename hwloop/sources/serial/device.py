@@ -1,12 +1,12 @@
 """An open serial port, beneath both the source and the asyncio transport.
 
 pyserial opens, locks and configures the port; reading and writing happen here, on the descriptor itself, without
-blocking and as much at a time as there is. Promised: errors say what to do, nothing stays open after one, and a port
-that is gone is told apart from one that has nothing to say.
+blocking and with all bytes that are there at a time. Guaranteed are errors that say what to do, that nothing stays open
+after one, and that an unplugged port is distinguished from a silent one.
 
-That last is not free. pyserial sets VMIN = VTIME = 0, so a read of an open, silent port returns nothing, just as that
-of an unplugged one (termios(3), "Canonical and noncanonical mode"); and poll(2) reports the latter as readable for
-ever. Only its POLLHUP tells them apart: the difference between a spinning loop and a closed port.
+The last takes some care. pyserial sets VMIN = VTIME = 0, so reading an open, silent port returns no bytes, just as
+reading an unplugged one does (termios(3), "Canonical and noncanonical mode"); and poll(2) reports the latter as
+readable for ever. Only POLLHUP distinguishes them, a spinning loop from a closed port.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ READ_SIZE = 65536
 """Bytes asked for at a time; the line discipline hands over at most 4095."""
 
 _BAUD_TOLERANCE = 0.03
-"""How far off a baud rate may be: with 5 % between both ends the last bit of a character is read wrongly."""
+"""Error of a baud rate, at most: with 5 % between both ends the last bit of a character is read wrongly."""
 _TCGETS2 = 0x802C542A  # ioctl_tty(2): the real rates, also those that have no B constant
 _TERMIOS2 = struct.Struct("4IB19s2I")
 
@@ -69,12 +69,12 @@ class SerialDevice:
 
     @property
     def character_time(self) -> float:
-        """How long one character takes on the wire, in seconds: start bit, data, parity, stop."""
+        """The time of one character on the wire, in seconds: start bit, data, parity, stop."""
         port = self.serial
         return float(1 + port.bytesize + (port.parity != "N") + port.stopbits) / port.baudrate
 
     def read(self) -> bytes:
-        """What is there now; empty if nothing is. Raises `HardwareError` when the port is gone."""
+        """Return the bytes that are there now. Raises `HardwareError` when the port is gone."""
         try:
             data = os.read(self._fd, READ_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -86,7 +86,7 @@ class SerialDevice:
         return data
 
     def read_into(self, buffer: Buffer) -> int:
-        """Read what is there now, as much as `buffer` holds, and return how many bytes that was. Raises as `read`."""
+        """Read the bytes that are there now into `buffer`, as far as it holds them, and return their number."""
         try:
             count = os.readv(self._fd, [buffer])
         except (BlockingIOError, InterruptedError):
@@ -98,7 +98,7 @@ class SerialDevice:
         return count
 
     def write(self, data: bytes | bytearray) -> int:
-        """Write what the kernel takes now, and return how many bytes that was. Raises `HardwareError`."""
+        """Write the bytes that the kernel takes now, and return their number. Raises `HardwareError`."""
         try:
             return os.write(self._fd, data)
         except (BlockingIOError, InterruptedError):
@@ -107,25 +107,25 @@ class SerialDevice:
             raise self._gone("writing", error) from error
 
     def flush_input(self) -> None:
-        """Discard what has arrived, also what the driver has not handed over yet. Raises `HardwareError`."""
+        """Discard all bytes that have arrived, those in the driver included. Raises `HardwareError`."""
         try:
             termios.tcflush(self._fd, termios.TCIFLUSH)
         except termios.error as error:
             raise self._gone("discarding", OSError(*error.args)) from error
 
     def in_waiting(self) -> int:
-        """Bytes that can be read now; 0 if the port is gone."""
+        """Return how many bytes can be read now; 0 if the port is gone."""
         return self._count(termios.FIONREAD)
 
     def out_waiting(self) -> int:
-        """Bytes that the kernel has taken and not sent yet; 0 where it does not say, or the port is gone."""
+        """Return how many bytes the kernel has yet to send; 0 if the driver does not report it, or the port is gone."""
         return self._count(termios.TIOCOUTQ)
 
     def close(self) -> int:
-        """Close the port, and return how many bytes the kernel had not sent and has dropped."""
+        """Close the port, and return how many unsent bytes the kernel has dropped."""
         unsent = self.out_waiting()
         if unsent:
-            # Else closing would wait for them: up to 30 s on a line that is held (closing_wait, setserial(8)).
+            # Otherwise closing waits for them: up to 30 s on a line that is held (closing_wait, setserial(8)).
             termios.tcflush(self._fd, termios.TCOFLUSH)
         self.serial.close()
         return unsent
@@ -158,12 +158,12 @@ def open_device(
 ) -> SerialDevice:
     """Open and configure a port of the board in use, or one that a pyserial URL finds (hwgrep://0403:6001).
 
-    With `like` it gets the settings that this object of pyserial's has now, in place of those in `options`.
+    With `like`, the port gets the present settings of this object of pyserial instead of those in `options`.
 
-    It is quick, but a call of the kernel that may block: a driver can wait for the hardware.
+    Opening is quick, but a system call that may block: a driver can wait for the hardware.
 
-    Raises `ValueError` for settings that make no sense, `HardwareError` when the port is missing, busy, not ours to
-    open, no serial port, or refuses the settings; nothing is left open then.
+    Raises ValueError for settings that make no sense, `HardwareError` if the port is missing or busy, is not a serial
+    port, rejects the settings, or the program may not use it; nothing is left open then.
     """
     try:
         from serial import SerialException, serial_for_url
@@ -209,7 +209,7 @@ def open_device(
 
 
 def _check_baudrate(port: str, fd: int, wanted: int) -> None:
-    """Compare with the rate that the driver has set: one that can't do what it is asked quietly takes another."""
+    """Compare with the rate that the driver has set: one without the wanted rate silently sets another."""
     actual = _TERMIOS2.unpack(fcntl.ioctl(fd, _TCGETS2, bytes(_TERMIOS2.size)))[-1]
     if abs(actual - wanted) > _BAUD_TOLERANCE * wanted:
         raise HardwareError(port, f"baud rate {wanted} refused: the driver set {actual}", _BAUD_HINT)
@@ -227,7 +227,7 @@ def _set_low_latency(port: str, instance: serial.SerialBase) -> None:
 
 
 def _refused(port: str, path: str, baudrate: int, error: Exception) -> HardwareError:
-    """What pyserial's error on opening means, and what to do about it."""
+    """Return pyserial's error on opening as one that says what it means and what to do."""
     code = _errno(error)
     reason = os.strerror(code) if code else str(error)
     hint = ""
@@ -252,7 +252,7 @@ def _refused(port: str, path: str, baudrate: int, error: Exception) -> HardwareE
 
 
 def _errno(error: BaseException | None) -> int | None:
-    """The error number behind pyserial's exception; where it forgot it, that of the one it came from."""
+    """Return the error number of pyserial's exception, or of the one that caused it."""
     while error is not None:
         code = error.args[0] if isinstance(error, termios.error) else getattr(error, "errno", None)
         if isinstance(code, int):

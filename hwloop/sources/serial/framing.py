@@ -1,15 +1,15 @@
-"""Where one message ends and the next begins, on a line that knows only bytes.
+"""Framers: where one message ends and the next begins, on a line that carries only bytes.
 
-A serial line has no packets: a read may bring half a message or three and a half, and after noise, a wrong baud rate
-or an unplugged cable the next byte is in the middle of one. A framer cuts the stream into frames. It promises:
+A serial line has no packets: a read may return half a message or three and a half, and after noise, a wrong baud rate
+or an unplugged cable the next byte is in the middle of one. A framer cuts the stream into frames. It guarantees:
 
-- the frames don't depend on how the stream was chopped into reads;
+- the frames don't depend on how the stream was divided into reads;
 - no input raises, and memory is bounded by the longest frame allowed;
-- what becomes no frame is counted, in bytes (`skipped`) and frames (`lost`), and the next frame carries the latter.
+- bytes that become no frame are counted (`skipped`), and as frames (`lost`), which the next frame carries.
 
-The time at which a program reads a byte says little about when it was on the wire: a Pi's UART hands over 8 (on the
-Pi 5: 16) characters at once, an FTDI adapter waits up to 16 ms, and a busy program reads late. That is why `IdleGap`
-ends a frame only when told that nothing more waits to be read, never by comparing the times of two reads.
+The time at which a program reads a byte says little about the time at which it was on the wire: a Pi's UART delivers 8
+(on the Pi 5: 16) characters at once, an FTDI adapter waits up to 16 ms, and a busy program reads late. That is why
+`IdleGap` ends a frame only when the port reports that no more bytes are there, never by comparing the times of reads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from hwloop.core.naming import short_name
 
 Check = Callable[[bytes], bool]
-"""Says whether a frame is sound (its checksum is right). An exception counts as "no", and is reported."""
+"""Returns whether a frame is intact (its checksum is right). An exception counts as "no", and is reported."""
 
 
 class Frame(NamedTuple):
@@ -30,19 +30,20 @@ class Frame(NamedTuple):
     data: bytes
     """The message without its delimiter."""
     received_ns: int
-    """When its last byte was read: nanoseconds, the clock of `loop.time()`."""
+    """The time at which its last byte was read: nanoseconds, the clock of `loop.time()`."""
     lost: int = 0
     """Frames known to be lost between the previous delivered one and this. A stretch of bytes that made no frame
     counts as one, or as many as it has room for where the length is fixed."""
 
 
 class Framer(ABC):
-    """Cuts a stream of bytes into frames. It keeps state, so each port needs one of its own.
+    """Cuts a stream of bytes into frames. It keeps state, so each port needs a separate one.
 
     Attributes:
-        skipped: bytes that became part of no frame, delimiters aside.
-        lost: frames that these bytes stand for.
-        check_error: the last exception that the check raised; whoever reports it sets it to None.
+        skipped: bytes that became part of no frame, not counting delimiters.
+        lost: the frames that these bytes stand for.
+        check_error: the last exception of the check; the port reports it and sets it to None.
+        user: the open port that uses the framer.
     """
 
     def __init__(self, check: Check | None = None) -> None:
@@ -54,27 +55,26 @@ class Framer(ABC):
         self._check = check
         self._carried = 0
         self.user: object = None
-        """The open port that it frames; it keeps state, so there can't be two."""
 
     @abstractmethod
     def feed(self, data: bytes, now_ns: int) -> list[Frame]:
-        """The frames that `data`, read at `now_ns`, completes."""
+        """Return the frames that `data`, read at `now_ns`, completes."""
 
     def flush(self, now_ns: int) -> list[Frame]:
-        """The frame that ends here, because the deadline has passed and nothing waits to be read."""
+        """Return the frame that ends here, because the deadline has passed and no bytes are there."""
         return []
 
     @property
     def deadline_ns(self) -> int | None:
-        """When the frame under way ends if no more bytes come; None where time does not matter."""
+        """The time at which the incomplete frame ends if no more bytes arrive; None where time does not matter."""
         return None
 
     @abstractmethod
     def reset(self) -> None:
-        """The line was interrupted: what is under way will not be completed. It counts as lost."""
+        """Drop the incomplete frame, which counts as lost: the line was interrupted."""
 
     def set_character_time(self, seconds: float) -> None:
-        """Told by the port when it opens: how long one character takes on the wire."""
+        """Note the time of one character on the wire. Called by the port when it opens."""
 
     def _skip(self, size: int, frames: int) -> None:
         self.skipped += size
@@ -98,7 +98,7 @@ class Framer(ABC):
 
 
 class Raw(Framer):
-    """No framing: a frame is what one read brought."""
+    """No framing: a frame is the bytes of one read."""
 
     def feed(self, data: bytes, now_ns: int) -> list[Frame]:
         return [self._frame(data, now_ns)] if data else []
@@ -108,12 +108,12 @@ class Raw(Framer):
 
 
 class Delimited(Framer):
-    """Frames that end in `delimiter` (0xC0 for SLIP, 0x00 for COBS). Empty ones are passed over, uncounted.
+    """Frames that end in `delimiter` (0xC0 for SLIP, 0x00 for COBS). Empty frames are ignored and not counted.
 
     Parameters:
         delimiter: the bytes that end a frame; not part of it.
         max_length: bytes of the longest frame; longer ones are skipped.
-        check: says whether a frame is sound; others are skipped.
+        check: returns whether a frame is intact; others are skipped.
     """
 
     def __init__(self, delimiter: bytes, *, max_length: int = 65536, check: Check | None = None) -> None:
@@ -171,15 +171,15 @@ class Delimited(Framer):
 
 
 class Lines(Delimited):
-    """Lines of text, as bytes: `frame.data.decode("ascii")` makes a string of one.
+    """Lines of text, as bytes: `frame.data.decode("ascii")` converts one to a string.
 
-    A carriage return before the terminator is taken off, so both "\\n" and "\\r\\n" (NMEA, AT) end a line cleanly.
+    A carriage return before the terminator is removed, so both "\\n" and "\\r\\n" (NMEA, AT) end a line.
     Empty lines are frames too.
 
     Parameters:
         max_length: bytes of the longest line, its terminator not counted; longer ones are skipped.
         terminator: what ends a line; b"\\r" for devices that send only that.
-        check: says whether a line is sound (`check=bytes.isascii` keeps the garbage of a wrong baud rate out).
+        check: returns whether a line is intact (`check=bytes.isascii` rejects the garbage of a wrong baud rate).
     """
 
     def __init__(self, *, max_length: int = 65536, terminator: bytes = b"\n", check: Check | None = None) -> None:
@@ -196,12 +196,12 @@ class Fixed(Framer):
     """Frames of one length, such as a sensor's 32 bytes with a start mark and a checksum.
 
     Out of step (opened in the middle of a frame, a byte lost), it moves on to the next start mark, or by one byte,
-    until the check passes. Without a start mark and a check it has no way to see that it is out of step.
+    until the check passes. Without a start mark and a check it can't detect that it is out of step.
 
     Parameters:
         length: bytes of a frame, start mark and checksum included.
         start: the bytes it begins with.
-        check: says whether a frame is sound.
+        check: returns whether a frame is intact.
 
     Example, a PMS5003 (checksum: the sum of the first 30 bytes, in the last two):
 
@@ -253,18 +253,18 @@ class Fixed(Framer):
 
 
 class IdleGap(Framer):
-    """Frames set apart by silence, as in Modbus RTU (3.5 characters; Modbus over serial line 1.02, section 2.5.1.1).
+    """Frames separated by silence, as in Modbus RTU (3.5 characters; Modbus over serial line 1.02, section 2.5.1.1).
 
-    Two frames closer to each other than the gap come as one; a request and its reply never are.
+    Two frames closer to each other than the gap arrive as one; a request and its reply never are that close.
 
     Parameters:
         gap: the silence that ends a frame, in seconds. None takes it from the port's baud rate.
-        characters: the silence on the wire, where the baud rate decides. Sixteen are added, for a UART hands over as
+        characters: the silence on the wire, where the baud rate decides. Sixteen are added, because a UART delivers as
             many at once, and the pause between two such batches must not look like silence.
         minimum: seconds of silence at least, where the baud rate decides: 20 ms outlast the 16 ms for which an FTDI
-            adapter collects. Smaller with `low_latency=True` or on the Pi's own UART.
+            adapter collects bytes. Choose less with `low_latency=True` or on the Pi's own UART.
         max_length: bytes of the longest frame (Modbus RTU: 256); longer ones are skipped.
-        check: says whether a frame is sound; others are skipped.
+        check: returns whether a frame is intact; others are skipped.
     """
 
     def __init__(
@@ -333,7 +333,7 @@ class IdleGap(Framer):
 
 
 def nmea_checksum(sentence: bytes) -> bool:
-    """A check for NMEA 0183, `Lines(check=nmea_checksum)`: whether the line is a sentence with the right checksum.
+    """Return whether a line is an NMEA 0183 sentence with the right checksum, as `Lines(check=nmea_checksum)`.
 
     That is "$" or "!", a body, "*" and the XOR of the body's bytes as two hexadecimal digits.
     """

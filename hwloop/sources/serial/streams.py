@@ -2,13 +2,13 @@
 
     reader, writer = await serial.open_serial_connection(url="/dev/ttyUSB0", baudrate=115200)
 
-A protocol is asyncio's: a `Protocol`, which is handed bytes, or a `BufferedProtocol`, which brings a buffer. One that
-raises while it takes bytes loses the connection, as with asyncio's own transports: what it has missed can't be made
-good.
+A protocol is asyncio's: a `Protocol`, which gets bytes, or a `BufferedProtocol`, which provides a buffer. One that
+raises while it receives bytes loses the connection, as with asyncio's own transports: the bytes can't be delivered
+again.
 
-Where pyserial-asyncio leaves off, this promises: `connection_lost` comes once, and after the port is closed, so that a
-program may open it again right there; an unplugged port is a lost connection, never a spin; a wakeup reads all there
-is; and `close()` sends what was written without holding up the loop.
+Beyond pyserial-asyncio, these transports guarantee: `connection_lost` is called once, and after the port is closed, so
+that a program may open it again right there; an unplugged port is a lost connection, never a spin; a wakeup reads all
+bytes that are there; and `close()` sends the written bytes without holding up the loop.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SerialTransport(asyncio.Transport):
         self._lost = False
         self._dropped = False
         loop.call_soon(protocol.connection_made, self)
-        # Only once the protocol has been told.
+        # Only after `connection_made`.
         loop.call_soon(self._start_reading)
 
     @property
@@ -89,7 +89,7 @@ class SerialTransport(asyncio.Transport):
         self._start_reading()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send `data` without blocking. What is written after `close()` or a failure is dropped, with a warning."""
+        """Send `data` without blocking. Data written after `close()` or a failure is dropped, with a warning."""
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data must be bytes, not {type(data).__name__}")
         if self._closing:
@@ -100,7 +100,7 @@ class SerialTransport(asyncio.Transport):
         self._output.write(data)
         if self._output.full and not self._protocol_paused:
             self._protocol_paused = True
-            self._tell(self._protocol.pause_writing)
+            self._call(self._protocol.pause_writing)
 
     def can_write_eof(self) -> bool:
         return False
@@ -121,7 +121,7 @@ class SerialTransport(asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        """Send what was written, then close the port and tell the protocol."""
+        """Send the written bytes, then close the port and call `connection_lost`."""
         if self._closing:
             return
         self._closing = True
@@ -130,7 +130,7 @@ class SerialTransport(asyncio.Transport):
             self._loop.call_soon(self._finish)
 
     def abort(self) -> None:
-        """Close the port without sending what is left, and tell the protocol."""
+        """Close the port without sending the remaining bytes, and call `connection_lost`."""
         self._close(None)
 
     def _start_reading(self) -> None:
@@ -144,7 +144,7 @@ class SerialTransport(asyncio.Transport):
             self._loop.remove_reader(self._device.fileno())
 
     def _on_readable(self) -> None:
-        # Asked each time: a protocol may switch to another kind while it takes bytes.
+        # Looked up each time: a protocol may switch to another kind while it receives bytes.
         self._receive()
 
     def _receive_bytes(self) -> None:
@@ -188,19 +188,19 @@ class SerialTransport(asyncio.Transport):
             self._fail("buffer_updated", error)
 
     def _fail(self, name: str, error: BaseException) -> None:
-        """The protocol failed to take what was read."""
+        """Report that the protocol failed to receive bytes, and close the port."""
         self._report(f"{name} raised; the port is closed", error)
         self._close(error)
 
     def _on_sent(self) -> None:
         if self._protocol_paused and not self._output.full:
             self._protocol_paused = False
-            self._tell(self._protocol.resume_writing)
+            self._call(self._protocol.resume_writing)
         if self._closing and not self._output:
             self._finish()
 
     def _finish(self) -> None:
-        """Close once the kernel has sent what it took: closing sooner would wait for that, and the loop with it."""
+        """Close when the kernel has sent its bytes: closing sooner would block the loop until it has."""
         if self._lost:
             return
         if waiting := self._device.out_waiting():
@@ -221,11 +221,11 @@ class SerialTransport(asyncio.Transport):
         self._loop.call_soon(self._end, error)
 
     def _end(self, error: BaseException | None) -> None:
-        # The protocol of now, which need not be the one that the port was closed under.
+        # The present protocol may be another one than when the port was closed.
         self._protocol.connection_lost(cast(Exception | None, error))
 
-    def _tell(self, method: Callable[[], object]) -> None:
-        """Tell the protocol to pause or resume writing. One that raises is reported, and the transport goes on."""
+    def _call(self, method: Callable[[], object]) -> None:
+        """Call `pause_writing` or `resume_writing`. One that raises is reported, and the transport goes on."""
         try:
             method()
         except (SystemExit, KeyboardInterrupt):
@@ -269,10 +269,10 @@ async def create_serial_connection(
     network (`socket://`) use `loop.create_connection`: pyserial would hold up the loop while it connects and closes.
 
     The arguments after `protocol_factory` are those of pyserial's `Serial`, in its order; the timeouts are for
-    pyserial's own blocking calls and mean nothing here. `dtr` and `rts` are the levels of these lines when the port is
-    opened. Opening is quick, but a call of the kernel that may block.
+    pyserial's own blocking calls and have no effect here. `dtr` and `rts` are the levels of these lines when the port
+    is opened. Opening is quick, but a system call that may block.
 
-    Raises `ValueError` or `TypeError` for settings that make no sense, `HardwareError` when the port can't be opened.
+    Raises ValueError or TypeError for settings that make no sense, `HardwareError` if the port can't be opened.
     """
     options = SerialOptions(
         baudrate=baudrate,
@@ -297,7 +297,7 @@ async def create_serial_connection(
 async def connection_for_serial(
     loop: asyncio.AbstractEventLoop, protocol_factory: Callable[[], P], serial_instance: serial.SerialBase
 ) -> tuple[SerialTransport, P]:
-    """A transport and a protocol for a port that pyserial has opened. The transport closes it."""
+    """Return a transport and a protocol for a port that pyserial has opened. The transport closes it."""
     return await _connected(loop, protocol_factory(), SerialDevice(str(serial_instance.port), serial_instance))
 
 
@@ -310,7 +310,7 @@ async def open_serial_connection(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Open a port as a stream reader and writer, with flow control both ways.
 
-    `limit` is the reader's, in bytes. The options are those of `create_serial_connection`, and so are the errors.
+    `limit` is the reader's, in bytes. Options and errors are those of `create_serial_connection`.
     """
     loop = loop or asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=limit, loop=loop)

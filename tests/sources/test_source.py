@@ -1,4 +1,4 @@
-"""Source, the base of all sources and of one's own, on a pipe of small events."""
+"""Source, the base of all sources and of custom ones, on a pipe of small events."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_a_full_queue_can_pause_reading_and_then_nothing_is_dropped(run):
 
 
 @pytest.mark.parametrize("policy", ["drop-oldest", "drop-newest"])
-def test_what_a_dropped_event_knew_to_be_lost_is_carried_on(run, policy):
+def test_the_next_event_carries_the_losses_of_a_dropped_one(run, policy):
     async def main():
         async with Pipe(queue_size=2, when_full=policy) as pipe:
             for value in range(5):
@@ -353,7 +353,7 @@ def test_closing_wakes_whoever_waits_and_is_harmless_when_repeated(run):
     assert run(main()) == ["ended"] * 3
 
 
-def test_what_was_queued_before_closing_can_still_be_read(run):
+def test_events_queued_before_closing_can_still_be_read(run):
     async def main():
         pipe = Pipe().open()
         pipe.send(1, 2)
@@ -376,7 +376,7 @@ def test_a_callback_that_closes_the_source_gets_no_more(run):
     assert run(main()) == [1]
 
 
-def test_what_was_read_with_a_callback_that_closes_or_exits_is_counted(run):
+def test_events_of_the_read_in_which_a_callback_closes_or_exits_are_counted(run):
     kept = []
 
     async def main(leave):
@@ -442,7 +442,7 @@ def test_a_device_that_fails_ends_the_source_and_whoever_waits_gets_the_error(ru
         return pipe.statistics().errors
 
     assert run(main()) == 1
-    assert reports == []  # told to the one who waited, and to nobody twice
+    assert reports == []  # the waiting consumer has the error, and no second report is made
 
 
 def test_a_device_that_fails_unobserved_is_reported_once(run, reports):
@@ -538,12 +538,12 @@ def test_closing_after_the_loop_was_closed_is_harmless(run, caplog):
         ({"priority": 9}, "unknown priority 9"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_bad_options_raise(options, message):
     with pytest.raises(ValueError, match=message):
         Pipe(**options)
 
 
-def test_a_pause_where_a_backoff_is_meant_is_refused_at_once():
+def test_a_number_in_place_of_a_backoff_raises_at_once():
     with pytest.raises(TypeError, match=r"reopen must be a Backoff or None, not 0\.5"):
         Pipe(reopen=0.5)
 
