@@ -129,7 +129,7 @@ def test_a_time_without_an_order_is_rejected_where_asyncio_would_queue_it(loop: 
 
 
 @pytest.mark.parametrize("when", [-INF, INF, -1, 0])
-def test_an_endless_time_does_no_harm(loop: hwloop.EventLoop, when: float) -> None:
+def test_an_infinite_time_is_accepted(loop: hwloop.EventLoop, when: float) -> None:
     ran: list[float] = []
     loop.call_at(when, ran.append, when)
     loop.call_later(when, ran.append, when)
@@ -358,5 +358,5 @@ def test_a_task_of_another_loop_is_not_rescheduled(loop: hwloop.EventLoop) -> No
 
 
 @pytest.mark.parametrize("name", ["high", "HIGH", " High "])
-def test_a_priority_may_be_given_by_name(name):
+def test_a_priority_is_accepted_by_name(name):
     assert scheduling.as_priority(name) is Priority.HIGH

@@ -36,7 +36,7 @@ def refused(action: Callable[[], object]) -> bool:
     return False
 
 
-def test_a_child_is_refused_its_parents_watch_and_may_close_it(run: Callable[..., Any]) -> None:
+def test_a_child_cannot_use_its_parents_watch_but_may_close_it(run: Callable[..., Any]) -> None:
     async def main() -> None:
         async with gpio.watch(12) as watch, asyncio.timeout(5):
 
@@ -54,7 +54,7 @@ def test_a_child_is_refused_its_parents_watch_and_may_close_it(run: Callable[...
         run(main())
 
 
-def test_a_child_is_refused_its_parents_output_and_closing_it_leaves_the_level(run: Callable[..., Any]) -> None:
+def test_a_child_cannot_use_its_parents_output_and_closing_it_keeps_the_level(run: Callable[..., Any]) -> None:
     async def main() -> None:
         async with gpio.output(27, initial=1, safe=0) as relay:
 
@@ -88,7 +88,7 @@ def test_a_child_gets_no_edges_from_the_lgpio_of_its_parent() -> None:
         assert in_child(check)
 
 
-def test_a_source_of_ones_own_is_closed_in_the_child_without_harm_to_the_parent(run: Callable[..., Any]) -> None:
+def test_closing_a_custom_source_in_the_child_does_not_affect_the_parent(run: Callable[..., Any]) -> None:
     class Bytes(Source[bytes]):
         def connect(self) -> int:
             return reader

@@ -97,7 +97,7 @@ def test_a_loop_made_before_a_fork_works_in_both_processes(loop) -> None:
     loop.run_until_complete(loop.shutdown_default_executor())
 
 
-def test_what_is_registered_before_a_fork_is_served_in_both(loop) -> None:
+def test_sources_registered_before_a_fork_are_served_in_both_processes(loop) -> None:
     ours, theirs = socket.socketpair()
     ran: list[str] = []
 
@@ -118,7 +118,7 @@ def test_what_is_registered_before_a_fork_is_served_in_both(loop) -> None:
 
 
 @pytest.mark.parametrize("clean_up", ["close", "remove", "modify"])
-def test_a_child_that_clears_its_copy_takes_nothing_from_the_parent(loop, clean_up) -> None:
+def test_a_child_that_clears_its_copy_does_not_affect_the_parent(loop, clean_up) -> None:
     ours, theirs = socket.socketpair()
     ran: list[str] = []
     loop.add_reader(ours, ran.append, "reader")
@@ -143,7 +143,7 @@ def test_a_child_that_clears_its_copy_takes_nothing_from_the_parent(loop, clean_
     theirs.close()
 
 
-def test_a_child_of_a_running_loop_has_no_running_loop_and_may_run_its_own(loop) -> None:
+def test_a_child_forked_by_a_running_loop_starts_without_one_and_may_run_a_new_loop(loop) -> None:
     loop.schedule_gc("idle")
 
     def work() -> bool:
@@ -253,7 +253,7 @@ def test_loops_with_other_selectors_fork_too(selector) -> None:
         loop.run_until_complete(loop.shutdown_default_executor())
 
 
-def test_urgent_descriptors_are_urgent_in_the_child_too_and_stay_so_in_the_parent(loop) -> None:
+def test_descriptors_keep_their_priority_in_the_child_and_in_the_parent(loop) -> None:
     class Source:
         priority = hwloop.Priority.INTERRUPT
 
@@ -283,7 +283,7 @@ def test_urgent_descriptors_are_urgent_in_the_child_too_and_stay_so_in_the_paren
     os.close(source.writer)
 
 
-def test_a_child_leaves_the_real_time_of_its_parents_thread_alone(loop, monkeypatch) -> None:
+def test_a_child_does_not_change_the_real_time_scheduling_of_its_parent(loop, monkeypatch) -> None:
     calls: list[Any] = []
     for name in ("sched_setscheduler", "sched_setaffinity"):
         monkeypatch.setattr(os, name, lambda *args, name=name: calls.append((name, *args)))
@@ -303,7 +303,7 @@ def test_a_child_leaves_the_real_time_of_its_parents_thread_alone(loop, monkeypa
     assert len(calls) > before
 
 
-def test_a_child_can_end_and_restart_what_samples_the_loop(loop) -> None:
+def test_a_child_can_stop_and_restart_the_sampling_of_the_loop(loop) -> None:
     loop.watch_slices(0.05, locate=True)
 
     def work() -> bool:

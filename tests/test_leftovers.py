@@ -142,7 +142,7 @@ def no_automatic_collection() -> Any:
 
 
 @pytest.mark.parametrize("program", ALL)
-def test_a_closed_loop_is_freed_at_once_and_without_the_collector(program: Program) -> None:
+def test_a_closed_loop_is_freed_at_once_without_the_garbage_collector(program: Program) -> None:
     with no_automatic_collection():
         loop = hwloop.new_event_loop()
         alive = weakref.ref(loop)
@@ -168,12 +168,12 @@ def garbage_of(factory: Callable[[], asyncio.AbstractEventLoop], program: Progra
 
 @pytest.mark.parametrize("program", COMMON)
 @pytest.mark.slow
-def test_a_run_leaves_no_more_cyclic_garbage_than_on_asyncios_loop(program: Program) -> None:
+def test_a_run_leaves_no_more_cyclic_garbage_than_asyncios_loop(program: Program) -> None:
     ours, stock = garbage_of(hwloop.new_event_loop, program), garbage_of(asyncio.SelectorEventLoop, program)
     assert len(ours) <= len(stock), ours
 
 
-def test_a_run_of_what_asyncio_does_not_have_leaves_no_loop_in_a_cycle() -> None:
+def test_calls_that_asyncio_lacks_leave_no_loop_in_a_reference_cycle() -> None:
     assert "EventLoop" not in garbage_of(hwloop.new_event_loop, hwloops_own)
 
 

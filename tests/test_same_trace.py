@@ -36,7 +36,7 @@ def traces(seed: str, count: int = 3) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", ["", "7"])
-def test_the_trace_is_the_same_in_each_process(seed: str) -> None:
+def test_every_process_produces_the_same_trace(seed: str) -> None:
     first, *others = traces(seed)
     for what in ("collected", "at the end", "left"):
         assert f"'{what}'" in first
@@ -44,7 +44,7 @@ def test_the_trace_is_the_same_in_each_process(seed: str) -> None:
         assert other.splitlines() == first.splitlines()
 
 
-def test_another_seed_gives_another_trace() -> None:
+def test_different_seeds_produce_different_traces() -> None:
     ((one,), (other,)) = traces("1", 1), traces("2", 1)
     assert one != other
     assert sorted(one.count(word) for word in ("cancelled", "put", "got")) == sorted(
@@ -52,7 +52,7 @@ def test_another_seed_gives_another_trace() -> None:
     )
 
 
-def test_a_group_cancels_its_tasks_in_the_order_of_their_age() -> None:
+def test_a_task_group_cancels_its_tasks_in_order_of_creation() -> None:
     ended: list[int] = []
 
     async def wait(number: int) -> None:
@@ -78,7 +78,7 @@ def test_a_group_cancels_its_tasks_in_the_order_of_their_age() -> None:
 
 
 @pytest.mark.parametrize(("enabled", "collected"), [(True, True), (False, False)])
-def test_garbage_is_collected_unless_the_program_has_switched_that_off(enabled: bool, collected: bool) -> None:
+def test_garbage_is_collected_unless_the_program_has_disabled_collection(enabled: bool, collected: bool) -> None:
     class Cycle:
         pass
 
@@ -104,7 +104,7 @@ def test_garbage_is_collected_unless_the_program_has_switched_that_off(enabled: 
 
 
 @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with Python 3.12")
-def test_eager_tasks_keep_the_order_of_their_age_too() -> None:
+def test_eager_tasks_are_cancelled_in_order_of_creation() -> None:
     async def rest(number: int) -> int:
         await asyncio.sleep(1)
         return number

@@ -102,7 +102,7 @@ def string(data: bytes) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("quality", [0, 1])
-def test_what_is_published_reaches_who_subscribed(run: Run, quality: int) -> None:
+def test_published_messages_reach_subscribers(run: Run, quality: int) -> None:
     async def main() -> list[tuple[str, bytes]]:
         async with (
             Broker() as port,
@@ -137,7 +137,7 @@ def test_a_payload_larger_than_the_socket_takes_at_once_arrives(run: Run) -> Non
     assert run(main()) == payload
 
 
-def test_a_broker_that_goes_away_is_reported_to_who_listens(run: Run) -> None:
+def test_the_loss_of_the_broker_is_reported_to_listeners(run: Run) -> None:
     async def listen(port: int, broker: Broker) -> None:
         async with aiomqtt.Client("127.0.0.1", port) as client:
             await client.subscribe("house/#")

@@ -51,7 +51,7 @@ def test_registers_are_read_and_written(run: Run, board: SimBoard) -> None:
     assert holding == [20, 5, 300]
 
 
-def test_a_refusal_comes_back_as_an_exception_code(run: Run, board: SimBoard) -> None:
+def test_a_rejected_request_returns_an_exception_code(run: Run, board: SimBoard) -> None:
     async def program(client: Any) -> Any:
         return await client.read_input_registers(100, count=1, device_id=UNIT)
 
@@ -60,7 +60,7 @@ def test_a_refusal_comes_back_as_an_exception_code(run: Run, board: SimBoard) ->
     assert answer.exception_code == 2
 
 
-def test_silence_times_out_and_the_line_can_be_used_again(run: Run, board: SimBoard) -> None:
+def test_a_request_without_an_answer_times_out_and_the_line_stays_usable(run: Run, board: SimBoard) -> None:
     async def program(client: Any) -> Any:
         with pytest.raises(ModbusIOException):
             await client.read_input_registers(0, count=1, device_id=UNIT + 1)

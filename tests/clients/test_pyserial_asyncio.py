@@ -64,7 +64,7 @@ def test_a_long_write_is_finished_by_the_writer(run: Run, port: str) -> None:
     assert run(main()) == text.upper()
 
 
-def test_a_protocol_is_told_of_connection_data_and_end(run: Run, port: str) -> None:
+def test_a_protocol_receives_connection_data_and_disconnection(run: Run, port: str) -> None:
     class Noting(asyncio.Protocol):
         def __init__(self) -> None:
             self.data = b""

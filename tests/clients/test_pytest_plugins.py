@@ -165,7 +165,7 @@ async def test_without_its_mark_time_is_real():
     assert suite(tmp_path, tests, conftest=ON_HWLOOP, needs=("pytest_asyncio", "looptime")).startswith("3 passed")
 
 
-def test_a_loop_that_looptime_has_taken_over_gives_its_alarm_back() -> None:
+def test_a_loop_taken_over_by_looptime_releases_its_alarm() -> None:
     """What looptime does to a loop that exists: another class, whose time is another."""
 
     class Other(hwloop.EventLoop):

@@ -62,7 +62,7 @@ def test_a_ping_is_answered(run: Run) -> None:
     assert run(with_client(program)) >= 0
 
 
-def test_the_server_s_close_reaches_the_client(run: Run) -> None:
+def test_a_close_by_the_server_reaches_the_client(run: Run) -> None:
     async def program(connection: Any) -> None:
         await connection.send("fail")
         with pytest.raises(ConnectionClosedError, match="as told"):

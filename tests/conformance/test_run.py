@@ -52,7 +52,7 @@ def verdict(stock: str, ours: str, version: str = "3.11") -> object:
 
 
 @needs_tests
-def test_the_stock_loop_differs_in_nothing_from_itself() -> None:
+def test_the_stock_loop_does_not_differ_from_itself() -> None:
     status, output = conform("--only", f"{THREAD_TESTS}", "--loop", "asyncio:SelectorEventLoop")
     assert status == 0, output
     assert "0 differences" in output
@@ -68,7 +68,7 @@ def test_a_test_that_fails_on_ours_alone_is_a_difference() -> None:
 
 @needs_tests
 @pytest.mark.parametrize("fault", ["Hanging", "Crashing"])
-def test_a_test_that_hangs_or_crashes_costs_no_other_test(fault: str) -> None:
+def test_a_test_that_hangs_or_crashes_does_not_affect_other_tests(fault: str) -> None:
     python, loop = run.probe(sys.executable), f"tests.conformance.faulty_loops:{fault}"
     outcomes = run.run_module(python, "test_threads", loop, 0.5, "")
     assert outcomes.pop(TEST).outcome == "hang or crash"
@@ -77,7 +77,7 @@ def test_a_test_that_hangs_or_crashes_costs_no_other_test(fault: str) -> None:
 
 
 @needs_tests
-def test_a_difference_that_does_not_come_again_is_let_go_and_said(
+def test_a_difference_that_does_not_recur_is_tolerated_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAULTY_LOOP_MARK", str(tmp_path / "made"))
@@ -101,13 +101,13 @@ def test_a_stock_loop_made_in_spite_of_the_replacement_fails_the_run() -> None:
 
 
 @needs_tests
-def test_a_loop_that_does_not_exist_is_refused() -> None:
+def test_a_missing_loop_class_is_rejected() -> None:
     status, output = conform(faulty("NoSuchLoop"))
     assert status == 2
     assert "NoSuchLoop" in output
 
 
-def test_an_interpreter_that_does_not_exist_is_refused() -> None:
+def test_a_missing_interpreter_is_rejected() -> None:
     done = subprocess.run([sys.executable, str(RUN), "--python", "/no/python"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "/no/python" in done.stderr
@@ -139,7 +139,7 @@ def test_an_exception_is_stale_where_its_test_does_not_exist_or_fails_on_the_sto
     ],
     ids=["no-reason", "no-full-id", "duplicate", "too-many"],
 )
-def test_a_bad_list_of_exceptions_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+def test_an_invalid_list_of_exceptions_is_rejected(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "exceptions.toml"
     path.write_text(text)
     with pytest.raises(run.Refused, match=complaint):

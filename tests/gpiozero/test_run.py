@@ -14,13 +14,13 @@ sys.modules[spec.name] = run
 spec.loader.exec_module(run)
 
 
-def test_what_passes_with_the_mock_alone_is_lost():
+def test_a_test_that_passes_with_the_mock_alone_counts_as_lost():
     mock = {"a": "passed", "b": "passed", "c": "failed", "d": "skipped", "e": "passed"}
     sim = {"a": "passed", "b": "failed", "c": "failed", "d": "skipped"}
     assert run.lost_tests(mock, sim, {}) == ["b [SimFactory]", "e [SimFactory]"]
 
 
-def test_a_real_pin_test_is_lost_that_fails_or_that_only_the_mock_passes():
+def test_a_real_pin_test_that_fails_or_passes_with_the_mock_alone_counts_as_lost():
     real = {
         "t[mock]": "passed",
         "t[hwloop]": "skipped",
@@ -33,7 +33,7 @@ def test_a_real_pin_test_is_lost_that_fails_or_that_only_the_mock_passes():
     assert run.lost_tests({}, {}, real) == ["t[hwloop]", "u[hwloop-sim]"]
 
 
-def test_an_archive_that_is_not_the_one_known_is_refused(tmp_path, monkeypatch):
+def test_an_archive_with_another_checksum_is_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "DOWNLOADS", tmp_path)
     with pytest.raises(run.Refused, match="no hash is known of gpiozero 0"):
         run.fetch("0")
