@@ -28,7 +28,7 @@ from firmware_sim.libraries.lgpio.lines import (
     GROUP,
     OUTPUT,
     Held,
-    Lines,
+    LgpioLines,
     claim,
     free_all,
     kernel_accepts,
@@ -52,7 +52,7 @@ class Pulse:
     pulse_delay: int
 
 
-class Lgpio(Lines):
+class Lgpio(LgpioLines):
     """A module-shaped object with lgpio's functions over one chip, which is `/dev/gpiochip0`.
 
     Two of them over the same chip are like two processes. `close()` frees everything.

@@ -19,7 +19,7 @@ from hwloop.board import Drive, Pull
 
 P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S", bound="Lines")
+S = TypeVar("S", bound="LgpioLines")
 
 INPUT, OUTPUT, ALERT, GROUP = 1, 2, 4, 8
 """The modes in which a handle holds a line; bits 8 to 11 of gpio_get_mode."""
@@ -97,7 +97,7 @@ def status(*rest: object) -> Callable[[Callable[Concatenate[S, P], R]], Callable
     return decorate
 
 
-class Lines(lg):
+class LgpioLines(lg):
     """Chips, lines and levels. Each object is like one process: two over the same chip find each other's lines busy."""
 
     error: type[Exception] = lgpio_error
