@@ -1,8 +1,8 @@
-"""What a loop costs by itself: callbacks, timers, tasks and futures that do nothing.
+"""The cost of the loop itself: callbacks, timers, tasks and futures that do nothing.
 
     python benchmarks/core.py [--only chain ...] [--quick]
 
-Each figure is how many the loop does in a second of CPU time, the median over chunks of about 10 ms.
+Each figure is the number per second of CPU time, the median over chunks of about 10 ms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import script
 from hwloop_bench.processes import Case, Taken, new_loop
 
 Chunk = Callable[[asyncio.AbstractEventLoop, int], None]
-"""Does a thing so many times."""
+"""Performs an operation `number` times."""
 
 
 def nothing() -> None:
@@ -26,7 +26,7 @@ def nothing() -> None:
 
 
 def chain(loop: asyncio.AbstractEventLoop, number: int) -> None:
-    """Callbacks each of which schedules the next."""
+    """Callbacks that each schedule the next one."""
     left = number
 
     def step() -> None:
@@ -42,7 +42,7 @@ def chain(loop: asyncio.AbstractEventLoop, number: int) -> None:
 
 
 def batch(loop: asyncio.AbstractEventLoop, number: int) -> None:
-    """A callback schedules a hundred; the last of them is it again."""
+    """A callback that schedules a hundred others, itself last."""
     left = number // 100
 
     def step() -> None:
@@ -60,7 +60,7 @@ def batch(loop: asyncio.AbstractEventLoop, number: int) -> None:
 
 
 def cancel(loop: asyncio.AbstractEventLoop, number: int) -> None:
-    """Timers that are cancelled in the turn that set them, as a timeout is that was not needed."""
+    """Timers that are cancelled in the turn that set them, like a timeout that was not needed."""
     left = number // 100
 
     def step() -> None:
@@ -78,7 +78,7 @@ def cancel(loop: asyncio.AbstractEventLoop, number: int) -> None:
 
 
 def switch(loop: asyncio.AbstractEventLoop, number: int, tasks: int) -> None:
-    """Steps of so many tasks that take turns."""
+    """Steps of `tasks` tasks that take turns."""
 
     async def run() -> None:
         for _ in range(number // tasks):
@@ -99,7 +99,7 @@ def switch_100(loop: asyncio.AbstractEventLoop, number: int) -> None:
 
 
 def create_task(loop: asyncio.AbstractEventLoop, number: int) -> None:
-    """Tasks that end at once, made by fifties and waited for."""
+    """Tasks that end at once, created and awaited by fifties."""
 
     async def run() -> None:
         pass
@@ -172,11 +172,11 @@ CHUNKS: dict[str, tuple[str, Chunk, int]] = {
     "threadsafe": ("call_soon_threadsafe flood", threadsafe, 3000),
     "threads": ("call_soon_threadsafe flood from another thread", threads, 3000),
 }
-"""By the name of the benchmark: what it is, what does it, and how often in a chunk."""
+"""By name: the title, the function, and the operations in a chunk."""
 
 
 def rate(loop: str, seconds: float, name: str) -> Taken:
-    """How often in a second of CPU time, on one loop for all chunks."""
+    """Measure operations per second of CPU time, on one loop for all chunks."""
     _, chunk, number = CHUNKS[name]
     events = new_loop(loop)
     chunk(events, number)

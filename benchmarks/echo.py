@@ -1,10 +1,10 @@
-"""What a loop's sockets cost: echo through streams and through protocols, and bulk transfer both ways.
+"""The cost of a loop's sockets: echo through streams and through protocols, and bulk transfer both ways.
 
     python benchmarks/echo.py [--only echo-protocol ...] [--quick]
 
 The loop serves; the client is another process with plain blocking sockets. Echo: five connections ("many": twenty),
-each with one message of 100 bytes on its way at all times. Bulk: one connection, as fast as it goes. What counts is how
-much the server does in a second of its own CPU time; per second of the clock the client is part of what is measured.
+each with one message of 100 bytes on its way at all times. Bulk: one connection at full speed. The main figure is the
+work of the server per second of its CPU time; the figures per second of the clock include the client.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MESSAGE = bytes(100)
 BLOCK = bytes(64 * 1024)
 
 Client = Callable[[list[socket.socket], float], int]
-"""Uses the connections for so many seconds and says how much it has done."""
+"""Uses the connections for `seconds` and returns the amount of its work."""
 
 
 class Echo(asyncio.Protocol):
@@ -102,7 +102,7 @@ JOBS: dict[str, tuple[object, Client, int, str, float]] = {
     "bulk-protocol": (Sink, send, 1, "MB", 1e-6),
     "bulk-out": (source, receive, 1, "MB", 1e-6),
 }
-"""By name: who serves, what the client does, on how many connections, and what it counts."""
+"""By name: the server, the client, the number of connections, and the unit."""
 
 
 def transfer(loop: str, seconds: float, job: str, tcp: bool) -> Taken:

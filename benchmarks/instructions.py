@@ -37,8 +37,9 @@ for name in names:
             print(os.getpid(), name, number, flush=True)
             loop = hwloop.new_event_loop()
             for part in (loop, *vars(loop).values()):
-                if hasattr(part, "_slice"):
-                    part._slice = 1e3
+                for name_of_slice in ("slice", "_slice"):
+                    if isinstance(getattr(part, name_of_slice, None), float):
+                        setattr(part, name_of_slice, 1e3)
             core.CHUNKS[name][1](loop, int(number))
             os._exit(0)
         os.wait()

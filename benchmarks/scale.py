@@ -1,4 +1,4 @@
-"""What many timers and many descriptors cost: CPU time for each timer and each event.
+"""The cost of many timers and many descriptors: CPU time for each timer and each event.
 
 python benchmarks/scale.py [--only fds-10 fds-1000] [--quick]
 """

@@ -44,7 +44,7 @@ BLOCKS_A_LOOP = 0.5
 
 
 class Boom(Exception):
-    """What callbacks raise."""
+    """The exception that callbacks raise."""
 
 
 class Pipe:
@@ -126,7 +126,7 @@ class Soak:
             self._finished.set_result(None)
 
     def _run(self) -> None:
-        """What every callback does."""
+        """The common part of all callbacks."""
         self.ran += 1
         self._next()
         if self.random.random() < 0.02:

@@ -1,4 +1,4 @@
-"""What it costs to start: a Python process that imports a loop, runs one callback on it and ends.
+"""The cost of starting: a Python process that imports a loop, runs one callback on it and ends.
 
     python benchmarks/startup.py [--rounds 5]
 

@@ -1,9 +1,9 @@
-"""How much faster than real time is virtual time? The weather station's parts, one by one and together.
+"""The speed of virtual time compared with real time: the weather station's parts, one by one and together.
 
     python benchmarks/virtual.py [--seconds 600]
     python benchmarks/virtual.py --hours 24 [--parts nothing door,climate,position]
 
-Each row: what runs, events told in so many virtual seconds, virtual seconds for each second of CPU time and of real
+Each row: the parts, their events, virtual seconds for each second of CPU time and of real
 time, and the resident memory after a tenth of them, half, and all. With `--hours` the rows are the board alone and the
 three parts that are quiet (all but the 1 kHz control loop). `nothing` is the board alone: its button bounces and its
 receiver talks to nobody.

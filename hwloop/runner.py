@@ -1,7 +1,7 @@
-"""How a program gets its loop: `run()`, a factory for `asyncio.Runner`, and a policy where those still exist.
+"""Entry points of a program: `run()`, a factory for `asyncio.Runner`, and a policy for Pythons that have policies.
 
-However a program starts its run, it is one: on the board in use, in the time of its host, if it has one (`hwloop run`),
-and known to the service manager once.
+However a program starts its run, the result is the same: it uses the board in use, the clock of its host (`hwloop run`)
+if there is one, and notifies the service manager once.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ logger: logging.Logger = logging.getLogger("hwloop")
 
 
 class Hosting(NamedTuple):
-    """How the loops of a program are made that something else starts: `hwloop run`."""
+    """The way to make the loops of a program that a host starts: `hwloop run`."""
 
     make_loop: Callable[[Literal["random"] | int | None, float | None], EventLoop]
-    """A loop; in virtual time with the seed and the limit that the program gives, if any."""
+    """Makes a loop; in virtual time with the seed and the limit of the program, if any."""
     clock: Clock = clocks.REAL
-    """The time of these loops."""
+    """The clock of these loops."""
 
 
 _hosting: Hosting | None = None
 
 
 def new_event_loop() -> EventLoop:
-    """A new loop: `asyncio.Runner(loop_factory=hwloop.new_event_loop)`. Under `hwloop run` it is as its options say."""
+    """Make a loop: `asyncio.Runner(loop_factory=hwloop.new_event_loop)`. Under `hwloop run`, its options apply."""
     return EventLoop() if _hosting is None else _hosting.make_loop(None, None)
 
 
 @contextlib.contextmanager
-def adopting(hosting: Hosting) -> Iterator[None]:
-    """Have every run that the program starts meanwhile on a loop of hwloop's, also those by asyncio's own means.
+def hosting_runs(hosting: Hosting) -> Iterator[None]:
+    """Use hwloop's loop for every run that the program starts in this block, also through asyncio.
 
-    These are `asyncio.run`, `asyncio.Runner`, `asyncio.new_event_loop`, `asyncio.get_event_loop`, and what libraries
-    make of them. A loop that the program chooses itself is its own, but for asyncio's default one as the factory of a
-    Runner in the main thread, which is what uvicorn asks for.
+    This covers `asyncio.run`, `asyncio.Runner`, `asyncio.new_event_loop`, `asyncio.get_event_loop`, and libraries that
+    use them. A loop class that the program chooses is left alone, except for asyncio's default class as the factory of
+    a Runner in the main thread, which uvicorn passes.
     """
     global _hosting
     before, _hosting = _hosting, hosting
@@ -67,7 +67,7 @@ def adopting(hosting: Hosting) -> Iterator[None]:
     usual = (asyncio.SelectorEventLoop, getattr(asyncio, "EventLoop", None))
 
     @functools.wraps(init)
-    def init_adopted(
+    def init_hosted(
         runner: asyncio.Runner,
         *,
         debug: bool | None = None,
@@ -77,7 +77,7 @@ def adopting(hosting: Hosting) -> Iterator[None]:
             loop_factory = new_event_loop
         init(runner, debug=debug, loop_factory=loop_factory)
 
-    asyncio.Runner.__init__ = init_adopted  # type: ignore[method-assign,assignment]
+    asyncio.Runner.__init__ = init_hosted  # type: ignore[method-assign,assignment]
     with _quiet_policies():
         policy = asyncio.get_event_loop_policy()
         from hwloop.runner import EventLoopPolicy  # created on first use, see below
@@ -94,7 +94,7 @@ def adopting(hosting: Hosting) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_policies() -> Iterator[None]:
-    """They are deprecated from Python 3.14 on, and still what asyncio asks for its loops."""
+    """Ignore that policies are deprecated from Python 3.14 on: asyncio still asks them for its loops."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
@@ -115,24 +115,24 @@ def run(
 ) -> T:
     """Run a coroutine on a new hwloop loop and return its result, as `asyncio.run` does.
 
-    `board` is the board its sources use: a `Board`, "linux", "sim", a board file, or a mapping of the shape of one; it
-    is closed at the end if it was opened here. Without it, the board in use where `run` is called: that of `hwloop run
-    --board` or of `hwloop.board.using`, or else the process's own, which HWLOOP_BOARD names, or what the machine has.
-    `backend` is how a real board reaches its GPIO lines: "gpiod", "lgpio" or "auto"; without it HWLOOP_GPIO decides, or
-    else what is installed.
+    `board` is the board for the sources: a `Board`, "linux", "sim", a board file, or a mapping with the content of one.
+    A board that is opened here is closed at the end. Without `board`, the board in use applies: that of `hwloop run
+    --board` or `hwloop.board.using`, or else the board of the process, which HWLOOP_BOARD names or the machine has.
+    `backend` is the library for the GPIO lines of a real board: "gpiod", "lgpio" or "auto"; by default HWLOOP_GPIO
+    decides, or else the installed packages.
 
     With `clock="virtual"` time jumps from event to event, and `seed` chooses among the orders that asyncio leaves open
-    (see `SimLoop`). `limit` is the number of virtual seconds after which a run that has not ended fails; without it
-    HWLOOP_LIMIT decides, and a wait that could never end fails in any case. The board is a simulated one on the same
-    clock; one made beforehand needs a `VirtualClock` of its own, given here too.
+    (see `SimLoop`). A run that has not ended after `limit` virtual seconds fails; by default HWLOOP_LIMIT decides. A
+    wait that can never end always fails. The board is a simulated one on the same clock; a board made beforehand needs
+    its own `VirtualClock`, which is passed here too.
 
     `gc` and `spin` are for programs in which microseconds count: see `EventLoop.schedule_gc` and `EventLoop.set_spin`.
-    With `realtime`, the thread runs in real time meanwhile, as far as the system grants it: see `RealTime`.
+    With `realtime`, the thread runs in real time during the run, as far as the system permits: see `RealTime`.
     """
     if not asyncio.iscoroutine(main):
         hint = f"; call it: hwloop.run({main.__name__}())" if inspect.iscoroutinefunction(main) else ""
-        raise ValueError(f"a coroutine was expected, got {main!r}{hint}")
-    from hwloop import board as boards  # late: who needs no board is spared it
+        raise ValueError(f"a coroutine was expected, got {short_name(main)}{hint}")
+    from hwloop import board as boards  # late: programs without a board don't import it
 
     try:
         asyncio.get_running_loop()
@@ -160,10 +160,10 @@ def run(
             loop.set_spin(spin)
             if realtime is not None or hosting is None:
                 loop.set_realtime(realtime)
-            with _attended(loop):
+            with _notifying(loop):
                 return runner.run(main)
     finally:
-        main.close()  # if it never began: nothing where it has run
+        main.close()  # if it never began; harmless after a run
 
 
 def _virtual_loops(
@@ -193,8 +193,8 @@ def _virtual_loops(
 
 
 @contextlib.contextmanager
-def _attended(loop: EventLoop) -> Iterator[None]:
-    """Tell systemd of the loop, where it listens and `hwloop run` does not do so."""
+def _notifying(loop: EventLoop) -> Iterator[None]:
+    """Notify systemd for the loop, if systemd listens and `hwloop run` does not do so."""
     if running.supervisor is not None or "NOTIFY_SOCKET" not in os.environ:
         yield
         return
@@ -210,10 +210,10 @@ def _attended(loop: EventLoop) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _outputs_ended() -> Iterator[None]:
-    """Close the outputs that this block leaves open, which brings them to their safe level: their loop has ended.
+    """Close the outputs that this block leaves open, which sets them to their safe level: their loop has ended.
 
-    On a board that the program has made they stay open as long as the board, for the next run to use. Those of a run
-    that goes on in another thread are its own.
+    On a board that the program has made they stay open as long as the board, for the next run. Outputs of a run in
+    another thread are left to that run.
     """
     from hwloop import board as boards
 

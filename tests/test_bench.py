@@ -1,4 +1,4 @@
-"""`hwloop bench` and the frame of benchmarks/: each program measures something sane, and what goes wrong is told."""
+"""`hwloop bench` and the frame of benchmarks/: each program measures sane figures, and failures are reported."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def children_find_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cases(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
-    """What `hwloop bench` measures, replaced by two quick ones, in this process; no cyclictest, no uvloop."""
+    """The benchmarks of `hwloop bench`, replaced by two quick ones, in this process; no cyclictest, no uvloop."""
     replaced = [Case("good", "what is good", sane, floors=(FLOOR,)), Case("bad", "what dies on hwloop", dies)]
     monkeypatch.setattr(command, "CASES", replaced)
     monkeypatch.setattr(command, "installed_loops", lambda: ["asyncio", "hwloop"])
@@ -108,7 +108,7 @@ def cases(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
     return replaced
 
 
-# What is measured.
+# Measuring.
 
 
 @pytest.mark.parametrize("case", command.CASES, ids=lambda case: case.name)
@@ -172,7 +172,7 @@ def test_lines_that_are_wired_together_are_measured_through_the_gpio_source(loop
     assert sum(answer.histogram.values()) == 10
 
 
-def test_lines_that_are_not_wired_together_are_told(tmp_path: Path) -> None:
+def test_lines_that_are_not_wired_together_are_reported(tmp_path: Path) -> None:
     board = tmp_path / "board.toml"
     board.write_text("")
     options = {"lines": [16, 27], "board": str(board)}
@@ -208,7 +208,7 @@ def test_loops_take_turns_and_floors_only_where_there_is_one(monkeypatch: pytest
     assert order == [("a", "asyncio"), ("a", "hwloop"), ("a", FLOOR)] * 2 + [("b", "asyncio"), ("b", "hwloop")] * 2
 
 
-def test_a_process_that_dies_is_told_with_what_it_said() -> None:
+def test_a_process_that_dies_is_reported_with_its_output() -> None:
     with pytest.raises(Died, match=r"(?s)^ended with status 1: Traceback .*OSError: no such pin$"):
         measure(Case("x", "x", dies), "hwloop", 0.1)
     with pytest.raises(Died, match=r"^was killed by SIGSEGV: without output$"):
@@ -246,10 +246,10 @@ def test_buckets_are_powers_of_two_of_microseconds(late_us: float, low: int) -> 
     assert bucket(late_us) == low
 
 
-# What is told.
+# Reporting.
 
 
-def test_tables_tell_medians_and_ratios(cases: list[Case], capsys: Captured) -> None:
+def test_tables_show_medians_and_ratios(cases: list[Case], capsys: Captured) -> None:
     assert main(["bench", "--rounds", "1", "--seconds", "0.25", "--only", "good"]) == 0
     said = capsys.readouterr()
     assert said.err == ""
@@ -298,9 +298,7 @@ def test_spin_stands_beside_the_loop_without(cases: list[Case], capsys: Captured
     assert list(json.loads(capsys.readouterr().out)["cases"]["good"]["loops"]) == ["asyncio", "hwloop", SPIN, FLOOR]
 
 
-def test_real_time_is_asked_for_in_every_process_and_what_came_of_it_is_told(
-    cases: list[Case], capsys: Captured
-) -> None:
+def test_real_time_is_requested_in_every_process_and_the_outcome_reported(cases: list[Case], capsys: Captured) -> None:
     answer = measure(Case("x", "x", timers.periodic), FLOOR, 0.01, realtime=True)
     assert [grant.partition(": ")[0] for grant in answer.realtime] == ["SCHED_FIFO, priority 50", "locked memory"]
     assert main(["bench", "--quick", "--only", "good", "--realtime"]) == 0
@@ -343,7 +341,7 @@ def test_the_machine_is_named() -> None:
     assert all(facts.values())
 
 
-# What goes wrong.
+# Failures.
 
 
 @pytest.mark.parametrize(
@@ -360,7 +358,7 @@ def test_the_machine_is_named() -> None:
         (["--gpio", "17:17"], "--gpio 17:17: give an input and an output that are wired together, such as 17:27"),
     ],
 )
-def test_a_wrong_call_measures_nothing(
+def test_wrong_arguments_measure_nothing(
     cases: list[Case], capsys: Captured, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.setattr(processes, "measure", lambda *arguments: pytest.fail("measured"))
@@ -396,12 +394,12 @@ def test_a_picture_shows_the_histograms(tmp_path: Path) -> None:
     assert done.stderr.startswith("hwloop bench: --plot out.unknown: ")
 
 
-def test_json_that_cannot_be_written_is_told(cases: list[Case], capsys: Captured, tmp_path: Path) -> None:
+def test_json_that_cannot_be_written_is_reported(cases: list[Case], capsys: Captured, tmp_path: Path) -> None:
     assert main(["bench", "--quick", "--only", "good", "--json", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"hwloop bench: --json {tmp_path}: Is a directory\n"
 
 
-def test_interrupted_it_tells_what_was_measured_so_far(
+def test_interrupted_it_shows_the_figures_so_far(
     cases: list[Case], capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = iter(range(5))

@@ -1,4 +1,4 @@
-"""What bad input gets: a message that helps, the right status, no traceback, and nothing left behind."""
+"""Bad input: a message that helps, the right status, no traceback, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"usage: hwloop {command} " in capsys.readouterr().out
 
 
-def test_a_fault_of_our_own_is_told_without_a_traceback_but_for_debug(
+def test_a_fault_of_our_own_is_reported_without_a_traceback_but_for_debug(
     hwloop: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(path: str) -> None:
@@ -106,7 +106,7 @@ def test_a_fault_of_our_own_is_told_without_a_traceback_but_for_debug(
         assert said.startswith("Traceback")
 
 
-def test_a_fault_among_failures_of_hardware_is_told_apart(hwloop: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_among_failures_of_hardware_is_distinguished(hwloop: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     from hwloop import HardwareError
 
     def broken(path: str) -> None:
@@ -273,7 +273,7 @@ def test_hardware_that_is_not_there(hwloop: Call, body: str, board: str, message
     assert "Traceback" not in said
 
 
-def test_a_failure_of_hardware_whose_text_raises_is_told_by_its_type(hwloop: Call) -> None:
+def test_a_failure_of_hardware_whose_text_raises_is_reported_by_its_type(hwloop: Call) -> None:
     write(
         "program.py",
         """\
@@ -297,7 +297,7 @@ def test_debug_shows_where_hardware_failed(hwloop: Call) -> None:
     assert "\nhwloop run: line 99: no such line on /dev/gpiochip0; its lines are 0 to 53\n" in said
 
 
-def test_several_tasks_that_fail_for_one_reason_are_told_as_one(hwloop: Call) -> None:
+def test_several_tasks_that_fail_for_one_reason_are_reported_as_one(hwloop: Call) -> None:
     write(
         "program.py",
         """

@@ -62,7 +62,7 @@ def watch(wiring: str, capsys: pytest.CaptureFixture[str]) -> Monitor:
     return watch
 
 
-def test_edges_are_told_with_their_time_one_on_each_line(watch: Monitor) -> None:
+def test_edges_are_printed_with_their_time_one_on_each_line(watch: Monitor) -> None:
     status, lines = watch("gpio:17,up", "--num-events", "4")
     assert status == 0
     # The button may be up or down when the watch begins.
@@ -100,7 +100,7 @@ def test_a_device_is_read_or_asked_whether_it_is_there(watch: Monitor) -> None:
     assert lines.count("i2c:1:0x76:0x88,3@0.005 reading 70 6b 43") > 2
 
 
-def test_a_device_that_goes_and_comes_back_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_device_that_goes_and_comes_back_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     texts = ("i2c:1:0x76@0.002", "i2c:1:0x76:0xD0@0.002")
     specs = [monitor.parse(text) for text in texts]
     seen: list[str] = []
@@ -176,7 +176,7 @@ def test_a_sensor_that_sleeps_is_said_to_once_and_read_when_it_measures(part: st
 @pytest.mark.parametrize(
     ("identity", "mode"), [(0x60, 0x27), (0x12, 0x00)], ids=["it measures just that", "another part"]
 )
-def test_what_looks_like_a_reset_value_and_is_none_is_a_reading(identity: int, mode: int) -> None:
+def test_a_reading_that_looks_like_a_reset_value_and_is_none_is_a_reading(identity: int, mode: int) -> None:
     spec = monitor.parse("i2c:1:0x76:0xF7,8@0.002")
     seen: list[str] = []
 
@@ -220,7 +220,7 @@ def test_a_template_decides_how_a_line_looks(watch: Monitor) -> None:
         ("{value:{width}}", "can't show an event of gpio:17: 'width'; the fields are "),
     ],
 )
-def test_a_template_that_can_not_be_filled_is_refused(
+def test_a_template_that_can_not_be_filled_is_rejected(
     template: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["monitor", "gpio:17", "--format", template]) == 2
@@ -288,7 +288,7 @@ def test_it_ends_when_nothing_happens_any_more(watch: Monitor) -> None:
     assert (status, len(lines)) == (0, 20)
 
 
-def test_a_port_that_is_pulled_out_is_told_and_followed_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_pulled_out_is_reported_and_followed_again(capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[monitor.Event] = []
 
     def show(event: monitor.Event) -> str:
@@ -316,7 +316,7 @@ def test_bytes_that_are_no_text_are_escaped_and_come_after_a_silence() -> None:
     assert monitor.printable(b"ok \x1b[31m\\\xff\0") == r"ok \x1b[31m\x5c\xff\x00"
 
 
-def test_lost_events_are_told() -> None:
+def test_lost_events_are_printed() -> None:
     show = monitor.as_text(Terminal(sys.stdout), 7)
     assert show(monitor.Event("gpio:17", "rising", 1, 0, 3)).endswith("gpio:17  rising     1  (3 lost before)")
 
@@ -348,7 +348,7 @@ def test_nobody_reading_any_more_ends_it_quietly(wiring: str) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-def test_output_that_has_no_room_is_told_and_ends_it(wiring: str) -> None:
+def test_output_that_has_no_room_is_reported_and_ends_it(wiring: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open("/dev/full", "w") as full:
         ended = subprocess.run(

@@ -344,7 +344,7 @@ def test_in_virtual_time_a_day_takes_none_and_the_simulated_board_is_in_use(prog
     assert capsys.readouterr().out == "SimLoop 86400.0\n"
 
 
-def test_a_deadlock_is_told_by_who_waits_where_and_nothing_else(program: Program, capsys: Any) -> None:
+def test_a_deadlock_report_says_where_each_task_waits_and_nothing_else(program: Program, capsys: Any) -> None:
     path = program("""
         import asyncio
         async def main():
@@ -390,7 +390,7 @@ def test_a_seed_gives_the_same_order_again_and_a_failure_tells_it(
     assert told[2].err.endswith("\nin virtual time with seed=2; the same seed runs it again\n")
 
 
-def test_a_random_seed_is_told_with_the_line_that_runs_it_again(program: Program, monkeypatch: Any) -> None:
+def test_a_random_seed_is_printed_with_the_line_that_runs_it_again(program: Program, monkeypatch: Any) -> None:
     monkeypatch.delenv("HWLOOP_SEED", raising=False)
     path = program(ORDER)
     arguments = ("run", path, "--clock", "virtual", "--seed", "random")
@@ -426,7 +426,7 @@ def test_a_limit_ends_a_program_that_never_ends(program: Program, capsys: Any, m
         (["--clock", "virtual"], "HWLOOP_SEED must be a whole number, not 'many'"),
     ],
 )
-def test_options_of_virtual_time_that_make_no_sense_are_refused(
+def test_options_of_virtual_time_that_make_no_sense_are_rejected(
     options: list[str], message: str, program: Program, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HWLOOP_SEED", "many")

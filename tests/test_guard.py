@@ -21,7 +21,7 @@ from hwloop.service import guardian
 
 ROOT = Path(__file__).parents[1]
 UNTOUCHED, LOW, HIGH = 0, 1, 2
-"""What a line drives, in the file of the simulated lines: see `firmware_sim.surviving_lines`."""
+"""The level that a line drives, in the file of the simulated lines: see `firmware_sim.surviving_lines`."""
 PREAMBLE = """
 import asyncio, os, signal, sys, threading, time
 import hwloop
@@ -671,7 +671,9 @@ def test_a_guardian_whose_program_died_of_sigterm_dies_of_it_too() -> None:
         (["--after", "FILE"], 1, "is not a list of outputs"),
     ],
 )
-def test_wrong_calls_are_told(tmp_path: Path, capsys: Any, arguments: list[str], status: int, message: str) -> None:
+def test_wrong_arguments_are_reported(
+    tmp_path: Path, capsys: Any, arguments: list[str], status: int, message: str
+) -> None:
     file = tmp_path / "outputs"
     file.write_text("{'broken")
     assert main(["guard", *(str(file) if word == "FILE" else word for word in arguments)]) == status

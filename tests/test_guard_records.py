@@ -146,7 +146,7 @@ def test_a_document_says_what_was_put_in(outputs: list[GuardedOutput], loops: di
         b"[" * 100_000,
     ],
 )
-def test_what_is_no_document_is_refused(document: bytes) -> None:
+def test_an_invalid_document_is_rejected(document: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode(document)
 
@@ -379,7 +379,7 @@ def test_one_file_that_is_no_record_does_not_keep_the_others_from_being_used(
 
 
 @pytest.mark.parametrize(("kind", "reason"), [("link", "it is a link"), ("directory", "it is not a regular file")])
-def test_what_is_no_file_is_named_with_what_it_is(tmp_path: Path, capsys: Any, kind: str, reason: str) -> None:
+def test_a_record_that_is_not_a_file_is_named(tmp_path: Path, capsys: Any, kind: str, reason: str) -> None:
     path = tmp_path / "outputs"
     if kind == "link":
         path.symlink_to(tmp_path / "elsewhere")

@@ -255,7 +255,7 @@ def test_an_edge_whose_report_was_lost_is_found_in_the_level(virtual):
     virtual.run(main())
 
 
-# What gpiozero does in threads.
+# Work that gpiozero does in threads.
 
 
 def test_a_button_held_for_ten_seconds_takes_no_time(virtual):
@@ -512,7 +512,7 @@ def test_devices_of_other_factories_are_as_they_were(factory):
 # Waiting.
 
 
-def test_what_gpiozero_waits_for_can_be_awaited(virtual):
+def test_events_of_devices_can_be_awaited(virtual):
     async def main():
         loop = asyncio.get_running_loop()
         with gpiozero.Button(17) as button:
@@ -636,7 +636,7 @@ def test_a_factory_can_be_closed_from_a_handler(board, factory):
     button.close()
 
 
-def test_a_line_in_use_is_refused_and_nothing_is_left(board, factory):
+def test_a_line_in_use_is_rejected_and_nothing_is_left(board, factory):
     taken = board.open_output(OutputRequest(4, consumer="somebody"))
     with pytest.raises(hwloop.HardwareError, match="in use by this program already, as somebody"):
         gpiozero.LED(4)

@@ -72,7 +72,7 @@ def test_on_a_loop_a_handler_runs_after_the_callback_that_drove_the_pin(virtual)
     assert trace == ["driven", "pressed", "later"]
 
 
-def test_a_pin_driven_from_another_thread_is_told_of_on_the_loop(factory):
+def test_a_pin_driven_from_another_thread_is_reported_on_the_loop(factory):
     names = []
 
     async def main():
@@ -109,7 +109,7 @@ def test_a_button_on_the_board_presses_and_its_bounces_are_ignored(virtual):
     assert time.monotonic() - began < 5
 
 
-def test_a_change_within_the_bounce_time_that_stays_is_told_at_its_end(virtual):
+def test_a_change_within_the_bounce_time_that_stays_is_reported_at_its_end(virtual):
     trace = []
 
     async def main():

@@ -200,7 +200,7 @@ def test_a_program_that_decides_not_to_run_is_not_run(write: Write, capsys: Any,
     assert capsys.readouterr().out == "usage\n"
 
 
-# What Python runs.
+# Programs that Python runs.
 
 
 @pytest.mark.parametrize("module", [["-m", "house.door"], ["house/door.py"], ["-m", "house"]])
@@ -299,7 +299,7 @@ def test_a_failure_is_shown_from_the_program_on(write: Write, capsys: Any) -> No
     assert shown[-1] == "ZeroDivisionError: division by zero"
 
 
-# What can't be meant.
+# Invalid programs.
 
 
 @pytest.mark.parametrize(

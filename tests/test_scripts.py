@@ -280,7 +280,7 @@ def test_an_spi_device_of_gpiozero_is_on_the_simulated_lines(stage: Stage, facto
 
 @needs_gpiozero
 @pytest.mark.parametrize("factory", ["pigpio", "native", "rpigpio"])
-def test_a_factory_for_real_lines_is_refused(stage: Stage, factory: str) -> None:
+def test_a_factory_for_real_lines_is_rejected(stage: Stage, factory: str) -> None:
     script = "from gpiozero import LED\nLED(22)\n"
     status, _, errors = stage.run(script, GPIOZERO_PIN_FACTORY=factory)
     assert status == 1
@@ -388,7 +388,7 @@ def test_a_script_has_neither_real_time_nor_virtual(stage: Stage, option: list[s
         ('"""Words."""\nimport sys\ny = 1\nclass A:\n    print(1)\ndef main(): print(2)', False),
     ],
 )
-def test_what_is_a_script(source: str, script: bool) -> None:
+def test_scripts_are_recognised(source: str, script: bool) -> None:
     assert is_script(ast.parse(source)) is script
 
 

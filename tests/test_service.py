@@ -1,4 +1,4 @@
-"""What systemd hears: every message here goes to a real datagram socket, as systemd's own would."""
+"""Messages to systemd: every message here goes to a real datagram socket, as systemd's own would."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_the_watchdog_is_ordinary_work_whatever_the_urgency_of_the_task_that_sta
         runner.run(main())
 
 
-# What the environment and the program may hold, and that is no reason to fail.
+# The environment and the program may hold, and that is no reason to fail.
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_a_malformed_timeout_is_reported_once(
 
 
 @pytest.mark.parametrize("listening", [True, False])
-def test_what_is_no_text_is_rejected_as_a_service_and_elsewhere(
+def test_anything_but_text_is_rejected_as_a_service_and_elsewhere(
     manager: Manager, monkeypatch: pytest.MonkeyPatch, listening: bool
 ) -> None:
     if not listening:

@@ -118,7 +118,7 @@ def execute(arguments: argparse.Namespace) -> int:
             from firmware_sim import barrier
 
             lifetime.enter_context(barrier.around(None))
-        lifetime.enter_context(runner.adopting(hosting))
+        lifetime.enter_context(runner.hosting_runs(hosting))
         if script:
             service.notify("READY=1")
         _run(program, name, host)

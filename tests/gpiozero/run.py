@@ -36,7 +36,7 @@ RERUNS = 5
 SECONDS = 300
 
 Outcomes = dict[str, str]
-"""What became of each test: "passed", "failed" or "skipped"."""
+"""The outcome of each test: "passed", "failed" or "skipped"."""
 
 
 class Refused(Exception):
@@ -133,7 +133,7 @@ def run_again(where: Path, factory: str, outcomes: Outcomes, label: str) -> None
 
 
 def lost_tests(mock: Outcomes, sim: Outcomes, real: Outcomes) -> list[str]:
-    """What passes with the mock and not with ours; test_real_pins.py names the factory in its tests' names."""
+    """Tests that pass with the mock and not with ours; test_real_pins.py names the factory in its tests' names."""
     lost = [f"{test} [SimFactory]" for test, outcome in mock.items() if outcome == "passed" != sim.get(test)]
     for test, outcome in real.items():
         if not test.endswith("[mock]"):

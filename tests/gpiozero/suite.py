@@ -1,4 +1,4 @@
-"""What gpiozero's tests need around them: they come without their own conftest.py, and this file takes its place.
+"""The environment of gpiozero's tests: them: they come without their own conftest.py, and this file takes its place.
 
 The fixtures have the names and the manners that the tests rely on. HWLOOP_TEST_FACTORY says which factory they get, and
 the outcome of each test goes to the file named in HWLOOP_TEST_OUTCOMES.

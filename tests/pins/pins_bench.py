@@ -1,4 +1,4 @@
-"""What the tests of pins work at: a simulated board with a pin factory on it."""
+"""The bench for tests of pins: a simulated board with a pin factory on it."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_a_hold_is_what_lies_between_press_and_release(
     assert seen == ["pressed", *["held"] * holds, "released"]
 
 
-def test_what_happened_while_the_loop_was_busy_is_told_in_its_order(virtual: Bench) -> None:
+def test_events_while_the_loop_was_busy_are_reported_in_order(virtual: Bench) -> None:
     seen: list[str] = []
 
     async def main() -> None:

@@ -17,7 +17,7 @@ from firmware_sim.libraries.lgpio.alerts import Notifications
 
 @contextlib.contextmanager
 def silence(bench: Bench) -> Iterator[None]:
-    """What happens in this block is not reported."""
+    """Edges in this block are not reported."""
     fifos = [held for held in bench.board.lgpio._handles.values() if isinstance(held, Notifications)]
     for fifo in fifos:
         fifo.paused = True
@@ -27,7 +27,7 @@ def silence(bench: Bench) -> Iterator[None]:
 
 
 def lose(bench: Bench, act: Callable[[], object]) -> None:
-    """Do something of which no report comes."""
+    """Act without a report."""
     with silence(bench):
         act()
 
