@@ -133,10 +133,14 @@ def test_events_that_do_not_come_out_unchanged_are_listed(monkeypatch: pytest.Mo
     door = re.fullmatch(r"door: (\d+) edges went in, (\d+) came out, 0 are counted as lost and 0 as skipped", listed[0])
     assert door
     assert int(door[1]) == int(door[2]) + 1
-    assert all(re.fullmatch(r"climate: 2[\d.]+ was read where the air had 2[\d.]+", line) for line in listed[1:4])
-    assert re.fullmatch(r"position: b'\$GPTXT,.+' was read where b'\$GPRMC,.+' was sent", listed[4])
-    assert re.fullmatch(r"... and \d+ more of the kind", listed[5])
-    assert len(listed) == 6
+    *wrong, more = [line for line in listed if "went in" not in line]
+    readings = [line for line in wrong if re.fullmatch(r"climate: 2[\d.]+ was read where the air had 2[\d.]+", line)]
+    made_up = [
+        line for line in wrong if re.fullmatch(r"position: b'\$GPTXT,.+' was read where b'\$GP.+' was sent", line)
+    ]
+    assert len(readings) + len(made_up) == len(wrong) == 4
+    assert 1 <= len(readings) <= 3
+    assert re.fullmatch(r"... and \d+ more of the kind", more)
 
 
 def test_a_silent_station_fails(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
