@@ -117,7 +117,7 @@ class SimLoop(EventLoop):
             descriptors that are readable together. "random" chooses another seed each time; None (and no HWLOOP_SEED
             in the environment) keeps first come, first served. A failure shows the seed and how to run it again.
         limit: virtual seconds for which one run of the loop may last; longer ones raise `TimeLimitError`. inf means no
-            limit. Without it and HWLOOP_LIMIT, only a wait that can't end by itself is limited: see docs/virtual-time.md.
+            limit. Without it and HWLOOP_LIMIT, only a wait that can't end by itself is limited (docs/virtual-time.md).
         clock: shared with the simulated board that the program uses; by default a new one.
 
     Attributes:
