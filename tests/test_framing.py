@@ -117,7 +117,7 @@ class TestLines:
         framer = Lines(check=bytes.isascii)
         assert feed(framer, b"a\n\xff\n\xfe\nb\n") == [Frame(b"a", 0), Frame(b"b", 0, lost=2)]
 
-    def test_what_is_under_way_at_a_reset_is_lost(self) -> None:
+    def test_a_reset_loses_the_incomplete_frame(self) -> None:
         framer = Lines()
         feed(framer, b"half a li")
         framer.reset()
@@ -234,7 +234,7 @@ def test_a_check_that_raises_is_a_check_that_fails_and_is_kept_for_a_report() ->
         (lambda: IdleGap(max_length=0), "max_length"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(make: Callable[[], Framer], words: str) -> None:
+def test_arguments_that_make_no_sense_raise(make: Callable[[], Framer], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
 

@@ -162,7 +162,7 @@ def test_a_full_queue_drops_by_policy_and_the_next_edge_carries_the_count(parts:
     run(main())
 
 
-def test_closing_twice_is_harmless_and_wakes_who_waits(parts: Parts, run: Run) -> None:
+def test_closing_twice_is_harmless_and_wakes_waiting_tasks(parts: Parts, run: Run) -> None:
     async def main() -> None:
         watch = gpio.watch(12).open()
         waiting = asyncio.create_task(take(watch, 1))
@@ -206,7 +206,7 @@ def test_lines_are_known_by_number_name_and_position_on_the_header(parts: Parts,
     run(main())
 
 
-def test_what_is_no_line_of_the_header_is_told(parts: Parts, run: Run) -> None:
+def test_a_pin_of_the_header_that_is_no_line_raises(parts: Parts, run: Run) -> None:
     async def main() -> None:
         for position, message in {
             "J8:1": r"line 'J8:1': that pin is 3V3, not a GPIO line",
@@ -234,7 +234,7 @@ def test_a_debounced_level_is_the_settled_one_and_is_waited_for(parts: Parts, ru
     run(main())
 
 
-# What was lost.
+# Lost edges.
 
 
 def test_a_lost_edge_is_counted_on_the_next_one(parts: Parts, run: Run) -> None:
@@ -251,7 +251,7 @@ def test_a_lost_edge_is_counted_on_the_next_one(parts: Parts, run: Run) -> None:
     run(main())
 
 
-def test_an_edge_lost_at_the_end_is_told_once_the_line_is_quiet(parts: Parts, run: Run) -> None:
+def test_an_edge_lost_at_the_end_is_delivered_when_the_line_is_quiet(parts: Parts, run: Run) -> None:
     async def main() -> None:
         async with gpio.watch(12) as watch:
             parts.drive(12, 1, 0)
@@ -379,7 +379,7 @@ def test_a_cancelled_wait_leaves_no_callback(parts: Parts, run: Run) -> None:
     run(main())
 
 
-def test_what_can_never_come_is_not_waited_for(parts: Parts, run: Run) -> None:
+def test_waiting_for_an_impossible_level_raises(parts: Parts, run: Run) -> None:
     async def main() -> None:
         async with gpio.watch(12, edges="rising") as watch, gpio.watch(13, 16) as two:
             with pytest.raises(ValueError, match="level 0 can't be waited for with edges='rising'; use 'both'"):
@@ -415,7 +415,7 @@ def test_a_failed_device_ends_the_iteration_with_its_error(parts: Parts, run: Ru
     run(main())
 
 
-def test_with_reopen_a_watch_comes_back_and_so_does_who_waits(parts: Parts, run: Run) -> None:
+def test_with_reopen_a_watch_comes_back_and_waiting_tasks_go_on(parts: Parts, run: Run) -> None:
     async def main() -> None:
         reports: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
@@ -434,7 +434,7 @@ def test_with_reopen_a_watch_comes_back_and_so_does_who_waits(parts: Parts, run:
     run(main())
 
 
-def test_a_watch_that_was_refused_can_be_opened_later(parts: Parts, run: Run) -> None:
+def test_a_watch_that_could_not_be_opened_can_be_opened_later(parts: Parts, run: Run) -> None:
     async def main() -> None:
         other = Lgpio(parts.board.chip)
         other.gpio_claim_input(other.gpiochip_open(0), 13)
@@ -450,7 +450,7 @@ def test_a_watch_that_was_refused_can_be_opened_later(parts: Parts, run: Run) ->
     run(main())
 
 
-def test_unknown_and_used_lines_are_refused(parts: Parts, run: Run) -> None:
+def test_unknown_and_used_lines_raise(parts: Parts, run: Run) -> None:
     async def main() -> None:
         for line in (54, "GPIO54"):
             with pytest.raises(HardwareError, match=r"no (such )?line"):
@@ -512,14 +512,14 @@ def test_without_a_board_the_error_names_the_simulated_one(run: Run, monkeypatch
         ((17,), {"priority": 9}, ValueError, "9"),
     ],
 )
-def test_wrong_arguments_of_a_watch_are_told(
+def test_wrong_arguments_of_a_watch_raise(
     lines: tuple[Any, ...], options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         gpio.watch(*lines, **options)
 
 
-def test_a_watch_is_urgent_and_named_unless_told_otherwise() -> None:
+def test_a_watch_is_urgent_and_named_by_default() -> None:
     assert (gpio.watch(17, "GPIO18").priority, gpio.watch(17, "GPIO18").name) == (Priority.INTERRUPT, "gpio:17,GPIO18")
     named = gpio.watch(17, name="door", priority=Priority.LOW)
     assert (named.priority, named.name, repr(named)) == (Priority.LOW, "door", "<Watch door new>")
@@ -665,14 +665,14 @@ def test_an_output_that_is_not_open_says_so(parts: Parts, run: Run) -> None:
         (27, {"active_low": None}, TypeError, "active_low must be True or False"),
     ],
 )
-def test_wrong_arguments_of_an_output_are_told(
+def test_wrong_arguments_of_an_output_raise(
     line: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         gpio.output(line, **options)
 
 
-def test_a_wrong_level_is_told_and_changes_nothing(parts: Parts) -> None:
+def test_a_wrong_level_raises_and_changes_nothing(parts: Parts) -> None:
     with gpio.output(27, initial=1) as lamp:
         with pytest.raises(ValueError, match="a level must be 0 or 1, not 5"):
             lamp.set(5)  # type: ignore[arg-type]

@@ -88,7 +88,7 @@ def test_pulses_may_be_low_and_of_a_watch_that_exists() -> None:
     play(main)
 
 
-def test_a_pulse_with_a_lost_edge_in_it_is_not_told() -> None:
+def test_a_pulse_with_a_lost_edge_in_it_is_not_reported() -> None:
     async def main(stage: Stage) -> None:
         async with gpio.watch(17) as watch, gpio.pulse_width(watch) as meter:
             for level, lost, when in ((1, 0, 10), (0, 1, 20), (1, 1, 30), (0, 0, 37), (0, 0, 40)):
@@ -288,7 +288,7 @@ GAP, LONG = 0.3, 0.8
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        # Pressed and released at these seconds; told at which second, what, pressed when, certain when.
+        # Pressed and released at these seconds; then the time of each report, its kind, the press, the certainty.
         ([0.5, 0.6], [(0.9 + LATENCY, "single", 0.5, 0.9)]),
         ([0.5, 0.6, 0.8, 0.9], [(0.8, "double", 0.5, 0.8)]),
         ([0.5, 0.6, 0.9, 1.0], [(0.9, "double", 0.5, 0.9)]),  # exactly the gap
@@ -304,7 +304,7 @@ GAP, LONG = 0.3, 0.8
         ([0.5, 1.299], [(1.599 + LATENCY, "single", 0.5, 1.599)]),
         ([0.5, 1.3], [(1.3, "long", 0.5, 1.3)]),  # exactly long enough
         ([0.5, 1.301], [(1.301, "long", 0.5, 1.3)]),
-        ([0.5, 0.6, 0.7, 3.0], [(0.7, "double", 0.5, 0.7)]),  # held the second time: told already
+        ([0.5, 0.6, 0.7, 3.0], [(0.7, "double", 0.5, 0.7)]),  # held the second time: reported already
         (
             [0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
             [(0.7, "double", 0.5, 0.7), (1.3 + LATENCY, "single", 0.9, 1.3)],
@@ -315,11 +315,11 @@ GAP, LONG = 0.3, 0.8
         ),
     ],
 )
-def test_what_presses_mean(changes: list[float], expected: list[tuple[float, str, float, float]]) -> None:
+def test_presses_make_clicks(changes: list[float], expected: list[tuple[float, str, float, float]]) -> None:
     async def main(stage: Stage) -> None:
         stage.plan(17, *zip(changes, itertools.cycle((1, 0)), strict=False))
         async with gpio.watch(17) as watch, gpio.clicks(watch, gap=GAP, long=LONG) as button:
-            assert await told(stage, button) == [(round(now, 9), *rest) for now, *rest in expected]
+            assert await reported(stage, button) == [(round(now, 9), *rest) for now, *rest in expected]
 
     play(main)
 
@@ -328,7 +328,7 @@ def test_without_a_gap_a_release_is_a_click() -> None:
     async def main(stage: Stage) -> None:
         stage.plan(17, (0.5, 1), (0.6, 0), (0.7, 1), (0.8, 0))
         async with gpio.watch(17) as watch, gpio.clicks(watch, gap=0) as button:
-            assert await told(stage, button) == [(0.6, "single", 0.5, 0.6), (0.8, "single", 0.7, 0.8)]
+            assert await reported(stage, button) == [(0.6, "single", 0.5, 0.6), (0.8, "single", 0.7, 0.8)]
 
     play(main)
 
@@ -341,7 +341,7 @@ def test_a_bouncing_button_clicks_as_one_that_does_not(seed: int) -> None:
         for when, pressed in ((0.5, 1), (0.6, 0), (0.75, 1), (0.9, 0), (2, 1), (2.1, 0), (3, 1), (4.5, 0)):
             stage.board.timeline.at(round((1 + when) * 1e9), button.press if pressed else button.release)
         async with gpio.clicks(17, pull="up", active_low=True, gap=GAP, long=LONG) as clicks:
-            seen = await told(stage, clicks)
+            seen = await reported(stage, clicks)
             assert [kind for _, kind, _, _ in seen] == ["double", "single", "long"]
             for (_, _, pressed_at, _), truth in zip(seen, (0.5, 2, 3), strict=True):
                 assert truth + 0.01 <= pressed_at <= truth + 0.018  # the contact was quiet for 10 ms
@@ -356,7 +356,7 @@ def test_a_busy_program_hears_of_the_same_clicks_later() -> None:
         async with gpio.watch(17) as watch, gpio.clicks(watch, gap=GAP, long=LONG) as button:
             await asyncio.sleep(0.55)
             stage.clock.sleep(1.0)  # longer than a long click
-            assert await told(stage, button) == [(1.55, "single", 0.5, 0.9), (2.2, "double", 2.0, 2.2)]
+            assert await reported(stage, button) == [(1.55, "single", 0.5, 0.9), (2.2, "double", 2.0, 2.2)]
 
     play(main)
 
@@ -366,7 +366,7 @@ def test_a_lost_release_is_noticed_at_the_next_press_and_a_button_held_at_the_be
         async with gpio.watch(17) as watch, gpio.clicks(watch, gap=0) as button:
             for when, level, lost in ((1.0, 0, 0), (1.1, 1, 0), (1.2, 1, 1), (1.3, 0, 0)):
                 watch.deliver(Edge(17, level, round(when * 1e9), 0, lost))
-            assert await told(stage, button) == [(0.0, "single", 0.2, 0.3)]
+            assert await reported(stage, button) == [(0.0, "single", 0.2, 0.3)]
             assert button.lost == 1
 
     play(main)
@@ -437,7 +437,7 @@ def test_an_edge_lost_in_a_press_spoils_that_press_only() -> None:
         async with gpio.watch(17) as watch, gpio.clicks(watch, gap=0) as button:
             for when, level, lost in ((1.0, 1, 0), (9.0, 0, 2), (10.0, 1, 0), (10.1, 0, 0)):
                 watch.deliver(Edge(17, level, round(when * 1e9), 0, lost))
-            assert await told(stage, button) == [(0.0, "single", 9.0, 9.1)]
+            assert await reported(stage, button) == [(0.0, "single", 9.0, 9.1)]
 
     play(main)
 
@@ -517,8 +517,8 @@ async def taken(results: EventStream[Any]) -> list[Any]:
     return [await anext(results) for _ in range(results.statistics().queued)]
 
 
-async def told(stage: Stage, clicks: gpio.Clicks) -> list[tuple[float, str, float, float]]:
-    """Clicks of the next five seconds, with times in seconds: (told, kind, pressed, certain)."""
+async def reported(stage: Stage, clicks: gpio.Clicks) -> list[tuple[float, str, float, float]]:
+    """Clicks of the next five seconds, with times in seconds: (reported, kind, pressed, certain)."""
     seen = []
     try:
         async with asyncio.timeout(5):
@@ -532,7 +532,7 @@ async def told(stage: Stage, clicks: gpio.Clicks) -> list[tuple[float, str, floa
     ]
 
 
-# What all have in common.
+# Common to all.
 
 
 def test_iterating_ends_with_the_watch() -> None:
@@ -574,7 +574,7 @@ def test_several_may_be_made_of_one_watch() -> None:
     play(main)
 
 
-def test_what_can_not_be_opened_leaves_nothing() -> None:
+def test_a_measurement_that_can_not_be_opened_leaves_nothing() -> None:
     async def main(stage: Stage) -> None:
         async with gpio.output(17):
             with pytest.raises(HardwareError, match="line 17: in use"):
@@ -610,7 +610,7 @@ def test_what_can_not_be_opened_leaves_nothing() -> None:
         (lambda: gpio.clicks(gpio.watch(5), debounce=0.1), TypeError, "pull, active_low and debounce are those of"),
     ],
 )
-def test_wrong_arguments_are_told(make: Callable[[], object], error: type[Exception], message: str) -> None:
+def test_wrong_arguments_raise(make: Callable[[], object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
 

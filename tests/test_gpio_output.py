@@ -1,4 +1,4 @@
-"""What an output does by itself: pulses, blinking, PWM and schedules, in virtual time; and its end with its board."""
+"""Outputs in virtual time: pulses, blinking, PWM and schedules; and their end with their board."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_stall_past_its_end_ends_blinking_dark() -> None:
     assert play(main).trace == [(0.0, True), (10.05, False)]
 
 
-def test_cancelling_who_waits_ends_a_pulse_at_once() -> None:
+def test_cancelling_the_waiting_task_ends_a_pulse_at_once() -> None:
     async def main(stage: Stage) -> None:
         async with gpio.output(27) as lamp:
             with pytest.raises(TimeoutError):
@@ -180,7 +180,7 @@ def test_cancelling_who_waits_ends_a_pulse_at_once() -> None:
     assert play(main).trace == [(0.0, True), (0.2, False), (0.2, True), (0.7, False)]
 
 
-def test_what_is_scheduled_happens_at_its_time_in_its_order() -> None:
+def test_scheduled_levels_are_driven_at_their_time_in_their_order() -> None:
     async def main(stage: Stage) -> None:
         async with gpio.output(27) as lamp:
             now = asyncio.get_running_loop().time()
@@ -194,7 +194,7 @@ def test_what_is_scheduled_happens_at_its_time_in_its_order() -> None:
     assert play(main).trace == [(0.1, True), (0.3, False), (0.5, True), (0.7, False), (1.0, True)]
 
 
-def test_what_is_scheduled_ends_a_blink_and_setting_the_line_forgets_what_is_scheduled() -> None:
+def test_a_scheduled_level_ends_a_blink_and_setting_the_line_cancels_the_schedule() -> None:
     async def main(stage: Stage) -> None:
         async with gpio.output(27) as lamp:
             now = asyncio.get_running_loop().time()
@@ -361,7 +361,7 @@ def test_a_blink_whose_loop_is_gone_is_no_trouble_to_the_closing() -> None:
         (lambda lamp: lamp.schedule(at=5, value=None), ValueError, "a level must be 0 or 1, not None"),
     ],
 )
-def test_wrong_arguments_are_told_and_disturb_nothing(
+def test_wrong_arguments_raise_and_disturb_nothing(
     call: Callable[[Any], object], error: type[Exception], message: str
 ) -> None:
     async def main(stage: Stage) -> None:
@@ -448,7 +448,7 @@ def test_a_closed_output_says_that_it_is_closed() -> None:
 
 
 class Interrupted(KeyboardInterrupt):
-    """What a signal's handler raises."""
+    """The exception of a signal's handler."""
 
 
 def interruptions(action: Callable[[], object]) -> int:
@@ -576,7 +576,7 @@ def test_an_output_that_fails_to_close_does_not_keep_the_others_from_their_safe_
     assert gpio.outputs() == []
 
 
-def test_a_safe_level_that_is_refused_once_is_set_again() -> None:
+def test_a_safe_level_that_fails_once_is_set_again() -> None:
     with SimBoard() as board, boards.using(board):
         lamp = gpio.output(27, initial=1, safe=0).open()
         device: Any = lamp._device

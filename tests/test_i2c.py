@@ -44,7 +44,7 @@ class Chip(RegisterDevice):
             assert self.released.wait(30)
         self.asked.append(data[0] if data else -1)
         if self.fails:
-            raise OSError(self.fails, "as told")
+            raise OSError(self.fails, "as asked")
         super().write(data)
 
 
@@ -147,7 +147,7 @@ def test_a_bus_and_an_address_may_be_given_as_they_are_written(run: Run, chip: C
     run(main())
 
 
-def test_arguments_that_cannot_be_are_refused_before_anything_is_sent(run: Run, wire: Bus, chip: Chip) -> None:
+def test_impossible_arguments_raise_before_anything_is_sent(run: Run, wire: Bus, chip: Chip) -> None:
     async def main() -> None:
         async with i2c.open(1) as bus:
             for address in (0x02, 0x78, -1):
@@ -199,7 +199,7 @@ def test_arguments_that_cannot_be_are_refused_before_anything_is_sent(run: Run, 
     run(main())
 
 
-def test_a_scan_finds_who_answers_and_asks_gently(run: Run, wire: Bus, chip: Chip) -> None:
+def test_a_scan_finds_the_devices_that_answer_and_asks_gently(run: Run, wire: Bus, chip: Chip) -> None:
     eeprom = Chip()
     wire.attach(0x50, eeprom)
     chip.fails = errno.EBUSY  # as the kernel says of an address that a driver of its own has
@@ -227,7 +227,7 @@ def test_a_scan_reads_where_the_adapter_has_no_quick_write(
     assert chip.asked == []
 
 
-# What goes wrong.
+# Failures.
 
 
 @pytest.mark.parametrize("number", [errno.EREMOTEIO, errno.ENXIO])
@@ -272,7 +272,7 @@ def test_the_kernels_error_is_put_in_words(run: Run, chip: Chip, number: int, wo
     run(main())
 
 
-def test_a_bus_that_is_not_there_is_refused_and_leaves_nothing(run: Run, board: SimBoard) -> None:
+def test_a_missing_bus_raises_and_leaves_nothing(run: Run, board: SimBoard) -> None:
     async def main() -> None:
         with pytest.raises(HardwareError, match=r"/dev/i2c-7: no such bus on the simulated board; its buses are: 1"):
             async with i2c.open(7):
@@ -372,7 +372,7 @@ def test_jobs_run_in_order_on_one_thread_with_the_real_smbus(run: Run, chip: Chi
     run(main())
 
 
-def test_what_a_driver_raises_is_raised_where_it_was_awaited(run: Run, chip: Chip) -> None:
+def test_an_exception_of_a_driver_is_raised_where_it_is_awaited(run: Run, chip: Chip) -> None:
     def fail(smbus: smbus2.SMBus, error: BaseException) -> None:
         raise error
 
@@ -419,7 +419,7 @@ def test_while_a_device_holds_the_bus_the_loop_goes_on(run: Run, chip: Chip) -> 
     run(main())
 
 
-def test_a_hung_bus_hangs_neither_the_loop_nor_who_waits(run: Run, wire: Bus, chip: Chip) -> None:
+def test_a_hung_bus_hangs_neither_the_loop_nor_waiting_tasks(run: Run, wire: Bus, chip: Chip) -> None:
     wire.adapter_timeout = 30
 
     async def main() -> None:
@@ -695,7 +695,7 @@ def test_the_end_of_the_block_waits_for_the_transfer_under_way(run: Run, chip: C
     run(main())
 
 
-def test_closing_a_hung_bus_wakes_who_waits_and_blocks_nobody(run: Run, wire: Bus, chip: Chip) -> None:
+def test_closing_a_hung_bus_wakes_waiting_tasks_and_blocks_nothing(run: Run, wire: Bus, chip: Chip) -> None:
     wire.adapter_timeout = 30
 
     async def main() -> None:

@@ -41,7 +41,7 @@ def chip(board: SimBoard) -> RegisterDevice:
 
 
 def reported() -> list[dict[str, Any]]:
-    """What reaches the running loop's exception handler from now on."""
+    """The reports to the running loop's exception handler from now on."""
     contexts: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
     return contexts
@@ -357,7 +357,7 @@ def test_a_full_queue_can_pause_the_poll_and_what_was_not_read_is_counted(run: R
     run(main())
 
 
-def test_what_a_full_queue_drops_is_on_the_next_reading(run: Run, board: SimBoard) -> None:
+def test_the_next_reading_carries_the_drops_of_a_full_queue(run: Run, board: SimBoard) -> None:
     async def main() -> None:
         gate = Gate()
         gate.open.set()
@@ -511,7 +511,7 @@ def test_a_reading_that_outlives_its_poll_is_neither_delivered_nor_reported(run:
     run(main())
 
 
-def test_closing_the_bus_ends_its_polls_and_wakes_who_waits(run: Run, board: SimBoard) -> None:
+def test_closing_the_bus_ends_its_polls_and_wakes_waiting_tasks(run: Run, board: SimBoard) -> None:
     async def main() -> None:
         gate = Gate()
         contexts = reported()
@@ -544,7 +544,7 @@ def test_readings_run_with_the_priority_of_the_poll(run: Run, board: SimBoard) -
     run(main())
 
 
-def test_arguments_that_cannot_be_are_refused(run: Run, board: SimBoard) -> None:
+def test_impossible_arguments_raise(run: Run, board: SimBoard) -> None:
     async def main() -> None:
         async with i2c.open(1) as bus, gpio.watch(READY) as ready:
             with pytest.raises(ValueError, match=r"give either every= .* or trigger="):

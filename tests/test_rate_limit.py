@@ -1,4 +1,4 @@
-"""Sources with a rate limit: off the selector while over it, nothing lost by us, told and counted."""
+"""Sources with a rate limit: off the loop while above it, with nothing lost, logged and counted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def chatter(pipe, count):
 
 @pytest.fixture
 def messages():
-    """What hwloop has logged."""
+    """The messages that hwloop has logged."""
     texts = []
     handler = logging.Handler()
     handler.emit = lambda record: texts.append(record.getMessage())
@@ -94,7 +94,7 @@ def test_a_source_over_its_limit_is_read_that_often_and_loses_nothing(leap):
     assert 0.7 < statistics.limited_seconds < 1
 
 
-def test_what_the_limit_cost_is_counted_to_the_microsecond(leap):
+def test_the_time_off_the_loop_is_counted_to_the_microsecond(leap):
     async def main():
         async with Pipe(rate_limit=RateLimit(10, 2)) as pipe:
             for _ in range(3):
@@ -225,7 +225,7 @@ async def value():
     return 42
 
 
-def test_a_trigger_that_chatters_causes_so_many_readings_and_the_last_edge_is_heeded(leap):
+def test_a_trigger_that_chatters_causes_readings_up_to_the_limit_and_one_for_its_last_edge(leap):
     async def main():
         async with Pipe() as bus, Pipe() as line, Poll(bus, value, trigger=line, name="poll", rate_limit=20) as poll:
             for number in range(1000):
@@ -294,14 +294,14 @@ def test_a_port_that_babbles_is_limited_and_no_frame_is_lost(run):
 
 
 @pytest.mark.parametrize("bad", [0, -5, float("nan"), float("inf")])
-def test_a_limit_that_is_none_is_refused(bad):
+def test_an_impossible_limit_raises(bad):
     with pytest.raises(ValueError, match="a rate"):
         Pipe(rate_limit=bad)
     with pytest.raises(ValueError, match="burst"):
         RateLimit(5, 0)
 
 
-def test_a_limit_of_the_wrong_type_is_refused():
+def test_a_limit_of_the_wrong_type_raises():
     with pytest.raises(TypeError, match="a rate"):
         Pipe(rate_limit="fast")
 

@@ -75,7 +75,7 @@ class Prompts(serial.Lines):
 
 
 class Spoilt(BaseException):
-    """What few expect."""
+    """An exception that few programs expect."""
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def reports() -> list[dict[str, Any]]:
-    """What the running loop's exception handler is told from now on."""
+    """The reports to the running loop's exception handler from now on."""
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
     return told
@@ -459,7 +459,7 @@ class TestFraming:
             (lambda: itertools.repeat(Frame(b"x", 0)), "more than 262144 frames of one read"),
         ],
     )
-    def test_what_a_framer_makes_that_are_no_frames_fails_the_port(
+    def test_a_framer_that_makes_no_frames_fails_the_port(
         self, run: Run, port: Port, made: Callable[[], Any], message: str
     ) -> None:
         class Nonsense(serial.Raw):
@@ -575,7 +575,7 @@ class TestDiscarding:
 
         run(main())
 
-    def test_what_the_driver_has_not_handed_over_yet_goes_too(self, run: Run, port: Port) -> None:
+    def test_bytes_still_in_the_driver_are_discarded_too(self, run: Run, port: Port) -> None:
         async def main() -> None:
             async with serial.open(NAME, framing=serial.Lines) as source:
                 for number in range(100):
@@ -727,7 +727,7 @@ class TestReopening:
 
 
 class TestWriting:
-    def test_what_is_written_arrives_in_order(self, run: Run, port: Port) -> None:
+    def test_written_bytes_arrive_in_order(self, run: Run, port: Port) -> None:
         device = Recorder(port)
         data = random.Random(2).randbytes(300_000)
 
@@ -879,7 +879,7 @@ class TestUnplugging:
                     source.write(b"x")
                 statistics = source.statistics()
                 assert (statistics.errors, statistics.wakeups) == (1, 1)
-            assert told == []  # the one who waited was told
+            assert told == []  # the waiting task has the error
 
         run(main())
 
@@ -1168,12 +1168,12 @@ class TestOpening:
             ({"framing": str.splitlines}, r"framing must be a framer such as serial.Lines\(\), not str.splitlines"),
         ],
     )
-    def test_settings_that_make_no_sense_are_refused_at_once(self, settings: dict[str, Any], message: str) -> None:
+    def test_settings_that_make_no_sense_raise_at_once(self, settings: dict[str, Any], message: str) -> None:
         with pytest.raises((ValueError, TypeError), match=f"^{NAME}: .*{message}"):
             serial.open(NAME, **settings)
 
     @pytest.mark.parametrize("name", [None, 3, "", "  ", object()])
-    def test_a_name_that_names_nothing_is_refused_at_once(self, name: Any) -> None:
+    def test_a_name_that_names_nothing_raises_at_once(self, name: Any) -> None:
         with pytest.raises((ValueError, TypeError), match=r"write one like|named by a string or a path"):
             serial.open(name)
 
@@ -1212,7 +1212,7 @@ class TestOpening:
 
         run(main())
 
-    def test_a_framer_whose_making_was_left_out_is_refused_at_once(self) -> None:
+    def test_a_framer_class_that_needs_arguments_raises_at_once(self) -> None:
         class Careless(serial.Lines):
             def __init__(self) -> None:
                 self.count = 0
@@ -1241,7 +1241,7 @@ class TestOpening:
 
         run(main())
 
-    def test_a_second_open_is_refused_and_so_is_one_after_closing(self, run: Run, port: Port) -> None:
+    def test_a_second_open_raises_and_so_does_one_after_closing(self, run: Run, port: Port) -> None:
         async def main() -> None:
             source = serial.open(NAME).open()
             with pytest.raises(RuntimeError, match="open already"):

@@ -48,7 +48,7 @@ class Device:
 
 
 class Spoilt(BaseException):
-    """What few expect."""
+    """An exception that few programs expect."""
 
 
 Program = Callable[[serial.SerialPort, Device], Coroutine[Any, Any, Any]]
@@ -320,7 +320,7 @@ class TestLateAnswers:
 
 
 class TestUnsolicited:
-    def test_what_does_not_match_goes_to_callbacks_and_consumers(self) -> None:
+    def test_frames_that_do_not_match_go_to_callbacks_and_consumers(self) -> None:
         async def program(port: serial.SerialPort, device: Device) -> None:
             called, iterated = list[bytes](), list[bytes]()
             port.add_callback(lambda frame: called.append(frame.data))
@@ -348,7 +348,7 @@ class TestUnsolicited:
 
         simulate(program)
 
-    def test_a_late_answer_is_told_from_them(self) -> None:
+    def test_a_late_answer_is_distinguished_from_them(self) -> None:
         def answers(number: bytes) -> Callable[[bytes], bool]:
             return lambda data: data == b"=" + number
 
@@ -381,7 +381,7 @@ class TestUnsolicited:
         simulate(program)
 
     @pytest.mark.parametrize("matching", [False, True])
-    def test_what_came_before_is_not_the_answer(self, matching: bool) -> None:
+    def test_a_frame_that_came_before_is_not_the_answer(self, matching: bool) -> None:
         async def program(port: serial.SerialPort, device: Device) -> None:
             match = (lambda data: data.startswith(b"=")) if matching else None
             device.port.send(b"=stale\n=half a fra")

@@ -37,7 +37,7 @@ class Echo:
 
 
 class Trace(asyncio.Protocol):
-    """A protocol that writes down what it is told."""
+    """A protocol that notes the calls of its methods."""
 
     def __init__(self) -> None:
         self.calls: list[object] = []
@@ -84,7 +84,7 @@ class Buffered(asyncio.BufferedProtocol, Trace):
 
 
 class Spoilt(BaseException):
-    """What few expect."""
+    """An exception that few programs expect."""
 
 
 def raising(error: type[BaseException]) -> Callable[..., Any]:
@@ -131,7 +131,7 @@ async def buffered() -> tuple[serial.SerialTransport, Buffered]:
 
 
 def reports() -> list[dict[str, Any]]:
-    """What the running loop's exception handler is told from now on."""
+    """The reports to the running loop's exception handler from now on."""
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
     return told
@@ -213,7 +213,7 @@ class TestStreams:
         run(main())
 
     @pytest.mark.parametrize("url", ["loop://", "socket://127.0.0.1:9", "rfc2217://127.0.0.1:9"])
-    def test_a_url_that_leads_to_no_port_is_refused(self, run: Run, port: Port, url: str) -> None:
+    def test_a_url_that_leads_to_no_port_raises(self, run: Run, port: Port, url: str) -> None:
         async def main() -> None:
             with pytest.raises(HardwareError, match=r"not a serial port of this machine; .* asyncio\.open_connection"):
                 await serial.open_serial_connection(url=url)
@@ -232,7 +232,7 @@ class TestStreams:
 
 
 class TestTransport:
-    def test_the_protocol_is_told_before_anything_is_read(self, run: Run, port: Port) -> None:
+    def test_connection_made_is_called_before_anything_is_read(self, run: Run, port: Port) -> None:
         async def main() -> None:
             transport, protocol = await connect()
             assert protocol.calls == ["made"]
@@ -655,7 +655,7 @@ class TestBufferedProtocol:
 
 
 class TestOpening:
-    def test_what_cannot_be_opened_is_a_clear_error_and_leaves_nothing(self, run: Run, port: Port) -> None:
+    def test_a_port_that_cannot_be_opened_is_a_clear_error_and_leaves_nothing(self, run: Run, port: Port) -> None:
         async def main() -> None:
             with pytest.raises(HardwareError, match="no such port on the simulated board"):
                 await serial.open_serial_connection(url="/dev/ttyS9")
