@@ -22,7 +22,7 @@ from hwloop.core import clock as clocks
 from hwloop.core import registry as running
 from hwloop.core.clock import Clock
 from hwloop.core.event_loop import EventLoop
-from hwloop.core.gc_schedule import Mode
+from hwloop.core.gc_schedule import GcMode
 from hwloop.core.naming import short_name
 from hwloop.output_reports import OutputReporter, find_reporter_with
 
@@ -109,7 +109,7 @@ def run(
     clock: Literal["real", "virtual"] | VirtualClock = "real",
     seed: int | Literal["random"] | None = None,
     limit: float | None = None,
-    gc: Mode = "auto",
+    gc: GcMode = "auto",
     spin: float = 0.0,
     realtime: RealTime | None = None,
 ) -> T:

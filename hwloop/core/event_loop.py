@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from hwloop.core.asyncio_loop import AsyncioLoop
 from hwloop.core.debug import checked_handle
 from hwloop.core.dispatch import Dispatcher
-from hwloop.core.gc_schedule import Mode
+from hwloop.core.gc_schedule import GcMode
 from hwloop.core.handles import Handle, Pollable, TolerantHandle
 from hwloop.core.inheritance import PriorityInheritance
 from hwloop.core.monitor import DeadlineHandler, OverrunHandler
 from hwloop.core.parts import Parts
-from hwloop.core.periodic_timer import Overrun, Periodic, Schedule, checked_deadline, checked_tolerance
+from hwloop.core.periodic_timer import OverrunPolicy, Periodic, Schedule, checked_deadline, checked_tolerance
 from hwloop.core.poller import SHORTEST_WAIT
 from hwloop.core.urgency import URGENCY, Priority, as_priority
 from hwloop.errors import check_range
@@ -165,7 +165,7 @@ class EventLoop(AsyncioLoop):
         deadline: float | None = None,
         priority: Priority | None = None,
         tolerance: float = 0.0,
-        overrun: Overrun = "skip",
+        overrun: OverrunPolicy = "skip",
     ) -> Periodic:
         """Call `callback(*args)` each `period` seconds, first one period from now, until the result is cancelled.
 
@@ -192,7 +192,7 @@ class EventLoop(AsyncioLoop):
 
     # Settings and statistics.
 
-    def schedule_gc(self, mode: Mode) -> None:
+    def schedule_gc(self, mode: GcMode) -> None:
         """Choose who collects garbage while the loop runs; when it ends, automatic collection is as it was.
 
         "auto", as without this call: Python, at any moment. "idle": the loop, when it would sleep and has time before

@@ -22,7 +22,7 @@ from hwloop.core.loop_clock import LoopClock
 if TYPE_CHECKING:
     from hwloop.core.statistics import CollectorStatistics
 
-Mode = Literal["auto", "idle", "off"]
+GcMode = Literal["auto", "idle", "off"]
 
 PRESSING = 10
 """A collection that is this many times overdue is not put off any longer."""
@@ -47,11 +47,11 @@ class GcSchedule:
     def __init__(self, clock: LoopClock) -> None:
         self.is_active: bool = False
         self._clock = clock
-        self._mode: Mode = "auto"
+        self._mode: GcMode = "auto"
         self._was_enabled = False  # and has to be again when the run ends
         self._forget()
 
-    def set_mode(self, mode: Mode) -> None:
+    def set_mode(self, mode: GcMode) -> None:
         """Choose who collects garbage during a run; see `EventLoop.schedule_gc`. The counts begin anew."""
         if mode not in ("auto", "idle", "off"):
             raise ValueError(f'gc must be "auto", "idle" or "off", not {mode!r}')
@@ -137,7 +137,7 @@ class CountedGcSchedule(GcSchedule):
         self.is_active: bool = True
         self._thresholds: tuple[int, int, int] | None = None
 
-    def set_mode(self, mode: Mode) -> None:
+    def set_mode(self, mode: GcMode) -> None:
         super().set_mode("auto" if mode == "idle" else mode)
         self.is_active = mode != "off"
 

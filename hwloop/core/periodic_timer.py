@@ -18,7 +18,7 @@ from hwloop.core.naming import short_name
 from hwloop.core.urgency import as_deadline
 from hwloop.errors import check_range
 
-Overrun = Literal["skip", "catch-up", "delay"]
+OverrunPolicy = Literal["skip", "catch-up", "delay"]
 
 
 class Tick(NamedTuple):
@@ -51,12 +51,12 @@ class Schedule:
 
     __slots__ = ("_denominator", "_number", "_numerator", "_overrun", "_phase", "_start_ns", "_taken")
 
-    def __init__(self, period: float, phase: float | None, overrun: Overrun) -> None:
+    def __init__(self, period: float, phase: float | None, overrun: OverrunPolicy) -> None:
         check_range("a period in seconds", period, 1e-6, 1e9)
         if phase is not None and check_range("a phase in seconds", phase, 0, period) == period:
             raise ValueError(f"a phase must be less than the period of {period!r} s")
-        if overrun not in get_args(Overrun):
-            raise ValueError(f"overrun must be one of {', '.join(map(repr, get_args(Overrun)))}, not {overrun!r}")
+        if overrun not in get_args(OverrunPolicy):
+            raise ValueError(f"overrun must be one of {', '.join(map(repr, get_args(OverrunPolicy)))}, not {overrun!r}")
         numerator, self._denominator = period.as_integer_ratio()
         self._numerator = numerator * 1_000_000_000
         self._phase = phase

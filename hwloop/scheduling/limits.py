@@ -26,7 +26,7 @@ from hwloop.errors import check_range
 P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-Mode = Literal["drop", "latest", "queue"]
+ThrottleMode = Literal["drop", "latest", "queue"]
 
 
 class TokenBucket:
@@ -196,7 +196,7 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[P, object], /) -> Throttled[P, None]: ...
 
 
-def throttle(*, rate: float, mode: Mode = "latest", burst: int = 1, queue_size: int = 1024) -> Decorator:
+def throttle(*, rate: float, mode: ThrottleMode = "latest", burst: int = 1, queue_size: int = 1024) -> Decorator:
     """Have a function run at most `rate` times a second, and `burst` times at once after a rest.
 
         @hwloop.throttle(rate=20, mode="latest")
@@ -218,8 +218,8 @@ def throttle(*, rate: float, mode: Mode = "latest", burst: int = 1, queue_size: 
     A method's limit is shared by all instances. Raises ValueError for a bad rate, burst, mode or queue size, and
     TypeError for what can't be throttled.
     """
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode must be one of {', '.join(map(repr, get_args(Mode)))}, not {mode!r}")
+    if mode not in get_args(ThrottleMode):
+        raise ValueError(f"mode must be one of {', '.join(map(repr, get_args(ThrottleMode)))}, not {mode!r}")
     _check_count("queue_size", queue_size)
     TokenBucket(rate, burst)  # so that a bad one is found here, not where the function is decorated
 
@@ -258,7 +258,7 @@ class _Call(NamedTuple):
 class _Gate:
     """Decides which calls run, and when."""
 
-    def __init__(self, bucket: TokenBucket, mode: Mode, queue_size: int, function: Callable[..., Any]) -> None:
+    def __init__(self, bucket: TokenBucket, mode: ThrottleMode, queue_size: int, function: Callable[..., Any]) -> None:
         self.__wrapped__ = function  # reports of slow callbacks name it
         self._bucket = bucket
         self._mode = mode

@@ -11,7 +11,7 @@ from typing import Self
 
 from hwloop.core import clock
 from hwloop.core.periodic_timer import (
-    Overrun,
+    OverrunPolicy,
     Schedule,
     Tick,
     call_about,
@@ -53,7 +53,7 @@ class every:
         deadline: float | None = None,
         priority: Priority | None = None,
         tolerance: float = 0.0,
-        overrun: Overrun = "skip",
+        overrun: OverrunPolicy = "skip",
     ) -> None:
         self._schedule = Schedule(period, phase, overrun)
         self._deadline = checked_deadline(deadline)
