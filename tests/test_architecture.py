@@ -175,7 +175,7 @@ def test_the_loop_has_no_mixins():
 
 
 def test_attributes_of_asyncio_are_declared_in_one_place():
-    """No stub block re-declares a neighbour: `if TYPE_CHECKING` only imports, but where asyncio's stubs are lacking."""
+    """No stub block redeclares a neighbour: `if TYPE_CHECKING` only imports, but where asyncio's stubs are lacking."""
     declaring = {
         name
         for name, tree in TREES.items()

@@ -31,7 +31,21 @@ PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.
 SECONDS = 5
 """Virtual seconds for which a program without an end runs."""
 
-SYSTEM = {"apt", "cp", "export", "git", "journalctl", "kill", "pip", "stty", "sudo", "systemctl", "usermod", "wget"}
+SYSTEM = {
+    "apt",
+    "cp",
+    "export",
+    "git",
+    "journalctl",
+    "kill",
+    "pip",
+    "source",
+    "stty",
+    "sudo",
+    "systemctl",
+    "usermod",
+    "wget",
+}
 """Commands that change or need the machine (packages, services, groups, processes). Their lines are not run."""
 
 FENCE = re.compile(
