@@ -112,7 +112,7 @@ def test_a_wait_shorter_than_a_spin_polls_without_the_alarm(make: Make) -> None:
 def test_a_call_from_another_thread_before_the_wait_ends_it(make: Make) -> None:
     sleeping: list[bool] = []
     poller = make(has_calls=lambda: sleeping.append(poller.is_sleeping) or True)
-    assert poller.poll(None) == []
+    assert poller.poll(monotonic() + 5) == []
     assert sleeping == [True]  # a thread that calls now would see that it has to wake the loop
     assert not poller.is_sleeping
 

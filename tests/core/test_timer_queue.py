@@ -27,13 +27,13 @@ def timers() -> TimerQueue:
 
 
 def exact(timers: TimerQueue, when: float) -> TimerHandle:
-    timer = TimerHandle(when, print, (), Loop(timers), Context())
+    timer = TimerHandle(when, print, (object(),), Loop(timers), Context())  # equal to no other timer
     timers.new.append(timer)
     return timer
 
 
 def tolerant(timers: TimerQueue, when: float, tolerance: float) -> TolerantHandle:
-    timer = TolerantHandle(when, print, (), Loop(timers), Context())
+    timer = TolerantHandle(when, print, (object(),), Loop(timers), Context())
     timers.add_tolerant(timer, tolerance)
     return timer
 
