@@ -1,9 +1,9 @@
 """Attribution: the name and the place, in the program's own code, of whatever a handle runs.
 
-A report is of use if it names a line that its reader wrote. What the loop runs is often something else: the step of a
-task, the timer that ends a sleep, the reader of a source, a transport. So this module looks behind the handle for the
-task, the source's callbacks or the protocol. All of that is user code, which may raise: then a shorter name has to do.
-Names are those that tables of statistics are kept by, so they never hold an address or a count.
+A report is useful if it names a line that its reader wrote. The loop often runs something else: the step of a task, the
+timer that ends a sleep, the reader of a source, a transport. So this module looks behind the handle for the task, the
+source's callbacks or the protocol. All of that is user code, which may raise; then a shorter name is used. Tables of
+statistics are keyed by these names, so they never hold an address or a count.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _CALLBACKS_SHOWN = 3
 
 
 class Culprit(NamedTuple):
-    """What a handle has run."""
+    """The name and the place of the code that a handle runs."""
 
     name: str
-    """Short: of the task, the source or the callback. Occurrences are counted by it."""
+    """The short name of the task, the source or the callback, by which occurrences are counted."""
     shown: str
     """For messages: the name with the place of its code."""
     task: asyncio.Task[Any] | None = None
-    """The task, if the handle was one's step."""
+    """The task, if the handle is a step of one."""
 
 
 def culprit(handle: Any) -> Culprit:
-    """Return what `handle` has run. Raises nothing but an exit."""
+    """Return the culprit for `handle`. Raises nothing but SystemExit and KeyboardInterrupt."""
     try:
         return _of_source(handle.source) if getattr(handle, "source", None) is not None else _of_callback(handle)
     except (SystemExit, KeyboardInterrupt):
@@ -81,7 +81,7 @@ def place(frame: FrameType) -> str:
 
 
 def is_library(frame: FrameType) -> bool:
-    """Return whether a frame's code is Python's, an installed package's or ours, and not the program's."""
+    """Return whether a frame's code is Python's, an installed package's or hwloop's, and not the program's."""
     file = frame.f_code.co_filename
     return file.startswith(_LIBRARIES) or "site-packages" in file or "dist-packages" in file
 

@@ -1,10 +1,10 @@
-"""Time: the monotonic clock, and an alarm that wakes a wait as precisely as the kernel can.
+"""Time: the monotonic clock, and an alarm that ends a wait as precisely as the kernel can.
 
 epoll counts its timeout in milliseconds, and the kernel adds its timer slack (50 µs) to any wait of an ordinary
 thread. A timerfd has neither: it is armed with an absolute time of CLOCK_MONOTONIC, the clock of `loop.time()` and of
 the kernel's edge timestamps, and becomes readable in the same epoll set as the hardware (timerfd_create(2)).
 
-A simulated board and the threads that serve a bus ask a `Clock` what time it is and sleep by it. This one is real;
+A simulated board and the threads that serve a bus take the time from a `Clock` and sleep by it. This one is real;
 `hwloop.virtual.clock` has one that jumps.
 """
 
@@ -28,48 +28,48 @@ monotonic: Callable[[], float] = time.monotonic
 
 
 def to_ns(time: float) -> int:
-    """Seconds in nanoseconds."""
+    """Return seconds as nanoseconds."""
     return round(time * 1e9)
 
 
 def from_ns(time_ns: int) -> float:
-    """Nanoseconds in seconds: a time that `to_ns` does not put before `time_ns`.
+    """Return nanoseconds as seconds, such that `to_ns` of the result is not before `time_ns`.
 
     A float of seconds holds single nanoseconds for the first hundred days only. Later, a timer set for the nearest
-    float might find that its time has not come yet, and on a clock that stands still wait for ever.
+    float might find that its time has not come yet, and on a clock that stands still it would wait for ever.
     """
     time = time_ns / 1e9
     return time if to_ns(time) >= time_ns else math.nextafter(time, math.inf)
 
 
 class Agenda(Protocol):
-    """Things with a time that a clock may drive: a simulated board's timeline."""
+    """Planned events that a clock may drive: a simulated board's timeline."""
 
     def next_ns(self) -> int | None:
-        """When the next thing happens: nanoseconds of the clock; None if nothing is due ever."""
+        """Return the time of the next event in nanoseconds of the clock; None if there is none."""
 
     def run_due(self) -> bool:
-        """Do all that is due by now, in order; whether there was anything."""
+        """Run everything that is due by now, in order. Return whether anything was due."""
 
     def run_readable(self) -> bool:
-        """Take what a program has written to simulated devices; whether there was anything."""
+        """Read what a program has written to simulated devices. Return whether there was anything."""
 
     def planned(self) -> int:
-        """How many things have been planned so far."""
+        """Return how many events have been planned so far."""
 
     def plans_before(self, count: int) -> bool:
-        """Whether one of the first `count` things planned is still to come."""
+        """Return whether one of the first `count` planned events is still to come."""
 
 
 class Disturbed(BaseException):
-    """Raised by `Clock.foresee`: give up what has not begun yet. It is begun anew on a thread."""
+    """Raised by `Clock.foresee`: abandon a job that has not begun yet. It begins again on a thread."""
 
 
 class Clock:
-    """CLOCK_MONOTONIC and real threads. A board has one, and its parts and threads use no other time."""
+    """CLOCK_MONOTONIC and real threads. A board has one clock, and its parts and threads use no other time."""
 
     def now_ns(self) -> int:
-        """Nanoseconds."""
+        """Return the time in nanoseconds."""
         return time.monotonic_ns()
 
     def sleep(self, seconds: float) -> None:
@@ -77,7 +77,7 @@ class Clock:
         time.sleep(seconds)
 
     def condition(self) -> threading.Condition:
-        """A condition to wait on, by this clock where `wait` has a timeout."""
+        """Return a condition whose timeouts count by this clock."""
         return threading.Condition(threading.Lock())
 
     def start(self, main: Callable[[], object], name: str) -> threading.Thread:
@@ -91,28 +91,28 @@ class Clock:
         thread.join()
 
     def take_turn(self, turn: Callable[[], object]) -> bool:
-        """Whether the loop will call `turn()` once it is at rest. In real time it will not: wake a thread."""
+        """Return whether the loop will call `turn()` once it is at rest. In real time it will not: wake a thread."""
         return False
 
     def foresee(self, nanoseconds: int | None) -> None:
-        """The caller will be busy for so long; None if that can't be told. Raises `Disturbed` where it must not."""
+        """Announce that the caller will be busy for so long (None: unknown). Raises `Disturbed` if it must not be."""
 
     def attach(self, agenda: Agenda) -> bool:
-        """Whether this clock drives the agenda from now on. A real one leaves that to a thread of the agenda's own."""
+        """Return whether this clock drives the agenda from now on. A real clock leaves that to the agenda's thread."""
         return False
 
     def detach(self, agenda: Agenda) -> None:
-        """Drive it no more. Harmless if it is not driven."""
+        """Stop driving it. Harmless if it is not driven."""
 
     def claim(self, fd: int) -> None:
-        """Only what this clock drives makes `fd`, or another descriptor of the same FIFO or terminal, readable."""
+        """Note that only what this clock drives makes `fd`, or another end of its FIFO or terminal, readable."""
 
     def disclaim(self, fd: int) -> None:
-        """Take that back, before `fd` is closed. Harmless if it was not claimed."""
+        """Undo `claim`, before `fd` is closed. Harmless if it was not claimed."""
 
 
 REAL = Clock()
-"""The clock of real boards, and of a simulated one unless told otherwise."""
+"""The clock of real boards, and by default of a simulated one."""
 
 _os: Any = os  # os.timerfd_* came with Python 3.13; before that, the C library is called
 
@@ -143,7 +143,7 @@ def _new_timerfd() -> int:
 
 
 class Alarm:
-    """One absolute alarm as a file descriptor; readable once its time has come.
+    """One absolute alarm as a file descriptor, which is readable once its time has come.
 
     Raises `OSError` or `ImportError` where the system offers no timerfd.
     """
@@ -165,16 +165,16 @@ class Alarm:
         return self._fd
 
     def set(self, when: float) -> None:
-        """Have it ring at `when` (seconds, loop time), never before; a new time replaces the last."""
+        """Set the alarm to `when` (seconds, CLOCK_MONOTONIC). It never rings before; a new time replaces the last."""
         # One nanosecond more than asked, because a float of seconds may round down.
         self._arm(int(when * 1e9) + 1)
 
     def clear(self) -> None:
-        """Forget the time set."""
+        """Clear the time that is set."""
         self._arm(0)
 
     def renew(self) -> None:
-        """Become another alarm, which is not set, under the same number: after a fork, the old one is the parent's."""
+        """Replace the alarm by another, which is not set, under the same number: after a fork, it is the parent's."""
         fresh = _new_timerfd()
         os.dup2(fresh, self._fd, inheritable=False)
         os.close(fresh)

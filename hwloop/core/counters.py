@@ -1,11 +1,11 @@
 """Counters that are cheap enough to stay on in production, and to be part of every loop.
 
-A histogram has logarithmic buckets, eight to an octave, so a quantile is right to a sixteenth of itself, and there are
-only so many of them however long it runs. The bucket of a value is its own bits: the exponent and the first three
+A histogram has logarithmic buckets, eight to an octave, so a quantile is right to a sixteenth of itself, and their
+number is bounded however long it runs. The bucket of a value is its own bits: the exponent and the first three
 of the mantissa of a double (IEEE 754), so that counting many values at once is cheap.
 
-`hwloop.core.statistics` shows the counts as plain data. Its dataclasses take 10 ms to define on a slow machine, so it
-is imported only when a program asks for statistics.
+`hwloop.core.statistics` has the counts as plain data. Its dataclasses take 10 ms to define on a slow machine, so it is
+imported only when a program asks for statistics.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 MOST_NAMES = 1000
 """Names beyond this many are counted together, as "others"."""
 
-_BELOW_BUCKET = 52 - 3  # bits of the mantissa that a bucket does not tell apart
+_BELOW_BUCKET = 52 - 3  # bits of the mantissa that a bucket ignores
 
 
 class Histogram:
-    """Durations, in whatever unit they are recorded in."""
+    """Durations, in the unit in which they are recorded."""
 
     __slots__ = ("_counts", "count", "max", "min", "total")
 
@@ -41,7 +41,7 @@ class Histogram:
         self.record_all((value,))
 
     def record_all(self, values: Sequence[float]) -> None:
-        """Count many durations, for less than a tenth of the price of one at a time."""
+        """Count many durations, at less than a tenth of the cost of one at a time."""
         if not values:
             return
         least = min(values)
@@ -54,7 +54,7 @@ class Histogram:
         self._counts.update([bits >> _BELOW_BUCKET for bits in memoryview(array("d", values)).cast("B").cast("Q")])
 
     def quantile(self, fraction: float) -> float:
-        """The duration below which `fraction` (0 to 1) of the recorded ones lie; 0 if empty."""
+        """Return the duration below which `fraction` (0 to 1) of the recorded ones lie; 0 if empty."""
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction must be between 0 and 1, not {fraction!r}")
         if fraction == 1:
@@ -73,7 +73,7 @@ class Histogram:
         return self.total / self.count if self.count else 0.0
 
     def summary(self) -> Durations:
-        """The histogram as plain data, if it is one of seconds."""
+        """Return the histogram as plain data; its unit must be seconds."""
         from hwloop.core.statistics import Durations
 
         p50, p90, p99 = map(self.quantile, (0.5, 0.9, 0.99))
@@ -81,7 +81,7 @@ class Histogram:
 
 
 def _middle(bucket: int) -> float:
-    """The middle of a bucket; the first is that of zero alone, for all that a clock can tell."""
+    """Return the middle of a bucket. The first holds only zero, as far as a clock can resolve."""
     if not bucket:
         return 0.0
     bits = array("Q", [(bucket << _BELOW_BUCKET) + (1 << _BELOW_BUCKET - 1)])
@@ -89,7 +89,7 @@ def _middle(bucket: int) -> float:
 
 
 class Tally:
-    """How often things happened, and how long they took, by name. It stays as small as `MOST_NAMES`."""
+    """The number of occurrences and their durations, by name; at most `MOST_NAMES` names."""
 
     __slots__ = ("_rows",)
 
@@ -97,7 +97,7 @@ class Tally:
         self._rows: dict[str, tuple[int, float, float]] = {}  # count, total and worst seconds
 
     def count(self, name: str, seconds: float) -> int:
-        """Count one more under a name. Return how many there are."""
+        """Count an occurrence under a name. Return the new number."""
         if name not in self._rows and len(self._rows) >= MOST_NAMES:
             name = "others"
         count, total, worst = self._rows.get(name, (0, 0.0, 0.0))
@@ -105,7 +105,7 @@ class Tally:
         return count + 1
 
     def occurrences(self) -> dict[str, Occurrences]:
-        """What was counted as plain data."""
+        """Return the counts as plain data."""
         from hwloop.core.statistics import Occurrences
 
         return {name: Occurrences(*row) for name, row in self._rows.items()}

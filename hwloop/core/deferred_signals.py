@@ -1,10 +1,10 @@
-"""Blocks that no signal handler interrupts: a handler's exception must not leave a relay on.
+"""Deferred signals: blocks that no signal handler interrupts, so that no exception of a handler leaves a relay on.
 
-Python runs the handler of a signal between any two bytecodes of the main thread. What it raises (KeyboardInterrupt for
-Ctrl-C) flies out of whatever ran there: between setting a safe level and releasing the line, or between claiming a
-line and noting that it is claimed. Blocking signals in the kernel does not help, because another thread of the process
-may take the signal and Python runs the handler in the main thread all the same. So the handlers themselves are
-replaced for the block. They run at its end, in the order in which the signals came.
+Python runs the handler of a signal between any two bytecodes of the main thread. An exception of the handler
+(KeyboardInterrupt for Ctrl-C) interrupts whatever ran there: between setting a safe level and releasing the line, or
+between claiming a line and noting that it is claimed. Blocking signals in the kernel does not help, because another
+thread of the process may take the signal, and Python still runs the handler in the main thread. So the handlers
+themselves are replaced for the block. They run at its end, in the order in which the signals came.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DeferredSignals:
                 if callable(handler) and handler is not _HARMLESS:
                     self._replaced.append((number, handler))
                     signal.signal(number, self._note)
-        except BaseException:  # a handler that was due before its turn came
+        except BaseException:  # from a handler that is not replaced yet
             self._restore()
             raise
 
@@ -58,7 +58,7 @@ class DeferredSignals:
         self._replaced.clear()
 
     def _deliver(self, handlers: dict[int, Any]) -> None:
-        """Run the handlers that were due, each of them whatever another raises."""
+        """Run the handlers that were due, even if one of them raises."""
         if self._came:
             number, frame = self._came.pop(0)
             try:

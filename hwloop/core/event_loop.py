@@ -1,8 +1,8 @@
 """The event loop that programs see: `hwloop.EventLoop`, with the calls that hardware needs and asyncio lacks.
 
 They are forwarded to the objects that do the work: sources to the source table, settings to the poller, the monitor and
-the collection schedule, callbacks with a priority or a deadline to the run queue. What runs when, docs/guarantees.md
-says.
+the collection schedule, callbacks with a priority or a deadline to the run queue. docs/guarantees.md defines the order
+in which callbacks run.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class EventLoop(AsyncioLoop):
     # Settings and statistics.
 
     def schedule_gc(self, mode: GcMode) -> None:
-        """Choose who collects garbage while the loop runs; when it ends, automatic collection is as it was.
+        """Choose how garbage is collected while the loop runs; when it ends, automatic collection is as it was.
 
         "auto", as without this call: Python, at any moment. "idle": the loop, when it would sleep and has time before
         its next timer, or when a collection can't be put off any longer; `statistics().gc` counts. "off": nobody, for

@@ -52,7 +52,7 @@ class GcSchedule:
         self._forget()
 
     def set_mode(self, mode: GcMode) -> None:
-        """Choose who collects garbage during a run; see `EventLoop.schedule_gc`. The counts begin anew."""
+        """Choose how garbage is collected during a run; see `EventLoop.schedule_gc`. The counts begin anew."""
         if mode not in ("auto", "idle", "off"):
             raise ValueError(f'gc must be "auto", "idle" or "off", not {mode!r}')
         self._mode = mode

@@ -26,7 +26,7 @@ class _PackedEvent(ctypes.Structure):
 
 
 class _AlignedEvent(ctypes.Structure):
-    """The same elsewhere: the second member is a union of 64 bits, of which the descriptor is the first 32."""
+    """The same elsewhere: the second member is a union of 64 bits, and the descriptor is the first 32 of them."""
 
     _fields_ = [("events", ctypes.c_uint32), ("_hole", ctypes.c_uint32), *_PackedEvent._fields_[1:]]
 

@@ -39,7 +39,7 @@ logger: logging.Logger = logging.getLogger("hwloop")
 
 
 class Monitor:
-    """What one loop counts and reports of its callbacks.
+    """Counts and reports for the callbacks of one loop.
 
     Attributes:
         lateness: seconds from a timer's time until it ran, for timers that are not in the histogram yet.

@@ -1,4 +1,4 @@
-"""Short names for reports: of callbacks, tasks, sources, and whatever else user code hands to the loop.
+"""Short names for reports: of callbacks, tasks, sources, and any other object that user code passes to the loop.
 
 Naming an object for a report runs user code: a `__repr__`, a `name` property. It may raise, and it may return a
 megabyte. A report must neither end the loop nor keep that megabyte, so every message and every table of statistics

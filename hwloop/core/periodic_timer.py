@@ -22,7 +22,7 @@ OverrunPolicy = Literal["skip", "catch-up", "delay"]
 
 
 class Tick(NamedTuple):
-    """One tick."""
+    """One tick of a periodic timer."""
 
     scheduled: float
     """When it was due: seconds, loop time."""
@@ -35,14 +35,14 @@ class Tick(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A tick of a `Schedule` that was not taken yet."""
+    """A tick of a `Schedule` that is not taken yet."""
 
     due_ns: int
     missed: int
     """Ticks that are skipped if it is taken."""
     start_ns: int
     number: int
-    """Where the schedule stands if it is taken."""
+    """The number of the tick on the grid from `start_ns`."""
     taken_before: int
 
 
@@ -65,13 +65,13 @@ class Schedule:
         self._number = self._taken = 0
 
     def next(self, now_ns: int) -> tuple[int, int]:
-        """When the next tick is due, which may be in the past, and how many were skipped before it."""
+        """Take the next tick. Return when it is due, perhaps in the past, and how many were skipped before it."""
         plan = self.plan(now_ns)
         self.take(plan)
         return plan.due_ns, plan.missed
 
     def plan(self, now_ns: int) -> Plan:
-        """The next tick, which is still the next one as long as nobody takes it."""
+        """Return the next tick. It stays the next one until a call of `take`."""
         if self._start_ns is None:
             self._start_ns = now_ns if self._phase is None else clock.to_ns(self._phase)
             self._number = self._last_by(now_ns)
@@ -85,7 +85,7 @@ class Schedule:
         return Plan(self._due_ns(last), last - number, self._start_ns, last, self._taken)
 
     def take(self, plan: Plan) -> bool:
-        """Go on to the tick after this one. False if another consumer has taken it since it was planned."""
+        """Go on to the tick after this one. Return False if another consumer has taken it since it was planned."""
         if plan.taken_before != self._taken:
             return False
         self._taken += 1
@@ -93,12 +93,12 @@ class Schedule:
         return True
 
     def _due_ns(self, number: int) -> int:
-        """When a tick is due, rounded to the nearest nanosecond."""
+        """Return when a tick is due, rounded to the nearest nanosecond."""
         assert self._start_ns is not None
         return self._start_ns + (2 * number * self._numerator + self._denominator) // (2 * self._denominator)
 
     def _last_by(self, now_ns: int) -> int:
-        """The last tick that is due by `now_ns`."""
+        """Return the number of the last tick that is due by `now_ns`."""
         assert self._start_ns is not None
         return (now_ns - self._start_ns) * self._denominator // self._numerator
 
@@ -138,16 +138,16 @@ class Periodic:
         self._arm()
 
     def cancel(self) -> None:
-        """No more ticks. Harmless when repeated, and from the callback itself."""
+        """Stop. Harmless when repeated, and from the callback itself."""
         self._cancelled = True
         self._timer.cancel()
 
     def cancelled(self) -> bool:
-        """Whether `cancel()` was called."""
+        """Return whether `cancel()` was called."""
         return self._cancelled
 
     def __call__(self) -> None:
-        """The next tick, called by the loop."""
+        """Run the next tick; called by the loop."""
         self.tick = tick = tick_of(self._when, self._loop.time() - self._when, self._skipped, self._deadline)
         self.ticks += 1
         self.missed += tick.missed

@@ -1,14 +1,14 @@
-"""Real time: the loop's thread before all ordinary ones, with its memory in place, on processors of its own.
+"""Real time: the loop's thread runs before all ordinary threads, with locked memory, on chosen processors.
 
-An ordinary thread waits its turn behind whatever else the machine does, for milliseconds now and then; one of the
-classes SCHED_FIFO and SCHED_RR (sched(7)) waits for no ordinary one. A page that has to be fetched from a card costs as
-much, so the memory may be locked (mlock(2)). Each of the three is asked for in its own way, and each may be refused: by
-a limit of the process, by systemd, by a container. Promised: what is refused is reported, with what the system said and
-what to do about it, and the program goes on without; and all is as before once it is undone.
+An ordinary thread waits behind whatever else the machine does, for milliseconds now and then; a thread of the classes
+SCHED_FIFO and SCHED_RR (sched(7)) waits for no ordinary one. A page that has to be read from a card costs as much, so
+the memory may be locked (mlock(2)). The system may refuse each of the three: because of a limit of the process, systemd
+or a container. Guaranteed: each refusal is reported with the system's reason and a remedy, and the program goes on
+without it; and undoing it restores the earlier state.
 
-The class is the calling thread's alone. With SCHED_RESET_ON_FORK, threads and processes that it starts are ordinary:
-one of them that never waits would else keep the whole machine from running, and among equals in SCHED_FIFO none makes
-room for another, so a bus thread would hold up the very loop it works for.
+The class belongs to the calling thread alone. With SCHED_RESET_ON_FORK, threads and processes that it starts are
+ordinary: otherwise one of them that never waits would keep the whole machine from running, and threads of equal
+priority in SCHED_FIFO do not make room for each other, so a bus thread would delay the very loop that it serves.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _CAP_IPC_LOCK, _CAP_SYS_NICE = 14, 23  # capabilities(7)
 _MOST_CPUS = 4096
 
 _memory_locks = 0
-"""How many have the process's memory locked: the last one to end unlocks it."""
+"""The number of loops that have locked the process's memory: the last one to end unlocks it."""
 
 
 class Grant(NamedTuple):
-    """What became of one thing that was asked for."""
+    """The system's answer to one request."""
 
     asked: str
     """ "SCHED_FIFO, priority 50"."""
     granted: bool
     said: str
-    """What the system said; where it granted something less, or with a condition, what that is. Else empty."""
+    """The system's reason, or the limits of what it granted; empty if it granted everything."""
     hint: str
-    """What to do about it; empty if nothing."""
+    """A remedy; empty if there is none."""
 
     def __str__(self) -> str:
         parts = [f"{self.asked}: {'granted' if self.granted else 'refused'}", self.said, self.hint]
@@ -53,7 +53,7 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True)
 class Granted:
-    """What became of a `RealTime`; None for what was not asked for."""
+    """The system's answers to a `RealTime`; None for a part that was not requested."""
 
     scheduling: Grant
     memory: Grant | None
@@ -62,17 +62,18 @@ class Granted:
 
 @dataclass(frozen=True)
 class RealTime:
-    """A wish for real time: `hwloop.run(main(), realtime=RealTime(priority=50))`.
+    """A request for real time: `hwloop.run(main(), realtime=RealTime(priority=50))`.
 
     Parameters:
         policy: "fifo" runs until it waits, "rr" takes turns with others of the same priority (sched(7)).
         priority: 1 to 99. The kernel's own interrupt threads have 50: a loop above that runs before the very
             interrupts it waits for.
-        lock_memory: keep all of the process's memory from being paged out, what it allocates later too where no limit
+        lock_memory: keep all of the process's memory from being paged out, including later allocations if no limit
             forbids that. The whole stack of each thread is then in memory.
-        cpus: the processors on which the loop, and the threads and processes that it starts, may run; None leaves it.
+        cpus: the processors on which the loop, and the threads and processes that it starts, may run; None for no
+            change.
 
-    Raises ValueError or TypeError for what can't be. What the system refuses raises nothing.
+    Raises ValueError or TypeError for invalid values. A refusal by the system raises nothing.
     """
 
     policy: Policy = "fifo"
@@ -96,24 +97,24 @@ class RealTime:
                 raise ValueError(f"a cpu is from 0 to {_MOST_CPUS - 1}, not {cpu!r}")
         if not self.cpus:
             raise ValueError("cpus must name at least one processor; None leaves them as they are")
-        object.__setattr__(self, "cpus", frozenset(self.cpus))  # whatever happens to what was given
+        object.__setattr__(self, "cpus", frozenset(self.cpus))  # a copy, which the caller can't change
 
     def apply(self) -> Applied:
-        """Ask the system for it, for the calling thread, and log once what it granted."""
+        """Request it for the calling thread, and log once what the system granted."""
         return Applied(self)
 
 
 class Applied:
-    """Real time in force for the thread that asked for it, until `undo()`.
+    """Real time in force for the thread that requested it, until `undo()`.
 
     Attributes:
-        granted: what the system granted.
+        granted: the system's answers.
     """
 
     def __init__(self, wish: RealTime) -> None:
         self._thread = threading.get_native_id()
         self._undo: list[Callable[[], object]] = []
-        # The class comes last: locking takes its time, in which nothing else should have to wait.
+        # The class comes last: locking takes long, and nothing else should have to wait meanwhile.
         affinity = None if wish.cpus is None else self._bind(frozenset(wish.cpus))
         memory = self._lock_memory() if wish.lock_memory else None
         self.granted: Granted = Granted(self._schedule(wish.policy, wish.priority), memory, affinity)
@@ -122,15 +123,15 @@ class Applied:
         logger.log(level, "real time: %s", " | ".join(map(str, grants)))
 
     def undo(self) -> None:
-        """Have it as it was before. Harmless when repeated, and from another thread."""
+        """Restore the earlier state. Harmless when repeated, and from another thread."""
         while self._undo:
             try:
                 self._undo.pop()()
             except OSError:
-                pass  # the thread has ended, or somebody else has changed its mind
+                pass  # the thread has ended, or another request has changed it
 
     def forget(self) -> None:
-        """This is a forked child, to which the kernel gave an ordinary class and no locks: leave the parent's be."""
+        """Forget the parent's state in a forked child, to which the kernel gives an ordinary class and no locks."""
         global _memory_locks
         self._undo.clear()
         _memory_locks = 0
@@ -158,7 +159,7 @@ class Applied:
 
         asked = "locked memory"
         limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
-        # Within a limit, locking what comes later would have some later allocation fail, and the program with it.
+        # Within a limit, locking later allocations would make one of them fail, and the program with it.
         unlimited = limit == resource.RLIM_INFINITY or _may(_CAP_IPC_LOCK)
         if error := _call_c("mlockall", _MCL_CURRENT | (_MCL_FUTURE if unlimited else 0)):
             hint = _FORBIDDEN_MEMORY if unlimited else f"{_HINTS_MEMORY}, now {limit // 1024} KiB"
@@ -218,7 +219,7 @@ def _scheduling_hint(priority: int) -> str:
 
 
 def _time_limit() -> str:
-    """What RLIMIT_RTTIME says: how long such a thread may run without waiting for anything."""
+    """Return the effect of RLIMIT_RTTIME: how long such a thread may run without a wait."""
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_RTTIME)[0] if hasattr(resource, "RLIMIT_RTTIME") else -1
@@ -228,7 +229,7 @@ def _time_limit() -> str:
 
 
 def _may(capability: int) -> bool:
-    """Whether this thread has a capability."""
+    """Return whether this thread has a capability."""
     try:
         with open("/proc/thread-self/status", "rb") as status:
             for line in status:

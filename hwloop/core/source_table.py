@@ -1,7 +1,7 @@
 """The source table: the sources that are registered with a loop.
 
 A source is anything with `fileno()` and `on_readable()`, in the manner of `selectors`. All of that is user code: it may
-raise, and it may compare equal to anything, so sources are told apart by identity.
+raise, and it may compare equal to anything, so the table keys sources by identity.
 """
 
 from __future__ import annotations

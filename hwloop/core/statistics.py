@@ -1,4 +1,4 @@
-"""Statistics as plain data: what `loop.statistics()`, a source's `statistics()` and the handlers of reports return."""
+"""Statistics as plain data: results of `loop.statistics()` and a source's `statistics()`, and reports for handlers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Durations:
-    """How many durations were recorded, and how they are spread: in seconds, quantiles right to a sixteenth."""
+    """The number of recorded durations and their distribution, in seconds; quantiles are right to a sixteenth."""
 
     count: int
     mean: float
@@ -26,7 +26,7 @@ class Durations:
 
 @dataclass(frozen=True)
 class SourceStatistics:
-    """What a source has seen since it was made."""
+    """Counts of a source since it was made."""
 
     name: str
     wakeups: int
@@ -48,79 +48,79 @@ class SourceStatistics:
     limited: int
     """Times that its rate limit took the source off the loop."""
     limited_seconds: float
-    """How long it was off for that, in all."""
+    """Seconds that it was off the loop for that reason, in total."""
 
 
 @dataclass(frozen=True)
 class WatchStatistics(SourceStatistics):
-    """What a watch of GPIO lines has seen. `lost` is the sum of `lost_kernel`, `lost_fifo` and `merged`."""
+    """Counts of a watch of GPIO lines. `lost` is the sum of `lost_kernel`, `lost_fifo` and `merged`."""
 
     lost_kernel: int
-    """Events that the kernel numbered and dropped, its buffer being full. Only gpiod tells."""
+    """Events that the kernel numbered and dropped because its buffer was full. Only gpiod reports them."""
     lost_fifo: int
-    """Edges missing from a time when lgpio's FIFO was at its limit: at least so many."""
+    """Edges that are missing from a time when lgpio's FIFO was at its limit: the smallest possible number."""
     merged: int
-    """Events of the level that was known: an edge between left none, or this level was read late. An estimate."""
+    """Events of the level that the line had already: an edge is missing, or this level was read late. An estimate."""
     reconciled: int
-    """Edges that no event told of, found by reading the line when it was quiet, and delivered then."""
+    """Edges without an event, found by reading the line when it was quiet, and delivered then."""
     overflows: int
     """Times that lgpio's FIFO was found at its limit."""
 
 
 @dataclass(frozen=True)
 class Occurrences:
-    """How often something happened, and how long it took, or how late it was."""
+    """The number of occurrences, and how long they took or how late they were."""
 
     count: int
     total: float
-    """Seconds, all of them together."""
+    """Seconds, in total."""
     worst: float
     """Seconds, the longest one."""
 
 
 @dataclass(frozen=True)
 class CollectorStatistics:
-    """The garbage collections that the loop has made room for, where `schedule_gc("idle")` asks for it."""
+    """The garbage collections that the loop has run, if `schedule_gc("idle")` asks for that."""
 
     collections: tuple[int, int, int]
-    """Of each generation."""
+    """The number for each generation."""
     forced: int
-    """Those among them for which there was no room, but which could not wait any longer."""
+    """Those for which there was no time, but which could not wait any longer."""
     longest: float
     """Seconds, the longest one."""
 
 
 @dataclass(frozen=True)
 class LoopStatistics:
-    """A loop as it is now, and what it has counted since it was made."""
+    """The present state of a loop, and its counts since it was made."""
 
     ready: int
-    """Callbacks that wait for their turn."""
+    """Callbacks that are ready to run."""
     timers: int
     """Timers that are set."""
     descriptors: int
     """Descriptors that are watched."""
     sources: tuple[SourceStatistics, ...]
-    """Of each registered source that keeps them."""
+    """Statistics of each registered source that keeps them."""
     deadline_misses: Mapping[str, Occurrences]
-    """By name of the task, source or callback: how long after its deadline it ran."""
+    """By name of the task, source or callback: how long after the deadline it ran."""
     overruns: Mapping[str, Occurrences]
-    """By name of the task or callback: how long it ran, where `watch_slices` asks for it."""
+    """By name of the task or callback: how long it ran, if `watch_slices` asks for that."""
     tasks: Mapping[str, Occurrences]
-    """By name of the task: its steps and how long they ran, where `measure_tasks` asks for it."""
+    """By name of the task: its steps and how long they ran, if `measure_tasks` asks for that."""
     lateness: Durations
-    """Of each timer that ran: how long after its time."""
+    """How long after its time each timer ran."""
     latency: Durations
-    """Of each descriptor that was served: how long after the look that found it ready."""
+    """How long after the poll that found it ready each descriptor was served."""
     gc: CollectorStatistics | None
-    """Garbage collections in gaps, where `schedule_gc("idle")` asks for it."""
+    """Garbage collections, if `schedule_gc("idle")` asks the loop for them."""
     realtime: Granted | None
-    """What the system granted, where `set_realtime` asks for it."""
+    """The system's answer to `set_realtime`; None without such a call."""
 
 
 @dataclass(frozen=True)
 class DeadlineMiss:
-    """A missed deadline, as a deadline handler gets it."""
+    """A missed deadline, for a deadline handler."""
 
     name: str
     lateness: float
@@ -128,7 +128,7 @@ class DeadlineMiss:
     count: int
     """Misses under this name so far."""
     task: asyncio.Task[object] | None
-    """The task, if it was one's step."""
+    """The task, if the callback was a step of one."""
     source: object
     """The source that had become readable, or None."""
     shown: str = ""
@@ -137,7 +137,7 @@ class DeadlineMiss:
 
 @dataclass(frozen=True)
 class Overrun:
-    """A callback that blocked the loop, as an overrun handler gets it."""
+    """A callback that blocked the loop, for an overrun handler."""
 
     name: str
     took: float
@@ -145,8 +145,8 @@ class Overrun:
     count: int
     """Overruns under this name so far."""
     where: str
-    """File, line and function: while it ran if that was sampled, else where it went to wait; empty if not known."""
+    """File, line and function: where it ran if that was sampled, else where its task waits now; empty if unknown."""
     task: asyncio.Task[object] | None
-    """The task, if it was one's step."""
+    """The task, if the callback was a step of one."""
     shown: str = ""
     """The name with the place of its code in the program, for messages: "on_edge (door.py:12)"."""

@@ -1,14 +1,14 @@
-"""Sockets as asyncio's transports have them, but read in pieces that fit the traffic.
+"""Transports: asyncio's own, but with reads that fit the traffic.
 
 asyncio asks every `recv` for 256 KiB. From 128 KiB on the C library maps fresh memory for such a request and unmaps it
 again (mallopt(3), M_MMAP_THRESHOLD), which for a message of a hundred bytes takes eight times as long as the read
 itself. So a connection begins with small reads, doubles them while they come back full, up to just below that
 threshold, and halves them again when the traffic ebbs. Everything else about a transport, from flow control to the
-wording of its warnings, is asyncio's; what is unusual is left to its code.
+wording of its warnings, is asyncio's, and its code handles every special case.
 
 The hot half of a transport, `read_ready` and `write`, is `Flow`, an object of its own that could be compiled as it
-stands. What it uses of asyncio's private transport is the same in Python 3.11 to 3.14, and tests/test_transports.py
-holds it to that.
+stands. The private attributes of asyncio's transport that it uses are the same in Python 3.11 to 3.14, and
+tests/test_transports.py checks that.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ LARGEST_READ = 120 * 1024
 """Bytes asked of one `recv`. The largest stays below the C library's 128 KiB together with a bytes object's header."""
 
 READS_TO_SHRINK = 16
-"""So many reads in a row that use less than a quarter of what was asked for: ask for half from now on."""
+"""After this many reads in a row that use less than a quarter of their size, the size is halved."""
 
 LARGEST_PACKET = 64 * 1024
 """Bytes: an Internet datagram has at most 65,535, and a pipe holds 65,536 unless someone enlarges it (pipe(7))."""
 
 _Loop: Any = selector_events.BaseSelectorEventLoop
 _CHECKS_SOCKETS = "_ensure_fd_no_transport" in _Loop._make_socket_transport.__code__.co_names
-"""Whether this asyncio refuses to make a second transport for a socket, as it does from Python 3.12 on."""
+"""Whether this asyncio rejects a second transport for a socket, as it does from Python 3.12 on."""
 
 _Base: Any = getattr(selector_events, "_SelectorSocketTransport")  # noqa: B009  # the stubs leave it out
 
@@ -47,11 +47,11 @@ class Flow:
         self._recv = sock.recv
         self._send = sock.send
         self._size = SMALLEST_READ
-        self._small = 0  # reads in a row that used little of it
+        self._small = 0  # reads in a row that used little of the size
         self.buffered: bool = False  # the protocol brings a buffer of its own
 
     def read_ready(self) -> None:
-        """Receive once and hand on what came, as asyncio's `_read_ready__data_received` does."""
+        """Receive once and pass the data to the protocol, as asyncio's `_read_ready__data_received` does."""
         transport = self._transport
         if self.buffered:
             transport._read_ready__get_buffer()
@@ -94,7 +94,7 @@ class Flow:
             self._small = 0
 
     def write(self, data: Any) -> None:
-        """Send at once what can be sent at once; the rest, and every special case, is asyncio's."""
+        """Send as much as can be sent at once; asyncio handles the rest, and every special case."""
         transport = self._transport
         if (
             data.__class__ is bytes

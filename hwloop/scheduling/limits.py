@@ -1,13 +1,13 @@
-"""Rates: how often something may happen, kept by a token bucket that never drifts.
+"""Rate limits: token buckets that never drift.
 
-A bucket holds up to `burst` tokens and gains `rate` of them a second; what happens takes one. Kept as a float, a bucket
+A bucket holds up to `burst` tokens and gains `rate` of them a second; each event takes one. Kept as a float, a bucket
 gathers rounding errors for as long as the program runs. Here the tokens are counted exactly, in integers: nanoseconds
 that have passed times the rate as a ratio of integers. So in any t seconds, of the first year or the tenth, at most
-`burst + rate * t` pass, and exactly so many if they are there.
+`burst + rate * t` events pass, and exactly that number if enough of them arrive.
 
-`RateLimiter` makes tasks wait their turn, first come, first served. `throttle` is for callbacks that come as they
-please: it drops, merges or queues what is over the limit, and counts it. Both use the time of the running loop, work on
-any asyncio loop, and are not for calls from other threads.
+`RateLimiter` makes tasks wait, first come, first served. `throttle` is for callbacks that arrive at any rate: it drops,
+merges or queues calls over the limit, and counts them. Both use the time of the running loop, work on any asyncio loop,
+and are not for calls from other threads.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ ThrottleMode = Literal["drop", "latest", "queue"]
 
 
 class TokenBucket:
-    """Tokens by time. The caller brings the clock: nanoseconds that never go back, of any origin.
+    """Tokens by time. The caller passes the time: nanoseconds of any origin, which never go back.
 
     Parameters:
         rate: tokens a second, 1e-9 to 1e9.
         burst: tokens that it holds; it begins full.
 
-    Raises ValueError for a rate or burst out of range, TypeError for what is no number.
+    Raises ValueError for a rate or burst out of range, TypeError for one that is not a number.
     """
 
     __slots__ = ("_at_ns", "_cost", "_credit", "_full", "_per_ns", "burst", "rate")
@@ -54,8 +54,8 @@ class TokenBucket:
         self._at_ns = 0
 
     def take(self, now_ns: int, tokens: int = 1) -> bool:
-        """Take so many tokens, if they are there."""
-        # A clock that has gone back is another loop's: go on from there, with what was left.
+        """Take `tokens` if the bucket holds them. Return whether it does."""
+        # A clock that has gone back is another loop's: go on from there, with the tokens that were left.
         passed = max(now_ns - self._at_ns, 0)
         self._at_ns = now_ns
         self._credit = min(self._full, self._credit + passed * self._per_ns)
@@ -69,7 +69,7 @@ class TokenBucket:
         self._credit = min(self._full, self._credit + tokens * self._cost)
 
     def due_ns(self, tokens: int = 1) -> int:
-        """When so many tokens will be there, if nobody takes any: the first nanosecond at which `take` succeeds."""
+        """Return the first nanosecond at which `take` succeeds, if no call takes tokens before."""
         missing = tokens * self._cost - self._credit
         return self._at_ns - min(-missing // self._per_ns, 0)
 
@@ -82,12 +82,12 @@ class RateLimiter:
             await send(report)
         if limiter.try_acquire(): ...       # now or not at all
 
-    Whoever waits gets its tokens in the order of asking, so one that wants many is not overtaken by those that want
-    few. Cancelling one that waits costs nobody a token.
+    Tasks get their tokens in the order of their calls, so a task that wants many is not overtaken by tasks that want
+    few. Cancelling a task that waits costs no token.
 
     Parameters:
         rate: tokens a second, 1e-9 to 1e9.
-        burst: the most that can be had at once.
+        burst: the largest number of tokens that can be taken at once.
     """
 
     def __init__(self, rate: float, burst: int = 1) -> None:
@@ -97,9 +97,9 @@ class RateLimiter:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def acquire(self, tokens: int = 1) -> None:
-        """Wait until it is our turn and so many tokens are there, and take them. Returns at once if they are.
+        """Wait for this task's turn and for enough tokens, and take them. Return at once if there are enough.
 
-        ValueError if more than the burst are asked for, or fewer than one.
+        Raises ValueError for more than the burst, or fewer than one.
         """
         if self.try_acquire(tokens):
             return
@@ -122,7 +122,7 @@ class RateLimiter:
             raise
 
     def try_acquire(self, tokens: int = 1) -> bool:
-        """Take so many tokens if they are there and nobody waits for any."""
+        """Take tokens if there are enough and no task waits for any. Return whether that succeeded."""
         if not 1 <= tokens <= self._bucket.burst:
             raise ValueError(f"tokens must be from 1 to the burst of {self._bucket.burst}, not {tokens!r}")
         loop = asyncio.get_running_loop()
@@ -142,7 +142,7 @@ class RateLimiter:
         return f"<RateLimiter {self._bucket.rate:g}/s burst {self._bucket.burst} waiting {len(self._waiters)}>"
 
     def _serve(self) -> None:
-        """Give to those who wait what there is, in their order, and come back when the next can be served."""
+        """Give the tokens to the waiting tasks, in order, and set a timer for the next task."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -164,7 +164,7 @@ class RateLimiter:
 
 
 class ThrottleStatistics(NamedTuple):
-    """What became of the calls so far: `calls` is the sum of the others."""
+    """Counts of the calls so far: `calls` is the sum of the others."""
 
     calls: int
     ran: int
@@ -179,14 +179,14 @@ class Throttled(Protocol[P, T_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co: ...
 
     def statistics(self) -> ThrottleStatistics:
-        """What became of the calls so far."""
+        """Return the counts of the calls so far."""
 
     def cancel(self) -> None:
         """Drop the calls that wait. Later ones are served as before."""
 
 
 class Decorator(Protocol):
-    """What `throttle()` returns."""
+    """The result of `throttle()`."""
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a coroutine function is a callable too
@@ -197,31 +197,31 @@ class Decorator(Protocol):
 
 
 def throttle(*, rate: float, mode: ThrottleMode = "latest", burst: int = 1, queue_size: int = 1024) -> Decorator:
-    """Have a function run at most `rate` times a second, and `burst` times at once after a rest.
+    """Run a function at most `rate` times a second, and `burst` times at once after a rest.
 
         @hwloop.throttle(rate=20, mode="latest")
         def show(edge): ...
 
         button.on_edge(show)
         show.statistics()           # calls, ran, dropped, waiting
-        show.cancel()               # drop what waits
+        show.cancel()               # drop the waiting calls
 
-    A call within the limit runs at once. One over it is, by `mode`:
+    A call within the limit runs at once. A call over it is, depending on `mode`:
         "drop": dropped.
-        "latest": kept until the limit allows, unless a later one takes its place: the last state always arrives.
-        "queue": kept in order, up to `queue_size` calls; when so many wait, new ones are dropped.
+        "latest": kept until the limit allows it, unless a later one takes its place: the last state always arrives.
+        "queue": kept in order, up to `queue_size` calls; further ones are dropped.
 
-    A plain function returns nothing, because it may run later: from the loop, in the context of its call, and what it
-    raises then goes to the loop's exception handler. A coroutine function runs in the task that awaits the call, which
-    waits its turn and gets the result, or None if the call was dropped; cancelling it gives the turn to the next.
+    A plain function returns nothing, because it may run later: from the loop, in the context of its call, and an
+    exception then goes to the loop's exception handler. A coroutine function runs in the task that awaits the call. The
+    task waits and gets the result, or None if the call was dropped; cancelling it gives its turn to the next.
 
     A method's limit is shared by all instances. Raises ValueError for a bad rate, burst, mode or queue size, and
-    TypeError for what can't be throttled.
+    TypeError for an object that can't be throttled.
     """
     if mode not in get_args(ThrottleMode):
         raise ValueError(f"mode must be one of {', '.join(map(repr, get_args(ThrottleMode)))}, not {mode!r}")
     _check_count("queue_size", queue_size)
-    TokenBucket(rate, burst)  # so that a bad one is found here, not where the function is decorated
+    TokenBucket(rate, burst)  # so that an invalid one raises here, not where the function is decorated
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if not callable(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -251,7 +251,7 @@ def throttle(*, rate: float, mode: ThrottleMode = "latest", burst: int = 1, queu
 class _Call(NamedTuple):
     run: Callable[[], object]
     turn: asyncio.Future[bool] | None
-    """Of one that waits in a task: whether it may run."""
+    """For a call that waits in a task: whether it may run."""
     context: Context
 
 
@@ -282,7 +282,7 @@ class _Gate:
         """Run a call now, keep it, or drop it."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            self.cancel()  # what waited on a loop of the past can't run any more
+            self.cancel()  # calls that waited on an earlier loop can't run any more
             self._loop = loop
         self._calls += 1
         if not self._waiting and self._bucket.take(clock.to_ns(loop.time())):
@@ -299,7 +299,7 @@ class _Gate:
             self._arm()
 
     async def wait(self) -> bool:
-        """Wait for our turn; False if it never comes."""
+        """Wait for the turn of this call. Return False if it never comes."""
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         call = _Call(functools.partial(turn.set_result, True), turn, copy_context())
         self.enter(call)
@@ -332,7 +332,7 @@ class _Gate:
         self._timer = self._loop.call_at(when, self._release, context=self._waiting[0].context)
 
     def _release(self) -> None:
-        """Run the first of those that wait, from its own timer."""
+        """Run the first waiting call, from its own timer."""
         assert self._loop is not None
         self._timer = None
         if self._waiting[0].turn is not None and self._waiting[0].turn.done():  # cancelled, and has not run since

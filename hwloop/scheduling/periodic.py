@@ -32,17 +32,17 @@ class every:
             origin of the loop's clock, so `every(0.01, phase=0)` and `every(0.01, phase=0.005)` take turns.
         deadline: seconds after it was due within which a tick should get to run. Among what is ready with the same
             priority, the earliest deadline runs first; a tick that is later says so (`missed_deadline`).
-        priority: how urgent the tick's wakeup is. What the task waits for in its work is as urgent as the task.
+        priority: how urgent the tick's wakeup is. The task's other wakeups have the urgency of the task.
         tolerance: seconds that the wakeup may be later, to share it with others (`loop.call_tolerant`).
-        overrun: what becomes of a tick that was due before the work of the last one had ended. "skip": it comes at
-            once, those of which even the next is due are skipped and counted, and the grid stays. "catch-up": all
-            come, one after the other, until none is late. "delay": it comes at once, and the grid begins anew with
-            it, so that at least a period lies between it and the next.
+        overrun: decides about ticks that were due before the work of the last one had ended. "skip": only the latest of
+            them comes, at once; the others are skipped and counted, and the grid stays. "catch-up": all come, one after
+            the other, until none is late. "delay": one comes at once, and the grid begins anew with it, so that at
+            least a period lies between it and the next.
 
-    A tick is never early. A wait for one that is cancelled, by a timeout for instance, takes none: the next wait is for
-    the same tick, or for what `overrun` says if that is late by then. On another loop than hwloop's, priority, deadline
-    and tolerance have no effect, but for `missed_deadline`. Raises ValueError for what is out of range, TypeError for
-    what is no number.
+    A tick is never early. A wait that is cancelled, by a timeout for instance, takes no tick: the next wait is for the
+    same tick, or for the one that `overrun` chooses if that is late by then. On another loop than hwloop's, priority
+    and tolerance have no effect, and a deadline only sets `missed_deadline`. Raises ValueError for a value out of
+    range, TypeError for one that is not a number.
     """
 
     def __init__(

@@ -75,7 +75,7 @@ class VirtualClock(Clock):
         self._in_place = False
         self._foreseen_ns = 0
 
-    # What boards and threads use.
+    # For boards and threads.
 
     def now_ns(self) -> int:
         return self._now_ns
@@ -154,7 +154,7 @@ class VirtualClock(Clock):
     def disclaim(self, fd: int) -> None:
         self._claimed.discard(fd)
 
-    # What the loop uses.
+    # For the loop.
 
     @property
     def claimed(self) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""Tasks and futures that sets keep in the order of their age: for a loop whose traces must be the same each time.
+"""Stable order: tasks and futures that sets keep in order of age, for a loop whose traces must be the same each time.
 
 A set iterates in the order of hashes, and by default an object's hash is its address, which differs from one process
 to another and from one run to the next. asyncio keeps tasks in sets: a `TaskGroup` cancels its tasks so, `wait()`

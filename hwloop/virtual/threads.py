@@ -1,9 +1,9 @@
-"""The program's threads beside a loop in virtual time: which are at work, and which wait for the loop.
+"""The program's threads beside a loop in virtual time: whether they are at work, or wait for the loop.
 
 Time must stand still while a thread computes or waits for the real world, or a jump would end every timeout around it,
 on one machine sooner than on another. It must go on where a thread waits for the loop, which may be waiting for time.
-The kernel knows which: a thread that sleeps on a lock without a time limit (futex(2)) waits for another thread, and if
-all threads do, nothing but the loop can go on. What proc_pid_task(5) says of each thread decides:
+The kernel knows the difference: a thread that sleeps on a lock without a time limit (futex(2)) waits for another
+thread, and if all threads do, nothing but the loop can go on. The state of each thread in proc_pid_task(5) decides:
 
 - *parked*: asleep on a lock, without a time limit, or for the result of what it asked the loop to do;
   but not in `join()` of a thread that is ending, which `threading` no longer lists;
@@ -11,8 +11,8 @@ all threads do, nothing but the loop can go on. What proc_pid_task(5) says of ea
 - *asleep* in another system call: it reads, or sleeps;
 - *active*: it runs, or is about to.
 
-A thread that is not parked holds time still for a while (`PATIENCE`). After that, time passes at its real pace if it
-does a job that the loop waits for, and without regard to it if not.
+A thread that is not parked holds time still for a while (`PATIENCE`). After that, time passes at its real pace if the
+thread does a job that the loop waits for, and regardless of it otherwise.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 
 
 class Work(enum.Enum):
-    """What the threads beside the loop do."""
+    """The state of the threads beside the loop."""
 
     NONE = enum.auto()
     UNDER_WAY = enum.auto()
@@ -78,14 +78,14 @@ class _Kind(enum.Enum):
 
 
 class _Seen:
-    """What was seen of a thread last."""
+    """The last known state of a thread."""
 
     __slots__ = ("cpu", "job", "kind", "moved", "since", "switches")
 
     def __init__(self) -> None:
         self.kind = _Kind.ACTIVE
         self.switches = b""
-        self.moved = True  # since it was looked at before
+        self.moved = True  # since the last look
         self.since: float | None = None  # real time since when it has not been parked, ...
         self.job: Job | None = None  # ... and has done this job
         self.cpu = 0.0
@@ -99,7 +99,7 @@ class _Seen:
 
 
 class ProgramThreads:
-    """The threads beside one loop. All methods but `sender` are called by the loop's thread."""
+    """The threads beside one loop. The loop's thread calls all methods but `sender`."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
@@ -112,19 +112,19 @@ class ProgramThreads:
         self._lasting_since: dict[Job, float] = {}
         self._requests: WeakSet[Job] = WeakSet()
         self.pause: float = _FIRST_PAUSE
-        """Real seconds after which to look again."""
+        """Real seconds after which to check again."""
 
     def begin_run(self) -> None:
-        """The loop begins to run, in this thread."""
+        """Begin a run of the loop, in this thread."""
         self._in_main = threading.current_thread() is threading.main_thread()
 
     def note_job(self, job: Job) -> None:
-        """The loop waits for a job from now on."""
+        """Note that the loop waits for a job from now on."""
         self.jobs_made += 1
         self._jobs[job] = self.jobs_made
 
     def jobs(self) -> list[Job]:
-        """The jobs that the loop waits for and that have not ended, oldest first."""
+        """Return the jobs that the loop waits for and that have not ended, oldest first."""
         for job in [job for job in self._jobs if job.done()]:
             del self._jobs[job]
             self._lasting_since.pop(job, None)
@@ -156,7 +156,7 @@ class ProgramThreads:
         return (2, [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)])
 
     def work(self) -> Work:
-        """Whether time stands still for a thread."""
+        """Return whether time stands still for a thread."""
         if not self._jobs and self._in_main and _thread._count() <= len(self._clock.members):
             return Work.NONE
         jobs = self.jobs()
@@ -194,7 +194,7 @@ class ProgramThreads:
         return Work.LASTING if lasting else Work.NONE
 
     def may_wake(self) -> bool:
-        """Whether a thread, beside those that are parked, may still send the loop a call."""
+        """Return whether a thread that is not parked may still send the loop a call."""
         if not self._in_main:
             return True
         parked = False
@@ -218,7 +218,7 @@ class ProgramThreads:
         return lines
 
     def _threads(self, jobs: list[Job]) -> Iterator[tuple[threading.Thread, Job | None]]:
-        """The threads that count, each with the job that it does: those since the loop was made, and with jobs."""
+        """Yield the threads that were started since the loop was made, or do a job, each with its job."""
         frames = sys._current_frames() if jobs else {}
         frames.pop(threading.get_ident(), None)  # this one, which refers to `frames`: no cycle keeps the others' locals
         here = threading.current_thread()
@@ -232,7 +232,7 @@ class ProgramThreads:
                 yield thread, job
 
     def _was_before(self, thread: threading.Thread) -> bool:
-        """Whether a thread ran before the loop was made, be it that Python has come to know of it only since."""
+        """Return whether a thread ran before the loop was made, even if Python has noticed it only since."""
         if thread in self._before:
             return True
         if isinstance(thread, threading._DummyThread):
@@ -250,7 +250,7 @@ class ProgramThreads:
         return seen
 
     def _waits_for_loop(self, thread: threading.Thread) -> bool:
-        """Whether a thread waits for the result of what it asked the loop to do, with or without a time limit."""
+        """Return whether a thread waits, with or without a time limit, for the result of a request to the loop."""
         if not self._requests:
             return False
         frame = sys._current_frames().get(thread.ident or 0)
@@ -269,7 +269,7 @@ class SerialExecutor(ThreadPoolExecutor):
         super().__init__(max_workers=1, thread_name_prefix="asyncio")
 
     def abandon(self) -> None:
-        """Let the process end although a job never ends."""
+        """Let the process end even if a job never ends."""
         self.shutdown(wait=False, cancel_futures=True)
         for thread in self._threads:
             _pools._threads_queues.pop(thread, None)
@@ -285,7 +285,7 @@ class SerialExecutor(ThreadPoolExecutor):
 
 
 def _rests(thread: threading.Thread) -> bool:
-    """Whether a thread of a pool waits for work, and there is none."""
+    """Return whether a thread of a pool waits for work, and there is none."""
     queue = _pools._threads_queues.get(thread)
     frame = sys._current_frames().get(thread.ident or 0)
     if queue is None or not queue.empty() or frame is None or frame.f_code is not _pools._worker.__code__:
@@ -297,7 +297,7 @@ def _rests(thread: threading.Thread) -> bool:
 
 
 def _joins_ending(thread: threading.Thread) -> bool:
-    """Whether a thread waits in `join()` for one that is about to end.
+    """Return whether a thread waits in `join()` for one that is about to end.
 
     `threading` forgets a thread before it has ended: it still has to get the interpreter's lock, to destroy its local
     objects, and to be ended by the kernel. Until then, none of the threads that are listed seems to be at work.
@@ -311,7 +311,7 @@ def _joins_ending(thread: threading.Thread) -> bool:
 
 
 def _job_in(frame: types.FrameType | None) -> Job | None:
-    """The job that a pool's thread does in a frame."""
+    """Return the job that a pool's thread does in a frame."""
     while frame is not None:
         if frame.f_code is _RUN_JOB:
             return frame.f_locals["self"].future  # type: ignore[no-any-return]
@@ -320,7 +320,7 @@ def _job_in(frame: types.FrameType | None) -> Job | None:
 
 
 def _place(frame: types.FrameType | None) -> str:
-    """The innermost line of the program."""
+    """Return the innermost line of the program."""
     innermost = frame
     while frame is not None and frame.f_code.co_filename.startswith((_STANDARD_LIBRARY, "<frozen")):
         frame = frame.f_back
@@ -333,13 +333,13 @@ def _place(frame: types.FrameType | None) -> str:
 
 
 def _switches(tid: int) -> tuple[bytes, bool]:
-    """How often a thread has been switched to and from so far, and whether it is asleep."""
+    """Return the number of switches to and from a thread so far, and whether it is asleep."""
     text = _read(tid, "status")
     return text[text.find(b"\nvoluntary_ctxt_switches:") :], text.partition(b"\nState:")[2].lstrip()[:1] == b"S"
 
 
 def _kind(tid: int) -> _Kind:
-    """What a thread that is asleep waits for."""
+    """Return the kind of wait of a thread that is asleep."""
     call = _read(tid, "syscall").split()
     if not (_read(tid, "wchan").startswith(b"futex") or call[:1] == [_FUTEX]):
         return _Kind.ASLEEP
@@ -355,7 +355,7 @@ def _cpu_seconds(thread: threading.Thread) -> float:
 
 
 def _foreign_threads() -> set[tuple[int, bytes]]:
-    """The threads that `threading` knows nothing of: the number and the start of each, for numbers are used again."""
+    """Return the threads that `threading` does not know: number and start of each, since numbers are reused."""
     known = {thread.native_id for thread in threading.enumerate()}
     try:
         tids = {int(name) for name in os.listdir("/proc/self/task")} - known
@@ -365,7 +365,7 @@ def _foreign_threads() -> set[tuple[int, bytes]]:
 
 
 def _started(tid: int) -> bytes:
-    """When a thread was started, in ticks since the machine was (proc_pid_stat(5))."""
+    """Return when a thread was started, in ticks since the machine started (proc_pid_stat(5))."""
     return b"".join(_read(tid, "stat").rpartition(b")")[2].split()[19:20])
 
 
