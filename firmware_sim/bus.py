@@ -8,12 +8,14 @@ acknowledged, a device may stretch the clock, and a hung bus blocks the caller u
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from firmware_sim.errors import WiringError
 from firmware_sim.libraries.smbus2 import BLOCK_MAX, LENGTH_FIRST, Message, open_on, os_error
 from firmware_sim.timeline import Timeline
+from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
 
 if TYPE_CHECKING:
@@ -53,9 +55,12 @@ class RegisterDevice(I2cDevice):
     The first byte written sets the pointer, further ones are stored; the pointer advances with every byte and wraps.
     """
 
-    def __init__(self) -> None:
-        self.registers: bytearray = bytearray(256)
-        self.pointer: int = 0
+    pointer: int = 0
+
+    @functools.cached_property
+    def registers(self) -> bytearray:
+        # No constructor makes them, because the constructor of a dataclass would not call it.
+        return bytearray(256)
 
     def write(self, data: bytes) -> None:
         if data:
@@ -116,7 +121,12 @@ class Bus:
         self._busy = self._hung = self._closed = False
 
     def attach(self, address: int, device: I2cDevice) -> None:
-        """Put a device on the bus. Raises `WiringError` for an address that is reserved or in use."""
+        """Put a device on the bus. Raises `WiringError` for an address that is reserved or in use, or for no device."""
+        if not isinstance(device, I2cDevice):
+            raise WiringError(
+                f"{short_name(device)} is not an I2C device; "
+                "derive its class from firmware_sim.bus.RegisterDevice or I2cDevice"
+            )
         if not FIRST_ADDRESS <= address <= LAST_ADDRESS:
             raise WiringError(f"I2C address 0x{address:02x} is reserved; devices have 0x03 to 0x77")
         with self.timeline.lock:

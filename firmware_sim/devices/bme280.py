@@ -139,7 +139,6 @@ class Bme280(RegisterDevice, Device):
     _timeline: Timeline | None = dataclasses.field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        super().__init__()
         if self.address not in (0x76, 0x77):
             raise ValueError(f"a BME280 has address 0x76 or 0x77, not {self.address:#04x}")
         if not self.period > 0:

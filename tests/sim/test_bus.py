@@ -12,6 +12,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ import smbus2
 import smbus2.smbus2 as smbus2_module
 
 import firmware_sim
-from firmware_sim import SimBoard, WiringError
+from firmware_sim import Connections, Device, SimBoard, WiringError
 from firmware_sim.bus import Bus, I2cDevice, Nack, RegisterDevice
 from firmware_sim.timeline import Timeline
 from hwloop import HardwareError
@@ -136,6 +137,33 @@ def test_registers_follow_a_pointer_that_advances_and_wraps(bus: Bus, smbus: smb
     assert smbus.read_i2c_block_data(ADDRESS, 0xFF, 2) == [2, 3]
     smbus.write_byte(ADDRESS, 0xFE)
     assert [smbus.read_byte(ADDRESS) for _ in range(3)] == [1, 2, 3]
+
+
+@dataclass
+class Humidity(Device, RegisterDevice):
+    """A device as plugins write them: the constructor of a dataclass calls no other."""
+
+    def attach(self, board: Connections) -> None:
+        board.bus(1).attach(ADDRESS, self)
+
+
+def test_a_dataclass_needs_no_constructor_for_its_registers(bus: Bus, smbus: smbus2.SMBus) -> None:
+    first, second = Humidity(), Humidity()
+    bus.attach(ADDRESS, first)
+    assert smbus.read_byte(ADDRESS) == 0
+    smbus.write_byte_data(ADDRESS, 5, 48)
+    assert (first.registers[5], second.registers[5]) == (48, 0)
+
+
+def test_a_thing_that_is_no_i2c_device_is_rejected(bus: Bus) -> None:
+    with pytest.raises(WiringError, match=r"NoDevice object.* is not an I2C device; derive its class from firm"):
+        bus.attach(ADDRESS, NoDevice())  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        bus.detach(ADDRESS)
+
+
+class NoDevice:
+    """A thing without the methods of a device."""
 
 
 def test_the_count_of_bytes_includes_the_address_bytes(bus: Bus, smbus: smbus2.SMBus, recorder: Recorder) -> None:
