@@ -1,4 +1,4 @@
-"""Who may import whom: the rules of docs/architecture.md, held by reading every import statement."""
+"""The rules of docs/architecture.md, checked in the source: imports, composition, size."""
 
 from __future__ import annotations
 

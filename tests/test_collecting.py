@@ -114,7 +114,7 @@ def test_off_collects_nothing(thresholds):
     assert hwloop.run(main(), gc="off")
 
 
-def test_what_a_finalizer_schedules_runs_before_the_loop_sleeps(thresholds):
+def test_a_callback_that_a_finalizer_schedules_runs_before_the_loop_sleeps(thresholds):
     gc.enable()
 
     class Last(Cycle):
@@ -194,7 +194,7 @@ def test_gaps_that_are_always_too_short_do_not_put_it_off_for_ever(thresholds):
     assert collector.statistics().forced == 1  # there was time
 
 
-def test_a_second_run_that_is_refused_leaves_collection_with_the_loop():
+def test_a_second_run_that_raises_leaves_collection_with_the_loop():
     async def main():
         with pytest.raises(RuntimeError, match="already running"):
             asyncio.get_running_loop().run_forever()
@@ -204,13 +204,13 @@ def test_a_second_run_that_is_refused_leaves_collection_with_the_loop():
 
 
 @pytest.mark.parametrize("mode", ["always", None, ""])
-def test_an_unknown_mode_is_refused(mode):
+def test_an_unknown_mode_raises(mode):
     with pytest.raises(ValueError, match='"auto", "idle" or "off"'):
         hwloop.run(asyncio.sleep(0), gc=mode)
 
 
 @pytest.mark.parametrize("seconds", [-1e-6, 0.011, float("nan"), float("inf")])
-def test_a_spin_out_of_range_is_refused(seconds):
+def test_a_spin_out_of_range_raises(seconds):
     with pytest.raises(ValueError, match=r"from 0 to 0\.01"):
         hwloop.run(asyncio.sleep(0), spin=seconds)
 

@@ -277,7 +277,7 @@ def test_a_fresh_set_knows_all_others_and_not_what_took_a_number_over(loop, kept
         assert ran[-1] == "timer"
 
 
-def test_what_was_kept_for_a_closed_descriptor_is_released():
+def test_objects_kept_for_a_closed_descriptor_are_released():
     class Kept:
         pass
 

@@ -1,4 +1,4 @@
-"""What an ended loop leaves behind: nothing that keeps it alive, and no more cyclic garbage than asyncio's loop."""
+"""An ended loop leaves nothing behind that keeps it alive, and no more cyclic garbage than asyncio's loop."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_closed_loop_is_freed_at_once_without_the_garbage_collector(program: P
 
 
 def garbage_of(factory: Callable[[], asyncio.AbstractEventLoop], program: Program) -> list[str]:
-    """The kinds of the cyclic garbage that a run leaves, the first of which has gone by."""
+    """The kinds of the cyclic garbage that a run leaves; an earlier run has left its own before."""
     for _ in range(2):
         run_and_close(factory(), program)
     with no_automatic_collection():

@@ -90,7 +90,7 @@ def test_a_rest_fills_no_more_than_the_burst(leap):
     assert leap(main()) == [True, True, False]
 
 
-def test_who_waits_is_served_in_the_order_of_asking(leap):
+def test_waiting_tasks_are_served_in_the_order_of_their_calls(leap):
     async def main():
         limiter = hwloop.RateLimiter(rate=1, burst=4)
         served = []
@@ -245,7 +245,7 @@ def test_a_limiter_whose_timers_are_early_waits_on():
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), 1e-300])
-def test_a_rate_that_is_none_is_refused(rate):
+def test_an_invalid_rate_raises(rate):
     with pytest.raises(ValueError, match="a rate"):
         hwloop.RateLimiter(rate)
     with pytest.raises(ValueError, match="a rate"):
@@ -253,13 +253,13 @@ def test_a_rate_that_is_none_is_refused(rate):
 
 
 @pytest.mark.parametrize(("options", "error"), [((1, 0), ValueError), ((1, 1.5), TypeError), (("1",), TypeError)])
-def test_a_bad_burst_or_type_is_refused(options, error):
+def test_an_invalid_burst_or_type_raises(options, error):
     with pytest.raises(error, match="must be"):
         hwloop.RateLimiter(*options)
 
 
 @pytest.mark.parametrize("tokens", [0, -1, 4])
-def test_more_tokens_than_the_burst_or_none_are_refused(leap, tokens):
+def test_more_tokens_than_the_burst_or_none_raise(leap, tokens):
     async def main():
         limiter = hwloop.RateLimiter(rate=1, burst=3)
         with pytest.raises(ValueError, match="from 1 to the burst of 3"):
@@ -335,7 +335,7 @@ def test_cancel_drops_what_waits_and_later_calls_are_served(leap):
     assert leap(main()) == ([(0, 0), (9, 1)], (4, 2, 2, 0))
 
 
-def test_what_a_throttled_function_raises_goes_to_the_caller_at_once_and_to_the_loop_later(leap):
+def test_an_exception_of_a_throttled_function_goes_to_the_caller_at_once_and_to_the_loop_later(leap):
     async def main():
         reports = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["exception"]))
@@ -394,7 +394,7 @@ def test_a_method_shares_its_limit_among_instances(leap):
     leap(main())
 
 
-def test_what_waited_on_a_loop_of_the_past_is_dropped(leap):
+def test_calls_that_waited_on_an_earlier_loop_are_dropped(leap):
     function, ran = throttled(rate=10, mode="queue")
 
     async def main(value):
@@ -488,7 +488,7 @@ def test_a_throttled_coroutine_function_is_one():
     ("options", "message"),
     [({"mode": "explode"}, "'drop', 'latest', 'queue'"), ({"queue_size": 0}, "queue_size"), ({"burst": 0}, "burst")],
 )
-def test_bad_options_of_throttle_are_refused(options, message):
+def test_invalid_options_of_throttle_raise(options, message):
     with pytest.raises(ValueError, match=message):
         hwloop.throttle(rate=1, **options)
 

@@ -45,7 +45,7 @@ def test_run_refuses_what_is_no_coroutine_and_says_what_to_do():
         hwloop.run(5)
 
 
-def test_run_inside_a_running_loop_is_refused_and_leaves_no_coroutine_unawaited(run):
+def test_run_inside_a_running_loop_raises_and_leaves_no_coroutine_unawaited(run):
     async def inner():
         pass
 
@@ -223,7 +223,7 @@ def test_a_second_reader_replaces_the_first():
 
 
 @pytest.mark.parametrize("bad", [-1, object(), "name"])
-def test_what_is_no_descriptor_is_refused_as_in_asyncio(bad):
+def test_an_invalid_descriptor_raises_as_in_asyncio(bad):
     loop = hwloop.new_event_loop()
     with pytest.raises(ValueError, match="Invalid file"):
         loop.add_reader(bad, print)
@@ -248,7 +248,7 @@ def test_a_closed_loop_refuses_work():
     assert not loop.remove_reader(0)
 
 
-def test_odd_times_are_refused():
+def test_odd_times_raise():
     loop = hwloop.new_event_loop()
     with pytest.raises(TypeError):
         loop.call_later(None, print)
@@ -287,7 +287,7 @@ class TestDebugMode:
             assert "print" in repr(handle)
         loop.close()
 
-    def test_coroutines_as_callbacks_and_calls_from_other_threads_are_refused(self):
+    def test_coroutines_as_callbacks_and_calls_from_other_threads_raise(self):
         async def coroutine():
             pass
 
@@ -437,7 +437,7 @@ class TestRegister:
 
         assert hwloop.run(main()) == [b"one"]
 
-    def test_registering_twice_or_a_watched_descriptor_is_refused(self):
+    def test_registering_twice_or_a_watched_descriptor_raises(self):
         async def main():
             loop = asyncio.get_running_loop()
             pipe = Pipe()

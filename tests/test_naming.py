@@ -93,7 +93,7 @@ class Wordless(Exception):
         (GeneratorExit(), "GeneratorExit"),
     ],
 )
-def test_an_exception_is_told_on_one_line(error: BaseException, text: str) -> None:
+def test_an_exception_is_shown_on_one_line(error: BaseException, text: str) -> None:
     assert error_text(error) == text
 
 

@@ -360,7 +360,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("options", "error", "message"), BAD)
-def test_bad_options_are_refused_by_both_forms(leap_hwloop, options, error, message):
+def test_invalid_options_raise_in_both_forms(leap_hwloop, options, error, message):
     with pytest.raises(error, match=message):
         hwloop.every(**options)
 

@@ -69,7 +69,7 @@ async def look() -> tuple[dict[str, Any], realtime.Granted]:
 
 @permitted
 @pytest.mark.parametrize(("policy", "number"), [("fifo", os.SCHED_FIFO), ("rr", os.SCHED_RR)])
-def test_what_is_granted_is_in_force_until_run_ends(policy: realtime.Policy, number: int) -> None:
+def test_a_granted_request_is_in_force_until_run_ends(policy: realtime.Policy, number: int) -> None:
     before = state()
     one = {min(ALL)}
     during, granted = hwloop.run(look(), realtime=RealTime(policy, 7, cpus=one))
@@ -115,7 +115,7 @@ def test_memory_stays_locked_until_the_last_who_asked_has_ended() -> None:
     assert locked_kib() == 0
 
 
-def test_memory_that_is_refused_where_no_limit_is_set_names_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_memory_lock_without_a_limit_names_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def refuse(name: str, *args: int) -> OSError:
@@ -183,7 +183,7 @@ def test_within_a_limit_what_is_allocated_later_is_not_locked(monkeypatch: pytes
     assert hint.startswith("LimitMEMLOCK=infinity in the unit")
 
 
-def test_a_process_without_privileges_is_told_what_to_do_and_goes_on(unmeasured: dict[str, str]) -> None:
+def test_a_process_without_privileges_logs_a_remedy_and_goes_on(unmeasured: dict[str, str]) -> None:
     program = f"""
 import asyncio, ctypes, os, resource, hwloop.core.realtime, hwloop.core.statistics
 hwloop.run(asyncio.sleep(0))  # loads what a run needs, which this user may not be able to read soon
@@ -252,7 +252,7 @@ def test_a_system_that_knows_nothing_of_it_refuses(monkeypatch: pytest.MonkeyPat
 
 
 @permitted
-def test_a_time_limit_of_such_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_limit_of_such_threads_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (500_000, 500_000))
     applied = RealTime(lock_memory=False).apply()
     applied.undo()
@@ -273,7 +273,7 @@ def test_a_time_limit_of_such_threads_is_told(monkeypatch: pytest.MonkeyPatch) -
         ({"cpus": ["3"]}, TypeError, "whole numbers, not '3'"),
     ],
 )
-def test_a_wish_that_can_not_be_is_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_an_invalid_request_raises(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         RealTime(**arguments)
 

@@ -31,7 +31,7 @@ class Busy:
 
 
 def sampled(loop):
-    """What was found while this function was busy, and again in the turn after that."""
+    """Return the samples of a time when this function was busy, and of the slice after that."""
     sampler = Sampler(loop, loop, loop, 0.001)
     give_up = time.monotonic() + 5
     while loop.looks < 4:

@@ -188,7 +188,7 @@ def test_while_a_loop_with_handlers_has_it_other_signals_are_passed_on(foreign) 
     assert wakeup() == number
 
 
-def test_what_somebody_sets_during_a_run_is_left() -> None:
+def test_a_wakeup_descriptor_that_the_program_sets_during_a_run_is_left() -> None:
     ours, other = socket.socketpair()
     ours.setblocking(False)
     hwloop_loop = hwloop.new_event_loop()

@@ -92,7 +92,7 @@ def test_a_timeout_ends_what_takes_longer_and_spares_what_takes_less() -> None:
     assert play(main()) == pytest.approx(19.999, abs=1e-9)
 
 
-def test_what_is_readable_comes_before_a_jump() -> None:
+def test_a_readable_descriptor_comes_before_a_jump() -> None:
     async def main() -> float:
         loop = asyncio.get_running_loop()
         here, there = socket.socketpair()
@@ -334,7 +334,7 @@ def test_a_thread_job_can_call_back_into_the_loop_and_wait_for_it() -> None:
     assert play(main()) == "from the loop"
 
 
-def test_what_a_thread_sends_comes_in_at_rest_one_call_at_a_time() -> None:
+def test_calls_of_a_thread_come_in_at_rest_one_at_a_time() -> None:
     async def main() -> list[str]:
         loop = asyncio.get_running_loop()
         ran: list[str] = []
@@ -478,7 +478,7 @@ def test_a_timer_that_never_comes_leaves_others_alone() -> None:
     assert play(main()) == 5
 
 
-def test_a_timer_at_no_time_is_refused() -> None:
+def test_a_timer_at_no_time_raises() -> None:
     for call in ("call_later", "call_at"):
         loop = hwloop.SimLoop()
         with pytest.raises(ValueError, match="not NaN"):
@@ -679,7 +679,7 @@ def test_a_failure_tells_the_seed_and_the_line_that_runs_it_again(monkeypatch: p
     assert note.endswith("HWLOOP_SEED=123 python -m pytest tests/test_door.py::test_door")
 
 
-def test_a_random_seed_is_told_too_and_can_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_random_seed_is_shown_too_and_can_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LookupError) as caught:
         play(_fail(), "random")
     (note,) = caught.value.__notes__
@@ -690,7 +690,7 @@ def test_a_random_seed_is_told_too_and_can_be_given_again(monkeypatch: pytest.Mo
     loop.close()
 
 
-def test_a_seed_that_the_program_gives_is_told_and_not_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_seed_that_the_program_gives_is_shown_and_not_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HWLOOP_SEED", "99")
     with pytest.raises(LookupError) as caught:
         play(_fail(), 7)
@@ -728,12 +728,12 @@ hwloop.run(main(), clock="virtual", seed="random")
 
 
 @pytest.mark.parametrize("seed", [1.5, "yes", b"1", True])
-def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
+def test_an_invalid_seed_raises(seed: Any) -> None:
     with pytest.raises(TypeError, match="seed"):
         hwloop.SimLoop(seed)
 
 
-def test_a_seed_in_the_environment_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_seed_in_the_environment_that_is_no_number_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HWLOOP_SEED", "many")
     with pytest.raises(ValueError, match="HWLOOP_SEED must be a whole number, not 'many'"):
         hwloop.SimLoop()
@@ -747,12 +747,12 @@ def test_a_seed_in_the_environment_that_is_no_number_is_refused(monkeypatch: pyt
         ({"clock": "virtual", "board": "linux"}, "real hardware knows real time only"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+def test_options_that_make_no_sense_raise(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         hwloop.run(asyncio.sleep(0), **options)
 
 
-def test_a_clock_that_is_none_is_refused() -> None:
+def test_an_invalid_clock_raises() -> None:
     with pytest.raises(TypeError, match="VirtualClock"):
         hwloop.SimLoop(clock="virtual")  # type: ignore[arg-type]
 
@@ -770,7 +770,7 @@ def test_the_clock_sleeps_for_no_negative_time(seconds: float) -> None:
         hwloop.VirtualClock().sleep(seconds)
 
 
-# What asyncio's own programs see.
+# Programs that know only asyncio.
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])

@@ -37,6 +37,6 @@ def test_a_negative_duration_counts_as_none_and_a_huge_one_in_the_last_bucket():
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
-def test_a_fraction_outside_zero_to_one_is_refused(fraction):
+def test_a_fraction_outside_zero_to_one_raises(fraction):
     with pytest.raises(ValueError, match="fraction"):
         Histogram().quantile(fraction)

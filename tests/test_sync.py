@@ -129,7 +129,7 @@ def test_they_are_asyncios_own_and_serve_where_those_do(run):
     run(main())
 
 
-def test_releasing_a_free_lock_is_refused(run):
+def test_releasing_a_free_lock_raises(run):
     async def main():
         with pytest.raises(RuntimeError, match="not acquired"):
             hwloop.Lock().release()

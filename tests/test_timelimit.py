@@ -142,7 +142,7 @@ def test_a_limit_ends_a_program_that_goes_on() -> None:
     assert f"{__file__}:{_tick.__code__.co_firstlineno + 2} in _tick" in str(caught.value)
 
 
-def test_what_happens_at_the_limit_still_happens() -> None:
+def test_an_event_at_the_limit_still_happens() -> None:
     async def main(board: SimBoard) -> None:
         await asyncio.sleep(60)
 
@@ -204,19 +204,19 @@ def test_an_infinite_limit_is_none(impatient: None, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("limit", [0, -1, math.nan])
-def test_a_limit_of_no_time_is_refused(limit: float) -> None:
+def test_a_limit_of_no_time_raises(limit: float) -> None:
     with pytest.raises(ValueError, match="limit must be more than 0 virtual seconds"):
         hwloop.SimLoop(limit=limit)
 
 
 @pytest.mark.parametrize("limit", ["60", True, b"1"])
-def test_a_limit_that_is_no_number_is_refused(limit: Any) -> None:
+def test_a_limit_that_is_no_number_raises(limit: Any) -> None:
     with pytest.raises(TypeError, match="limit must be a number of virtual seconds"):
         hwloop.SimLoop(limit=limit)
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "0"])
-def test_a_limit_in_the_environment_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_limit_in_the_environment_raises(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HWLOOP_LIMIT", text)
     with pytest.raises(ValueError, match=f"HWLOOP_LIMIT must be .* not '{text}'"):
         hwloop.SimLoop()

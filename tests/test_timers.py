@@ -66,7 +66,7 @@ def test_ticks_do_not_drift():
 
 
 @pytest.mark.parametrize("period", [0, -1, 1e-9, float("nan"), float("inf")])
-def test_a_period_that_is_none_is_refused(period):
+def test_an_invalid_period_raises(period):
     with pytest.raises(ValueError, match="period"):
         hwloop.every(period)
 

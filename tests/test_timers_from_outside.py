@@ -1,4 +1,4 @@
-"""What other people's tests do to a loop's time and look for among its timers, and what other threads do to these."""
+"""Timers from outside: helpers that change a loop's time or look at its timers, and threads that set them."""
 
 from __future__ import annotations
 

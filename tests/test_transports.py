@@ -314,7 +314,7 @@ def test_writing_to_a_peer_that_is_gone_ends_the_connection_and_is_logged_after_
 
 
 @pytest.mark.parametrize("data", ["text", 5, None, [b"list"]])
-def test_what_is_no_bytes_is_refused(run, data):
+def test_data_that_is_not_bytes_raises(run, data):
     async def main():
         async with connected() as (transport, _, _):
             with pytest.raises(TypeError, match="data argument must be a bytes"):
@@ -505,7 +505,7 @@ def test_a_closed_transport_is_freed_as_soon_as_on_asyncios_loop():
         gc.collect()
 
 
-def test_what_is_known_of_a_connection_is_asyncios(run):
+def test_the_extra_information_of_a_connection_is_asyncios(run):
     async def main():
         async with connected(tcp_pair) as (transport, _, peer):
             assert transport.get_extra_info("peername") == peer.getsockname()

@@ -30,7 +30,7 @@ class Watchful(selectors.SelectSelector):
 
 
 class Stage(hwloop.EventLoop):
-    """`work(name, took)` makes a callback that notes its name and takes so many microseconds; `trace` is what ran."""
+    """`work(name, took)` makes a callback that notes its name and takes `took` microseconds; `trace` is what ran."""
 
     def __init__(self) -> None:
         self.trace: list[str] = []

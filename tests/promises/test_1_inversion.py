@@ -67,7 +67,7 @@ def test_without_that_ordinary_work_comes_between(stage):
     assert classic_inversion(stage, asyncio.Lock()).count("hog") > 10
 
 
-def test_what_was_lent_ends_with_the_release(stage):
+def test_lent_urgency_ends_with_the_release(stage):
     lock = hwloop.Lock()
     classic_inversion(stage, lock)
     trace = ran(stage)
@@ -183,7 +183,7 @@ def test_a_waiter_that_gives_up_takes_its_loan_along(stage):
     assert ran(stage).count("low") <= 3
 
 
-def test_who_is_handed_the_lock_is_lent_to_in_turn(stage):
+def test_the_next_holder_of_the_lock_is_lent_to_in_turn(stage):
     lock = hwloop.Lock()
 
     async def main():

@@ -72,7 +72,7 @@ def test_a_deadline_without_end_leaves_other_priorities_theirs(stage):
     assert stage.play() == ["high", "plain", "low"]
 
 
-def test_what_an_urgent_callback_schedules_inherits_its_priority(stage):
+def test_callbacks_inherit_the_priority_of_the_callback_that_schedules_them(stage):
     stage.call_soon_priority(
         Priority.HIGH, stage.work("high", then=lambda: stage.call_soon(stage.work("its follower")))
     )
@@ -163,12 +163,12 @@ def test_a_priority_may_be_written_as_a_name_or_a_number(stage, priority):
 
 
 @pytest.mark.parametrize("priority", [-1, 5, "URGENT", True, None])
-def test_an_unknown_priority_is_refused_with_the_known_ones(stage, priority):
+def test_an_unknown_priority_raises_and_names_the_known_ones(stage, priority):
     with pytest.raises(ValueError, match="use one of INTERRUPT"):
         stage.call_soon_priority(priority, print)
 
 
 @pytest.mark.parametrize("deadline", [0, -1, float("nan")])
-def test_a_deadline_that_is_no_time_is_refused(stage, deadline):
+def test_a_deadline_that_is_not_a_time_raises(stage, deadline):
     with pytest.raises(ValueError, match="deadline"):
         stage.call_deadline(deadline, print)

@@ -223,7 +223,7 @@ def test_changing_a_task_that_has_ended_does_nothing(stage):
 
 
 @pytest.mark.parametrize("change", [{"priority": 7}, {"deadline": 0}, {"deadline": math.nan}])
-def test_an_unknown_urgency_is_refused_on_every_loop(run, change):
+def test_an_unknown_urgency_raises_on_every_loop(run, change):
     async def main():
         with pytest.raises(ValueError, match=r"priority|deadline"):
             hwloop.reschedule(asyncio.current_task(), **change)

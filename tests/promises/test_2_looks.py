@@ -87,7 +87,7 @@ def test_a_descriptor_that_stays_readable_is_queued_once(stage):
     assert stage.play().count("edge") == 1
 
 
-def test_what_a_look_found_comes_before_what_it_schedules_across_slices(stage):
+def test_events_of_a_poll_come_before_callbacks_that_they_schedule_across_slices(stage):
     when = stage.time() + 0.001
     stage.call_at(when, stage.work("a", took=200, then=lambda: stage.call_soon(stage.work("scheduled by a"))))
     stage.call_at(when, stage.work("b"))
@@ -171,7 +171,7 @@ def test_stop_keeps_asyncios_order_of_few_callbacks_and_an_event(stage):
     assert [name for name in stage.trace if name != "look"] == ["a", "b", "edge"]
 
 
-def test_what_another_thread_sends_after_the_batch_began_is_left_by_stop(stage):
+def test_calls_that_another_thread_sends_after_the_batch_began_are_left_by_stop(stage):
     stage.call_soon(stage.work("a", took=100, then=lambda: stage.call_soon_threadsafe(stage.work("sent"))))
     stage.call_soon(stage.work("b", took=100, then=stage.stop))
     stage.call_soon(stage.work("c", took=100))

@@ -137,12 +137,12 @@ def test_on_other_loops_sliced_counts_from_when_it_let_go():
 
 
 @pytest.mark.parametrize("budget", [0, -1, math.nan])
-def test_a_budget_that_is_none_is_refused(budget):
+def test_an_invalid_budget_raises(budget):
     with pytest.raises(ValueError, match="budget"):
         hwloop.sliced([], budget=budget)
 
 
-def test_what_overruns_the_limit_is_counted_and_reported_once_with_where_it_waits_now(stage, caplog):
+def test_a_slow_callback_is_counted_and_reported_once_with_the_line_at_which_it_waits_now(stage, caplog):
     async def stubborn():
         for _ in range(2):
             stage.clock += 0.06
@@ -191,7 +191,7 @@ def test_nothing_is_reported_unless_asked_for(stage, caplog):
 
 
 @pytest.mark.parametrize("limit", [0, -1, math.nan])
-def test_a_limit_that_is_none_is_refused(stage, limit):
+def test_an_invalid_limit_raises(stage, limit):
     with pytest.raises(ValueError, match="limit"):
         stage.watch_slices(limit)
 

@@ -156,7 +156,7 @@ def test_ticks_with_a_tolerance_share_their_wakeups(stage):
 
 
 @pytest.mark.parametrize(("when", "tolerance"), [(1, -1), (1, math.nan), (1, math.inf), (math.nan, 1), (math.inf, 1)])
-def test_times_and_tolerances_that_are_none_are_refused(stage, when, tolerance):
+def test_invalid_times_and_tolerances_raise(stage, when, tolerance):
     with pytest.raises(ValueError, match="must be from"):
         stage.call_tolerant(when, print, tolerance=tolerance)
 

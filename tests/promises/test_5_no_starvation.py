@@ -122,7 +122,7 @@ def test_a_rush_that_is_over_gives_ordinary_work_no_credit_for_the_next(stage):
     assert stage.play() == [*["high"] * AGEING, "plain", "plain", "late", "last"]
 
 
-def test_what_ordinary_work_adds_after_a_rush_does_not_run_after_stop(stage):
+def test_callbacks_that_ordinary_work_adds_after_a_rush_do_not_run_after_stop(stage):
     def end():
         stage.call_soon_priority(Priority.HIGH, stage.work("added"))
 

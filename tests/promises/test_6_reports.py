@@ -87,7 +87,7 @@ def test_names_without_end_are_counted_together(stage, caplog):
     assert len(caplog.records) == MOST_NAMES + 1
 
 
-def test_a_handler_is_told_of_each_miss_instead_of_the_log(stage, caplog):
+def test_a_handler_gets_each_miss_instead_of_the_log(stage, caplog):
     told = []
     stage.set_deadline_handler(lambda loop, miss: told.append((loop, miss)))
     with caplog.at_level(logging.WARNING, "hwloop"):
@@ -110,7 +110,7 @@ def test_a_handler_that_fails_is_reported_and_the_late_task_runs(stage):
     assert len(reports) == 1
 
 
-def test_a_handler_that_can_not_be_called_is_refused(stage):
+def test_a_handler_that_is_not_callable_raises(stage):
     with pytest.raises(TypeError, match="a plain function or None"):
         stage.set_deadline_handler("log")
     with pytest.raises(TypeError, match="a plain function or None"):

@@ -41,7 +41,7 @@ def test_urgent_descriptors_and_timers_are_counted_too(stage):
     assert seen.lateness.max > 20e-6
 
 
-def test_what_was_cancelled_before_it_ran_is_not_counted(stage):
+def test_a_callback_cancelled_before_it_ran_is_not_counted(stage):
     def cancel():
         for timer in timers:
             timer.cancel()

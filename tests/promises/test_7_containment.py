@@ -80,7 +80,7 @@ def test_a_source_that_cannot_even_be_closed_is_let_go(stage, reports):
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
-def test_what_ends_a_program_ends_run_forever_and_the_loop_can_run_again(stage, end):
+def test_an_exit_ends_run_forever_and_the_loop_can_run_again(stage, end):
     def raises():
         raise end
 

@@ -337,7 +337,7 @@ def test_attributes_that_raise_do_not_matter_to_urgency_either(stage, error):
     assert len(ran) == 3
 
 
-def test_what_is_no_context_is_reported_and_ends_nothing(stage, reports):
+def test_an_invalid_context_is_reported_and_ends_nothing(stage, reports):
     stage.urgency.enable()
     stage.call_later(0.001, print, context=5)
     stage.call_soon(print, context=5)

@@ -1,10 +1,11 @@
 """The ready queue and the timers against a reference, driven by Hypothesis.
 
 The reference is a list that is searched anew whenever something runs. It knows what the promises say and nothing of
-heaps, bands or batches: who goes first among equals, when the less urgent may overtake, who waits how long, what is
-due. The stage's clock moves only as callbacks and waits say, in steps of 2**-20 s, so that sums of times are exact.
+heaps, bands or batches: which of equals goes first, when the less urgent may overtake, how long each waits, which
+timers are due. The stage's clock moves only as callbacks and waits say, in steps of 2**-20 s, so that sums of times are
+exact.
 
-What Hypothesis draws are scripts: what a callback does when it runs, which may be to schedule others with scripts.
+Hypothesis draws scripts: what a callback does when it runs, which may be to schedule others with scripts.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ ORDINARY, IDLE = 3, 5
 
 
 class Failed(Exception):
-    """What callbacks raise."""
+    """Raised by callbacks."""
 
 
 class Item:
@@ -55,7 +56,7 @@ class Item:
 
 
 class Reference:
-    """What waits, and what the promises say of the one that runs."""
+    """The waiting items, and what the promises say of the item that runs."""
 
     def __init__(self):
         self.waiting = []
@@ -166,7 +167,7 @@ scripts = st.recursive(
 
 
 class Machine(RuleBasedStateMachine):
-    """The stage beside the reference: what is done to one is told to the other."""
+    """The stage beside the reference: both get the same actions."""
 
     def __init__(self, make_stage):
         super().__init__()
@@ -187,7 +188,7 @@ class Machine(RuleBasedStateMachine):
         for source in self.sources:
             self.loop.register(source)
 
-    # What Hypothesis does.
+    # Rules for Hypothesis.
 
     @rule(script=st.lists(actions(scripts), min_size=1, max_size=5))
     def act(self, script):
@@ -237,7 +238,7 @@ class Machine(RuleBasedStateMachine):
         if self.broken is not None:
             raise self.broken
         if self.ran_after_stop:
-            self.reference.ghosts += AGEING  # who was passed over in the last batch is counted otherwise
+            self.reference.ghosts += AGEING  # items passed over in the last batch are counted otherwise
         self.stopped = self.ran_after_stop = False
 
     def note_failure(self, loop, context):
@@ -245,7 +246,7 @@ class Machine(RuleBasedStateMachine):
         self.failures += 1
 
     def looked(self, found):
-        """What one look takes in: what other threads sent, what is readable, and then the timers that are due.
+        """Note the results of a poll: calls of other threads, readable sources, and then the timers that are due.
 
         Timers that were due when they were set come in between two batches, behind all that is queued. (Which look that
         is, the loop is asked here; that it is the right one is tested against asyncio in test_1_as_asyncio.py.)
@@ -274,7 +275,7 @@ class Machine(RuleBasedStateMachine):
         self.inbox.clear()
 
     def run(self, item):
-        """What each callback of the loop does. The first that is wrong ends it, past the loop's exception handler."""
+        """The callback of every item. The first wrong one ends the run, past the loop's exception handler."""
         if self.broken is not None:
             return
         try:
@@ -304,7 +305,7 @@ class Machine(RuleBasedStateMachine):
         self.run(item)
         self.tasks.remove(item)
 
-    # What scripts do: to the loop, and then to the reference.
+    # The actions of scripts: on the loop, and then on the reference.
 
     def do_take(self, count):
         self.loop.clock += count * TICK
