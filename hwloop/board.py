@@ -88,9 +88,10 @@ def open_board(name: Choice = "", *, clock: Clock = REAL, backend: Backend | Non
     if os.path.isfile(name):
         return _load("firmware_sim.board", "SimBoard")(name, clock=clock)  # type: ignore[no-any-return]
     files = [entry for entry in os.listdir() if entry.endswith(".toml")]
-    others = "".join(f"{other}, " for other in sorted(found))
+    where = " in HWLOOP_BOARD" if name == os.environ.get("HWLOOP_BOARD") else ""
+    others = "".join(f"{other}, " for other in sorted({*found} - {"auto", "linux", "sim"}))
     raise ValueError(
-        f"unknown board {name!r}: use auto, linux, sim, {others}or the path of a board file ending in .toml"
+        f"unknown board {name!r}{where}: use auto, linux, sim, {others}or the path of a board file ending in .toml"
         f"{_meant(name, ('auto', 'linux', 'sim', 'simulated', 'simulator', *found, *files))}"
     )
 

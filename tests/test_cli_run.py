@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -358,6 +359,26 @@ def test_a_deadlock_report_says_where_each_task_waits_and_nothing_else(program: 
     assert lines[1].startswith("  Task-")
     assert lines[1].endswith(f"called from {path}:4 in main")
     assert len(lines) == 2
+
+
+def test_a_time_limit_report_shows_the_frames_of_the_program_and_none_of_the_loop(
+    program: Program, capsys: Any
+) -> None:
+    path = program("""
+        import asyncio
+        import hwloop
+        async def main():
+            while True:
+                await asyncio.sleep(1)
+        def start():
+            hwloop.run(main())
+        start()
+        """)
+    assert main(["run", path, "--clock", "virtual", "--limit", "5"]) == 1
+    report = capsys.readouterr().err
+    assert re.findall(r'^  File "(.*)", line (\d+), in', report, re.MULTILINE) == [(path, "9"), (path, "8")]
+    assert "the limit of 5 s of virtual time has passed" in report
+    assert re.search(rf"^  Task-\d+ waits at .*{re.escape(path)}:6 in main$", report, re.MULTILINE)
 
 
 ORDER = """

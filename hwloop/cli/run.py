@@ -26,7 +26,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from hwloop import board as boards
@@ -335,8 +335,16 @@ def _show(error: BaseException, path: str) -> None:
     start = error.__traceback__
     while start is not None and start.tb_frame.f_code.co_filename != path:
         start = start.tb_next
-    if start is None and isinstance(
-        error, DeadlockError
-    ):  # its message has the place of each task; the rest are frames of the loop
-        error.__traceback__ = None
+    if isinstance(error, DeadlockError):  # its message has the place of each task; the rest are frames of the loop
+        error.__traceback__ = _without_loop(start)
     traceback.print_exception(error.with_traceback(start or error.__traceback__))
+
+
+def _without_loop(start: TracebackType | None) -> TracebackType | None:
+    """Cut a traceback off at the first frame of hwloop, and return it."""
+    part = start
+    while part is not None and part.tb_next is not None:
+        if part.tb_next.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "hwloop":
+            part.tb_next = None
+        part = part.tb_next
+    return start

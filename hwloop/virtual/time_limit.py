@@ -23,7 +23,7 @@ STALL_CPU_SECONDS = 3.0
 """Seconds of processor time for which a stall may last."""
 
 _CHECK_EVERY = 256
-_ADVICE = "limit= or HWLOOP_LIMIT (virtual seconds, or inf) changes this"
+_ADVICE = "limit=, --limit or HWLOOP_LIMIT (virtual seconds, or inf) changes this"
 
 
 class LimitedClock(Protocol):
