@@ -454,3 +454,38 @@ def test_an_event_whose_losses_can_not_be_read_has_none() -> None:
             raise asyncio.CancelledError
 
     assert [lost_in(event) for event in (Odd(), b"event", Event(1, 7))] == [0, 0, 7]
+
+
+# Changes that no other test noticed (`make mutation`).
+
+
+def test_a_callback_gets_the_count_of_an_event_that_was_discarded_before_it() -> None:
+    async def main(owner: Owner) -> None:
+        seen: list[Event] = []
+        owner.channel.add_callback(seen.append)
+        owner.channel.discard(Event(1))
+        owner.put(2, 3)
+        assert seen == [Event(2, 1), Event(3)]
+        assert account(owner.channel) == (3, 2, 1, 0)
+
+    play(main)
+
+
+def test_a_channel_is_wanted_until_its_last_iterator_has_gone() -> None:
+    async def main(owner: Owner) -> None:
+        first, second = aiter(owner), aiter(owner)
+        assert owner.channel.consumers == 2
+        del first
+        gc.collect()
+        assert owner.channel.wanted
+        del second
+        gc.collect()
+        assert not owner.channel.wanted
+
+    play(main)
+
+
+@pytest.mark.parametrize("size", [True, 2.0, "3", None])
+def test_a_queue_size_that_is_no_whole_number_is_an_error_that_names_it(size: Any) -> None:
+    with pytest.raises(TypeError, match=f"owner: queue_size must be a whole number, not {re.escape(repr(size))}"):
+        Owner(queue_size=size)
