@@ -1,4 +1,4 @@
-"""Threads beside the loop in virtual time: for which of them time stands still, and that none of them hangs it."""
+"""Threads beside the loop in virtual time: time stands still while they work, and none of them hangs the loop."""
 
 from __future__ import annotations
 

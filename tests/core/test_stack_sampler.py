@@ -1,4 +1,4 @@
-"""The sampler notes where a loop is only if that is still the turn it saw before, and tells it for that turn only."""
+"""The stack sampler notes where a loop is only if the slice is the one seen before, and only for that slice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A busy loop beside other threads: its looks keep the global lock, and find what epoll finds."""
+"""A busy loop beside other threads: its polls keep the interpreter lock, and find the same descriptors as epoll."""
 
 from __future__ import annotations
 
