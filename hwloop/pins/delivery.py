@@ -21,7 +21,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
 
 from hwloop.board import Edge, EdgeStream
 from hwloop.core import registry as running
@@ -32,13 +31,10 @@ from hwloop.core.ordered_sets import OrderedSet
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
 from hwloop.lines import RECHECK_AFTER, RECHECKS, recheck_pause
+from hwloop.pins.driven import DrivenSteps, FollowedHold
 from hwloop.pins.edge_merger import EdgeMerger, EdgeTarget, QueuedEdge
 from hwloop.pins.handlers import Handlers
 from hwloop.pins.serving_thread import ServingThread
-
-if TYPE_CHECKING:
-    from hwloop.pins.holds import Hold
-    from hwloop.pins.timed_steps import TimedSteps
 
 _LOOKS = 2  # a recheck needs two reads with the same result
 _LONGEST_PAUSE = 10.0  # seconds between two reads of a line that is off the level of its pull
@@ -77,8 +73,8 @@ class Delivery:
         """Calls the handlers of devices."""
         self._edges = EdgeMerger(clock)
         self._lock = threading.RLock()
-        self._steps: OrderedSet[TimedSteps] = OrderedSet()  # in an order that no address decides
-        self._holds: OrderedSet[Hold] = OrderedSet()
+        self._steps: OrderedSet[DrivenSteps] = OrderedSet()  # in an order that no address decides
+        self._holds: OrderedSet[FollowedHold] = OrderedSet()
         self._thread: ServingThread | None = None
         self._looks = 0
         self._quiet: asyncio.TimerHandle | None = None
@@ -128,7 +124,7 @@ class Delivery:
 
     # For devices and timed steps.
 
-    def start_steps(self, steps: TimedSteps) -> None:
+    def start_steps(self, steps: DrivenSteps) -> None:
         """Drive `steps`, and hand them over when a loop starts or ends."""
         if self.forked:
             raise inherited("this pin factory")
@@ -136,15 +132,15 @@ class Delivery:
             self._steps.add(steps)
             steps.carry_on(self.loop)
 
-    def forget_steps(self, steps: TimedSteps) -> None:
+    def forget_steps(self, steps: DrivenSteps) -> None:
         """Drive `steps` no more: they have ended."""
         self._steps.discard(steps)
 
-    def follow_hold(self, hold: Hold) -> None:
+    def follow_hold(self, hold: FollowedHold) -> None:
         """Let `hold` catch up before each edge is delivered."""
         self._holds.add(hold)
 
-    def forget_hold(self, hold: Hold) -> None:
+    def forget_hold(self, hold: FollowedHold) -> None:
         """End `follow_hold`."""
         self._holds.discard(hold)
 

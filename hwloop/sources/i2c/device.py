@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, TypeVarTuple
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
-
-    from hwloop.sources.i2c.bus import Bus
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -26,6 +24,22 @@ _MESSAGE_MAX = 8192
 _MESSAGES_MAX = 42
 
 
+class DeviceBus(Protocol):
+    """What a device needs of its bus: `Bus` has it."""
+
+    number: int
+    """The number of the bus, as in /dev/i2c-1."""
+
+    @property
+    def name(self) -> str:
+        """The name of the bus, for messages."""
+        ...
+
+    async def perform(self, what: str, function: Callable[[SMBus, *Ts], T], *args: *Ts, one_transfer: bool = ...) -> T:
+        """Call `function(smbus, *args)` on the bus's thread and return what it returns; `what` is for messages."""
+        ...
+
+
 class Device:
     """One device on a bus; made by `Bus.device`. Every operation is one job on the bus's thread.
 
@@ -33,7 +47,7 @@ class Device:
     ValueError or TypeError for an impossible register, value or length.
     """
 
-    def __init__(self, bus: Bus, address: int) -> None:
+    def __init__(self, bus: DeviceBus, address: int) -> None:
         self.bus = bus
         self.address = address
 
