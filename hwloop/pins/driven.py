@@ -1,4 +1,4 @@
-"""What `Delivery` drives, as protocols: timed steps and holds know it, and it knows only these."""
+"""Protocols of the objects that `Delivery` drives: timed steps and holds import it, and it imports only these."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _MESSAGES_MAX = 42
 
 
 class DeviceBus(Protocol):
-    """What a device needs of its bus: `Bus` has it."""
+    """The part of `Bus` that a device uses."""
 
     number: int
     """The number of the bus, as in /dev/i2c-1."""
