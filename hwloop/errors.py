@@ -1,4 +1,4 @@
-"""What is said when something fails: what was tried, what is wrong and what to do; and what a number may be."""
+"""Errors of hardware: what was attempted, what the system reported, what to do next; and checks of numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class HardwareError(OSError):
 
 
 def permission_hint(path: str, otherwise: str) -> str:
-    """What to do where a device node may not be opened: join its group, or `otherwise` if the group may not either."""
+    """Return what to do where a device node may not be opened: join its group, or `otherwise` if it may not either."""
     import grp
     import os
 

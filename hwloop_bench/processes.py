@@ -68,7 +68,7 @@ class Case(NamedTuple):
     options: Mapping[str, object] = {}
     """Keyword arguments of the function besides `seconds`, of types that JSON has."""
     floors: tuple[str, ...] = ()
-    """What to compare with besides loops: FLOOR, CYCLICTEST."""
+    """Ways other than loops to compare with: FLOOR, CYCLICTEST."""
     seconds: float = 1.0
     """Its measuring time when the measuring time is set to one second."""
 

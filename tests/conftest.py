@@ -1,4 +1,4 @@
-"""What every test gets: coroutines run on each loop that must serve them, and a check that nothing is left behind."""
+"""Fixtures for every test: coroutines run on each loop that must serve them, and nothing may be left behind."""
 
 from __future__ import annotations
 

@@ -30,15 +30,15 @@ async def coroutine() -> None:
 
 class Outcome(NamedTuple):
     error: str
-    """What the call raised: the exception's type, or "" if it was taken."""
+    """The type of the exception that the call raised, or "" if the loop accepted it."""
     reported: list[str]
-    """What then reached the exception handler, by type."""
+    """Types of the exceptions that then reached the exception handler."""
     unawaited: int
     """Coroutines that were made and never awaited."""
 
 
 def outcome(loop: asyncio.AbstractEventLoop, call: Call) -> tuple[Outcome, str]:
-    """What comes of a call on a loop that then runs for a moment, and the message of its error."""
+    """Return the outcome of a call on a loop that then runs for a moment, and the message of its error."""
     reported: list[str] = []
     loop.set_exception_handler(lambda _, context: reported.append(type(context.get("exception")).__name__))
     error: Exception | None = None

@@ -26,7 +26,7 @@ Program = Callable[[str], str]
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    """`program(source)` writes a program and gives its path. What loading one changes is put back."""
+    """`program(source)` writes a program and gives its path. Changes that loading one makes are undone."""
     monkeypatch.setattr(sys, "argv", sys.argv[:])
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.delenv("HWLOOP_BOARD", raising=False)
@@ -313,7 +313,7 @@ def test_systemd_hears_that_the_program_is_ready_and_alive_and_stops(
         # A program that fails at once was never ready.
         assert main(["run", program("async def main(): raise SystemExit(3)")]) == 3
         assert systemd.recv(100) == b"STOPPING=1"
-        # One that is told to end says so before it cleans up.
+        # A program that gets SIGTERM says so before it cleans up.
         path = program("""
             import asyncio, signal
             from hwloop import service

@@ -33,7 +33,7 @@ def install(
 
 
 def hidden(directory: Path) -> list[Path]:
-    """What in a directory, itself included, others may not read, or not enter or run although its owner may."""
+    """Return the directory and its entries that others may not read, or not enter or run although the owner may."""
     found = []
     for path in (directory, *directory.rglob("*")):
         if not path.is_symlink():
@@ -94,7 +94,7 @@ def test_an_installation_from_a_false_start_to_its_end(tmp_path: Path, place: li
 
     program.write_text("async def main(): pass\n")
     before = (unit.stat(), command.parent.parent.stat().st_ino)
-    # What an installation under such a umask has left hidden is repaired.
+    # A second run repairs what an installation under such a umask has left hidden.
     hiding = [tmp_path / "opt", tmp_path / "opt" / "venv", command, tmp_path / "etc" / "hwloop"]
     for path in hiding:
         path.chmod(path.stat().st_mode & 0o700)
@@ -163,7 +163,7 @@ def test_a_python_that_is_too_old_is_named(tmp_path: Path, place: list[str | Pat
 
 
 def test_without_root_the_directories_of_the_system_stay_as_they_are() -> None:
-    """As root, the test runs the script as the user nobody, who may not be allowed to read the checkout."""
+    """As root, the test runs the script as the user nobody, which may not be allowed to read the checkout."""
     script = (ROOT / "deploy" / "install").read_text()
     nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
     done = subprocess.run(["sh", "-s"], input=script, cwd="/", capture_output=True, text=True, timeout=120, **nobody)

@@ -259,7 +259,7 @@ def test_a_fresh_set_knows_all_others_and_not_what_took_a_number_over(loop, kept
         loop.add_reader(places[0], ran.append, "reader")
         loop.add_writer(places[1], ran.append, "writer")
         loop.add_reader(places[2].number, ran.append, "of a closed one")
-        places[2].open()  # by somebody who does not use the loop
+        places[2].open()  # by code that does not use the loop
         loop.add_reader(number, lambda: None)
         os.close(number)
         loop.remove_reader(number)

@@ -64,7 +64,7 @@ class Block:
         self.language, self.title, self.text = match["language"], match["title"], match["text"]
         self.understood = self.language in LANGUAGES and not match["rest"] and not match["indent"]
         self.output = None
-        """What a program must print: the text of a block titled "Output" after it."""
+        """Return the output that a program must print: the text of a block titled "Output" after it."""
 
     def __repr__(self):
         return self.name

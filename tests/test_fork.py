@@ -1,4 +1,4 @@
-"""Processes that fork while they have lines open: the child is refused, and the parent's lines are left alone."""
+"""Processes that fork while they have lines open: the child gets an error, and the parent's lines are left alone."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_a_callback_that_a_finalizer_schedules_runs_before_the_loop_sleeps(thres
 
     class Last(Cycle):
         def __del__(self):
-            asyncio.get_running_loop().call_soon(done.set_result, "told")
+            asyncio.get_running_loop().call_soon(done.set_result, "finalized")
 
     async def main():
         nonlocal done
@@ -129,7 +129,7 @@ def test_a_callback_that_a_finalizer_schedules_runs_before_the_loop_sleeps(thres
         return await done  # nothing else is there to wake the loop
 
     done = None
-    assert hwloop.run(main(), gc="idle") == "told"
+    assert hwloop.run(main(), gc="idle") == "finalized"
 
 
 def idle_schedule(now):

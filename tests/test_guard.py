@@ -149,7 +149,7 @@ def stop_for_a_while(pid: int) -> None:
 
 
 def at_every_step(start: Start, fault: Callable[[Run, int], object], **settings: Any) -> dict[str, Run]:
-    """Runs, in each of which `fault(run, pid of the program)` happened at another step."""
+    """Runs, with `fault(run, pid of the program)` at another step in each."""
     runs = {step: start(STEPWISE, step, **settings) for step in STEPS}
     programs = {step: int(run.heard()) for step, run in runs.items()}
     for step, run in runs.items():
@@ -208,9 +208,11 @@ def test_a_guardian_that_is_stopped_for_a_while_at_any_step_hears_everything_aft
         assert run.level() == LOW, step
 
 
-@pytest.mark.parametrize("who", ["the guardian", "both"])
+@pytest.mark.parametrize("stopped", ["the guardian", "both"])
 @pytest.mark.slow
-def test_a_guardian_that_was_stopped_for_a_while_kills_nobody_for_what_it_has_not_heard(start: Start, who: str) -> None:
+def test_a_guardian_that_was_stopped_for_a_while_kills_nobody_for_what_it_has_not_heard(
+    start: Start, stopped: str
+) -> None:
     run = start(
         """
         async def main():
@@ -222,7 +224,7 @@ def test_a_guardian_that_was_stopped_for_a_while_kills_nobody_for_what_it_has_no
         options=("--hold", "0", "--stall", "1"),
     )
     pid = int(run.heard())
-    if who == "both":
+    if stopped == "both":
         os.kill(pid, signal.SIGSTOP)
     stop_for_a_while(run.guardian.pid)
     os.kill(pid, signal.SIGCONT)
@@ -262,7 +264,7 @@ hwloop.run(main(), board=SimBoard())
 
 
 def test_a_full_disk_is_reported_and_the_program_goes_on_guarded(start: Start) -> None:
-    """What it says is about the record; the guardian has heard of the output all the same."""
+    """It reports the record; the guardian has heard of the output all the same."""
     no_room = STEPWISE.replace(
         "hwloop.run(main(), board=SimBoard())",
         "import resource; sim = SimBoard(); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"

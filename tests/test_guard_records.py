@@ -1,4 +1,4 @@
-"""Records of open outputs: who owns one, who may write and remove it, and what `hwloop guard --after` makes of it."""
+"""Records of open outputs: their owners, the processes that may write and remove them, and `hwloop guard --after`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SharedBoard(SimBoard):
 
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimBoard]:
-    """A board in use, on which pump and valve are driven to the opposite of safe by somebody who is gone."""
+    """A board in use, on which pump and valve are driven to the opposite of safe by a process that is gone."""
     monkeypatch.setattr(guard, "_reporter", None)
     with SharedBoard() as board, boards.using(board):
         for line in (22, 27):

@@ -1,8 +1,8 @@
 """Nothing is imported from the dispatch loop: on a small board a module takes as long as a thousand edges.
 
-What a loop or a source needs is there when it is made or opened, whatever happens then for the first time: the
-five hundredth timer, a thread, an output, a report. Each program here runs in a process of its own, because only the
-first import of a module takes time.
+A loop or a source has loaded all that it needs when it is made or opened, whatever then happens for the first time:
+the five hundredth timer, a thread, an output, a report. Each program here runs in a process of its own, because only
+the first import of a module takes time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""every() and call_every() on a clock that leaps: where ticks lie, what becomes of late ones, who is told."""
+"""every() and call_every() on a clock that leaps: the times of ticks, late ticks, and reports of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def work(seconds):
 
 
 async def ticks_of(period, busy, **options):
-    """Ticks of every(), each followed by so many seconds of work."""
+    """Ticks of every(), followed by `busy` seconds of work each."""
     ticks = []
     async for tick in hwloop.every(period, **options):
         ticks.append(tick)
@@ -146,7 +146,7 @@ def test_the_first_tick_is_a_period_from_now_and_none_is_early(leap_hwloop, form
     assert all(tick.lateness >= 0 for tick in ticks)
 
 
-# What becomes of late ones. Ticks each second; the work after the first takes 2.6 s, after the second 0.1 s.
+# Late ticks. Ticks each second; the work after the first takes 2.6 s, after the second 0.1 s.
 
 
 @FORMS

@@ -399,7 +399,7 @@ def test_a_late_step_does_not_shift_the_next_unless_it_is_later_than_that(virtua
     assert changes[:6] == [0, 1.2, 2, 5.9, 5.9, 6.9]
 
 
-def test_edges_from_before_a_handler_was_set_are_not_told(virtual):
+def test_edges_from_before_a_handler_was_set_are_not_delivered(virtual):
     seen = []
 
     def changed(ticks, state):
@@ -708,7 +708,7 @@ def test_bounce_is_left_to_the_board(virtual):
     assert seen == ["pressed"]
 
 
-def test_edges_choose_what_is_told(virtual):
+def test_edges_choose_what_is_delivered(virtual):
     seen = []
 
     def changed(ticks, state):

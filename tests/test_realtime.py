@@ -1,4 +1,4 @@
-"""Real time: what the kernel grants is in force while the loop is open, what it refuses is told, and all is undone."""
+"""Real time: what the kernel grants is in force while the loop is open, refusals are logged, and all is undone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ permitted = pytest.mark.skipif(
 
 
 def state() -> dict[str, Any]:
-    """What real time changes, of the calling thread and of the process."""
+    """Return the settings of the calling thread and of the process that real time changes."""
     return {
         "policy": os.sched_getscheduler(0),
         "priority": os.sched_getparam(0).sched_priority,
@@ -105,7 +105,7 @@ def test_threads_and_processes_that_it_starts_are_ordinary() -> None:
 
 
 @permitted
-def test_memory_stays_locked_until_the_last_who_asked_has_ended() -> None:
+def test_memory_stays_locked_until_the_last_user_has_ended() -> None:
     wish = RealTime()
     first, second = wish.apply(), wish.apply()
     second.undo()

@@ -70,7 +70,7 @@ class Stage:
         return process.returncode, output, errors
 
     def until(self, wanted: str, number: signal.Signals, source: str, **environment: str) -> tuple[int, str]:
-        """What a script printed, which got a signal when it had printed a line; and its status."""
+        """Return the output and the status of a script that got a signal when it had printed a line."""
         process = self.start(source, **environment)
         assert process.stdout is not None
         said = ""

@@ -439,7 +439,7 @@ async def _wait_for_nothing() -> None:
     await asyncio.Event().wait()
 
 
-def test_a_deadlock_is_raised_at_once_and_tells_who_waits_where() -> None:
+def test_a_deadlock_is_raised_at_once_and_names_each_task_and_where_it_waits() -> None:
     async def main() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(_wait_for_nothing(), name="door")

@@ -54,7 +54,7 @@ class Recorder(asyncio.Protocol):
         self.lost.set_result(error)
 
     async def holds(self, count):
-        """Wait until so many bytes have come in all."""
+        """Wait until `count` bytes have come in all."""
         if len(self.data) < count:
             self._awaited = (count, asyncio.get_running_loop().create_future())
             await self._awaited[1]

@@ -3,8 +3,7 @@
 
 The check reads docstrings, comments, messages and the names of functions in Python files, and the whole text of pages
 and scripts. It knows few patterns, the ones that readers stumble over most; "How we write" in CONTRIBUTING.md says how
-to do better. tools/prose_baseline.txt lists the files that are not clean yet, which the check leaves out; `--baseline`
-renews the list.
+to do better.
 """
 
 from __future__ import annotations
@@ -19,11 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-BASELINE = ROOT / "tools" / "prose_baseline.txt"
 PARTS = ["*.md", "*.toml", "Makefile", ".ci/run", "deploy/*", "systemd/*", "docs/**/*.md"]
 PARTS += [
     f"{folder}/**/*.{suffix}"
-    for folder in ("hwloop", "firmware_sim", "tests", "examples", "benchmarks", "tools", "docs")
+    for folder in ("hwloop", "hwloop_bench", "firmware_sim", "tests", "examples", "benchmarks", "tools", "docs")
     for suffix in ("py", "toml", "sh")
 ]
 QUOTING = ("tools/prose.py", "tests/test_prose.py", "CONTRIBUTING.md")
@@ -107,12 +105,11 @@ def findings(name: str, text: str) -> Iterator[Finding]:
                 yield Finding(name, first + lines[match.start()], around, advice)
 
 
-def check(files: Iterable[str], root: Path, unclean: set[str]) -> Iterator[Finding]:
-    """Yield the findings in all files but the unclean ones, in the order of their lines."""
+def check(files: Iterable[str], root: Path) -> Iterator[Finding]:
+    """Yield the findings in all files, in the order of their lines."""
     for name in files:
-        if name not in unclean:
-            found = findings(name, (root / name).read_text(encoding="utf-8"))
-            yield from sorted(found, key=lambda finding: finding.line)
+        found = findings(name, (root / name).read_text(encoding="utf-8"))
+        yield from sorted(found, key=lambda finding: finding.line)
 
 
 def project_files() -> list[str]:
@@ -124,18 +121,11 @@ def project_files() -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Report the worst habits of our prose.")
     parser.add_argument("files", nargs="*", metavar="FILE", help="by default every file of the project")
-    parser.add_argument("--all", action="store_true", help="also report the files of the baseline")
-    parser.add_argument("--baseline", action="store_true", help="write the files that are not clean to the baseline")
     options = parser.parse_args()
     known = project_files()
     files = [str(Path(file).resolve().relative_to(ROOT)) for file in options.files]
     files = [file for file in files if file in known] if files else known
-    if options.baseline:
-        unclean = {finding.file for finding in check(known, ROOT, set())}
-        BASELINE.write_text("".join(f"{name}\n" for name in sorted(unclean)), encoding="utf-8")
-        return 0
-    listed = BASELINE.read_text(encoding="utf-8").split() if BASELINE.exists() and not options.all else []
-    wrong = list(check(files, ROOT, set(listed)))
+    wrong = list(check(files, ROOT))
     for finding in wrong:
         print(finding)
     return bool(wrong)

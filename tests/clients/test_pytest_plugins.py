@@ -166,7 +166,7 @@ async def test_without_its_mark_time_is_real():
 
 
 def test_a_loop_taken_over_by_looptime_releases_its_alarm() -> None:
-    """What looptime does to a loop that exists: another class, whose time is another."""
+    """As looptime does to an existing loop: give it another class, with another time."""
 
     class Other(hwloop.EventLoop):
         def time(self) -> float:

@@ -19,7 +19,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Application:
-    """Answers with the request's path, and notes what it was told and on which loop."""
+    """Answers with the request's path, and notes the events that it received, and on which loop."""
 
     def __init__(self) -> None:
         self.events: list[str] = []

@@ -19,7 +19,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 async def echo(connection: ServerConnection) -> None:
     async for message in connection:
         if message == "fail":
-            await connection.close(1011, "as told")
+            await connection.close(1011, "as requested")
         else:
             await connection.send(message)
 
@@ -65,7 +65,7 @@ def test_a_ping_is_answered(run: Run) -> None:
 def test_a_close_by_the_server_reaches_the_client(run: Run) -> None:
     async def program(connection: Any) -> None:
         await connection.send("fail")
-        with pytest.raises(ConnectionClosedError, match="as told"):
+        with pytest.raises(ConnectionClosedError, match="as requested"):
             await connection.recv()
 
     run(with_client(program))

@@ -81,7 +81,7 @@ class Recorder(unittest.TestResult):
         seconds = time.monotonic() - self._began
         faulthandler.cancel_dump_traceback_later()
         if self._outcome == "pass" and support().environment_altered:
-            # What regrtest calls "ENV CHANGED": threads or children left running.
+            # regrtest calls this "ENV CHANGED": threads or children left running.
             self._outcome, self._detail = "left something behind", "a thread or a child process outlived the test"
         self._write(
             id=test.id(),

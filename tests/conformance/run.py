@@ -5,7 +5,7 @@ the stock selector loop and with hwloop's in its place (child.py does the replac
 loop and does not on ours is a difference, and a difference is a failure (status 1). So that the verdict can be trusted:
 
 - a test that differs is run again alone, on both loops, up to three times. It is let go if ours never again fails where
-  the stock loop passes, and passes at least once. What was run again is said.
+  the stock loop passes, and passes at least once. Tests that were run again are listed.
 - a test that hangs or kills its process costs that test alone: the module goes on after it.
 - if no loop of hwloop's was made, or a stock one was made in spite of the replacement, the run fails.
 - exceptions.toml names the tests that may fail, with reasons; one that is no longer needed fails the run.
@@ -62,7 +62,7 @@ class Interpreter:
 
 @dataclass
 class Outcome:
-    """What one test came to on one loop."""
+    """The outcome of one test on one loop."""
 
     test: str
     outcome: str
@@ -97,7 +97,7 @@ class Verdict:
     differences: list[Outcome] = field(default_factory=list)
     excepted: list[str] = field(default_factory=list)
     rerun: list[str] = field(default_factory=list)
-    """What was run again, with the result."""
+    """The tests that were run again, with their results."""
 
 
 def load_exceptions(path: Path) -> list[ExceptedTest]:
@@ -118,7 +118,7 @@ def load_exceptions(path: Path) -> list[ExceptedTest]:
 
 
 def stale_exceptions(exceptions: Iterable[ExceptedTest], verdicts: Sequence[Verdict]) -> list[str]:
-    """What is wrong with the exceptions, now that the tests have run: passing tests and tests that do not exist."""
+    """Return the faults of the exceptions, now that the tests have run: passing tests and tests that do not exist."""
     complaints = []
     for exception in exceptions:
         seen = [verdict for verdict in verdicts if exception.applies(verdict.interpreter.version)]
@@ -279,7 +279,7 @@ def compare(interpreter: Interpreter, args: argparse.Namespace, exceptions: Sequ
     if len(differing) <= MAX_RERUN_TESTS:
         differing = [last for ours in differing if (last := run_again(verdict, ours.test, args)) is not None]
     verdict.differences = differing
-    # What failed outside any test (a module that could not be imported, a class that could not be set up).
+    # Failures outside any test (a module that could not be imported, a class that could not be set up).
     verdict.differences += [
         outcome
         for test, outcome in verdict.ours.items()

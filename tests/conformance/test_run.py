@@ -46,7 +46,7 @@ def faulty(name: str) -> str:
 
 
 def verdict(stock: str, ours: str, version: str = "3.11") -> object:
-    """What a run of TEST alone on one version would come to."""
+    """Return the verdict of a run of TEST alone on one version."""
     interpreter = run.Interpreter("python", version, f"{version}.0")
     return run.Verdict(interpreter, {TEST: run.Outcome(TEST, stock)}, {TEST: run.Outcome(TEST, ours)})
 

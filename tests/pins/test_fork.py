@@ -214,7 +214,7 @@ def test_the_factory_of_the_parent_is_as_new_in_the_child(real: Bench) -> None:
         factory.close()
 
 
-def test_mock_pins_of_the_parent_are_refused_too(real: Bench) -> None:
+def test_the_child_may_not_use_mock_pins_of_the_parent_either(real: Bench) -> None:
     with (
         SimFactory(board=real.board) as given,
         gpiozero.LED(24, pin_factory=given) as led,

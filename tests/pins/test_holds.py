@@ -125,7 +125,7 @@ def test_a_release_that_was_lost_proves_no_hold(virtual: Bench) -> None:
     assert seen == ["pressed", "released"]
 
 
-def test_a_board_of_buttons_is_held_by_its_lines_as_told(virtual: Bench) -> None:
+def test_a_board_of_buttons_is_held_by_its_lines_as_reported(virtual: Bench) -> None:
     seen: list[str] = []
 
     async def main() -> None:

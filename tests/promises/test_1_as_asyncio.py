@@ -18,7 +18,7 @@ import hwloop
 from hwloop.core.dispatch import SLICE
 
 MOMENT = 2.0**-24
-"""The clock moves by so many seconds whenever a timer is set, so that no two times are equal: asyncio's heap leaves
+"""Seconds by which the clock moves whenever a timer is set, so that no two times are equal: asyncio's heap leaves
 the order of equal ones open."""
 
 

@@ -190,7 +190,7 @@ def test_a_callback_that_only_cancels_the_task_keeps_its_own_urgency(stage):
     assert stage.run_until_complete(main()) == [(Priority.NORMAL, math.inf)] * 2
 
 
-def test_a_task_that_shares_its_context_with_who_changes_and_wakes_it_is_as_urgent_as_it_was_made(stage):
+def test_a_task_that_shares_its_context_with_the_task_that_changes_and_wakes_it_is_as_urgent_as_it_was_made(stage):
     async def waiter(future):
         await future
         stage.trace.append("woken")

@@ -20,7 +20,7 @@ def ran(stage):
 
 
 async def compute(stage, name, steps, took):
-    """So many steps, each of which takes so many slices, with a checkpoint after each."""
+    """Run `steps` steps of `took` slices each, with a checkpoint after each step."""
     for _ in range(steps):
         stage.trace.append(name)
         stage.clock += took * SLICE

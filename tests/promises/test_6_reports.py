@@ -1,4 +1,4 @@
-"""Promise 6, the reports: each miss is counted under a name that a person knows, and told to whoever asked."""
+"""Promise 6, the reports: each miss is counted under a name that a person knows, and passed to the handler, if set."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Promise 8 where a task waits: a wait that is cancelled takes nothing with it, and nobody else waits for ever for it.
 
 Hypothesis lets tasks wait for everything that hwloop offers and interrupts them in every way that asyncio has, on a
-grid of times, so that a timeout often falls into the very turn in which the wait would have ended. What must hold then
-are sums: ticks delivered and missed are the ticks that were due, items that went in came out or are queued, a token is
+grid of times, so that a timeout often falls into the very turn in which the wait would have ended. Then sums must
+hold: ticks delivered and missed are the ticks that were due, items that went in came out or are queued, a token is
 spent by those that got it and by nobody else, a lock is free in the end.
 """
 
@@ -26,7 +26,7 @@ GRID = 0.25
 """Seconds from one time to the next at which something happens."""
 
 NOTHING = object()
-"""What an interrupted wait returns."""
+"""The result of an interrupted wait."""
 
 
 async def by_wait_for(wait, delay):

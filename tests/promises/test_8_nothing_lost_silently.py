@@ -58,7 +58,7 @@ class Rig:
     reopens = True
 
     def happen(self, count: int, lose: int = 0) -> None:
-        """Have `count` events, before each of which the device loses `lose` of its own."""
+        """Send `count` events. Before each, the device loses `lose` of its own."""
         raise NotImplementedError
 
     def carried(self) -> int:
@@ -88,7 +88,7 @@ class Own(Source[Event]):
             yield Event(number, lost)
 
     def disconnect(self) -> None:
-        # What is still in the pipe is lost: the next event's number tells.
+        # Events that are still in the pipe are lost: the next event's number shows it.
         os.close(self.reader)
         os.close(self.writer)
 
@@ -347,7 +347,7 @@ def test_the_account_of_every_source_adds_up_over_any_history(kind: str, caplog:
     adds_up()
 
 
-# What is made of edges: no result is lost with a wait that is cancelled, and losses of the watch are passed on.
+# Measurements of edges: no result is lost with a wait that is cancelled, and losses of the watch are passed on.
 
 STEPS = st.one_of(
     st.tuples(st.just("edges"), st.integers(1, 7), st.integers(0, 2)),

@@ -136,7 +136,7 @@ class Source:
         os.close(self.writer)
 
 
-# What scripts are made of; the names are those of the machine's methods below.
+# Parts of scripts; the names are those of the machine's methods below.
 priorities = st.sampled_from(Priority)
 deadlines = st.sampled_from([20 * TICK, 100 * TICK, 2000 * TICK])
 ticks = st.sampled_from([1, 1, 2, 5, 10, 30, 60, 100, 1000, 2**20])
