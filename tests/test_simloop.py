@@ -802,3 +802,17 @@ def test_streams_servers_and_queues_work(seed: int | None, debug: bool) -> None:
 def _held() -> Any:
     loop: Any = asyncio.get_running_loop()
     return loop.hold()
+
+
+@pytest.mark.parametrize("make", [hwloop.SimLoop, hwloop.EventLoop])
+def test_descriptors_that_epoll_rejects_are_rejected_in_virtual_time_too(make: Any, tmp_path: Path) -> None:
+    loop = make()
+    try:
+        with (tmp_path / "file").open("w") as file:
+            with pytest.raises(PermissionError):
+                loop.add_reader(file, print)
+            number = file.fileno()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            loop.add_reader(number, print)
+    finally:
+        loop.close()

@@ -6,11 +6,13 @@ which poll hurries along and epoll waits for.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import selectors
 import stat
 from collections.abc import Callable, Iterable, Set
+from typing import Any
 
 
 class Lookout(selectors.PollSelector):
@@ -20,6 +22,13 @@ class Lookout(selectors.PollSelector):
         super().__init__()
         self.ready_now: Callable[[], list[tuple[int, int]]] = functools.partial(self._selector.poll, 0)  # type: ignore[attr-defined]
         """Returns the descriptors that are ready now, each with its mask, which has the bits of epoll."""
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Watch a descriptor. Raises the OSErrors of epoll_ctl(2), where poll(2) would accept anything."""
+        found = os.fstat(fileobj if isinstance(fileobj, int) else fileobj.fileno())
+        if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        return super().register(fileobj, events, data)
 
 
 def any_real(watched: Iterable[int], claimed: Set[int]) -> bool:
