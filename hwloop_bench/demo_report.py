@@ -64,7 +64,7 @@ def verdict(performance: Performance) -> tuple[str, Colour]:
     """Return the verdict on a performance without differences: green only if hardly any event was lost or skipped."""
     worst = max(performance.accounts, key=_missing)
     if _missing(worst) <= MOST_MISSING:
-        return "Every event was delivered.", "green"
+        return f"Every event is accounted for, and {performance.loop} delivered at least 99 % of each kind.", "green"
     missing = f"{worst.lost + worst.skipped} of {worst.came_in} {worst.unit}"
     return f"Every event is accounted for, but {performance.loop} lost or skipped {missing}.", "yellow"
 
