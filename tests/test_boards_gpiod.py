@@ -609,4 +609,4 @@ def test_closing_the_output_first_leaves_nothing(setup: Setup) -> None:
     stream = output.watch(lambda: None)
     output.close()
     stream.close()
-    assert setup.chip.taken == {}
+    assert (stream.fileno(), setup.chip.taken) == (-1, {})

@@ -238,7 +238,12 @@ def test_a_failure_that_a_callback_and_the_reader_notice_is_one(run):
     async def main():
         reports = reported()
         device = Device(reopen=Backoff(0.001)).open()
-        device.add_callback(lambda event: device.fail(OSError("a write failed")))
+
+        def fail_twice(event):
+            device.fail(OSError("a write failed"))
+            device.fail(OSError("and the reader noticed it"))
+
+        device.add_callback(fail_twice)
         for number in range(1, 4):
             device.send(1, 2)  # the second would be read through a descriptor that is closed
             while device.statistics().reopened < number:
