@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from firmware_sim import wiring as wirings
 from firmware_sim.bus import Bus
@@ -29,6 +29,7 @@ from hwloop.core.naming import error_text
 from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
 from hwloop.requests import EdgeRequest, OutputRequest
+from hwloop.trace_events import Tracer
 
 if TYPE_CHECKING:
     import smbus2
@@ -45,6 +46,7 @@ class SimBoard(Board):
         clock: its time; `hwloop.VirtualClock()` for virtual time.
         lines: the file that keeps what its lines drive beyond the process (`firmware_sim.surviving_lines`); by
             default HWLOOP_SIM_LINES from the environment, or none.
+        tracer: what records all that happens on its lines, ports and buses, such as a `firmware_sim.trace.Trace`.
 
     Attributes:
         timeline: its time, its thread and its lock.
@@ -61,6 +63,7 @@ class SimBoard(Board):
         *,
         clock: Clock = REAL,
         lines: str | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         super().__init__()
         if wiring is None:
@@ -75,6 +78,8 @@ class SimBoard(Board):
         self.directory: Path = checked.directory
         self.clock = clock
         self.timeline: Timeline = Timeline(clock)
+        self.tracer: Tracer | None = tracer
+        self.timeline.tracer = tracer
         self._surviving = None
         if not self.shared:  # a subclass may keep them in another way
             path = os.environ.get(SIMULATED_LINES, "") if lines is None else lines
@@ -97,6 +102,7 @@ class SimBoard(Board):
         self._users: dict[int, str] = {}
         self._closed = self._closing = False
         self.devices: list[Device] = []
+        self._names = checked.names
         try:
             for number, device in enumerate(checked.devices, 1):
                 try:
@@ -122,6 +128,36 @@ class SimBoard(Board):
         board.choice = "sim"
         return board
 
+    # For tests and scenarios.
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the device with this `name` in the board file. Raises KeyError, naming those that are there."""
+        try:
+            return self._names[name]
+        except KeyError:
+            there = ", ".join(sorted(self._names)) or "none; give the device a key name in the board file"
+            raise KeyError(f"no device {name!r} on {self.label}; there are: {there}") from None
+
+    def line(self, number: int) -> Line:
+        """Return a line of the chip. Raises ValueError if the chip has none of this number."""
+        return self.chip.line(number)
+
+    def serial(self, name: str) -> Port:
+        """Return the serial port that programs open as `name`. Raises KeyError, naming those that are there."""
+        try:
+            return self.ports[name]
+        except KeyError:
+            there = ", ".join(sorted(self.ports)) or "none"
+            raise KeyError(f"no port {name!r} on {self.label}; there are: {there}") from None
+
+    def i2c(self, number: int) -> Bus:
+        """Return I2C bus `number`; `board.i2c(1)[0x76]` is a device. Raises KeyError, naming those that are there."""
+        try:
+            return self.buses[number]
+        except KeyError:
+            there = ", ".join(map(str, sorted(self.buses)))
+            raise KeyError(f"no I2C bus {number} on {self.label}; there are: {there}") from None
+
     # For devices, when they attach.
 
     def use_line(self, line: int, user: str) -> Line:
@@ -130,7 +166,7 @@ class SimBoard(Board):
             raise WiringError(f"{user}: line {line} is not on the board; lines are 0 to {HEADER_LINES - 1}")
         if line in self._users:
             raise WiringError(f"{user}: line {line} is used already, by {self._users[line]}")
-        self._users[line] = user
+        self._users[line] = self.chip.line(line).part = user
         return self.chip.line(line)
 
     def add_port(self, name: str) -> Port:

@@ -17,6 +17,7 @@ from firmware_sim.libraries.smbus2 import BLOCK_MAX, LENGTH_FIRST, Message, open
 from firmware_sim.timeline import Timeline
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
+from hwloop.trace_events import I2cMessage, I2cTransfer
 
 if TYPE_CHECKING:
     import smbus2
@@ -136,6 +137,15 @@ class Bus:
                 )
             self._devices[address] = device
 
+    def __getitem__(self, address: int) -> I2cDevice:
+        """Return the device at an address. Raises KeyError, naming those that are there."""
+        try:
+            return self._devices[address]
+        except KeyError:
+            there = ", ".join(f"0x{each:02x}" for each in sorted(self._devices)) or "none"
+            message = f"no device at 0x{address:02x} on I2C bus {self.number}; there are: {there}"
+            raise KeyError(message) from None
+
     def detach(self, address: int) -> I2cDevice:
         """Remove the device from the bus, as when its wire comes loose. Raises KeyError if there is none."""
         with self.timeline.lock:
@@ -178,14 +188,31 @@ class Bus:
             self._wire.wait_for(lambda: not self._busy)
             self._busy = True
         try:
-            return self._clocked(messages)
+            return self._traced(messages) if self.timeline.tracer is not None else self._clocked(messages, [])
         finally:
             with self._wire:
                 self._busy = False
                 self._wire.notify_all()
 
-    def _clocked(self, messages: Sequence[Message]) -> list[bytes]:
-        """Make a transfer, which has the wire to itself."""
+    def _traced(self, messages: Sequence[Message]) -> list[bytes]:
+        """Make a transfer and record it."""
+        when_ns, done, error = self.timeline.now_ns(), list[I2cMessage](), ""
+        try:
+            return self._clocked(messages, done)
+        except OSError as failure:
+            error = errno.errorcode.get(failure.errno or 0, str(failure.errno))
+            if len(done) < len(messages):
+                failed = messages[len(done)]
+                done.append(I2cMessage(failed.address, "sent" if failed.reads is None else "received", b""))
+            raise
+        finally:
+            with self.timeline.lock:
+                if self.timeline.tracer is not None:
+                    end_ns = self.timeline.now_ns()
+                    self.timeline.tracer.record(I2cTransfer(when_ns, end_ns, self.number, tuple(done), error))
+
+    def _clocked(self, messages: Sequence[Message], done: list[I2cMessage]) -> list[bytes]:
+        """Make a transfer, which has the wire to itself. Add each message that has passed to `done`."""
         self.timeline.clock.foresee(self._duration_ns(messages))
         self.transfers += 1
         with self._wire:
@@ -209,10 +236,12 @@ class Bus:
                     busy_until = self._hold(busy_until, 1 + len(message.data))
                     with self.timeline.lock:
                         device.write(message.data)
+                    done.append(I2cMessage(message.address, "sent", message.data))
                 else:
                     with self.timeline.lock:
                         answer = _read(device, message.reads)
                     answers.append(answer)
+                    done.append(I2cMessage(message.address, "received", answer))
                     busy_until = self._hold(busy_until, 1 + len(answer))
             except Nack:
                 self.nacks += 1

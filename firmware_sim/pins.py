@@ -27,6 +27,7 @@ from firmware_sim.timeline import Timeline
 from hwloop.board import Drive, Pull
 from hwloop.core.clock import Disturbed
 from hwloop.core.naming import short_name
+from hwloop.trace_events import LineChange
 
 logger: logging.Logger = logging.getLogger("firmware_sim")
 
@@ -62,6 +63,7 @@ class Line:
         active_low: whether its user reads and writes it inverted.
         bias: the chip's own pull resistor.
         output: the level of the chip's output stage; None for an input.
+        part: the name of the part on it, for traces.
         changes: how often its level changed.
         reports: edge reports written for it to a reader's FIFO.
         reports_lost: edge reports that found the FIFO full, and were lost silently.
@@ -78,6 +80,7 @@ class Line:
         self.bias: Pull = "up" if number in _PULLED_UP_AT_RESET else "down"
         self._bias_set = False  # by a program, not at reset
         self.output: int | None = None
+        self.part: str = ""
         self.flags: int = 0
         self.active_low: bool = False
         self._drive: Drive = "push-pull"
@@ -97,13 +100,13 @@ class Line:
             raise ValueError(f"line {self.number}: a part drives 0, 1 or None, not {level!r}")
         with self._chip.timeline.lock:
             self._driven = level
-            self._chip.resolve(self.net)
+            self._chip.resolve(self.net, self.part or "outside")
 
     def pull(self, direction: Pull) -> None:
         """Pull the line up or down by a part's resistor; "none" removes the resistor."""
         with self._chip.timeline.lock:
             self._pulled = direction
-            self._chip.resolve(self.net)
+            self._chip.resolve(self.net, self.part or "outside")
 
     def observe(self, observer: Observer) -> None:
         """Call `observer` after each change of level, in the order in which observers were added."""
@@ -133,7 +136,7 @@ class Line:
             if bias is not None:
                 self.bias, self._bias_set = bias, True
             self._keep()
-            self._chip.resolve(self.net)
+            self._chip.resolve(self.net, "program")
 
     def release(self) -> None:
         """Free the line, which goes on driving and pulling as before."""
@@ -144,13 +147,13 @@ class Line:
         with self._chip.timeline.lock:
             self.output = level
             self._keep()
-            self._chip.resolve(self.net)
+            self._chip.resolve(self.net, "program")
 
     def find_kept(self) -> None:
         """Drive the level that another process has left, where lines survive their process. The lock is held."""
         if self._chip.surviving is not None and self.consumer is None:
             self.output, self._drive = self._chip.surviving.found(self.number)
-            self._chip.resolve(self.net)
+            self._chip.resolve(self.net, "another process")
 
     def _keep(self) -> None:
         if self._chip.surviving is not None:
@@ -228,14 +231,14 @@ class Chip:
             for line in joined.lines:
                 line.net = joined
             joined.level = self._level(joined)
-            self._notify([line for line, level in before if level != joined.level], joined.level)
+            self._notify([line for line, level in before if level != joined.level], joined.level, "wire")
 
-    def resolve(self, net: Net) -> None:
-        """Find the level of `net` again and notify its lines if it changed. The lock is held."""
+    def resolve(self, net: Net, by: str) -> None:
+        """Find the level of `net` again and notify its lines if it changed. `by` caused it. The lock is held."""
         level = self._level(net)
         if level != net.level:
             net.level = level
-            self._notify(net.lines, level)
+            self._notify(net.lines, level, by)
 
     def _level(self, net: Net) -> int:
         driven = {level for line in net.lines for level in line.drivers()}
@@ -255,7 +258,7 @@ class Chip:
                 return 1 if pulls == {"up"} else 0
         return net.level
 
-    def _notify(self, lines: Sequence[Line], level: int) -> None:
+    def _notify(self, lines: Sequence[Line], level: int, by: str) -> None:
         """Notify `lines` of a new level. If an observer changes a line again, its notification comes after this one."""
         # The time for which it was planned, but later than the last notification unless both were planned for one
         # moment; otherwise the order of two lines' edges would be lost.
@@ -264,6 +267,9 @@ class Chip:
         self._last_ns = max(moment_ns, earliest_ns)
         self._planned_ns = moment_ns
         when_ns = self._last_ns
+        if (tracer := self.timeline.tracer) is not None:
+            for line in lines:
+                tracer.record(LineChange(when_ns, line.number, level, by))
         self._pending.extend((line, level, when_ns) for line in lines)
         if self._notifying:
             return

@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from hwloop.core.clock import REAL, Clock, Disturbed
 from hwloop.core.naming import short_name
+from hwloop.trace_events import Tracer
 
 logger: logging.Logger = logging.getLogger("firmware_sim")
 
@@ -48,6 +49,8 @@ class Timeline:
     def __init__(self, clock: Clock = REAL) -> None:
         self.lock: threading.RLock = threading.RLock()
         self.clock = clock
+        self.tracer: Tracer | None = None
+        """Records the events of the board; None records nothing."""
         self.now_ns: Callable[[], int] = clock.now_ns
         self._heap: list[tuple[int, int, Event]] = []
         self._planned = 0

@@ -24,6 +24,7 @@ from firmware_sim.errors import WiringError
 from firmware_sim.libraries.serial import DTR, INPUTS, RTS, LineSettings, Terminal
 from firmware_sim.timeline import Event, Timeline
 from hwloop.errors import HardwareError
+from hwloop.trace_events import Direction, SerialData
 
 RECEIVE_BUFFER = 4095
 """Bytes kept for a program that does not read: the size of the line discipline's buffer (N_TTY_BUF_SIZE - 1)."""
@@ -202,6 +203,7 @@ class Port:
         except BlockingIOError:
             return
         self.bytes_in += len(data)
+        self._trace("sent", data)
         assert self._peer is not None
         self._peer.receive(data)
 
@@ -232,7 +234,13 @@ class Port:
         except BlockingIOError:
             return 0
         self.bytes_out += taken
+        if taken:
+            self._trace("received", chunk[:taken])
         return taken
+
+    def _trace(self, direction: Direction, data: bytes) -> None:
+        if (tracer := self._timeline.tracer) is not None:
+            tracer.record(SerialData(self._timeline.now_ns(), self.name, direction, data))
 
     def _room(self) -> int:
         """Return how many bytes still fit into the program's buffer.

@@ -5,6 +5,7 @@
 
     [[device]]
     type = "button"
+    name = "door"
     line = 17
 
     [[device]]
@@ -12,7 +13,8 @@
     line = 26
 
 A device's type is a name of `DEVICES`, the name of an entry point of the group `hwloop.devices`, or the path of a
-class. Its other keys are the fields of its dataclass, so a new device needs no code here.
+class. `board[name]` finds the device that has the key `name`. The other keys are the fields of its dataclass, so a new
+device needs no code here.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ class Wiring:
     revision: int
     """The Raspberry Pi that it poses as, as a revision code."""
     devices: tuple[Device, ...]
+    names: Mapping[str, Device]
+    """The devices that have a key `name`, which any device may have."""
     directory: Path
     """The directory in which relative paths of the file begin."""
     where: str
@@ -89,8 +93,18 @@ def parse(document: Mapping[str, object], where: str = "wiring", directory: Path
     entries = document.get("device", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise WiringError(f"{where}: devices are written as [[device]] tables")
-    devices = tuple(_make(entry, f"{where}: device {number}", directory) for number, entry in enumerate(entries, 1))
-    return Wiring(label, revision, devices, directory or Path(), where)
+    devices, names = list[Device](), dict[str, Device]()
+    for number, entry in enumerate(entries, 1):
+        place = f"{where}: device {number}"
+        name = entry.get("name", "")
+        if not isinstance(name, str) or ("name" in entry and not name.strip()):
+            raise WiringError(f"{place}: name must be a string that is not empty, not {name!r}")
+        if name in names:
+            raise WiringError(f"{place}: the name {name!r} is used already, by device {devices.index(names[name]) + 1}")
+        devices.append(_make(entry, place, directory))
+        if name:
+            names[name] = devices[-1]
+    return Wiring(label, revision, tuple(devices), names, directory or Path(), where)
 
 
 def _make(entry: dict[str, Any], where: str, directory: Path | None) -> Device:
@@ -98,9 +112,9 @@ def _make(entry: dict[str, Any], where: str, directory: Path | None) -> Device:
     kind, path = _device_class(name, where, directory)
     where = f"{where} ({name})"
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
-    given = {key: value for key, value in entry.items() if key != "type"}
+    given = {key: value for key, value in entry.items() if key != "type" and (key != "name" or key in fields)}
     if unknown := given.keys() - fields.keys():
-        raise WiringError(f"{where}: unknown key {_listed(unknown)}; known are {_listed(fields)}")
+        raise WiringError(f"{where}: unknown key {_listed(unknown)}; known are {_listed({'name', *fields})}")
     required = {
         name
         for name, field in fields.items()

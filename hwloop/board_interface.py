@@ -16,6 +16,7 @@ from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
 from hwloop.requests import EdgeRequest, OutputRequest
+from hwloop.trace_events import Tracer
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
@@ -43,6 +44,8 @@ class Board:
     """The value of HWLOOP_BOARD for another process to get a board like this; empty if there is none."""
     revision: int | None = None
     """The revision code of the Raspberry Pi that a simulated board poses as; None: this machine's kernel says."""
+    tracer: Tracer | None = None
+    """Records the events on its lines, ports and buses; None records nothing."""
 
     def __init__(self) -> None:
         self.before_closing: list[Callable[[], object]] = []

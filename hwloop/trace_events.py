@@ -1,0 +1,94 @@
+"""The events of a trace, and the interface of whatever records them.
+
+A board reports what happens on its wires: each change of a line, each piece of serial data, each transfer, each fault.
+On a simulated board the simulation reports it, as a logic analyser would see it. On a real board the sources report
+what they received and sent. `board.tracer` records the events, and is None where nobody asked for a trace.
+
+Times are nanoseconds of the board's clock.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+Direction = Literal["received", "sent"]
+"""As the program sees it: `received` from a device, or `sent` to it."""
+
+
+class LineChange(NamedTuple):
+    """A line has changed its level."""
+
+    when_ns: int
+    line: int
+    level: int
+    """The electrical level, 0 or 1."""
+    by: str
+    """The cause: a part ("the button on line 17"), "program", "another process", "wire" or "outside"."""
+
+
+class SerialData(NamedTuple):
+    """Bytes have passed a serial port in one piece."""
+
+    when_ns: int
+    port: str
+    direction: Direction
+    data: bytes
+
+
+class SerialFrame(NamedTuple):
+    """A serial source has delivered a frame to the program."""
+
+    when_ns: int
+    port: str
+    data: bytes
+
+
+class I2cMessage(NamedTuple):
+    """One message of an I2C transfer."""
+
+    address: int
+    """7 bits."""
+    direction: Direction
+    data: bytes
+    """The bytes that were acknowledged or read."""
+
+
+class I2cTransfer(NamedTuple):
+    """An I2C transfer, with repeated starts between its messages."""
+
+    when_ns: int
+    end_ns: int
+    bus: int
+    messages: tuple[I2cMessage, ...]
+    error: str
+    """The name of the errno with which it failed ("EREMOTEIO"); empty if it did not fail."""
+
+
+class FaultChange(NamedTuple):
+    """An injected fault has begun or ended. One that has no duration only begins."""
+
+    when_ns: int
+    fault: str
+    """The name of the fault: "stuck-line"."""
+    target: str
+    """Where it acts: "line 17", "/dev/ttyUSB0", "i2c 1 0x76"."""
+    begins: bool
+    detail: str
+
+
+class Printed(NamedTuple):
+    """The program has written a line of text to its standard output or error."""
+
+    when_ns: int
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+TraceEvent = LineChange | SerialData | SerialFrame | I2cTransfer | FaultChange | Printed
+
+
+class Tracer(Protocol):
+    """Records the events of a board."""
+
+    def record(self, event: TraceEvent) -> None:
+        """Record an event. Called from any thread, with the board's lock held on a simulated board; must not block."""
