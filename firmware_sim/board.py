@@ -53,6 +53,7 @@ class SimBoard(Board):
         chip: its lines, to drive and inspect: `board.chip.line(17)`.
         lgpio: a module-shaped object with lgpio's functions and constants, over `chip`.
         devices: its devices, in the order of the board file.
+        line_names: for each line that a device uses, the device's name in the board file, or else its description.
     """
 
     simulated = True
@@ -103,8 +104,11 @@ class SimBoard(Board):
         self._closed = self._closing = False
         self.devices: list[Device] = []
         self._names = checked.names
+        self.line_names: dict[int, str] = {}
+        names = {id(device): name for name, device in checked.names.items()}
         try:
             for number, device in enumerate(checked.devices, 1):
+                before = set(self._users)
                 try:
                     device.attach(self)
                 except (SystemExit, KeyboardInterrupt):
@@ -117,6 +121,8 @@ class SimBoard(Board):
                         f"{error_text(error)}; its class is to blame, not hwloop"
                     ) from error
                 self.devices.append(device)
+                for line in self._users.keys() - before:
+                    self.line_names[line] = names.get(id(device)) or self._users[line]
         except BaseException:
             self.close()
             raise

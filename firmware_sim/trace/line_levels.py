@@ -1,0 +1,58 @@
+"""The level of a line over time, from its changes."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+
+from hwloop.trace_events import LineChange, TraceEvent
+
+
+class LineLevels:
+    """The levels of one line.
+
+    Parameters:
+        changes: the changes of the line. They are sorted by their times; changes to the level that the line has already
+            are left out, because on a real board the edge in between may have been lost.
+
+    Attributes:
+        times: when the level changed (ns).
+        levels: the level from each of these times on.
+    """
+
+    def __init__(self, changes: Iterable[LineChange]) -> None:
+        self.times: list[int] = []
+        self.levels: list[int] = []
+        for change in sorted(changes, key=lambda change: change.when_ns):
+            if not self.levels or change.level != self.levels[-1]:
+                self.times.append(change.when_ns)
+                self.levels.append(change.level)
+
+    @property
+    def initial(self) -> int | None:
+        """The level before the first change: the other one. None for a line without changes."""
+        return 1 - self.levels[0] if self.levels else None
+
+    def at(self, when_ns: int) -> int | None:
+        """Return the level at a time; None for a line without changes."""
+        index = bisect.bisect_right(self.times, when_ns)
+        return self.levels[index - 1] if index else self.initial
+
+    def within(self, start_ns: float, end_ns: float) -> list[tuple[int, int]]:
+        """Return the changes from `start_ns` up to, but not including, `end_ns`: their times and levels."""
+        first, last = bisect.bisect_left(self.times, start_ns), bisect.bisect_left(self.times, end_ns)
+        return list(zip(self.times[first:last], self.levels[first:last], strict=True))
+
+    def widths(self, level: int) -> list[int]:
+        """Return how long (ns) each pulse of `level` was."""
+        pairs = zip(self.times, self.times[1:], self.levels, strict=False)
+        return [end_ns - start_ns for start_ns, end_ns, value in pairs if value == level]
+
+
+def lines_of(events: Iterable[TraceEvent]) -> dict[int, LineLevels]:
+    """Return the levels of each line that changes, in the order of their numbers."""
+    changes: dict[int, list[LineChange]] = {}
+    for event in events:
+        if isinstance(event, LineChange):
+            changes.setdefault(event.line, []).append(event)
+    return {line: LineLevels(changes[line]) for line in sorted(changes)}
