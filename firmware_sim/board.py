@@ -15,6 +15,7 @@ from firmware_sim import wiring as wirings
 from firmware_sim.bus import Bus
 from firmware_sim.device import Device
 from firmware_sim.errors import WiringError
+from firmware_sim.faults.injector import Faults
 from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.pins import Chip, Line
 from firmware_sim.surviving_lines import surviving_lines
@@ -54,6 +55,7 @@ class SimBoard(Board):
         lgpio: a module-shaped object with lgpio's functions and constants, over `chip`.
         devices: its devices, in the order of the board file.
         line_names: for each line that a device uses, the device's name in the board file, or else its description.
+        faults: the faults injected into it: `board.faults.inject("stuck-line", line=17, level=0)`.
     """
 
     simulated = True
@@ -102,6 +104,7 @@ class SimBoard(Board):
         self.buses: dict[int, Bus] = {1: Bus(1, self.timeline)}
         self._users: dict[int, str] = {}
         self._closed = self._closing = False
+        self.faults: Faults = Faults(self)
         self.devices: list[Device] = []
         self._names = checked.names
         self.line_names: dict[int, str] = {}

@@ -84,6 +84,25 @@ class RegisterDevice(I2cDevice):
         return self.registers[register]
 
 
+class Disturbance:
+    """A fault on the wire. The bus calls these methods in each transfer; the defaults disturb nothing."""
+
+    def start(self, messages: Sequence[Message]) -> None:
+        """Called before a transfer. Raises OSError to fail it before anything is sent."""
+
+    def acknowledges(self, message: Message) -> bool:
+        """Return whether the message gets the acknowledgement that its device would give."""
+        return True
+
+    def stretch(self, message: Message) -> float:
+        """Return the seconds for which the clock is held before the message, beyond the device's own."""
+        return 0.0
+
+    def answer(self, message: Message, data: bytes) -> bytes:
+        """Return the bytes that the adapter reads where the device sent `data`; as many."""
+        return data
+
+
 class Bus:
     """One I2C bus.
 
@@ -97,6 +116,7 @@ class Bus:
 
     Attributes:
         transfers, bytes, nacks, timeouts: the traffic on the wire so far, address bytes included.
+        disturbances: the faults on the wire, in the order in which they began.
     """
 
     def __init__(
@@ -117,6 +137,7 @@ class Bus:
         self.bytes: int = 0
         self.nacks: int = 0
         self.timeouts: int = 0
+        self.disturbances: list[Disturbance] = []
         self._devices: dict[int, I2cDevice] = {}
         self._wire = timeline.clock.condition()
         self._busy = self._hung = self._closed = False
@@ -222,12 +243,20 @@ class Bus:
             raise os_error(errno.ETIMEDOUT)
         if self._closed:
             raise os_error(errno.ENODEV)
+        disturbances = tuple(self.disturbances)
+        for disturbance in disturbances:
+            disturbance.start(messages)
         busy_until = self.timeline.now_ns()
         answers = []
         for index, message in enumerate(messages):
             device = self._devices.get(message.address)
-            if device is not None and index == 0 and device.stretch > 0:
-                busy_until += self._stretch(device.stretch)
+            seconds = sum(disturbance.stretch(message) for disturbance in disturbances)
+            if device is not None and index == 0:
+                seconds += device.stretch
+            if seconds > 0:
+                busy_until += self._stretch(seconds)
+            if not all(disturbance.acknowledges(message) for disturbance in disturbances):
+                device = None
             try:
                 if device is None:
                     raise Nack
@@ -240,6 +269,8 @@ class Bus:
                 else:
                     with self.timeline.lock:
                         answer = _read(device, message.reads)
+                    for disturbance in disturbances:
+                        answer = disturbance.answer(message, answer)
                     answers.append(answer)
                     done.append(I2cMessage(message.address, "received", answer))
                     busy_until = self._hold(busy_until, 1 + len(answer))
@@ -259,7 +290,7 @@ class Bus:
             if device is None or device.stretch > 0 or not device.passive or count == LENGTH_FIRST:
                 return None
             total_ns += self._bytes_ns(1 + count)
-        return None if self._hung else total_ns
+        return None if self._hung or self.disturbances else total_ns
 
     def _bytes_ns(self, count: int) -> int:
         """Return how long `count` bytes take, each with its acknowledge bit."""

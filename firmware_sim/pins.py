@@ -49,6 +49,31 @@ class Net:
         self.warned: bool = False
 
 
+class Hold:
+    """A level that a fault forces on a line, whatever drives or pulls it. Of two that disagree, low wins.
+
+    Attributes:
+        level: 0 or 1; None lets the line go.
+    """
+
+    def __init__(self, line: Line, by: str, resolve: Callable[[Net, str], None]) -> None:
+        self.level: int | None = None
+        self._line = line
+        self._by = by
+        self._resolve = resolve
+        line.holds = [*line.holds, self]
+
+    def set(self, level: int | None) -> None:
+        """Force another level, or let the line go. The timeline's lock is held."""
+        self.level = level
+        self._resolve(self._line.net, self._by)
+
+    def end(self) -> None:
+        """Let the line go for good. The timeline's lock is held."""
+        self._line.holds = [other for other in self._line.holds if other is not self]
+        self._resolve(self._line.net, self._by)
+
+
 class Line:
     """One line of a chip.
 
@@ -64,6 +89,7 @@ class Line:
         bias: the chip's own pull resistor.
         output: the level of the chip's output stage; None for an input.
         part: the name of the part on it, for traces.
+        holds: the levels that faults force on it.
         changes: how often its level changed.
         reports: edge reports written for it to a reader's FIFO.
         reports_lost: edge reports that found the FIFO full, and were lost silently.
@@ -87,6 +113,7 @@ class Line:
         self._driven: int | None = None
         self._pulled: Pull = "none"
         self._observers: list[Observer] = []
+        self.holds: list[Hold] = []
         self.net: Net = Net([self], 1 if self.bias == "up" else 0)
 
     @property
@@ -107,6 +134,10 @@ class Line:
         with self._chip.timeline.lock:
             self._pulled = direction
             self._chip.resolve(self.net, self.part or "outside")
+
+    def hold(self, by: str) -> Hold:
+        """Return a new `Hold` of the line, which does nothing yet. `by` names the fault."""
+        return Hold(self, by, self._chip.resolve)
 
     def observe(self, observer: Observer) -> None:
         """Call `observer` after each change of level, in the order in which observers were added."""
@@ -242,6 +273,8 @@ class Chip:
 
     def _level(self, net: Net) -> int:
         driven = {level for line in net.lines for level in line.drivers()}
+        held = {hold.level for line in net.lines for hold in line.holds if hold.level is not None}
+        driven |= held
         shorted = len(driven) > 1
         if shorted and not net.shorted:
             self.short_circuits += 1
@@ -250,6 +283,8 @@ class Chip:
                 lines = "+".join(str(line.number) for line in net.lines)
                 logger.warning("short circuit: line %s is driven both low and high", lines)
         net.shorted = shorted
+        if held:
+            return min(held)
         if driven:
             return min(driven)
         for strength in (0, 1, 2):

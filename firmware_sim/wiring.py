@@ -22,16 +22,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from firmware_sim.device import Device
 from firmware_sim.errors import WiringError
+from firmware_sim.fields import FieldError, check_fields, listed
 from hwloop import plugins
-from hwloop.core.naming import error_text
 from hwloop.errors import HardwareError
 
 # Imported when a board file names one.
@@ -79,7 +77,7 @@ def load(path: str | os.PathLike[str]) -> Wiring:
 def parse(document: Mapping[str, object], where: str = "wiring", directory: Path | None = None) -> Wiring:
     """Check a mapping of the shape of a board file and make its devices. Raises `WiringError`."""
     if unknown := document.keys() - {"label", "revision", "device"}:
-        raise WiringError(f"{where}: unknown key {_listed(unknown)}; known are device, label, revision")
+        raise WiringError(f"{where}: unknown key {listed(unknown)}; known are device, label, revision")
     label = document.get("label", "simulated board")
     if not isinstance(label, str):
         raise WiringError(f"{where}: label must be a string, not {label!r}")
@@ -111,21 +109,12 @@ def _make(entry: dict[str, Any], where: str, directory: Path | None) -> Device:
     name = entry.get("type")
     kind, path = _device_class(name, where, directory)
     where = f"{where} ({name})"
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
-    given = {key: value for key, value in entry.items() if key != "type" and (key != "name" or key in fields)}
-    if unknown := given.keys() - fields.keys():
-        raise WiringError(f"{where}: unknown key {_listed(unknown)}; known are {_listed({'name', *fields})}")
-    required = {
-        name
-        for name, field in fields.items()
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
-    if missing := required - given.keys():
-        raise WiringError(f"{where}: missing key {_listed(missing)}")
-    hints = _hints(kind, where)
-    for key, value in given.items():
-        if not _fits(value, hints[key]):
-            raise WiringError(f"{where}: {key} must be {_named(hints[key])}, not {value!r}")
+    taken = {field.name for field in dataclasses.fields(kind) if field.init}
+    given = {key: value for key, value in entry.items() if key != "type" and (key != "name" or key in taken)}
+    try:
+        check_fields(kind, given, also=("name",))
+    except FieldError as error:
+        raise WiringError(f"{where}: {error}") from error
     try:
         device: Device = plugins.make(kind, path, given)
     except plugins.PluginError as error:
@@ -143,7 +132,7 @@ def _device_class(name: object, where: str, directory: Path | None) -> tuple[typ
     if path is None and isinstance(name, str):
         path = name if ":" in name else plugins.installed(plugins.DEVICES).get(name)
     if path is None:
-        known = _listed({*DEVICES, *plugins.installed(plugins.DEVICES)})
+        known = listed({*DEVICES, *plugins.installed(plugins.DEVICES)})
         raise WiringError(f"{where}: unknown type {name!r}; known are {known}, or write package.module:Class")
     try:
         kind = plugins.load_class(path, beside=directory)
@@ -155,55 +144,6 @@ def _device_class(name: object, where: str, directory: Path | None) -> tuple[typ
         raise WiringError(f"{where}: {path} is not a dataclass; decorate it with @dataclasses.dataclass")
     if unwritten := getattr(kind, "__abstractmethods__", frozenset()):
         raise WiringError(
-            f"{where}: {path} lacks the method {_listed(unwritten)}; write it, as firmware_sim.Device says"
+            f"{where}: {path} lacks the method {listed(unwritten)}; write it, as firmware_sim.Device says"
         )
     return kind, path
-
-
-def _hints(kind: type[Any], where: str) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(kind)
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise WiringError(
-            f"{where}: the annotations of {kind.__qualname__} can't be read: {error_text(error)}; "
-            "a name that is imported for type checking only does not exist here"
-        ) from error
-
-
-def _fits(value: object, hint: object) -> bool:
-    """Return whether a TOML value is of an annotated type, of those that board files use."""
-    if hint in (typing.Any, object):
-        return True
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(hint))
-    if origin is typing.Literal:
-        return value in typing.get_args(hint)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
-    if isinstance(value, bool):
-        return hint is bool
-    if hint is float:
-        return isinstance(value, int | float)
-    return isinstance(hint, type) and isinstance(value, hint)
-
-
-def _named(hint: object) -> str:
-    """Return a type's name for writers of board files."""
-    names: dict[object, str] = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
-    if hint in names:
-        return names[hint]
-    arguments = typing.get_args(hint)
-    if typing.get_origin(hint) is list:
-        return f"a list, each {_named(arguments[0])}"
-    if typing.get_origin(hint) is typing.Literal:
-        return "one of " + ", ".join(repr(argument) for argument in arguments)
-    if not arguments:
-        return f"of type {getattr(hint, '__name__', hint)}"
-    return " or ".join(_named(argument) for argument in arguments if argument is not type(None))
-
-
-def _listed(names: typing.Iterable[str]) -> str:
-    return ", ".join(sorted(names))

@@ -87,6 +87,15 @@ MISTAKES = [
     ),
     ("[[device]]\ntype = 'wire'\nlines = [22]", "(wire): a wire joins two or more different lines, not [22]"),
     ("[[device]]\ntype = 'button'\nline = 1\npress_every = 'x'", "(button): press_every must be a number, not 'x'"),
+    (
+        "[[device]]\ntype = 'button'\nline = 1\nhold = nan",
+        "hold must be a number that a board can mean, not nan: 0, or",
+    ),
+    ("[[device]]\ntype = 'button'\nline = 1\npress_every = inf", "press_every must be a number that a board can mean"),
+    ("[[device]]\ntype = 'button'\nline = 1\nhold = 1e300", "(button): hold must be a number that a board can mean"),
+    ("[[device]]\ntype = 'button'\nline = 1\nhold = 1e-300", "(button): hold must be a number that a board can mean"),
+    ("[[device]]\ntype = 'button'\nline = 1\nhold = 9000000000000", "hold must be a number that a board can mean"),
+    ("[[device]]\ntype = 'wire'\nlines = [1, 99999999999999999999]", "lines must be a number that a board can mean"),
     ("[[device]]\ntype = 'button'\nline = 1\nhistory = []", "(button): unknown key history"),
     ("[[device]]\ntype = 'led'\nline = 99", "the LED on line 99: line 99 is not on the board; lines are 0 to 53"),
     (

@@ -1,0 +1,127 @@
+"""The targets of faults on a board: a line, a port, a bus, a device, found by number or by the name of a part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from firmware_sim.bus import Bus
+from firmware_sim.errors import FaultError
+from firmware_sim.faults.fault import Fault, FaultyBoard
+from firmware_sim.fields import listed
+from firmware_sim.pins import Line
+from firmware_sim.uart import Port
+
+
+@dataclass
+class LineFault(Fault):
+    """A fault on one line.
+
+    Parameters:
+        line: its number, or the name of the part on it.
+    """
+
+    place = ("line",)
+    line: int | str
+
+    def target(self, board: FaultyBoard) -> str:
+        return f"line {self.find(board).number}"
+
+    def find(self, board: FaultyBoard) -> Line:
+        """Return the line. Raises `FaultError`."""
+        number = _field_of(board, self.name, self.line, "line") if isinstance(self.line, str) else self.line
+        try:
+            return board.chip.line(number)
+        except ValueError as error:
+            raise FaultError(f"fault {self.name}: {error}") from None
+
+
+@dataclass
+class PortFault(Fault):
+    """A fault on a serial port.
+
+    Parameters:
+        port: its name, or the name of the device on it.
+    """
+
+    place = ("port",)
+    port: str
+
+    def target(self, board: FaultyBoard) -> str:
+        return self.find(board).name
+
+    def find(self, board: FaultyBoard) -> Port:
+        """Return the port. Raises `FaultError`."""
+        if self.port in board.ports:
+            return board.ports[self.port]
+        if not self.port.startswith("/"):
+            return board.ports[_field_of(board, self.name, self.port, "port")]
+        there = listed(board.ports) or "none"
+        raise FaultError(f"fault {self.name}: no port {self.port!r} on the board; there are: {there}")
+
+
+@dataclass
+class BusFault(Fault):
+    """A fault on a whole I2C bus.
+
+    Parameters:
+        bus: its number.
+    """
+
+    place: ClassVar[Sequence[str]] = ("bus",)
+    bus: int = 1
+
+    def target(self, board: FaultyBoard) -> str:
+        return f"i2c {self.find(board).number}"
+
+    def find(self, board: FaultyBoard) -> Bus:
+        """Return the bus. Raises `FaultError`."""
+        if self.bus in board.buses:
+            return board.buses[self.bus]
+        there = listed(map(str, board.buses))
+        raise FaultError(f"fault {self.name}: no I2C bus {self.bus} on the board; there are: {there}")
+
+
+@dataclass
+class TransferFault(BusFault):
+    """A fault of transfers with one I2C device, or with all of a bus.
+
+    Parameters:
+        bus: the bus's number.
+        address: the device's address, or its name, which also says the bus; None for all transfers on the bus.
+    """
+
+    place = ("bus", "address")
+    occasion = "transfer"
+    address: int | str | None = None
+
+    def target(self, board: FaultyBoard) -> str:
+        bus, address = self.find_device(board)
+        return f"i2c {bus.number}" + ("" if address is None else f" 0x{address:02x}")
+
+    def find_device(self, board: FaultyBoard) -> tuple[Bus, int | None]:
+        """Return the bus, and the device's address. Raises `FaultError`."""
+        address = self.address
+        if isinstance(address, str):
+            bus = board.buses[_field_of(board, self.name, address, "bus")]
+            return bus, _field_of(board, self.name, address, "address")
+        bus = self.find(board)
+        if address is not None:
+            try:
+                bus[address]
+            except KeyError as error:
+                raise FaultError(f"fault {self.name}: {error.args[0]}") from None
+        return bus, address
+
+
+def _field_of(board: FaultyBoard, fault: str, name: str, field: str) -> Any:
+    """Return a field of the part called `name`, which says where it is. Raises `FaultError`."""
+    try:
+        part = board[name]
+    except KeyError as error:
+        raise FaultError(f"fault {fault}: {error.args[0]}") from None
+    try:
+        return getattr(part, field)
+    except AttributeError:
+        raise FaultError(f"fault {fault}: {name}, a {type(part).__name__}, has no {field}") from None
