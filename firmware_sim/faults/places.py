@@ -22,7 +22,7 @@ class LineFault(Fault):
         line: its number, or the name of the part on it.
     """
 
-    place = ("line",)
+    place: ClassVar[Sequence[str]] = ("line",)
     line: int | str
 
     def target(self, board: FaultyBoard) -> str:
@@ -45,7 +45,7 @@ class PortFault(Fault):
         port: its name, or the name of the device on it.
     """
 
-    place = ("port",)
+    place: ClassVar[Sequence[str]] = ("port",)
     port: str
 
     def target(self, board: FaultyBoard) -> str:
@@ -92,7 +92,7 @@ class TransferFault(BusFault):
         address: the device's address, or its name, which also says the bus; None for all transfers on the bus.
     """
 
-    place = ("bus", "address")
+    place: ClassVar[Sequence[str]] = ("bus", "address")
     occasion = "transfer"
     address: int | str | None = None
 
