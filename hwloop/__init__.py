@@ -1,7 +1,8 @@
 """hwloop: an asyncio event loop for hardware. README.md shows how the names below go together.
 
-Importing this package touches no hardware, starts no thread and opens no file. `import hwloop` loads the loop; sources,
-virtual time and gpiozero's pins are loaded on first use, because an import is slow on a small board.
+Importing this package touches no hardware, starts no thread and opens no file. The first name that a program uses loads
+the loop; sources, virtual time and gpiozero's pins are loaded on first use, because an import is slow on a small board.
+`import hwloop` alone loads nothing: pytest does that in every run, for the plugin.
 """
 
 from __future__ import annotations
@@ -75,8 +76,11 @@ __all__ = sorted(name for name in _NAMES if name != "EventLoopPolicy")
 __version__ = "0.1.0"
 
 if not TYPE_CHECKING:  # for a type checker, `__getattr__` would make every misspelt name a public one
-    __getattr__, __dir__ = lazy_names(__name__, [*_NAMES, "__version__"], _PUBLIC)
+    _load, __dir__ = lazy_names(__name__, [*_NAMES, "__version__"], _PUBLIC)
 
-# Programs reach for these from a running loop, which must not wait for an import.
-for _path in ("hwloop.runner", "hwloop.scheduling.periodic"):
-    importlib.import_module(_path)
+    def __getattr__(name):
+        """Import a name; with the first one also what programs reach for on a loop, which must not wait for it."""
+        if name in _NAMES:
+            for path in ("hwloop.runner", "hwloop.scheduling.periodic"):
+                importlib.import_module(path)
+        return _load(name)

@@ -125,6 +125,8 @@ class SimLoop(EventLoop):
         seed: the seed in use, or None.
     """
 
+    parts_class: type[VirtualParts] = VirtualParts
+    """Makes the parts, for subclasses that replace some of them."""
     _closed = True  # until the loop is complete, so that one with invalid arguments has nothing to close
 
     def __init__(
@@ -147,7 +149,7 @@ class SimLoop(EventLoop):
         self._names = itertools.count(1)
         self.next_future_number: Callable[[], int] = itertools.count(1).__next__
         seeded = None if self.seed is None else random.Random(self.seed)
-        parts = VirtualParts(self.clock, self._threads, self._limit, seeded)
+        parts = self.parts_class(self.clock, self._threads, self._limit, seeded)
         self._virtual_poller = parts.poller
         self._step_order = parts.run_queue.step_order
         super().__init__(parts=parts)

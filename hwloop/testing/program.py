@@ -1,0 +1,130 @@
+"""A program that runs beside a test, as `hwloop.run` would run it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from hwloop.core.naming import short_name
+from hwloop.core.urgency import Priority
+from hwloop.testing.loops import OWNER, ObservedLoop
+
+
+class ProgramRun:
+    """A program under test: `async with board.run(station.main()):`.
+
+    It begins when the block begins. If it fails, the test fails at once, with the program's exception. When the block
+    ends, the program is cancelled as Ctrl-C would cancel it, then awaited with all tasks that it has started.
+    """
+
+    def __init__(
+        self, main: Coroutine[Any, Any, Any], loop: ObservedLoop, interrupt: Callable[[BaseException], None]
+    ) -> None:
+        self._main = main
+        self._loop = loop
+        self._interrupt = interrupt
+        self._task: asyncio.Task[Any] | None = None
+        self._ending = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the program has ended by itself or failed."""
+        return self._task is not None and self._task.done()
+
+    def result(self) -> Any:
+        """Return the program's return value. Raises its exception, or RuntimeError while it runs."""
+        if self._task is None or not self._task.done():
+            raise RuntimeError(
+                f"{short_name(self._main)} has not ended yet; wait for it: board.until(lambda: run.done)"
+            )
+        return self._task.result()
+
+    async def __aenter__(self) -> Self:
+        if self._task is not None:
+            raise RuntimeError("this program has run already; pass a new coroutine to board.run()")
+        token = OWNER.set(self)
+        try:
+            self._task = self._loop.create_task(_exits(self._main), name=short_name(self._main))
+        finally:
+            OWNER.reset(token)
+        self._task.add_done_callback(self._ended)
+        await self._first_rest()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        __tracebackhide__ = True
+        self._ending = True
+        assert self._task is not None
+        failure = self._failure()
+        await self._end(self._task)
+        await self._end_tasks()
+        failure = failure or self._failure()
+        if failure is None:
+            return
+        if error is None or isinstance(error, asyncio.CancelledError):
+            current = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and current is not None:
+                current.uncancel()
+            raise_as_it_was(failure)
+        error.add_note(f"the program also failed, with {type(failure).__name__}: {failure}")
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        failure = self._failure()
+        if failure is not None and not self._ending:
+            self._interrupt(failure)
+
+    def _failure(self) -> BaseException | None:
+        """Return the exception with which the program has failed, if it has."""
+        task = self._task
+        if task is None or not task.done():
+            return None
+        if task.cancelled():
+            return None if self._ending else AssertionError("the program was cancelled, and not by the test")
+        return task.exception()
+
+    async def _first_rest(self) -> None:
+        """Wait until the program waits for something, so that the test acts on a program that has begun."""
+        resting: asyncio.Future[None] = self._loop.create_future()
+        self._loop.call_soon_priority(Priority.IDLE, _resolve, resting)
+        await resting
+
+    async def _end(self, task: asyncio.Task[Any]) -> None:
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def _end_tasks(self) -> None:
+        """Cancel and await the tasks that the program has left, as `asyncio.run` does."""
+        while tasks := self._loop.tasks.pending(self):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+def raise_as_it_was(failure: BaseException) -> NoReturn:
+    """Raise an exception of the program, without the one that ended the test's wait as its context."""
+    __tracebackhide__ = True
+    context = failure.__context__
+    try:
+        raise failure
+    finally:
+        failure.__context__ = context
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _exits(main: Coroutine[Any, Any, Any]) -> Any:
+    """Await a program; its `sys.exit()` ends it and not the test run."""
+    __tracebackhide__ = True
+    try:
+        return await main
+    except SystemExit as exit:
+        if exit.code in (None, 0):
+            return None
+        raise AssertionError(f"the program exited with status {exit.code}") from exit

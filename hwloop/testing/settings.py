@@ -1,0 +1,99 @@
+"""The settings of a test with the fixture `board`: its mark, the command line, the ini file, the environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+LIMIT = 3600.0
+"""Virtual seconds after which a test fails that has not ended."""
+
+REAL_LIMIT = 60.0
+"""The same in real time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The arguments of `@pytest.mark.hwloop(...)`, completed."""
+
+    board: str | os.PathLike[str] | Mapping[str, object] | None = None
+    seed: int | Literal["random"] | None = None
+    clock: Literal["virtual", "real"] = "virtual"
+    limit: float | None = None
+    backend: Literal["auto", "lgpio"] = "auto"
+
+
+FIELDS = {field.name for field in dataclasses.fields(Settings)}
+
+
+def marked(item: pytest.Item) -> dict[str, Any]:
+    """Return the arguments of a test's marks, those of the closest mark first. Raises UsageError."""
+    found: dict[str, Any] = {}
+    for mark in item.iter_markers("hwloop"):  # the closest first
+        where = f"{item.nodeid}: @pytest.mark.hwloop"
+        known = ", ".join(f"{name}=" for name in sorted(FIELDS))
+        if mark.args:
+            raise pytest.UsageError(f"{where} takes no positional arguments; name them: {known}")
+        if unknown := mark.kwargs.keys() - FIELDS:
+            raise pytest.UsageError(
+                f"{where} has no argument {', '.join(f'{name}=' for name in sorted(unknown))}; there are: {known}"
+            )
+        found = {**mark.kwargs, **found}
+    return found
+
+
+def settings_of(item: pytest.Item) -> Settings:
+    """Return the settings of a test. Raises UsageError for those that make no sense."""
+    given = marked(item)
+    where = f"{item.nodeid}: @pytest.mark.hwloop"
+    seed = given.get("seed")
+    if (isinstance(seed, bool) or not isinstance(seed, int)) and seed not in (None, "random"):
+        raise pytest.UsageError(f"{where}: seed is a whole number or 'random', not {seed!r}")
+    if (clock := given.get("clock", "virtual")) not in ("virtual", "real"):
+        raise pytest.UsageError(f"{where}: clock is 'virtual' or 'real', not {clock!r}")
+    if (backend := given.get("backend", "auto")) not in ("auto", "lgpio"):
+        raise pytest.UsageError(
+            f"{where}: backend is 'lgpio' or 'auto', not {backend!r}: the simulated board speaks lgpio's protocol"
+        )
+    limit = given.get("limit")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0):
+        raise pytest.UsageError(f"{where}: limit is a number of seconds above 0, not {limit!r}")
+    if item.config.getoption("hwloop_realtime"):
+        clock = "real"
+    return Settings(_board(item, given), seed, clock, limit, backend)
+
+
+def _board(item: pytest.Item, given: dict[str, Any]) -> str | Path | Mapping[str, object] | None:
+    """Return the board of a test: that of its mark, else of the ini file, else a file beside the test, else none."""
+    beside = item.path.parent
+    if "board" in given:
+        board = given["board"]
+        if board is None or isinstance(board, Mapping):
+            return board
+        if not isinstance(board, str | os.PathLike):
+            raise pytest.UsageError(
+                f"{item.nodeid}: @pytest.mark.hwloop: board is a board file, 'sim', or a mapping like a board file, "
+                f"not {board!r}"
+            )
+        if board == "sim":
+            return "sim"
+        return _file(item, os.fspath(board), [beside, item.config.rootpath], "@pytest.mark.hwloop(board=...)")
+    if ini := item.config.getini("hwloop_board"):
+        assert isinstance(ini, str)
+        directory = item.config.inipath.parent if item.config.inipath is not None else item.config.rootpath
+        return "sim" if ini == "sim" else _file(item, ini, [directory], "hwloop_board in the ini file")
+    path = beside / "board.toml"
+    return path if path.is_file() else None
+
+
+def _file(item: pytest.Item, name: str, directories: list[Path], where: str) -> Path:
+    for directory in directories:
+        if (path := directory / name).is_file():
+            return path
+    tried = " or ".join(str(directory / name) for directory in dict.fromkeys(directories))
+    raise pytest.UsageError(f"{item.nodeid}: {where}: no board file {tried}")
