@@ -21,6 +21,7 @@ from firmware_sim.pins import Chip, Line
 from firmware_sim.surviving_lines import surviving_lines
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
+from hwloop import plugins
 from hwloop.board import SIMULATED_LINES, Board, current
 from hwloop.boards.lgpio.chip import LgpioChip
 from hwloop.boards.lgpio.edges import watch_lines
@@ -112,16 +113,18 @@ class SimBoard(Board):
         try:
             for number, device in enumerate(checked.devices, 1):
                 before = set(self._users)
+                call = f"{type(device).__qualname__}.attach"
                 try:
-                    device.attach(self)
+                    with plugins.exits_logged(f"{checked.where}: device {number}: {call}"):
+                        device.attach(self)
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except WiringError as error:
                     raise WiringError(f"{checked.where}: device {number}: {error}") from error
                 except BaseException as error:
                     raise WiringError(
-                        f"{checked.where}: device {number}: {type(device).__qualname__}.attach failed: "
-                        f"{error_text(error)}; its class is to blame, not hwloop"
+                        f"{checked.where}: device {number}: {call} failed: {error_text(error)}; "
+                        "its class is to blame, not hwloop; 'hwloop run --debug' shows where"
                     ) from error
                 self.devices.append(device)
                 for line in self._users.keys() - before:

@@ -30,7 +30,7 @@ from firmware_sim.device import Device
 from firmware_sim.errors import WiringError
 from firmware_sim.fields import FieldError, check_fields, listed
 from hwloop import plugins
-from hwloop.errors import HardwareError
+from hwloop.errors import HardwareError, suggestion
 
 # Imported when a board file names one.
 DEVICES = {
@@ -114,6 +114,8 @@ def _make(entry: dict[str, Any], where: str, directory: Path | None) -> Device:
     try:
         check_fields(kind, given, also=("name",))
     except FieldError as error:
+        if name in DEVICES:  # logs a package whose device has this name, and was perhaps meant
+            plugins.installed(plugins.DEVICES, DEVICES)
         raise WiringError(f"{where}: {error}") from error
     try:
         device: Device = plugins.make(kind, path, given)
@@ -130,10 +132,13 @@ def _device_class(name: object, where: str, directory: Path | None) -> tuple[typ
     """Return the class of a device's type, and the path from which it was imported. Raises `WiringError`."""
     path = DEVICES.get(name) if isinstance(name, str) else None
     if path is None and isinstance(name, str):
-        path = name if ":" in name else plugins.installed(plugins.DEVICES).get(name)
+        path = name if ":" in name else plugins.installed(plugins.DEVICES, DEVICES).get(name)
     if path is None:
-        known = listed({*DEVICES, *plugins.installed(plugins.DEVICES)})
-        raise WiringError(f"{where}: unknown type {name!r}; known are {known}, or write package.module:Class")
+        known = {*DEVICES, *plugins.installed(plugins.DEVICES, DEVICES)}
+        raise WiringError(
+            f"{where}: unknown type {name!r}; known are {listed(known)}; correct it, install the package that "
+            f"provides it, or write package.module:Class{suggestion(str(name), known)}"
+        )
     try:
         kind = plugins.load_class(path, beside=directory)
     except plugins.PluginError as error:

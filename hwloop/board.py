@@ -17,14 +17,15 @@ import contextvars
 import importlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from hwloop import plugins
 from hwloop.board_interface import Board as Board
+from hwloop.board_interface import checked_call as checked_call
 from hwloop.core.clock import REAL, Clock
 from hwloop.core.naming import short_name
-from hwloop.errors import HardwareError
+from hwloop.errors import HardwareError, suggestion
 from hwloop.lines import Drive as Drive
 from hwloop.lines import Edge as Edge
 from hwloop.lines import EdgeKind as EdgeKind
@@ -39,6 +40,8 @@ from hwloop.requests import OutputRequest as OutputRequest
 Backend = Literal["auto", "gpiod", "lgpio"]
 SIMULATED_LINES = "HWLOOP_SIM_LINES"
 """Environment variable: the file that keeps what simulated lines drive beyond the end of the process."""
+BUILT_IN = ("auto", "linux", "sim")
+"""The boards that hwloop itself names."""
 Choice = str | os.PathLike[str] | Mapping[str, object]
 """A board by name ("auto", "linux", "sim", an entry point's), by a board file's path, or as a mapping like one."""
 
@@ -60,7 +63,9 @@ def open_board(name: Choice = "", *, clock: Clock = REAL, backend: Backend | Non
     """
     if backend is not None and backend not in get_args(Backend):
         known = get_args(Backend)
-        raise ValueError(f"unknown GPIO backend {backend!r}: use {', '.join(known)}{_meant(backend, known)}")
+        raise ValueError(
+            f"unknown GPIO backend {backend!r}: use {', '.join(known)}{suggestion(str(backend).lower(), known)}"
+        )
     named = name != ""  # an empty mapping is a board without devices
     if not named:
         name = os.environ.get("HWLOOP_BOARD", "") or "auto"
@@ -82,18 +87,17 @@ def open_board(name: Choice = "", *, clock: Clock = REAL, backend: Backend | Non
         return _load("firmware_sim.board", "SimBoard").default(clock=clock)  # type: ignore[no-any-return]
     if not isinstance(name, str) or name.endswith(".toml") or os.sep in name:
         return _load("firmware_sim.board", "SimBoard")(name, clock=clock)  # type: ignore[no-any-return]
-    found = plugins.installed(plugins.BOARDS)
+    found = plugins.installed(plugins.BOARDS, BUILT_IN)
     if name in found:
         return _open_plugin(name, found[name], clock)
     if os.path.isfile(name):
         return _load("firmware_sim.board", "SimBoard")(name, clock=clock)  # type: ignore[no-any-return]
     files = [entry for entry in os.listdir() if entry.endswith(".toml")]
     where = " in HWLOOP_BOARD" if name == os.environ.get("HWLOOP_BOARD") else ""
-    others = "".join(f"{other}, " for other in sorted({*found} - {"auto", "linux", "sim"}))
-    raise ValueError(
-        f"unknown board {name!r}{where}: use auto, linux, sim, {others}or the path of a board file ending in .toml"
-        f"{_meant(name, ('auto', 'linux', 'sim', 'simulated', 'simulator', *found, *files))}"
-    )
+    names = ", ".join((*BUILT_IN, *sorted(found)))
+    simulated = name.lower().startswith("simulat")
+    meant = "; did you mean sim?" if simulated else suggestion(name.lower(), (*BUILT_IN, *found, *files))
+    raise ValueError(f"unknown board {name!r}{where}: use {names}, or the path of a board file ending in .toml{meant}")
 
 
 def _open_plugin(name: str, path: str, clock: Clock) -> Board:
@@ -131,14 +135,6 @@ def _real_board() -> str:
             "choose one by name: HWLOOP_BOARD=sim or board='sim', or linux instead of sim for the real lines",
         )
     return "linux"
-
-
-def _meant(name: object, known: Iterable[str]) -> str:
-    """Return a suggestion for a misspelt name; empty if no known one is close."""
-    import difflib
-
-    close = difflib.get_close_matches(str(name).lower(), list(known), 1)
-    return f"; did you mean {'sim' if close[0].startswith('simulat') else close[0]}?" if close else ""
 
 
 def has_gpiochip() -> bool:

@@ -7,9 +7,10 @@ that a test exercises is the code that runs on the Pi.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from hwloop.core.clock import REAL, Clock
 from hwloop.core.naming import short_name
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from smbus2 import SMBus
 
 logger: logging.Logger = logging.getLogger("hwloop")
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Board:
@@ -91,3 +95,26 @@ class Board:
 
     def _lacks(self, tried: str, what: str) -> HardwareError:
         return HardwareError(tried, f"the board in use, {self.label}, has no {what}", "choose another board")
+
+
+def checked_call(method: Callable[[R], T], request: R, kind: type[Any]) -> T:
+    """Call a method of a board, such as `board.open_output`, and return its result, which must be a `kind`.
+
+    Boards come from other packages too, and a wrong object would fail later, far from the class that made it. Raises
+    TypeError.
+    """
+    result = method(request)
+    call = f"{type(getattr(method, '__self__', None)).__qualname__}.{method.__name__}()"
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(
+            f"{call} is a coroutine; the methods of a board are called without await: write def, not async def"
+        )
+    if not isinstance(result, kind):
+        raise TypeError(
+            f"{call} returned {short_name(result)}; it must return an object of the class {kind.__qualname__}"
+        )
+    if lacking := [name for name in inspect.get_annotations(kind) if not hasattr(result, name)]:
+        lacks = f"{type(result).__qualname__} without the attribute {', '.join(lacking)}"
+        raise TypeError(f"{call} returned a {lacks}; set it in the constructor, as {kind.__qualname__} says")
+    return result

@@ -1,6 +1,12 @@
-"""Errors of hardware: what was attempted, what the system reported, what to do next; and checks of numbers."""
+"""Errors of hardware: what was attempted, what the system reported, what to do next. Hints, and checks of numbers."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+
+_INTERNAL = frozenset({"hwloop", "firmware_sim", "asyncio"})
+"""Packages with frames that say nothing about a device."""
 
 
 class HardwareError(OSError):
@@ -18,6 +24,35 @@ class HardwareError(OSError):
         self.errno = errno
 
 
+def shorten_tracebacks(error: BaseException) -> None:
+    """Reduce the tracebacks of hardware errors to the program's own frames, also of those in an exception group.
+
+    The messages of these errors say everything; frames of hwloop and asyncio would only hide the line of the program.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            shorten_tracebacks(part)
+        if error.split(HardwareError)[1] is not None:
+            return
+    elif not isinstance(error, HardwareError):
+        return
+    error.__traceback__ = program_frames(error.__traceback__)
+
+
+def program_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the frames of hwloop and asyncio, or with all frames if there are no others."""
+    kept = []
+    part = traceback
+    while part is not None:
+        if part.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in _INTERNAL:
+            kept.append(part)
+        part = part.tb_next
+    shortened = None
+    for part in reversed(kept):
+        shortened = TracebackType(shortened, part.tb_frame, part.tb_lasti, part.tb_lineno)
+    return shortened or traceback
+
+
 def permission_hint(path: str, otherwise: str) -> str:
     """Return what to do where a device node may not be opened: join its group, or `otherwise` if it may not either."""
     import grp
@@ -31,6 +66,14 @@ def permission_hint(path: str, otherwise: str) -> str:
     if found.st_mode & 0o060 != 0o060:
         return f"group {group} may not use it; {otherwise}"
     return f"add the user to group {group} (sudo usermod -aG {group} USER) and log in again"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" for a misspelt word, or "" where no known one is close."""
+    import difflib  # for messages only
+
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def check_range(what: str, value: float, least: float, most: float) -> float:

@@ -24,6 +24,7 @@ from hwloop.core.clock import Clock
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.gc_schedule import GcMode
 from hwloop.core.naming import short_name
+from hwloop.errors import shorten_tracebacks
 from hwloop.output_reports import OutputReporter, find_reporter_with
 
 if TYPE_CHECKING:
@@ -161,7 +162,12 @@ def run(
             if realtime is not None or hosting is None:
                 loop.set_realtime(realtime)
             with _notifying(loop):
-                return runner.run(main)
+                try:
+                    return runner.run(main)
+                except BaseException as error:
+                    if not loop.get_debug():
+                        shorten_tracebacks(error)
+                    raise
     finally:
         main.close()  # if it never began; harmless after a run
 

@@ -80,6 +80,24 @@ def test_a_wrong_call_says_what_would_be_right(hwloop: Call, arguments: list[str
     assert said.endswith(f"\nsee '{name} --help'\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["mointor"], "did you mean monitor?"),
+        (["program.py"], "to run a program: hwloop run program.py"),
+        (["--verison"], "did you mean --version?"),
+        (["--board", "sim", "run"], "the options of a command follow its name"),
+        (["demo", "--secs=1"], "did you mean --seconds?"),
+        (["monitor", "gpio:1", "--jsno"], "did you mean --json?"),
+        (["run", "x.py", "--sede", "1"], "arguments of the program follow '--'; did you mean --seed?"),
+    ],
+)
+def test_an_unknown_word_comes_with_a_hint(hwloop: Call, arguments: list[str], hint: str) -> None:
+    status, said = hwloop(*arguments)
+    assert status == 2
+    assert said.splitlines()[0].endswith(f"; {hint}")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:

@@ -14,14 +14,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import gpiozero
 import pytest
 
+import hwloop
 from firmware_sim import Device, SimBoard, WiringError
 from hwloop import board as boards
-from hwloop import plugins
+from hwloop import gpio, i2c, plugins, serial
 from hwloop.board import Board, EdgeRequest, OutputRequest
 from hwloop.core.clock import REAL
 from hwloop.errors import HardwareError
+from hwloop.pins import LoopFactory
 from hwloop.virtual.clock import VirtualClock
 
 ROOT = Path(__file__).parents[1]
@@ -203,9 +206,15 @@ def test_a_type_that_is_no_device_raises_and_says_what_to_do(path: str, message:
         SimBoard({"device": [{"type": path}]})
 
 
+def test_a_misspelt_type_is_recognized() -> None:
+    with pytest.raises(WiringError, match=r"; did you mean button\?$"):
+        SimBoard({"device": [{"type": "buton"}]})
+
+
 def test_an_unknown_type_names_the_known_ones_and_the_form_of_a_path() -> None:
     with pytest.raises(
-        WiringError, match=r"unknown type 'relay'; known are bme280, .*, or write package\.module:Class"
+        WiringError,
+        match=r"unknown type .relay.; known are bme280, .*; .* install the package that provides it, or write package",
     ):
         SimBoard({"device": [{"type": "relay"}]})
 
@@ -233,7 +242,7 @@ class Relay(Device):
         ("import hwloop_nowhere", "plugin_.* needs the module hwloop_nowhere, which is not installed; install it"),
         (
             RELAY + "    def __post_init__(self): raise RuntimeError('smoke')",
-            r"calling Relay with line failed: RuntimeError: smoke; its constructor is to blame, not hwloop",
+            "calling Relay with line failed: RuntimeError: smoke; its constructor is to blame, not hwloop; 'hwloop ",
         ),
         (RELAY + "    def __post_init__(self): raise ValueError('line must be even')", r"\): line must be even$"),
         (RELAY + "    def __post_init__(self): raise OSError('no log')", "calling Relay with line failed: no log"),
@@ -252,6 +261,24 @@ def test_a_broken_device_is_contained_and_named(package: Callable[[str], str], t
 def test_exits_pass(package: Callable[[str], str], ending: type[BaseException]) -> None:
     with pytest.raises(ending):
         SimBoard({"device": [{"type": f"{package(f'raise {ending.__name__}')}:Relay"}]})
+
+
+@pytest.mark.parametrize(
+    ("text", "call"),
+    [
+        ("import sys; sys.exit('no pump')", ": importing plugin_"),
+        (RELAY + "    def __post_init__(self): raise SystemExit('no pump')", ": calling Relay"),
+        (RELAY + "        raise SystemExit('no pump')", "wiring: device 1: Relay.attach"),
+    ],
+)
+def test_a_plugin_that_ends_the_program_is_named(
+    package: Callable[[str], str], caplog: pytest.LogCaptureFixture, text: str, call: str
+) -> None:
+    with pytest.raises(SystemExit, match="no pump"):
+        SimBoard({"device": [{"type": f"{package(text)}:Relay", "line": 5}]})
+    [message] = caplog.messages
+    assert call in message
+    assert message.endswith(" called sys.exit('no pump'), which ends the program; let it raise an error instead")
 
 
 def test_a_device_may_stand_beside_its_board_file(tmp_path: Path, package: Callable[[str], str]) -> None:
@@ -303,6 +330,18 @@ def test_a_broken_board_is_contained_and_named(
         pass
 
 
+def test_debug_shows_where_a_constructor_failed(tmp_path: Path, package: Callable[[str], str]) -> None:
+    name = package(RELAY + "    def __post_init__(self): raise RuntimeError('smoke')")
+    (tmp_path / "board.toml").write_text(f'[[device]]\ntype = "{name}:Relay"\nline = 5\n')
+    (tmp_path / "program.py").write_text(DOOR)
+    command = [sys.executable, "-m", "hwloop", "run", "program.py", "--board", "board.toml"]
+    run = functools.partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in run(command).stderr
+    shown = run([*command, "--debug"]).stderr
+    assert f'{name}.py", line 11, in __post_init__\n' in shown
+    assert "RuntimeError: smoke\n" in shown
+
+
 def test_a_board_may_refuse_in_its_own_words(package: Callable[[str], str], entry_point: Callable[[str], None]) -> None:
     text = """
     from hwloop import HardwareError
@@ -314,6 +353,31 @@ def test_a_board_may_refuse_in_its_own_words(package: Callable[[str], str], entr
     entry_point(f"{package(text)}:Bench")
     with pytest.raises(HardwareError, match="the bench: no power; switch it on"):
         boards.open_board("bench")
+
+
+def test_a_name_of_hwloop_itself_stays_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And of two packages with the same name the first one has it. The log names the package that has no effect."""
+    for place, name, points in (("a", "shop", "button = shop:B\nfan = shop:Fan"), ("b", "mill", "fan = mill:Fan")):
+        about = tmp_path / place / f"{name}-1.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        (about / "entry_points.txt").write_text(f"[{plugins.DEVICES}]\n{points}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "a"), str(tmp_path / "b"), *sys.path])
+    for _ in range(2):
+        assert plugins.installed(plugins.DEVICES, ("button", "led"))["fan"] == "shop:Fan"
+    assert "button" not in plugins.installed(plugins.DEVICES, ("button", "led"))
+    caplog.clear()
+    plugins._warned.clear()
+    with pytest.raises(WiringError, match="unknown key blades"):
+        SimBoard({"device": [{"type": "button", "line": 5, "blades": 3}]})
+    assert caplog.messages == [
+        "package shop: the entry point 'button' in hwloop.devices has no effect, because hwloop itself has one of this "
+        "name; give it another name",
+        "package mill: the entry point 'fan' in hwloop.devices has no effect, because the one of the package shop has "
+        "this name; give it another name",
+    ]
 
 
 def test_an_unknown_board_names_those_that_are_installed(entry_point: Callable[[str], None]) -> None:
@@ -358,3 +422,89 @@ def test_a_board_without_lines_ports_or_buses_says_so() -> None:
     for call in calls:
         with pytest.raises(HardwareError, match=r"the board in use, board, has no .*; choose another board"):
             call(Board())
+
+
+WRONG = """
+from hwloop.board import Board, EdgeStream, OutputLine
+
+class Line(OutputLine):
+    def set(self, value): pass
+    def get(self): return 0
+    def close(self): pass
+
+class Stream(EdgeStream):
+    def fileno(self): return 0
+    def read(self): return []
+    def level(self, line): return 0
+    def close(self): pass
+
+class Bench(Board):
+    {method}
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "use", "message"),
+    [
+        (
+            "def open_output(self, request): pass",
+            "gpio.output(17)",
+            "Bench.open_output() returned None; it must return an object of the class OutputLine",
+        ),
+        (
+            "def open_output(self, request): return Line",
+            "gpio.output(17)",
+            "Bench.open_output() returned Line; it must return an object of the class OutputLine",
+        ),
+        (
+            "async def open_output(self, request): return Line()",
+            "gpio.output(17)",
+            "Bench.open_output() is a coroutine; the methods of a board are called without await: write def, not "
+            "async def",
+        ),
+        (
+            "def open_edges(self, request): return []",
+            "gpio.watch(17)",
+            "Bench.open_edges() returned []; it must return an object of the class EdgeStream",
+        ),
+        (
+            "def open_edges(self, request): return Stream()",
+            "gpio.watch(17)",
+            "Bench.open_edges() returned a Stream without the attribute losses; set it in the constructor, as "
+            "EdgeStream says",
+        ),
+        (
+            "def serial_port(self, port): return 3",
+            "serial.open('gps')",
+            "Bench.serial_port() returned 3; it must return an object of the class str",
+        ),
+        (
+            "def open_bus(self, bus): return 5",
+            "i2c.open(1)",
+            "Bench.open_bus() returned 5; it must return an object of the class SMBus",
+        ),
+    ],
+)
+def test_a_wrong_object_of_a_board_is_noticed_at_once(
+    package: Callable[[str], str], entry_point: Callable[[str], None], method: str, use: str, message: str
+) -> None:
+    entry_point(f"{package(WRONG.format(method=method))}:Bench")
+
+    async def main() -> None:
+        async with eval(use, {"gpio": gpio, "serial": serial, "i2c": i2c}):
+            pass
+
+    with pytest.raises(TypeError) as raised:
+        hwloop.run(main(), board="bench")
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(("device", "method"), [("LED", "open_output"), ("Button", "open_edges")])
+def test_gpiozero_devices_notice_a_wrong_object_too(device: str, method: str) -> None:
+    class Bench(Board):
+        revision = 0xC03111
+
+    bench = Bench()
+    setattr(bench, method, lambda request: None)
+    with LoopFactory(bench) as factory, pytest.raises(TypeError, match=r"\(\) returned None; it must return"):
+        getattr(gpiozero, device)(17, pin_factory=factory)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
 import hwloop
-from hwloop.errors import HardwareError
+from hwloop.errors import HardwareError, suggestion
 
 COMMANDS = {
     "run": "run the main coroutine of a program on the loop",
@@ -145,7 +145,10 @@ def _execute(argv: list[str], lifetime: contextlib.ExitStack) -> int:
             return 2
         command = argv[position]
         if command not in COMMANDS:
-            raise UsageError(f"unknown command {command!r}; choose from {', '.join(COMMANDS)}")
+            hint = suggestion(command, COMMANDS)
+            if not hint and (command.endswith(".py") or os.path.exists(command)):
+                hint = f"; to run a program: hwloop run {command}"
+            raise UsageError(f"unknown command {command!r}; choose from {', '.join(COMMANDS)}{hint}")
         name = f"hwloop {command}"
         module = importlib.import_module(f"hwloop.cli.{command}")
         parser = _Parser(prog=name, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -217,8 +220,14 @@ class _Parser(argparse.ArgumentParser):
     """A parser that raises its errors."""
 
     def error(self, message: str) -> NoReturn:
-        if message.startswith("unrecognized") and self.get_default("rest") is not None:
-            message += "; arguments of the program follow '--'"
+        if message.startswith("unrecognized"):
+            option = message.partition(": ")[2].partition(" ")[0].partition("=")[0]
+            meant = suggestion(option, self._option_string_actions)
+            if self.get_default("rest") is not None:
+                message += "; arguments of the program follow '--'"
+            elif self.prog == "hwloop" and not meant:
+                message += "; the options of a command follow its name"
+            message += meant
         raise UsageError(message)
 
 

@@ -26,7 +26,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 from hwloop import board as boards
@@ -36,7 +36,7 @@ from hwloop.cli.program import Program, acts, calls_main, find_file, find_module
 from hwloop.core.clock import REAL
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.realtime import RealTime
-from hwloop.errors import HardwareError
+from hwloop.errors import HardwareError, program_frames
 
 BOARD_HELP = "auto, linux, sim, an entry point, or a board file (.toml) to simulate; default: HWLOOP_BOARD, or auto"
 
@@ -336,15 +336,5 @@ def _show(error: BaseException, path: str) -> None:
     while start is not None and start.tb_frame.f_code.co_filename != path:
         start = start.tb_next
     if isinstance(error, DeadlockError):  # its message has the place of each task; the rest are frames of the loop
-        error.__traceback__ = _without_loop(start)
+        start = program_frames(start)
     traceback.print_exception(error.with_traceback(start or error.__traceback__))
-
-
-def _without_loop(start: TracebackType | None) -> TracebackType | None:
-    """Cut a traceback off at the first frame of hwloop, and return it."""
-    part = start
-    while part is not None and part.tb_next is not None:
-        if part.tb_next.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "hwloop":
-            part.tb_next = None
-        part = part.tb_next
-    return start

@@ -271,7 +271,7 @@ class LoopPin(BoardPin):
             self._release()
             if self._function == "output":
                 request = OutputRequest(self._number, consumer=self._consumer(), initial=1 if initial else 0)
-                self._output = self.factory.board.open_output(request)
+                self._output = boards.checked_call(self.factory.board.open_output, request, OutputLine)
             else:
                 self._stream = self._open_edges()
                 if self._detecting:
@@ -279,14 +279,10 @@ class LoopPin(BoardPin):
             self.closed = False
 
     def _open_edges(self) -> EdgeStream:
-        return self.factory.board.open_edges(
-            EdgeRequest(
-                [self._number],
-                consumer=self._consumer(),
-                pull=PULLS[self._pull],
-                debounce=self._bounce or 0.0,
-            )
+        request = EdgeRequest(
+            [self._number], consumer=self._consumer(), pull=PULLS[self._pull], debounce=self._bounce or 0.0
         )
+        return boards.checked_call(self.factory.board.open_edges, request, EdgeStream)
 
     def _consumer(self) -> str:
         return f"gpiozero {self.info.name}"

@@ -187,7 +187,7 @@ class Watch(Source[Edge]):
     def connect(self) -> int:
         if self._board is None:
             self._board = boards.current()
-        self._stream = self._board.open_edges(self._request)
+        self._stream = boards.checked_call(self._board.open_edges, self._request, EdgeStream)
         try:
             alarm_fd = self._stream.alarm_fileno()
             if alarm_fd >= 0:

@@ -251,7 +251,7 @@ class Output:
         give_up = time.monotonic() + (_GUARDIAN_RELEASES if self._report.guarded else 0)
         while True:
             try:
-                self._line.device = board.open_output(self._request)
+                self._line.device = boards.checked_call(board.open_output, self._request, OutputLine)
                 break
             except BaseException as error:
                 # The guardian may hold the line at its safe level, and releases it when it has the report.

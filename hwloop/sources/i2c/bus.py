@@ -25,7 +25,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple
 
-from hwloop.board import Edge, current
+from hwloop.board import Edge, checked_call, current
 from hwloop.core.naming import short_name
 from hwloop.core.ordered_sets import WeakOrderedSet
 from hwloop.core.statistics import SourceStatistics
@@ -238,7 +238,15 @@ class Bus(Source[Transaction]):
     def connect(self) -> int:
         board = current()
         number = self.number
-        self._thread = BusThread(lambda: board.open_bus(number), f"I2C bus {number}", self._backoff, board.clock)
+
+        def open_bus() -> SMBus:
+            try:
+                from smbus2 import SMBus
+            except ImportError:
+                return board.open_bus(number)  # which reports it
+            return checked_call(board.open_bus, number, SMBus)
+
+        self._thread = BusThread(open_bus, f"I2C bus {number}", self._backoff, board.clock)
         return self._thread.fileno()
 
     def receive(self) -> Iterable[Transaction]:

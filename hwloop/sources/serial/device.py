@@ -177,14 +177,14 @@ def open_device(
         raise HardwareError(port, "not a serial port of this machine", _NETWORK_HINT)
     dtr, rts = options.get("dtr"), options.get("rts")
     arguments = cast(PySerialOptions, {name: value for name, value in options.items() if name not in ("dtr", "rts")})
-    url = port if "://" in port else board.current().serial_port(port)
+    url = port if "://" in port else board.checked_call(board.current().serial_port, port, str)
     try:
         instance = serial_for_url(url, do_not_open=True, **arguments)
     except SerialException as error:  # hwgrep:// that finds nothing
         raise HardwareError(port, str(error), _known_ports()) from error
     if "://" in port and instance.portstr is not None and "://" not in instance.portstr:
         # A URL that names a port (spy://, hwgrep://): that of the board in use, which may be a simulated one.
-        url = instance.portstr = board.current().serial_port(instance.portstr)
+        url = instance.portstr = board.checked_call(board.current().serial_port, instance.portstr, str)
     # pyserial sets them right after it has opened the port; the kernel has raised both by then (docs/serial.md).
     if dtr is not None:
         instance.dtr = bool(dtr)
