@@ -83,7 +83,7 @@ def test_a_wrong_call_says_what_would_be_right(hwloop: Call, arguments: list[str
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["mointor"], "did you mean monitor?"),
+        (["monito"], "did you mean monitor?"),
         (["program.py"], "to run a program: hwloop run program.py"),
         (["--verison"], "did you mean --version?"),
         (["--board", "sim", "run"], "the options of a command follow its name"),

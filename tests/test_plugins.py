@@ -208,7 +208,7 @@ def test_a_type_that_is_no_device_raises_and_says_what_to_do(path: str, message:
 
 def test_a_misspelt_type_is_recognized() -> None:
     with pytest.raises(WiringError, match=r"; did you mean button\?$"):
-        SimBoard({"device": [{"type": "buton"}]})
+        SimBoard({"device": [{"type": "buttn"}]})
 
 
 def test_an_unknown_type_names_the_known_ones_and_the_form_of_a_path() -> None:
