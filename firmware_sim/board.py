@@ -135,7 +135,7 @@ class SimBoard(Board):
 
     @classmethod
     def default(cls, *, clock: Clock = REAL) -> SimBoard:
-        """Open the board that the name "sim" stands for: one of each simulated device (default_board.toml)."""
+        """Open the board that the name "sim" stands for: the parts of the usual tutorials (default_board.toml)."""
         board = cls(Path(__file__).with_name("default_board.toml"), clock=clock)
         board.choice = "sim"
         return board

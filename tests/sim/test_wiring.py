@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from firmware_sim import SimBoard, WiringError, wiring
+import hwloop
+from firmware_sim import SimBoard, WiringError
 from firmware_sim.devices.pin_parts import Button, Led, Wire
 from hwloop import board as boards
 from hwloop.errors import HardwareError
@@ -54,11 +57,39 @@ def test_a_mapping_works_like_a_board_file_and_none_means_a_bare_board() -> None
         assert (board.devices, board.ports, list(board.buses)) == ([], {}, [1])
 
 
-def test_every_known_device_is_on_the_default_board() -> None:
-    with boards.open_board("sim") as board:
-        assert isinstance(board, SimBoard)
-        made = {type(device).__name__ for device in board.devices}
-    assert made == {where.partition(":")[2] for where in wiring.DEVICES.values()}
+def test_the_default_board_is_as_the_docs_list_it() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text(encoding="utf-8")
+    rows = page.partition("## The default board")[2].partition("\n## ")[0]
+    with SimBoard.default() as board:
+        named = re.findall(
+            r'^\| `"(.+?)"` \| .* \| (?:line (\d+)|`(/dev/\w+)`|I2C bus (\d), address (0x\w+)) \|$', rows, re.M
+        )
+        assert [board[name] for name, *_ in named] == board.devices
+        for name, line, port, bus, address in named:
+            if line:
+                assert board.line(int(line)).part == f"the {name.replace('led', 'LED')} on line {line}"
+            elif port:
+                assert board[name].port == port
+                assert list(board.ports).count(port) == 1
+            else:
+                assert board.i2c(int(bus))[int(address, 16)] is board[name]
+
+
+def test_no_part_of_the_default_board_moves_or_joins_a_line() -> None:
+    changes = []
+
+    async def main() -> None:
+        await asyncio.sleep(3600)
+
+    clock = hwloop.VirtualClock()
+    with SimBoard.default(clock=clock) as board:
+        for number in range(len(board.chip)):
+            line = board.line(number)
+            assert line.net.lines == [line]
+            line.observe(lambda level, when_ns, number=number: changes.append(number))
+        hwloop.run(main(), board=board, clock=clock)
+        assert changes == []
+        assert not any(line.level for line in map(board.line, range(9, 28)))
 
 
 def test_a_board_file_is_a_board_by_its_path(tmp_path: Path) -> None:
