@@ -82,8 +82,7 @@ class SimBoard(Board):
         self.directory: Path = checked.directory
         self.clock = clock
         self.timeline: Timeline = Timeline(clock)
-        self.tracer: Tracer | None = tracer
-        self.timeline.tracer = tracer
+        self.tracer = tracer
         self._surviving = None
         if not self.shared:  # a subclass may keep them in another way
             path = os.environ.get(SIMULATED_LINES, "") if lines is None else lines
@@ -169,6 +168,26 @@ class SimBoard(Board):
         except KeyError:
             there = ", ".join(map(str, sorted(self.buses)))
             raise KeyError(f"no I2C bus {number} on {self.label}; there are: {there}") from None
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """Records the events on its lines, ports and buses; None records nothing."""
+        return self.timeline.tracer
+
+    @tracer.setter
+    def tracer(self, tracer: Tracer | None) -> None:
+        self.timeline.tracer = tracer
+
+    def snapshot(self) -> dict[str, Any]:
+        with self.timeline.lock:
+            lines = [self.chip.line(number) for number in range(len(self.chip))]
+            nets = {tuple(line.number for line in each.net.lines) for each in lines}
+            return {
+                "levels": [[each.number, each.level] for each in lines if each.level != each.level_at_reset],
+                "wires": sorted(net for net in nets if len(net) > 1),
+                "ports": sorted(self.ports),
+                "buses": sorted(self.buses),
+            }
 
     # For devices, when they attach.
 

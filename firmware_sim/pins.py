@@ -83,6 +83,7 @@ class Line:
     Attributes:
         number: its offset on the chip, the BCM number.
         name: the kernel's name for it: "GPIO17".
+        level_at_reset: its level while nothing but the chip's pull resistor acts on it, as at reset.
         consumer: the name of its user; None while it is free.
         flags: the flags of the claim, as lgpio numbers them.
         active_low: whether its user reads and writes it inverted.
@@ -103,7 +104,8 @@ class Line:
         self.changes: int = 0
         self.reports = 0
         self.reports_lost = 0
-        self.bias: Pull = "up" if number in _PULLED_UP_AT_RESET else "down"
+        self.level_at_reset: int = 1 if number in _PULLED_UP_AT_RESET else 0
+        self.bias: Pull = "up" if self.level_at_reset else "down"
         self._bias_set = False  # by a program, not at reset
         self.output: int | None = None
         self.part: str = ""
@@ -114,7 +116,7 @@ class Line:
         self._pulled: Pull = "none"
         self._observers: list[Observer] = []
         self.holds: list[Hold] = []
-        self.net: Net = Net([self], 1 if self.bias == "up" else 0)
+        self.net: Net = Net([self], self.level_at_reset)
 
     @property
     def level(self) -> int:

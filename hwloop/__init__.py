@@ -20,6 +20,7 @@ _PUBLIC = {
     "hwloop.core.urgency": ("Priority",),
     "hwloop.errors": ("HardwareError",),
     "hwloop.pins": ("pins",),
+    "hwloop.recording": ("recording",),
     "hwloop.runner": ("EventLoopPolicy", "new_event_loop", "run"),
     "hwloop.scheduling.cooperative": ("checkpoint", "create_task", "reschedule", "scheduled", "sliced"),
     "hwloop.scheduling.limits": ("RateLimiter", "ThrottleStatistics", "throttle"),
@@ -38,6 +39,7 @@ _PUBLIC = {
 if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_names.py compares them with the table
     from hwloop import board as board
     from hwloop import pins as pins
+    from hwloop import recording as recording
     from hwloop import service as service
     from hwloop.core.event_loop import EventLoop as EventLoop
     from hwloop.core.periodic_timer import Periodic as Periodic

@@ -71,6 +71,10 @@ class Board:
         """Return an smbus2 `SMBus` on I2C bus number `bus`. Raises `HardwareError`."""
         raise self._lacks(f"I2C bus {bus}", "I2C buses")
 
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state of a simulated board for recordings, as plain data: levels, wires, ports and buses."""
+        return {}
+
     def close(self) -> None:
         """Release what the board itself holds, not its streams and lines. Harmless when repeated.
 

@@ -40,6 +40,7 @@ NAMES = [
     "i2c",
     "new_event_loop",
     "pins",
+    "recording",
     "reschedule",
     "run",
     "scheduled",
