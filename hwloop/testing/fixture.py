@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from firmware_sim.board import SimBoard
-from firmware_sim.trace import Trace
+from firmware_sim.trace import Trace, compare_with_golden
 from hwloop import board as boards
 from hwloop.core.clock import REAL, Clock
 from hwloop.testing.conditions import Conditions, NotReached, describe
@@ -43,6 +44,7 @@ class BoardFixture(SimBoard):
         self._settings = settings
         self._main: asyncio.Task[Any] | None = None
         self._failure: BaseException | None = None
+        self._failed: ProgramRun | None = None
         self._conditions: Conditions | None = None
         clock: Clock = VirtualClock() if settings.clock == "virtual" else REAL
         wiring = DEFAULT_BOARD if settings.board == "sim" else settings.board
@@ -61,6 +63,11 @@ class BoardFixture(SimBoard):
         """The loop of the test."""
         loop: Any = self._runner.get_loop()
         return loop  # type: ignore[no-any-return]
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that decides the order of tasks; None for first come, first served, and in real time."""
+        return getattr(self.loop, "seed", None)
 
     @property
     def outputs(self) -> dict[int, int]:
@@ -97,6 +104,18 @@ class BoardFixture(SimBoard):
         waits = "".join(f"\n{line}" for line in waits_of(others)) if others else "\n  no other task is left"
         raise AssertionError(f"{describe(condition, within, clock)}{waits}")
 
+    def assert_golden(self, path: str | os.PathLike[str]) -> None:
+        """Fail unless the trace is as in the golden file `path`, relative to the test.
+
+        `pytest --hwloop-update-golden` writes the file instead.
+        """
+        __tracebackhide__ = True
+        try:
+            compare_with_golden(self.trace, self._settings.directory / path, self._settings.update_golden)
+        except AssertionError as error:
+            error.add_note("pytest --hwloop-update-golden writes it")
+            raise
+
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a part of the test on its loop: a fixture, or the test function."""
         __tracebackhide__ = True
@@ -107,7 +126,7 @@ class BoardFixture(SimBoard):
             waiting = self._main
             if waiting is None:
                 raise
-            self._interrupt(error)
+            self._interrupt(None, error)
         finally:
             self._main = None
         ended: T = loop.run_until_complete(waiting)
@@ -124,11 +143,13 @@ class BoardFixture(SimBoard):
                 raise
             if isinstance(failure, DeadlockError):
                 failure.__traceback__ = ending_in_program(cancelled.__traceback__)
+        if self._failed is not None:
+            self._failed.note_reported(failure)
         raise_as_it_was(failure)
 
-    def _interrupt(self, failure: BaseException) -> None:
-        """End the test: a program has failed."""
-        self._failure = failure
+    def _interrupt(self, run: ProgramRun | None, failure: BaseException) -> None:
+        """End the test: a program has failed, or nothing can ever end the wait of the test."""
+        self._failure, self._failed = failure, run
         if self._main is not None:
             self._main.cancel()
 

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `board`, and async tests that use it in virtual time.
+"""The pytest plugin: the fixture `board`, async tests and fixtures in virtual time, and reports of failures.
 
 pytest loads this module in every run, also in those that never use it. So it imports nothing but pytest: the board and
 the loop are imported by the first test that needs them.
@@ -6,8 +6,9 @@ the loop are imported by the first test that needs them.
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from hwloop.testing.fixture import BoardFixture
 
 _TEST = pytest.StashKey[Callable[..., Coroutine[Any, Any, object]]]()
+_BOARD = pytest.StashKey["BoardFixture"]()
+_SEED = "hwloop_seed"
 
 
 @pytest.fixture
@@ -25,8 +28,12 @@ def board(request: pytest.FixtureRequest) -> Iterator[BoardFixture]:
     from hwloop.testing.settings import settings_of
 
     made = BoardFixture(settings_of(request.node))
-    with made.in_use():
-        yield made
+    request.node.stash[_BOARD] = made
+    try:
+        with made.in_use():
+            yield made
+    finally:
+        del request.node.stash[_BOARD]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,7 +44,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="hwloop_realtime",
         help="run the tests that use the fixture board in real time",
     )
+    group.addoption(
+        "--hwloop-seeds",
+        type=_count,
+        metavar="N",
+        dest="hwloop_seeds",
+        help="run each test that uses the fixture board with N seeds, 0 to N-1, which decide the order of tasks",
+    )
+    group.addoption(
+        "--hwloop-artifacts",
+        metavar="DIR",
+        dest="hwloop_artifacts",
+        help="write the trace of each failed test into DIR: VCD for GTKWave and PulseView, WaveDrom, SVG, CSV",
+    )
+    group.addoption(
+        "--hwloop-update-golden",
+        action="store_true",
+        dest="hwloop_update_golden",
+        help="write the golden files of board.assert_golden() instead of comparing with them",
+    )
     parser.addini("hwloop_board", "the board file of the fixture board, relative to the ini file")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"a number of seeds is 1 or more, not {text}")
+    return int(text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,12 +82,32 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_AsyncTests(), "hwloop-async-tests")
 
 
-def uses_board(item: pytest.Item) -> bool:
-    """Return whether a test uses the fixture of this plugin, and not another one of the same name."""
-    if not isinstance(item, pytest.Function) or "board" not in item.fixturenames:
-        return False
-    definitions = item._fixtureinfo.name2fixturedefs.get("board", ())
-    return bool(definitions) and definitions[-1].func.__module__ == __name__
+def _is_ours(definitions: Any) -> bool:
+    """Return whether the fixture `board` is that of this plugin, and not another one of the same name."""
+    found = definitions.get("board")
+    return bool(found) and found[-1].func.__module__ == __name__
+
+
+def uses_board(item: object) -> bool:
+    """Return whether a test uses the fixture `board` of this plugin, directly or through another fixture."""
+    return (
+        isinstance(item, pytest.Function)
+        and "board" in item.fixturenames
+        and _is_ours(item._fixtureinfo.name2fixturedefs)
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    seeds = metafunc.config.getoption("hwloop_seeds")
+    if seeds and "board" in metafunc.fixturenames and _is_ours(metafunc._arg2fixturedefs):
+        metafunc.fixturenames.append(_SEED)
+        metafunc.parametrize(_SEED, range(seeds), ids=[f"seed{seed}" for seed in range(seeds)], indirect=True)
+
+
+@pytest.fixture
+def hwloop_seed(request: pytest.FixtureRequest) -> int:
+    """The seed of a test that runs with several (--hwloop-seeds)."""
+    return cast("int", request.param)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -64,7 +116,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 class _AsyncTests:
-    """Runs async tests that use the board, before any other plugin does."""
+    """Runs async tests and fixtures of tests that use the board, before any other plugin does."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
@@ -72,7 +124,62 @@ class _AsyncTests:
         function = pyfuncitem.stash.get(_TEST, None)
         if function is None:
             return None
-        board = cast("BoardFixture", pyfuncitem.funcargs["board"])
         arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-        board.call(function(**arguments))
+        pyfuncitem.stash[_BOARD].call(function(**arguments))
         return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        original = fixturedef.func
+        is_generator = inspect.isasyncgenfunction(original)
+        if (
+            not (is_generator or inspect.iscoroutinefunction(original))
+            or fixturedef.scope != "function"
+            or not uses_board(request.node)
+        ):
+            return (yield)
+        board = cast("BoardFixture", request.getfixturevalue("board"))
+
+        @functools.wraps(original)
+        def on_loop(*arguments: Any, **named: Any) -> object:
+            made: Any = original(*arguments, **named)
+            if not is_generator:
+                return board.call(made)
+            request.addfinalizer(lambda: board.call(_exhaust(made, fixturedef.argname)))
+            return board.call(anext(made))
+
+        # `functools.wraps` makes it look async to whoever unwraps it, and other plugins do.
+        del on_loop.__wrapped__
+        on_loop.__dict__.clear()
+        fixturedef.func = on_loop  # type: ignore[misc]
+        try:
+            return (yield)
+        finally:
+            fixturedef.func = original  # type: ignore[misc]
+
+
+async def _exhaust(generator: Any, name: str) -> None:
+    """Run an async generator fixture to its end."""
+    async for _ in generator:
+        raise ValueError(f"the fixture {name} yields more than once")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    board = item.stash.get(_BOARD, None)
+    if board is not None and report.failed and call.when in ("setup", "call"):
+        from hwloop.testing import report as reports
+
+        if text := reports.waveform(board):
+            report.sections.append(("the last second on the board", text))
+        if (seed := board.seed) is not None:
+            report.sections.append(("to run it again", reports.repeating(item.nodeid, seed)))
+        if directory := item.config.getoption("hwloop_artifacts"):
+            files = reports.write_artifacts(board, item.nodeid, item.config.invocation_params.dir / directory)
+            report.sections.append(("the trace", "\n".join(map(str, files))))
+    return report

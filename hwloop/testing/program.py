@@ -20,13 +20,18 @@ class ProgramRun:
     """
 
     def __init__(
-        self, main: Coroutine[Any, Any, Any], loop: ObservedLoop, interrupt: Callable[[BaseException], None]
+        self, main: Coroutine[Any, Any, Any], loop: ObservedLoop, interrupt: Callable[[ProgramRun, BaseException], None]
     ) -> None:
         self._main = main
         self._loop = loop
         self._interrupt = interrupt
         self._task: asyncio.Task[Any] | None = None
         self._ending = False
+        self._reported: BaseException | None = None
+
+    def note_reported(self, failure: BaseException) -> None:
+        """Note that the test has failed with this exception, so that the end of the block need not raise it again."""
+        self._reported = failure
 
     @property
     def done(self) -> bool:
@@ -63,7 +68,7 @@ class ProgramRun:
         await self._end(self._task)
         await self._end_tasks()
         failure = failure or self._failure()
-        if failure is None:
+        if failure is None or failure is self._reported:
             return
         if error is None or isinstance(error, asyncio.CancelledError):
             current = asyncio.current_task()
@@ -75,7 +80,7 @@ class ProgramRun:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         failure = self._failure()
         if failure is not None and not self._ending:
-            self._interrupt(failure)
+            self._interrupt(self, failure)
 
     def _failure(self) -> BaseException | None:
         """Return the exception with which the program has failed, if it has."""

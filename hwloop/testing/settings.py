@@ -26,9 +26,13 @@ class Settings:
     clock: Literal["virtual", "real"] = "virtual"
     limit: float | None = None
     backend: Literal["auto", "lgpio"] = "auto"
+    directory: Path = Path()
+    """The directory of the test, where the relative paths of its golden files begin."""
+    update_golden: bool = False
 
 
-FIELDS = {field.name for field in dataclasses.fields(Settings)}
+_NOT_MARKED = {"directory", "update_golden"}
+FIELDS = {field.name for field in dataclasses.fields(Settings)} - _NOT_MARKED
 
 
 def marked(item: pytest.Item) -> dict[str, Any]:
@@ -65,7 +69,19 @@ def settings_of(item: pytest.Item) -> Settings:
         raise pytest.UsageError(f"{where}: limit is a number of seconds above 0, not {limit!r}")
     if item.config.getoption("hwloop_realtime"):
         clock = "real"
-    return Settings(_board(item, given), seed, clock, limit, backend)
+    callspec = getattr(item, "callspec", None)
+    seed = callspec.params.get("hwloop_seed", seed) if callspec is not None else seed
+    if os.environ.get("HWLOOP_SEED"):
+        seed = None  # which the loop replaces by that of the environment, as the report of a failure says
+    return Settings(
+        _board(item, given),
+        seed if clock == "virtual" else None,
+        clock,
+        limit,
+        backend,
+        item.path.parent,
+        bool(item.config.getoption("hwloop_update_golden")),
+    )
 
 
 def _board(item: pytest.Item, given: dict[str, Any]) -> str | Path | Mapping[str, object] | None:

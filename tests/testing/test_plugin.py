@@ -17,62 +17,12 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
 
-STATION = """
-from hwloop import gpio
-
-async def main():
-    async with (
-        gpio.watch(17, pull="up", active_low=True, debounce=0.005) as door,
-        gpio.output(27, initial=0, safe=0) as lamp,
-    ):
-        async for edge in door:
-            lamp.set(edge.value)
-"""
-
-BOARD = """
-[[device]]
-type = "button"
-name = "door"
-line = 17
-bounce = 0.004
-
-[[device]]
-type = "led"
-name = "lamp"
-line = 27
-"""
-
-EXAMPLE = """
-import station
-
-async def test_the_lamp_follows_the_door(board):
-    async with board.run(station.main()):
-        board["door"].press()
-        await board.until(lambda: board["lamp"].lit, within=0.1)
-"""
-
 PARTS = {
     "device": [
         {"type": "button", "name": "door", "line": 17, "bounce": 0.004},
         {"type": "led", "name": "lamp", "line": 27},
     ]
 }
-
-
-@pytest.fixture
-def suite(pytester, monkeypatch):
-    """`suite(tests, ...)` runs tests beside the station and its board; the result of pytest."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-
-    def suite(tests=EXAMPLE, *options, board=BOARD, ini="[pytest]\nfilterwarnings = error\n"):
-        pytester.makepyfile(station=STATION, test_suite=tests)
-        if board is not None:
-            (pytester.path / "board.toml").write_text(board)
-        (pytester.path / "pytest.ini").write_text(ini)
-        monkeypatch.syspath_prepend(pytester.path)
-        return pytester.runpytest("-p", "hwloop.testing.plugin", "-p", "no:cacheprovider", *options)
-
-    return suite
 
 
 def test_the_example_of_the_documentation_passes_without_another_plugin(suite):

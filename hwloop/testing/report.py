@@ -1,0 +1,49 @@
+"""The report of a failed test: the last second of the board as a waveform, its trace as files, and how to repeat it.
+
+A failed assertion says which condition was false. The waveform shows what was on the wires meanwhile, and often that
+explains the failure.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from firmware_sim.trace import text_waveform, write
+from firmware_sim.trace.files import FORMATS
+
+if TYPE_CHECKING:
+    from hwloop.testing.fixture import BoardFixture
+
+SHOWN_NS = 1_000_000_000
+"""The last part of the trace that a report shows, in nanoseconds."""
+
+
+def waveform(board: BoardFixture) -> str:
+    """Return the last second of the trace as a waveform; empty if nothing has happened on the board."""
+    events = list(board.trace)
+    if not events:
+        return ""
+    end_ns = max(board.clock.now_ns(), events[-1].when_ns) + 1
+    start_ns = max(end_ns - SHOWN_NS, min(events[0].when_ns, end_ns - 1_000_000))
+    return text_waveform(events, start_ns, end_ns, names=board.line_names)
+
+
+def repeating(node: str, seed: int) -> str:
+    """Return the command that runs a test with a seed again."""
+    test = re.sub(r"(?:\[seed\d+\]|-seed\d+(?=\]))$|(?<=\[)seed\d+-", "", node)
+    return f"HWLOOP_SEED={seed} python -m pytest {shlex.quote(test)}"
+
+
+def write_artifacts(board: BoardFixture, node: str, directory: str | os.PathLike[str]) -> list[Path]:
+    """Write the trace of a test in every format, into a directory named after the test. Return the files."""
+    folder = Path(directory) / re.sub(r"[^\w.=+-]+", "_", node).strip("_")
+    folder.mkdir(parents=True, exist_ok=True)
+    events = list(board.trace)
+    files = [folder / f"trace{suffix}" for suffix in FORMATS]
+    for file in files:
+        write(events, file, names=board.line_names)
+    return files
