@@ -55,6 +55,7 @@ class SimBoard(Board):
         chip: its lines, to drive and inspect: `board.chip.line(17)`.
         lgpio: a module-shaped object with lgpio's functions and constants, over `chip`.
         devices: its devices, in the order of the board file.
+        names: those that have a `name` there, by it.
         line_names: for each line that a device uses, the device's name in the board file, or else its description.
         faults: the faults injected into it: `board.faults.inject("stuck-line", line=17, level=0)`.
     """
@@ -106,7 +107,7 @@ class SimBoard(Board):
         self._closed = self._closing = False
         self.faults: Faults = Faults(self)
         self.devices: list[Device] = []
-        self._names = checked.names
+        self.names: Mapping[str, Device] = checked.names
         self.line_names: dict[int, str] = {}
         names = {id(device): name for name, device in checked.names.items()}
         try:
@@ -144,9 +145,9 @@ class SimBoard(Board):
     def __getitem__(self, name: str) -> Any:
         """Return the device with this `name` in the board file. Raises KeyError, naming those that are there."""
         try:
-            return self._names[name]
+            return self.names[name]
         except KeyError:
-            there = ", ".join(sorted(self._names)) or "none; give the device a key name in the board file"
+            there = ", ".join(sorted(self.names)) or "none; give the device a key name in the board file"
             raise KeyError(f"no device {name!r} on {self.label}; there are: {there}") from None
 
     def line(self, number: int) -> Line:

@@ -174,7 +174,7 @@ class Faults:
         board does not have.
         """
         if isinstance(fault, str):
-            made = _made(fault, fields)
+            made = self.make(fault, **fields)
         elif fields:
             raise FaultError(f"{short_name(fault)}: a fault that is made already takes no field {listed(fields)}")
         else:
@@ -186,6 +186,10 @@ class Faults:
             injection = Injection(self._board, made, chance, after=after, duration=duration, every=every)
             self._injections.append(injection)
         return injection
+
+    def make(self, name: str, **fields: object) -> Fault:
+        """Return a fault by its name or class, to be injected later. Raises `FaultError` as `inject` does."""
+        return _made(name, fields)
 
     def names(self) -> list[str]:
         """Return the names of all faults, in order."""
