@@ -12,7 +12,7 @@ BENCHMARKS := core scale startup ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-clients test-gpiozero test-kernel check conformance docs docs-serve bench bench-all soak figures bench-compare bench-record mutation release-check lock format clean
+.PHONY: help demo test coverage test-clients test-gpiozero test-kernel test-sigrok check conformance docs docs-serve bench bench-all soak figures bench-compare bench-record mutation release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -78,6 +78,10 @@ test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO
 	$(GUEST) -t 900 -- $(BIN)/python -m pytest tests/kernel
 	$(GUEST) -t 300 -S -- $(BIN)/python -m pytest tests/kernel/test_service.py
 
+test-sigrok: $(VENV)/installed-test  ## decode traces with sigrok-cli (installs it where it is missing: apt, root)
+	command -v sigrok-cli || apt-get install --yes --no-install-recommends sigrok-cli
+	$(BIN)/python -m pytest tests/trace/test_sigrok.py
+
 check: $(VENV)/installed-check  ## check formatting, lint, spelling, prose, types, and the rules of the architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -125,7 +129,7 @@ bench-record: $(VENV)/installed  ## measure all figures for benchmarks/history/ 
 
 lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,clients,check,mutation,release,plot,docs]'
+	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,trace,clients,check,mutation,release,plot,docs]'
 	build/lock/bin/pip freeze --exclude hwloop > .ci/constraints.txt
 
 format: $(VENV)/installed-check  ## format and fix what can be fixed

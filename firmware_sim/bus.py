@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from firmware_sim.errors import WiringError
 from firmware_sim.libraries.smbus2 import BLOCK_MAX, LENGTH_FIRST, Message, open_on, os_error
 from firmware_sim.timeline import Timeline
+from hwloop.core.clock import Disturbed
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
 from hwloop.trace_events import I2cMessage, I2cTransfer
@@ -217,20 +218,29 @@ class Bus:
 
     def _traced(self, messages: Sequence[Message]) -> list[bytes]:
         """Make a transfer and record it."""
-        when_ns, done, error = self.timeline.now_ns(), list[I2cMessage](), ""
+        when_ns, done = self.timeline.now_ns(), list[I2cMessage]()
         try:
-            return self._clocked(messages, done)
-        except OSError as failure:
-            error = errno.errorcode.get(failure.errno or 0, str(failure.errno))
+            answers = self._clocked(messages, done)
+        except Disturbed:  # it will be made again
+            raise
+        except BaseException as failure:
+            code = failure.errno if isinstance(failure, OSError) else None
             if len(done) < len(messages):
                 failed = messages[len(done)]
-                done.append(I2cMessage(failed.address, "sent" if failed.reads is None else "received", b""))
+                # A device that is there acknowledges its address, and then rejects what it has been sent.
+                rejected = code == self.nack_errno and failed.reads is None and failed.address in self._devices
+                data = failed.data if rejected else b""
+                done.append(I2cMessage(failed.address, "sent" if failed.reads is None else "received", data))
+            self._record(when_ns, done, errno.errorcode.get(code or 0) or type(failure).__name__)
             raise
-        finally:
-            with self.timeline.lock:
-                if self.timeline.tracer is not None:
-                    end_ns = self.timeline.now_ns()
-                    self.timeline.tracer.record(I2cTransfer(when_ns, end_ns, self.number, tuple(done), error))
+        self._record(when_ns, done, "")
+        return answers
+
+    def _record(self, when_ns: int, done: Sequence[I2cMessage], error: str) -> None:
+        with self.timeline.lock:
+            if self.timeline.tracer is not None:
+                end_ns = self.timeline.now_ns()
+                self.timeline.tracer.record(I2cTransfer(when_ns, end_ns, self.number, tuple(done), error))
 
     def _clocked(self, messages: Sequence[Message], done: list[I2cMessage]) -> list[bytes]:
         """Make a transfer, which has the wire to itself. Add each message that has passed to `done`."""
@@ -276,7 +286,7 @@ class Bus:
                     busy_until = self._hold(busy_until, 1 + len(answer))
             except Nack:
                 self.nacks += 1
-                if device is None:
+                if device is None or message.reads is not None:
                     self._hold(busy_until, 1)
                 raise os_error(self.nack_errno) from None
         return answers

@@ -21,10 +21,10 @@ import tty
 from typing import Protocol
 
 from firmware_sim.errors import WiringError
-from firmware_sim.libraries.serial import DTR, INPUTS, RTS, LineSettings, Terminal
+from firmware_sim.libraries.serial import DTR, INPUTS, RTS, Terminal
 from firmware_sim.timeline import Event, Timeline
 from hwloop.errors import HardwareError
-from hwloop.trace_events import Direction, SerialData
+from hwloop.trace_events import Direction, SerialData, SerialSettings
 
 RECEIVE_BUFFER = 4095
 """Bytes kept for a program that does not read: the size of the line discipline's buffer (N_TTY_BUF_SIZE - 1)."""
@@ -92,7 +92,7 @@ class Port:
         return self._slave >= 0
 
     @property
-    def settings(self) -> LineSettings | None:
+    def settings(self) -> SerialSettings | None:
         """Baud rate, data bits, parity and stop bits as the program has set them; None while it has the port closed.
 
         Only pyserial's settings are seen completely. Bytes pass at any settings: a device that would receive garbage at
@@ -240,7 +240,7 @@ class Port:
 
     def _trace(self, direction: Direction, data: bytes) -> None:
         if (tracer := self._timeline.tracer) is not None:
-            tracer.record(SerialData(self._timeline.now_ns(), self.name, direction, data))
+            tracer.record(SerialData(self._timeline.now_ns(), self.name, direction, data, self.settings))
 
     def _room(self) -> int:
         """Return how many bytes still fit into the program's buffer.

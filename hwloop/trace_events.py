@@ -26,13 +26,34 @@ class LineChange(NamedTuple):
     """The cause: a part ("the button on line 17"), "program", "another process", "wire" or "outside"."""
 
 
+class SerialSettings(NamedTuple):
+    """A program's settings of a serial port."""
+
+    baudrate: int
+    """Bits a second."""
+    bytesize: int = 8
+    """Data bits, 5 to 8."""
+    parity: str = "N"
+    """"N", "E", "O", "M" or "S", as pyserial writes them."""
+    stopbits: float = 1
+    """1, 1.5 or 2. A simulated port has 2 for 1.5, because a terminal knows no 1.5."""
+
+    @property
+    def bits(self) -> float:
+        """The number of bits of one character on the wire."""
+        return 1 + self.bytesize + (self.parity != "N") + self.stopbits
+
+
 class SerialData(NamedTuple):
     """Bytes have passed a serial port in one piece."""
 
     when_ns: int
+    """When the last byte had arrived, or the program wrote them."""
     port: str
     direction: Direction
     data: bytes
+    settings: SerialSettings | None = None
+    """The settings at which they passed; None if they are not known, or the program has the port closed."""
 
 
 class SerialFrame(NamedTuple):
@@ -50,7 +71,8 @@ class I2cMessage(NamedTuple):
     """7 bits."""
     direction: Direction
     data: bytes
-    """The bytes that were acknowledged or read."""
+    """The bytes that were acknowledged or read. In the last message of a transfer that failed: the bytes on the wire,
+    where the last one was not acknowledged; none if the address was not."""
 
 
 class I2cTransfer(NamedTuple):
@@ -61,7 +83,7 @@ class I2cTransfer(NamedTuple):
     bus: int
     messages: tuple[I2cMessage, ...]
     error: str
-    """The name of the errno with which it failed ("EREMOTEIO"); empty if it did not fail."""
+    """The name of the errno with which it failed ("EREMOTEIO"), or of another exception; empty if it did not fail."""
 
 
 class FaultChange(NamedTuple):

@@ -23,7 +23,6 @@ import pytest
 import serial.serialposix as pyserial_posix
 
 from firmware_sim import SimBoard
-from firmware_sim.libraries.serial import LineSettings
 from firmware_sim.uart import Port
 from hwloop.board import using
 from hwloop.core.urgency import Priority
@@ -31,6 +30,7 @@ from hwloop.errors import HardwareError
 from hwloop.sources import Backoff, serial
 from hwloop.sources.serial import Frame
 from hwloop.sources.serial import device as serial_device
+from hwloop.trace_events import SerialSettings
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 NAME = "/dev/ttyAMA0"
@@ -680,7 +680,7 @@ class TestReopening:
                 for _ in range(2):
                     await self.outage(source, port)
                     assert source.serial.get_settings()["baudrate"] == 115200
-                    assert port.settings == LineSettings(115200, 8, "E", 2)
+                    assert port.settings == SerialSettings(115200, 8, "E", 2)
                     assert (port.dtr, port.rts) == (False, True)
 
         run(main())

@@ -18,9 +18,10 @@ import struct
 import termios
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+
+from hwloop.trace_events import SerialSettings
 
 _CMSPAR = 0x40000000  # asm-generic/termbits.h: mark and space parity
 _PTY_LACKS = termios.CSIZE | termios.PARENB
@@ -33,28 +34,6 @@ _MODEM = struct.Struct("I")
 DTR, RTS = termios.TIOCM_DTR, termios.TIOCM_RTS
 OUTPUTS = DTR | RTS
 INPUTS = {"cts": termios.TIOCM_CTS, "dsr": termios.TIOCM_DSR, "cd": termios.TIOCM_CAR, "ri": termios.TIOCM_RNG}
-
-
-@dataclass(frozen=True)
-class LineSettings:
-    """A program's settings of the port.
-
-    Attributes:
-        baudrate: bits a second.
-        bytesize: data bits, 5 to 8.
-        parity: "N", "E", "O", "M" or "S", as pyserial writes them.
-        stopbits: 1 or 2; a terminal has no 1.5, and pyserial sets 2 instead.
-    """
-
-    baudrate: int
-    bytesize: int
-    parity: str
-    stopbits: int
-
-    @property
-    def bits(self) -> int:
-        """The number of bits of one character on the wire."""
-        return 1 + self.bytesize + (self.parity != "N") + self.stopbits
 
 
 class Terminal:
@@ -97,7 +76,7 @@ class Terminal:
         return path
 
     @property
-    def settings(self) -> LineSettings | None:
+    def settings(self) -> SerialSettings | None:
         """The settings; None while no program has the port open (through pyserial)."""
         with self._lock:
             if not self._users:
@@ -108,7 +87,7 @@ class Terminal:
         if cflag & termios.PARENB:
             odd = cflag & termios.PARODD
             parity = ("M" if odd else "S") if cflag & _CMSPAR else ("O" if odd else "E")
-        return LineSettings(baudrate, _BITS[cflag & termios.CSIZE], parity, 2 if cflag & termios.CSTOPB else 1)
+        return SerialSettings(baudrate, _BITS[cflag & termios.CSIZE], parity, 2 if cflag & termios.CSTOPB else 1)
 
     def set_outputs(self, outputs: int) -> None:
         with self._lock:

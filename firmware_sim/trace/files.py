@@ -15,6 +15,7 @@ Writer = Callable[[list[TraceEvent], IO[str], Mapping[int, str]], None]
 # Imported when a file of this format is written.
 FORMATS = {
     ".csv": "firmware_sim.trace.table:write_table",
+    ".vcd": "firmware_sim.trace.vcd:write_vcd",
 }
 """The writers, by suffix: a function of the events, the open file and the names of lines."""
 
@@ -32,7 +33,7 @@ def check_suffix(path: str | os.PathLike[str]) -> Writer:
 def write(
     events: Iterable[TraceEvent], path: str | os.PathLike[str], *, names: Mapping[int, str] | None = None
 ) -> None:
-    """Write a trace to a file: `.csv` is a table.
+    """Write a trace to a file: `.csv` is a table, `.vcd` is for GTKWave, PulseView and sigrok-cli.
 
     `names` are the names of lines, by number, such as `board.line_names`. The file appears when it is complete.
 

@@ -12,21 +12,24 @@ class LineLevels:
     """The levels of one line.
 
     Parameters:
-        changes: the changes of the line. They are sorted by their times; changes to the level that the line has already
-            are left out, because on a real board the edge in between may have been lost.
+        changes: the changes of the line, each with its place in the trace. They are sorted by their times; changes to
+            the level that the line has already are left out: on a real board the edge in between may have been lost.
 
     Attributes:
         times: when the level changed (ns).
         levels: the level from each of these times on.
+        places: the place of each change in the trace, which orders changes of several lines at one time.
     """
 
-    def __init__(self, changes: Iterable[LineChange]) -> None:
+    def __init__(self, changes: Iterable[tuple[int, LineChange]]) -> None:
         self.times: list[int] = []
         self.levels: list[int] = []
-        for change in sorted(changes, key=lambda change: change.when_ns):
+        self.places: list[int] = []
+        for place, change in sorted(changes, key=lambda each: each[1].when_ns):
             if not self.levels or change.level != self.levels[-1]:
                 self.times.append(change.when_ns)
                 self.levels.append(change.level)
+                self.places.append(place)
 
     @property
     def initial(self) -> int | None:
@@ -51,8 +54,8 @@ class LineLevels:
 
 def lines_of(events: Iterable[TraceEvent]) -> dict[int, LineLevels]:
     """Return the levels of each line that changes, in the order of their numbers."""
-    changes: dict[int, list[LineChange]] = {}
-    for event in events:
+    changes: dict[int, list[tuple[int, LineChange]]] = {}
+    for place, event in enumerate(events):
         if isinstance(event, LineChange):
-            changes.setdefault(event.line, []).append(event)
+            changes.setdefault(event.line, []).append((place, event))
     return {line: LineLevels(changes[line]) for line in sorted(changes)}

@@ -83,11 +83,11 @@ class Trace:
 
         Before its first change the line had the other level. At the time of a change it has the new one.
         """
-        return LineLevels(self.edges(line)).at(when_ns)
+        return LineLevels(enumerate(self.edges(line))).at(when_ns)
 
     def pulses(self, line: int, level: int = 1) -> list[int]:
         """Return the widths (ns) of a line's pulses of `level`: those whose beginning and end are in the trace."""
-        return LineLevels(self.edges(line)).widths(level)
+        return LineLevels(enumerate(self.edges(line))).widths(level)
 
     def data(self, port: str, direction: Direction) -> bytes:
         """Return all bytes that have passed a serial port in one direction."""

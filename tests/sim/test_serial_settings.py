@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from firmware_sim import SimBoard
-from firmware_sim.libraries.serial import LineSettings
 from firmware_sim.uart import Port
 from hwloop import SimLoop, VirtualClock
 from hwloop.board import using
 from hwloop.errors import HardwareError
 from hwloop.sources import Backoff, serial
+from hwloop.trace_events import SerialSettings
 
 pyserial = pytest.importorskip("serial")
 import serial.serialposix as serialposix  # noqa: E402
@@ -57,7 +57,7 @@ def test_every_setting_is_taken_again_and_again_and_the_device_sees_it(port: Por
     for parity, stopbits in itertools.product(PARITIES, (1, 1.5, 2)):
         for _ in range(2):
             with pyserial.Serial(port.path, 19200, bytesize, parity, stopbits):
-                assert port.settings == LineSettings(19200, bytesize, parity, 1 if stopbits == 1 else 2)
+                assert port.settings == SerialSettings(19200, bytesize, parity, 1 if stopbits == 1 else 2)
                 assert port.settings.bits == 1 + bytesize + (parity != "N") + (1 if stopbits == 1 else 2)
             assert port.settings is None
 
@@ -66,9 +66,9 @@ def test_settings_change_while_the_port_is_open(port: Port) -> None:
     with pyserial.Serial(port.path, 9600) as program:
         for parity, bytesize, rate in [("E", 7, 9600), ("E", 7, 250000), ("O", 8, 250000), ("N", 8, 31250)]:
             program.parity, program.bytesize, program.baudrate = parity, bytesize, rate
-            assert port.settings == LineSettings(rate, bytesize, parity, 1)
+            assert port.settings == SerialSettings(rate, bytesize, parity, 1)
         program.apply_settings({"parity": "M", "bytesize": 8, "stopbits": 2, "baudrate": 1200})
-        assert port.settings == LineSettings(1200, 8, "M", 2)
+        assert port.settings == SerialSettings(1200, 8, "M", 2)
         port.send(b"\xff\x80")
         assert program.read(2) == b"\xff\x80"
 
