@@ -27,6 +27,7 @@ from hwloop.trace_events import (
     Printed,
     SerialData,
     SerialFrame,
+    SerialSettings,
     TraceEvent,
 )
 
@@ -131,7 +132,7 @@ class Kind:
 
 _NAME = struct.Struct("<BH")
 _LINE = struct.Struct("<BqIBH")
-_SERIAL = struct.Struct("<BqHB")
+_SERIAL = struct.Struct("<BqHBH")
 _FRAME = struct.Struct("<BqH")
 _I2C = struct.Struct("<BqqIHH")
 _MESSAGE = struct.Struct("<BBI")
@@ -208,8 +209,9 @@ class Encoder:
         return _LINE.pack(Kind.LINE, when_ns, line, level, self._name(by))
 
     def _serial(self, piece: SerialData) -> bytes:
-        when_ns, port, direction, data = piece
-        return _SERIAL.pack(Kind.SERIAL, when_ns, self._name(port), _DIRECTIONS.index(direction)) + data
+        when_ns, port, direction, data, settings = piece
+        name = self._name("" if settings is None else json.dumps(settings))
+        return _SERIAL.pack(Kind.SERIAL, when_ns, self._name(port), _DIRECTIONS.index(direction), name) + data
 
     def _frame(self, frame: SerialFrame) -> bytes:
         when_ns, port, data = frame
@@ -274,8 +276,9 @@ class Decoder:
         return LineChange(when_ns, line, level, self._names[by])
 
     def _serial(self, body: bytes) -> SerialData:
-        _, when_ns, port, direction = _SERIAL.unpack_from(body)
-        return SerialData(when_ns, self._names[port], _DIRECTIONS[direction], body[_SERIAL.size :])
+        _, when_ns, port, direction, name = _SERIAL.unpack_from(body)
+        settings = SerialSettings(*json.loads(self._names[name])) if self._names[name] else None
+        return SerialData(when_ns, self._names[port], _DIRECTIONS[direction], body[_SERIAL.size :], settings)
 
     def _frame(self, body: bytes) -> SerialFrame:
         _, when_ns, port = _FRAME.unpack_from(body)

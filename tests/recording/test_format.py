@@ -11,16 +11,28 @@ from hypothesis import strategies as st
 
 from hwloop import recording
 from hwloop.recording.format import FRAME, Decoder, Encoder, Ended, Header, Lost, Signalled, file_preamble
-from hwloop.trace_events import FaultChange, I2cMessage, I2cTransfer, LineChange, Printed, SerialData, SerialFrame
+from hwloop.trace_events import (
+    FaultChange,
+    I2cMessage,
+    I2cTransfer,
+    LineChange,
+    Printed,
+    SerialData,
+    SerialFrame,
+    SerialSettings,
+)
 
 TIMES = st.integers(-(2**63), 2**63 - 1)
 NAMES = st.text(max_size=40)
 DIRECTIONS = st.sampled_from(["received", "sent"])
 DATA = st.binary(max_size=300)
+SETTINGS = st.builds(
+    SerialSettings, st.integers(1, 4_000_000), st.integers(5, 8), st.sampled_from("NEOMS"), st.sampled_from([1, 1.5, 2])
+)
 MESSAGES = st.builds(I2cMessage, st.integers(0, 127), DIRECTIONS, DATA)
 EVENTS = st.one_of(
     st.builds(LineChange, TIMES, st.integers(0, 2**32 - 1), st.integers(0, 1), NAMES),
-    st.builds(SerialData, TIMES, NAMES, DIRECTIONS, DATA),
+    st.builds(SerialData, TIMES, NAMES, DIRECTIONS, DATA, st.none() | SETTINGS),
     st.builds(SerialFrame, TIMES, NAMES, DATA),
     st.builds(I2cTransfer, TIMES, TIMES, st.integers(0, 255), st.lists(MESSAGES, max_size=5).map(tuple), NAMES),
     st.builds(FaultChange, TIMES, NAMES, NAMES, st.booleans(), st.text()),
@@ -32,7 +44,7 @@ EVENTS = st.one_of(
 
 SAMPLE = [
     LineChange(1_000, 17, 0, "the button on line 17"),
-    SerialData(2_000, "/dev/ttyAMA0", "received", b"$GPGGA\r\n"),
+    SerialData(2_000, "/dev/ttyAMA0", "received", b"$GPGGA\r\n", SerialSettings(9600, 7, "E", 1.5)),
     I2cTransfer(3_000, 4_000, 1, (I2cMessage(0x76, "sent", b"\xf7"), I2cMessage(0x76, "received", b"abc")), ""),
     SerialFrame(5_000, "/dev/ttyAMA0", b"$GPGGA"),
     FaultChange(6_000, "stuck-line", "line 17", True, "at 0"),
