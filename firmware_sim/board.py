@@ -190,6 +190,15 @@ class SimBoard(Board):
                 "buses": sorted(self.buses),
             }
 
+    def rename_port(self, old: str, new: str) -> None:
+        """Give a port another name for programs, as an adapter gets one that is plugged in again. Raises KeyError."""
+        port = self.serial(old)
+        if new in self.ports and new != old:
+            raise KeyError(f"there is a port {new} already")
+        del self.ports[old]
+        self.ports[new] = port
+        port.name = new
+
     # For devices, when they attach.
 
     def use_line(self, line: int, user: str) -> Line:

@@ -50,6 +50,12 @@ class I2cDevice:
         """Return the next `count` bytes of a read message. Missing ones read as 0xFF: nothing pulls the line down."""
         return b""
 
+    def connected(self) -> None:
+        """Called once the device was put on a bus."""
+
+    def reset(self) -> None:
+        """Begin again as after power-on: called when its supply fails for a moment. By default nothing changes."""
+
 
 class RegisterDevice(I2cDevice):
     """A device with 256 one-byte registers and a pointer, as most sensors have.
@@ -63,6 +69,14 @@ class RegisterDevice(I2cDevice):
     def registers(self) -> bytearray:
         # No constructor makes them, because the constructor of a dataclass would not call it.
         return bytearray(256)
+
+    def connected(self) -> None:
+        self._at_power_on = bytes(self.registers)
+
+    def reset(self) -> None:
+        """Set the pointer to 0, and the registers as they were when the device was put on the bus."""
+        self.pointer = 0
+        self.registers[:] = self._at_power_on
 
     def write(self, data: bytes) -> None:
         if data:
@@ -141,7 +155,9 @@ class Bus:
         self.disturbances: list[Disturbance] = []
         self._devices: dict[int, I2cDevice] = {}
         self._wire = timeline.clock.condition()
-        self._busy = self._hung = self._closed = False
+        self._busy = self._closed = False
+        self._hung_by: set[object] = set()
+        self._blocked_by: set[object] = set()
 
     def attach(self, address: int, device: I2cDevice) -> None:
         """Put a device on the bus. Raises `WiringError` for an address that is reserved or in use, or for no device."""
@@ -158,6 +174,7 @@ class Bus:
                     f"I2C bus {self.number}: address 0x{address:02x} is used already, by {self._devices[address]!r}"
                 )
             self._devices[address] = device
+            device.connected()
 
     def __getitem__(self, address: int) -> I2cDevice:
         """Return the device at an address. Raises KeyError, naming those that are there."""
@@ -168,19 +185,38 @@ class Bus:
             message = f"no device at 0x{address:02x} on I2C bus {self.number}; there are: {there}"
             raise KeyError(message) from None
 
+    def devices(self) -> list[I2cDevice]:
+        """Return its devices, in the order of their addresses."""
+        return [self._devices[address] for address in sorted(self._devices)]
+
     def detach(self, address: int) -> I2cDevice:
         """Remove the device from the bus, as when its wire comes loose. Raises KeyError if there is none."""
         with self.timeline.lock:
             return self._devices.pop(address)
 
-    def hang(self) -> None:
-        """Hold the data line low: transfers block until `release()`, or fail after the adapter's timeout."""
-        self._hung = True
+    def hang(self, by: object = None) -> None:
+        """Hold the data line low: transfers block until `release()`, or fail after the adapter's timeout.
 
-    def release(self) -> None:
+        The line is free when each holder has released it. `by` names the holder.
+        """
+        with self._wire:
+            self._hung_by.add(by)
+
+    def release(self, by: object = None) -> None:
         """End `hang()`; transfers that still wait continue."""
         with self._wire:
-            self._hung = False
+            self._hung_by.discard(by)
+            self._wire.notify_all()
+
+    def block(self, by: object) -> None:
+        """Let the adapter hang: transfers block until `unblock(by)`, however long that is."""
+        with self._wire:
+            self._blocked_by.add(by)
+
+    def unblock(self, by: object) -> None:
+        """End `block()`; transfers that wait continue."""
+        with self._wire:
+            self._blocked_by.discard(by)
             self._wire.notify_all()
 
     def open(self) -> smbus2.SMBus:
@@ -198,8 +234,11 @@ class Bus:
 
     def close(self) -> None:
         """Remove the bus: transfers fail with ENODEV from now on. Programs keep the descriptors that they opened."""
-        self._closed = True
-        self.release()
+        with self._wire:
+            self._closed = True
+            self._hung_by.clear()
+            self._blocked_by.clear()
+            self._wire.notify_all()
 
     def transfer(self, messages: Sequence[Message]) -> list[bytes]:
         """Clock messages over the wire with repeated starts. Return the bytes that were read, one entry for each read.
@@ -247,7 +286,8 @@ class Bus:
         self.timeline.clock.foresee(self._duration_ns(messages))
         self.transfers += 1
         with self._wire:
-            free = self._wire.wait_for(lambda: not self._hung, self.adapter_timeout)
+            self._wire.wait_for(lambda: not self._blocked_by)
+            free = self._wire.wait_for(lambda: not self._hung_by, self.adapter_timeout)
         if not free:
             self.timeouts += 1
             raise os_error(errno.ETIMEDOUT)
@@ -300,7 +340,7 @@ class Bus:
             if device is None or device.stretch > 0 or not device.passive or count == LENGTH_FIRST:
                 return None
             total_ns += self._bytes_ns(1 + count)
-        return None if self._hung or self.disturbances else total_ns
+        return None if self._hung_by or self._blocked_by or self.disturbances else total_ns
 
     def _bytes_ns(self, count: int) -> int:
         """Return how long `count` bytes take, each with its acknowledge bit."""

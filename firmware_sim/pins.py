@@ -74,6 +74,45 @@ class Hold:
         self._resolve(self._line.net, self._by)
 
 
+class Contact:
+    """The contact between a part and its line, which a fault may open and close although the part stands still.
+
+    Attributes:
+        bouncing: whether `level` counts instead of what the part does.
+        level: what it drives while it bounces: 0, 1, or None while it is open.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        by: str,
+        moved: Callable[[int | None, int | None], object],
+        resolve: Callable[[Net, str], None],
+    ) -> None:
+        self.bouncing: bool = False
+        self.level: int | None = None
+        self.moved: Callable[[int | None, int | None], object] = moved
+        self._line = line
+        self._by = by
+        self._resolve = resolve
+        line.contacts = [*line.contacts, self]
+
+    def touch(self, level: int | None) -> None:
+        """Drive a level as the part would, or open. The timeline's lock is held."""
+        self.bouncing, self.level = True, level
+        self._resolve(self._line.net, self._by)
+
+    def rest(self) -> None:
+        """Do what the part does. The timeline's lock is held."""
+        self.bouncing = False
+        self._resolve(self._line.net, self._by)
+
+    def end(self) -> None:
+        """Do what the part does, and bounce no more. The timeline's lock is held."""
+        self._line.contacts = [other for other in self._line.contacts if other is not self]
+        self.rest()
+
+
 class Line:
     """One line of a chip.
 
@@ -91,6 +130,7 @@ class Line:
         output: the level of the chip's output stage; None for an input.
         part: the name of the part on it, for traces.
         holds: the levels that faults force on it.
+        contacts: the bouncing contacts of its part, by faults; the last one that bounces counts.
         changes: how often its level changed.
         reports: edge reports written for it to a reader's FIFO.
         reports_lost: edge reports that found the FIFO full, and were lost silently.
@@ -116,6 +156,7 @@ class Line:
         self._pulled: Pull = "none"
         self._observers: list[Observer] = []
         self.holds: list[Hold] = []
+        self.contacts: list[Contact] = []
         self.net: Net = Net([self], self.level_at_reset)
 
     @property
@@ -128,7 +169,10 @@ class Line:
         if level not in (0, 1, None):
             raise ValueError(f"line {self.number}: a part drives 0, 1 or None, not {level!r}")
         with self._chip.timeline.lock:
-            self._driven = level
+            before, self._driven = self._driven, level
+            if before != level:
+                for contact in self.contacts:
+                    contact.moved(before, level)
             self._chip.resolve(self.net, self.part or "outside")
 
     def pull(self, direction: Pull) -> None:
@@ -140,6 +184,11 @@ class Line:
     def hold(self, by: str) -> Hold:
         """Return a new `Hold` of the line, which does nothing yet. `by` names the fault."""
         return Hold(self, by, self._chip.resolve)
+
+    def contact(self, by: str, moved: Callable[[int | None, int | None], object]) -> Contact:
+        """Return a new `Contact` of the line's part. `moved(before, now)` is called when the part drives another level,
+        just before the line has it."""
+        return Contact(self, by, moved, self._chip.resolve)
 
     def observe(self, observer: Observer) -> None:
         """Call `observer` after each change of level, in the order in which observers were added."""
@@ -194,8 +243,12 @@ class Line:
 
     def drivers(self) -> Iterator[int]:
         """Yield the levels of this line's strong drivers."""
-        if self._driven is not None:
-            yield self._driven
+        driven = self._driven
+        for contact in self.contacts:
+            if contact.bouncing:
+                driven = contact.level
+        if driven is not None:
+            yield driven
         released = {"push-pull": None, "open-drain": 1, "open-source": 0}[self._drive]
         if self.output is not None and self.output != released:
             yield self.output

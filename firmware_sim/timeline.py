@@ -165,6 +165,11 @@ class Timeline:
         if self._moment_ns is None and not self._driven and not self._stopping:
             self.run_due()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the board is closed, and nothing more happens on it."""
+        return self._stopping
+
     def stop(self) -> None:
         """End the firmware thread and drop all planned actions. Harmless when repeated."""
         with self.lock:

@@ -15,11 +15,15 @@ import array
 import collections
 import errno
 import fcntl
+import math
 import os
 import termios
+import time
 import tty
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
+from firmware_sim.distortion import Batching, Distortion, delivered, marks_errors
 from firmware_sim.errors import WiringError
 from firmware_sim.libraries.serial import DTR, INPUTS, RTS, Terminal
 from firmware_sim.timeline import Event, Timeline
@@ -34,6 +38,8 @@ _BATCH = 8
 _BITS = 10
 """Bits a character takes on the wire: start, eight data, stop."""
 _RETRY_SECONDS = 0.001
+_SLOW_READ = 0.01
+"""Seconds for which a device that reads slowly rests after each read."""
 
 
 class Peer(Protocol):
@@ -46,6 +52,16 @@ class Peer(Protocol):
     # As on Linux both rise when the port is opened, whatever the program asks for then, and fall when it is closed.
 
 
+class _Arrival(NamedTuple):
+    """Bytes that are still on the wire."""
+
+    when_ns: int
+    data: bytes
+    can_be_lost: bool
+    bad: bool
+    """Whether this is one character, with a parity or framing error."""
+
+
 class Port:
     """A serial port of the simulated board.
 
@@ -56,6 +72,9 @@ class Port:
         bytes_in: bytes the program has written.
         bytes_out: bytes handed to the program's side.
         dropped: bytes from the device that the program never gets: its buffer was full, or the port unplugged.
+        distortions: the faults on its wire, in the order in which they began.
+        batchings: the batches that faults impose on arriving bytes; the last one counts.
+        buffers: the sizes that faults give the program's buffer, in bytes; the smallest one counts.
     """
 
     def __init__(self, name: str, timeline: Timeline) -> None:
@@ -64,15 +83,20 @@ class Port:
         self.bytes_in: int = 0
         self.bytes_out: int = 0
         self.dropped: int = 0
+        self.distortions: list[Distortion] = []
+        self.batchings: list[Batching] = []
+        self.buffers: list[int] = []
         self._timeline = timeline
         self._terminal = Terminal(timeline.lock, self._on_outputs)
         self._peer: Peer | None = None
         self._master = self._slave = -1
-        # Bytes that are still on the wire: when they arrive (ns, the timeline's clock), and whether they can be lost.
-        self._wire: collections.deque[tuple[int, bytes, bool]] = collections.deque()
+        self._wire: collections.deque[_Arrival] = collections.deque()
         self._wire_free_ns = 0
         self._waiting = array.array("i", [0])
         self._event: Event | None = None
+        self._reading_rates: list[float] = []
+        self._resting: Event | None = None
+        self._unplugged_by: set[object] = set()
         self._closed = False
         self._plug_in()
 
@@ -138,31 +162,83 @@ class Port:
             if self._master < 0:
                 self.dropped += len(data)
                 return
-            when_ns = max(self._timeline.moment_ns(), self._wire_free_ns)
-            if baudrate is None:
-                self._wire.append((when_ns, data, False))
-            else:
-                character_ns = _BITS * 1_000_000_000 / baudrate
-                size = max(_BATCH, int(self.latency * 1e9 / character_ns))
-                for start in range(0, len(data), size):
-                    chunk = data[start : start + size]
-                    self._wire.append((when_ns + round((start + len(chunk)) * character_ns), chunk, True))
-                self._wire_free_ns = when_ns + round(len(data) * character_ns)
+            for pause, piece in self._pieces(data):
+                self._put_on_wire(piece, pause, baudrate)
             if self._event is None:
                 self._arrive()
 
-    def unplug(self) -> None:
-        """Unplug the port: the program's reads end, its writes fail, and bytes on the wire are lost."""
+    def _pieces(self, data: bytes) -> list[tuple[float, bytes]]:
+        """Return what faults leave of a message: pieces, with the seconds of silence before each."""
+        pieces = [(0.0, data)]
+        for distortion in self.distortions:
+            before, pieces = pieces, []
+            for pause, piece in before:
+                for more, part in distortion.message(piece):
+                    pieces.append((pause + more, part))
+                    pause = 0.0
+        return pieces
+
+    def _put_on_wire(self, data: bytes, pause: float, baudrate: int | None) -> None:
+        bad = set[int]()
+        for distortion in self.distortions:
+            data, places = distortion.received(data)
+            bad.update(places)
+        when_ns = max(self._timeline.moment_ns(), self._wire_free_ns) + round(pause * 1e9)
+        self._wire_free_ns = when_ns
+        character_ns = 0.0 if baudrate is None else _BITS * 1_000_000_000 / baudrate
+        if self.batchings:
+            batches = list(self.batchings[-1].split(data, when_ns + round(character_ns), character_ns))
+        elif baudrate is None:
+            batches = [(when_ns, data)]
+        else:
+            size = max(_BATCH, int(self.latency * 1e9 / character_ns))
+            chunks = [data[start : start + size] for start in range(0, len(data), size)]
+            ends = [*range(size, len(data), size), len(data)]
+            batches = [(when_ns + round(end * character_ns), chunk) for chunk, end in zip(chunks, ends, strict=False)]
+        self._wire_free_ns = when_ns + round(len(data) * character_ns)
+        place = 0
+        for arrival_ns, chunk in batches:
+            if self._wire:
+                arrival_ns = max(arrival_ns, self._wire[-1].when_ns)
+            start = place
+            for at in sorted(it for it in bad if start <= it < start + len(chunk)):
+                self._wire.append(_Arrival(arrival_ns, data[place:at], baudrate is not None, False))
+                self._wire.append(_Arrival(arrival_ns, data[at : at + 1], baudrate is not None, True))
+                place = at + 1
+            self._wire.append(_Arrival(arrival_ns, data[place : start + len(chunk)], baudrate is not None, False))
+            place = start + len(chunk)
+
+    def unplug(self, by: object = None) -> None:
+        """Unplug the port: the program's reads end, its writes fail, and bytes on the wire are lost.
+
+        Each `unplug` needs its `replug`, with the same `by`.
+        """
         with self._timeline.lock:
+            self._unplugged_by.add(by)
             self._pull()
 
-    def replug(self) -> None:
+    def replug(self, by: object = None) -> None:
         """Plug the port in again, with a new path. Harmless if it is plugged in."""
         with self._timeline.lock:
             if self._closed:
                 raise RuntimeError(f"port {self.name} is closed")
-            if self._master < 0:
+            self._unplugged_by.discard(by)
+            if self._master < 0 and not self._unplugged_by:
                 self._plug_in()
+
+    def read_slowly(self, rate: float) -> Callable[[], None]:
+        """Let the device read at most `rate` bytes a second, and return the function that ends this."""
+        with self._timeline.lock:
+            self._reading_rates.append(rate)
+
+        def end() -> None:
+            with self._timeline.lock:
+                self._reading_rates.remove(rate)
+                if self._resting is not None:
+                    self._resting.cancel()
+                    self._read_on()
+
+        return end
 
     def close(self) -> None:
         """Remove the port for good. Harmless when repeated."""
@@ -183,10 +259,11 @@ class Port:
         if self._master < 0:
             return
         self._timeline.remove_reader(self._master)
-        if self._event is not None:
-            self._event.cancel()
-            self._event = None
-        self.dropped += sum(len(chunk) for _, chunk, _ in self._wire)
+        for event in (self._event, self._resting):
+            if event is not None:
+                event.cancel()
+        self._event = self._resting = None
+        self.dropped += sum(len(arrival.data) for arrival in self._wire)
         self._wire.clear()
         self._wire_free_ns = 0
         self._terminal.unplug()
@@ -198,14 +275,27 @@ class Port:
 
     def _on_written(self) -> None:
         """Hand the bytes that the program wrote to the peer."""
+        rate = min(self._reading_rates, default=0.0)
+        count = math.ceil(rate * _SLOW_READ) if rate else 65536
         try:
-            data = os.read(self._master, 65536)
+            data = os.read(self._master, count)
         except BlockingIOError:
             return
+        if rate:
+            self._timeline.remove_reader(self._master)
+            self._resting = self._timeline.after(len(data) / rate, self._read_on)
         self.bytes_in += len(data)
         self._trace("sent", data)
+        for distortion in self.distortions:
+            data = distortion.sent(data)
         assert self._peer is not None
-        self._peer.receive(data)
+        if data:
+            self._peer.receive(data)
+
+    def _read_on(self) -> None:
+        self._resting = None
+        self._timeline.add_reader(self._master, self._on_written)
+        self._on_written()
 
     def _on_outputs(self, dtr: bool, rts: bool) -> None:
         heard = getattr(self._peer, "modem_lines", None)
@@ -216,19 +306,25 @@ class Port:
         """Hand over the bytes that have arrived by now, and plan the arrival of the rest."""
         self._event = None
         now_ns = self._timeline.now_ns()
-        while self._wire and self._wire[0][0] <= now_ns:
-            when_ns, chunk, can_be_lost = self._wire.popleft()
-            taken = self._hand_over(chunk[: self._room()] if can_be_lost else chunk)
-            if can_be_lost:
+        while self._wire and self._wire[0].when_ns <= now_ns:
+            arrival = self._wire.popleft()
+            chunk = arrival.data
+            if arrival.bad:
+                self._deliver_bad(chunk)
+                continue
+            taken = self._hand_over(chunk[: self._room()] if arrival.can_be_lost else chunk)
+            if arrival.can_be_lost:
                 self.dropped += len(chunk) - taken
             elif taken < len(chunk):
-                self._wire.appendleft((when_ns, chunk[taken:], False))
+                self._wire.appendleft(arrival._replace(data=chunk[taken:]))
                 self._event = self._timeline.after(_RETRY_SECONDS, self._arrive)
                 return
         if self._wire:
-            self._event = self._timeline.at(self._wire[0][0], self._arrive)
+            self._event = self._timeline.at(self._wire[0].when_ns, self._arrive)
 
     def _hand_over(self, chunk: bytes) -> int:
+        exact = bool(self.buffers) or (bool(self.distortions) and marks_errors(self._slave))
+        before = self._in_waiting() if exact else 0
         try:
             taken = os.write(self._master, chunk) if chunk else 0
         except BlockingIOError:
@@ -236,7 +332,31 @@ class Port:
         self.bytes_out += taken
         if taken:
             self._trace("received", chunk[:taken])
+            if exact:
+                self._await_change(before)
         return taken
+
+    def _deliver_bad(self, character: bytes) -> None:
+        """Hand over what the line discipline makes of a character with an error; it is lost where there is no room."""
+        data, is_mark = delivered(self._slave, character)
+        if len(data) > self._room():
+            self.dropped += 1
+        elif not is_mark:
+            self._hand_over(data)
+        else:
+            # A terminal with PARMRK doubles each 0xFF that it gets, and so would double that of the mark.
+            attributes = termios.tcgetattr(self._slave)
+            termios.tcsetattr(self._slave, termios.TCSANOW, [attributes[0] & ~termios.PARMRK, *attributes[1:]])
+            before = self._in_waiting()
+            self._hand_over(data)
+            self._await_change(before)
+            termios.tcsetattr(self._slave, termios.TCSANOW, attributes)
+
+    def _await_change(self, before: int) -> None:
+        """Wait until a thread of the kernel has taken over what was written, for only then it counts."""
+        patience = time.monotonic() + 0.1
+        while self._in_waiting() == before and time.monotonic() < patience:
+            time.sleep(0.0001)
 
     def _trace(self, direction: Direction, data: bytes) -> None:
         if (tracer := self._timeline.tracer) is not None:
@@ -248,5 +368,8 @@ class Port:
         The pseudo-terminal itself would take some kilobytes more, which the program's flush at opening would not reach:
         it would then read bytes that a real port had lost long before.
         """
+        return max(0, min(self.buffers, default=RECEIVE_BUFFER) - self._in_waiting())
+
+    def _in_waiting(self) -> int:
         fcntl.ioctl(self._slave, termios.FIONREAD, self._waiting)
-        return max(0, RECEIVE_BUFFER - self._waiting[0])
+        return self._waiting[0]

@@ -178,6 +178,10 @@ class Bme280(RegisterDevice, Device):
 
     # The wire.
 
+    def reset(self) -> None:
+        """Restart, as after power-on or the reset command: asleep, with no setting kept (section 5.4.2)."""
+        self._restart(self._now_ns())
+
     def write(self, data: bytes) -> None:
         """Set the pointer from a single byte; else store pairs of register and value (section 6.2.1)."""
         self._catch_up(self._now_ns())

@@ -51,6 +51,9 @@ class FaultyBoard(Protocol):
     def buses(self) -> Mapping[int, Bus]:
         """Its I2C buses, by number."""
 
+    def rename_port(self, old: str, new: str) -> None:
+        """Give a port another name for programs."""
+
     def __getitem__(self, name: str) -> Any:
         """Return the device with this `name` in the board file. Raises KeyError, naming those that are there."""
 

@@ -7,6 +7,7 @@ end restores what it changed, and nothing else, so that faults may overlap.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
@@ -21,9 +22,25 @@ from hwloop.trace_events import FaultChange
 
 # Imported when one is injected by its name.
 FAULTS = {
+    "contact-bounce": "firmware_sim.faults.lines:ContactBounce",
     "edge-flood": "firmware_sim.faults.lines:EdgeFlood",
+    "i2c-arbitration-loss": "firmware_sim.faults.i2c:I2cArbitrationLoss",
+    "i2c-clock-stretch": "firmware_sim.faults.i2c:I2cClockStretch",
+    "i2c-device-reset": "firmware_sim.faults.i2c:I2cDeviceReset",
+    "i2c-hang": "firmware_sim.faults.i2c:I2cHang",
+    "i2c-nack": "firmware_sim.faults.i2c:I2cNack",
+    "i2c-stuck-sda": "firmware_sim.faults.i2c:I2cStuckSda",
+    "i2c-wrong-answer": "firmware_sim.faults.i2c:I2cWrongAnswer",
+    "serial-framing-error": "firmware_sim.faults.serial_wire:SerialFramingError",
+    "serial-gap": "firmware_sim.faults.serial_wire:SerialGap",
+    "serial-latency": "firmware_sim.faults.serial_ports:SerialLatency",
+    "serial-noise": "firmware_sim.faults.serial_wire:SerialNoise",
+    "serial-overrun": "firmware_sim.faults.serial_ports:SerialOverrun",
+    "serial-parity-error": "firmware_sim.faults.serial_wire:SerialParityError",
+    "serial-slow-reader": "firmware_sim.faults.serial_ports:SerialSlowReader",
+    "serial-truncation": "firmware_sim.faults.serial_wire:SerialTruncation",
+    "serial-unplug": "firmware_sim.faults.serial_ports:SerialUnplug",
     "stuck-line": "firmware_sim.faults.lines:StuckLine",
-    "i2c-nack": "firmware_sim.faults.i2c:Nack",
 }
 
 _SCHEDULE = {"after", "duration", "every", "probability", "seed"}
@@ -119,7 +136,7 @@ class Injection:
             self._stop = None
         undo, self._undo = self._undo, None
         try:
-            if undo is not None:
+            if undo is not None and not self._timeline.stopped:
                 undo()
         finally:
             self._record(begins=False)
@@ -208,7 +225,9 @@ class Faults:
 def _made(name: str, fields: dict[str, object]) -> Fault:
     path = FAULTS.get(name) or (name if ":" in name else "")
     if not path:
-        raise FaultError(f"unknown fault {name!r}; known are {listed(FAULTS)}, or write package.module:Class")
+        close = difflib.get_close_matches(name, FAULTS, 1)
+        meant = f"did you mean {close[0]}? Known" if close else "known"
+        raise FaultError(f"unknown fault {name!r}; {meant} are {listed(FAULTS)}, or write package.module:Class")
     try:
         kind = plugins.load_class(path)
     except plugins.PluginError as error:

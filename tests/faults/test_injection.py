@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -15,21 +15,6 @@ from firmware_sim.faults import FAULTS, Chance, Fault, FaultyBoard
 from firmware_sim.trace import Trace
 from hwloop import plugins
 from hwloop.trace_events import FaultChange
-
-BOARD = {
-    "device": [
-        {"type": "button", "name": "door", "line": 17, "resistor": True},
-        {"type": "led", "name": "lamp", "line": 27},
-        {"type": "bme280", "name": "climate"},
-        {"type": "gps", "name": "gps", "port": "/dev/ttyAMA0"},
-    ]
-}
-
-
-@pytest.fixture
-def board() -> Iterator[SimBoard]:
-    with SimBoard(BOARD, clock=hwloop.VirtualClock(), tracer=Trace()) as board:
-        yield board
 
 
 def pass_time(board: SimBoard, seconds: float) -> None:
@@ -101,7 +86,7 @@ def test_overlapping_faults_end_one_by_one(board: SimBoard) -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_probability_is_seeded(seed: int) -> None:
     def begun(seed: int | None, faults_seed: int = 0) -> list[float]:
-        with SimBoard(BOARD, clock=hwloop.VirtualClock(), tracer=Trace()) as board:
+        with SimBoard({}, clock=hwloop.VirtualClock(), tracer=Trace()) as board:
             board.faults.seed = faults_seed
             board.faults.inject("stuck-line", line=17, duration=0.5, every=1, probability=0.3, seed=seed)
             pass_time(board, 50)
@@ -136,7 +121,8 @@ def test_a_part_is_named_in_place_of_its_line_or_address(board: SimBoard) -> Non
 
 
 MISTAKES: list[tuple[Callable[[SimBoard], object], str]] = [
-    (lambda b: b.faults.inject("stuck"), "unknown fault 'stuck'; known are edge-flood, i2c-nack"),
+    (lambda b: b.faults.inject("stuck"), "unknown fault 'stuck'; did you mean stuck-line? Known are contact-bounce, "),
+    (lambda b: b.faults.inject("earthquake"), "unknown fault 'earthquake'; known are contact-bounce, edge-flood"),
     (lambda b: b.faults.inject("stuck-line"), "fault stuck-line: missing key line"),
     (
         lambda b: b.faults.inject("stuck-line", line=17, lvel=1),
@@ -146,7 +132,7 @@ MISTAKES: list[tuple[Callable[[SimBoard], object], str]] = [
     (lambda b: b.faults.inject("stuck-line", line=99), "fault stuck-line: no line 99 on chip simulated-gpio"),
     (
         lambda b: b.faults.inject("stuck-line", line="door-bell"),
-        "fault stuck-line: no device 'door-bell' on simulated board; there are: climate, door, gps, lamp",
+        "fault stuck-line: no device 'door-bell' on simulated board; there are: climate, door, gps, heater, lamp",
     ),
     (lambda b: b.faults.inject("stuck-line", line="gps"), "fault stuck-line: gps, a Gps, has no line"),
     (lambda b: b.faults.inject("i2c-nack", bus=7), "fault i2c-nack: no I2C bus 7 on the board; there are: 1"),

@@ -249,7 +249,7 @@ def test_the_air_swings_when_asked_to_and_a_reading_shows_it() -> None:
     [
         ({"address": 0x50}, "0x76 or 0x77, not 0x50"),
         ({"temperature": 200.0}, "temperature of a BME280 is -40 to 85 °C, not 200.0"),
-        ({"humidity": float("nan")}, "humidity of a BME280 is 0 to 100 %RH, not nan"),
+        ({"humidity": float("nan")}, "humidity must be a number that a board can mean, not nan"),
         ({"pressure": "high"}, "pressure must be a number, not 'high'"),
         ({"period": 0}, "period is in seconds, more than 0"),
         ({"drift": 1}, "unknown key drift; known are address, bus,"),
