@@ -8,6 +8,9 @@ and pyserial keep their code, except that an `SMBus` opens the board's bus, and 
 They are changed when the program imports them, and not at all if it doesn't. `smbus` is smbus2, which has the same
 names. Importing a library that can't be redirected raises (`firmware_sim.barrier`).
 
+When the block ends, or the board is closed before, gpiozero cleans up as at the end of a program: it closes its devices
+while their lines can still be driven.
+
 The board runs on its own thread, so a program needs no event loop: `while True: sleep(1)` is enough.
 """
 
@@ -32,7 +35,7 @@ from firmware_sim.board import SimBoard
 from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.libraries.smbus2 import redirection
 
-_OWN = ("close", "directory", "exceptions")  # names of the simulated lgpio that the module lacks
+_OWN = ("cancel_callbacks", "close", "directory", "exceptions")  # names of the simulated lgpio that the module lacks
 
 
 class LgpioModule(ModuleType):
@@ -67,7 +70,12 @@ class LgpioModule(ModuleType):
 def led_to(board: SimBoard) -> Iterator[None]:
     """Lead imports in this block to `board`. Modules that a program imports meanwhile keep it afterwards."""
     undo = contextlib.ExitStack()
-    changes = {"smbus2": _lead_smbus2, "serial": _lead_serial, "gpiozero.pins.local": _lead_gpiozero}
+    changes = {
+        "smbus2": _lead_smbus2,
+        "serial": _lead_serial,
+        "gpiozero.pins.local": _lead_gpiozero,
+        "gpiozero.pins.lgpio": _lead_gpiozero_to_lgpio,
+    }
     finder = _Finder({name: functools.partial(lead, board=board, undo=undo) for name, lead in changes.items()})
     with undo:
         for name, value in (("GPIOZERO_PIN_FACTORY", "lgpio"), ("RPI_LGPIO_REVISION", f"{board.revision:x}")):
@@ -83,7 +91,13 @@ def led_to(board: SimBoard) -> Iterator[None]:
         sys.meta_path.insert(0, finder)
         undo.callback(sys.meta_path.remove, finder)
         undo.enter_context(barrier.around(board))
-        yield
+        clean_up = functools.partial(_clean_gpiozero_up, board)
+        board.before_closing.append(clean_up)
+        try:
+            yield
+        finally:
+            board.before_closing.remove(clean_up)
+            clean_up()
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -168,7 +182,23 @@ def _lead_serial(serial: Any, board: SimBoard, undo: contextlib.ExitStack) -> No
 
 def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
     _replace(undo, local, "get_pi_revision", lambda: board.revision)
-    # Runs right before gpiozero's own exit handler, which its import has just registered: while devices are being
-    # closed, a button that presses itself would make gpiozero's handlers fail in lgpio's thread.
+    # In a block that lasts until the process ends, as under `hwloop run`, this runs right before gpiozero's own exit
+    # handler, which its import has just registered: while devices are being closed, a button that presses itself would
+    # make gpiozero's handlers fail in lgpio's thread.
     atexit.register(board.timeline.stop)
     undo.callback(atexit.unregister, board.timeline.stop)
+
+
+def _lead_gpiozero_to_lgpio(pins: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
+    # A block before this one, or a program without a board, may have imported it with another lgpio.
+    _replace(undo, pins, "lgpio", sys.modules["lgpio"])
+
+
+def _clean_gpiozero_up(board: SimBoard) -> None:
+    """Have gpiozero do what it does when a program ends, if it uses the lgpio of `board`."""
+    devices, pins = sys.modules.get("gpiozero.devices"), sys.modules.get("gpiozero.pins.lgpio")
+    if devices is None or pins is None or not isinstance(devices.Device.pin_factory, pins.LGPIOFactory):
+        return
+    if getattr(pins.lgpio, "_lgpio", None) is board.lgpio:
+        board.lgpio.cancel_callbacks()
+        devices._shutdown()

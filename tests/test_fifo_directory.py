@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -9,15 +10,19 @@ import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import hwloop
 from firmware_sim import SimBoard
+from hwloop import board as boards
+from hwloop import gpio
 from hwloop.boards.lgpio import fifo_directory
 from hwloop.boards.lgpio.fifo_directory import FifoDirectory, sweep
+from hwloop.boards.lgpio.fifos import Fifos
 
 ROOT = Path(__file__).parents[1]
 
@@ -275,3 +280,52 @@ def test_without_locks_it_works_all_the_same(parent: Path, monkeypatch: pytest.M
     assert os.path.isdir(directory.path)
     directory.remove()
     assert os.listdir(parent) == []
+
+
+class Interrupted(Exception):
+    """Raised by a signal's handler, as KeyboardInterrupt is."""
+
+
+@pytest.fixture
+def interrupted_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any, str], None]]:
+    """Have a function be followed by a signal whose handler raises `Interrupted`: `interrupted_after(module, name)`."""
+
+    def on_signal(number: int, frame: object) -> None:
+        raise Interrupted
+
+    def prepare(owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def interrupted(*args: Any, **options: Any) -> Any:
+            result = function(*args, **options)
+            signal.raise_signal(signal.SIGUSR1)
+            return result
+
+        monkeypatch.setattr(owner, name, interrupted)
+
+    before = signal.signal(signal.SIGUSR1, on_signal)
+    yield prepare
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_while_a_board_is_opened_leaves_nothing(
+    parent: Path, interrupted_after: Callable[[Any, str], None]
+) -> None:
+    interrupted_after(fifo_directory, "_make")
+    with pytest.raises(Interrupted):
+        SimBoard()
+    gc.collect()
+    assert list(parent.iterdir()) == []
+
+
+def test_a_signal_while_a_watch_is_opened_leaves_no_fifo_open(interrupted_after: Callable[[Any, str], None]) -> None:
+    async def main() -> None:
+        with pytest.raises(Interrupted):
+            gpio.watch(17).open()
+
+    interrupted_after(Fifos, "take")
+    before = os.listdir("/proc/self/fd")
+    with SimBoard() as board, boards.using(board):
+        hwloop.run(main())
+        assert board.chip.line(17).consumer is None
+    assert os.listdir("/proc/self/fd") == before

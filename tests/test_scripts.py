@@ -404,6 +404,43 @@ def test_afterwards_all_is_as_it_was() -> None:
     assert (sys.modules.get("lgpio"), list(sys.meta_path), dict(os.environ)) == before
 
 
+@needs_gpiozero
+@pytest.mark.parametrize("order", ["block ends first", "board closes first"])
+def test_gpiozero_cleans_up_at_the_end_of_each_block(tmp_path: Path, order: str) -> None:
+    """While the lines can still be driven, and although a button presses itself; the next block starts anew."""
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent(
+            f"""
+            import threading
+            from firmware_sim import SimBoard, imports
+
+            for _ in range(2):
+                with SimBoard("board.toml") as board, imports.led_to(board):
+                    from gpiozero import Button, LED
+                    pressed = threading.Event()
+                    led, button = LED(27), Button(17)
+                    led.blink(0.01, 0.01)
+                    button.when_pressed = pressed.set
+                    print(pressed.wait(10))
+                    if {order == "board closes first"}:
+                        board.close()
+                print(led.closed, button.closed)
+            print("end")
+            """
+        )
+    )
+    (tmp_path / "board.toml").write_text(BOARD.replace("0.15", "0.02").replace("0.05", "0.01"))
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("True\nTrue True\n" * 2 + "end\n", "")
+
+
 def test_a_program_run_in_this_process_leaves_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(stage.directory)
     monkeypatch.setattr(sys, "argv", sys.argv[:])

@@ -354,6 +354,26 @@ def test_a_callback_that_raises_ends_the_thread_as_in_lgpio(setup: Setup) -> Non
     assert not thread.is_alive()
 
 
+def test_a_callback_that_raises_because_it_is_cancelled_meanwhile_ends_nothing(setup: Setup) -> None:
+    lgpio, h = setup.lgpio, setup.handle
+    began, cancelled, again = threading.Event(), threading.Event(), threading.Event()
+
+    def on_edge(*call: int) -> None:
+        began.set()
+        cancelled.wait(10)
+        raise RuntimeError("its device is closed")
+
+    lgpio.gpio_claim_alert(h, 17, lgpio.BOTH_EDGES)
+    lgpio.callback(h, 17, func=on_edge)
+    setup.chip.line(17).drive(1)
+    assert began.wait(10)
+    lgpio.cancel_callbacks()
+    cancelled.set()
+    lgpio.callback(h, 17, func=lambda *call: again.set())
+    setup.chip.line(17).drive(0)
+    assert again.wait(10)
+
+
 # Transmissions.
 
 
@@ -484,6 +504,18 @@ def test_closing_frees_all_and_is_harmless_when_repeated(setup: Setup) -> None:
     assert not os.path.exists(setup.lgpio.directory)
 
 
+def test_giving_back_what_a_closed_one_had_does_nothing(setup: Setup) -> None:
+    """Programs do so in exit functions, when the board may have been closed."""
+    lgpio, handle = setup.lgpio, setup.handle
+    notify, _ = setup.notify()
+    lgpio.gpio_claim_output(handle, 18)
+    lgpio.close()
+    assert lgpio.gpio_free(handle, 18) == lgpio.group_free(handle, 18) == lgpio.OKAY
+    assert lgpio.notify_close(notify) == lgpio.gpiochip_close(handle) == lgpio.OKAY
+    with pytest.raises(lgpio.error, match="unknown handle"):
+        lgpio.gpio_write(handle, 18, 1)
+
+
 REAL = """
 import inspect, json
 from hwloop.boards.lgpio.module import load_lgpio
@@ -507,7 +539,7 @@ def test_names_numbers_texts_and_parameters_are_those_of_the_real_module() -> No
     ours = {name: value for name in dir(Lgpio) if name.isupper() and isinstance(value := getattr(Lgpio, name), int)}
     assert ours.items() <= real["numbers"].items()
     functions = dict(inspect.getmembers(Lgpio, lambda each: inspect.isfunction(each) and each.__name__[0] != "_"))
-    del functions["close"]
+    del functions["close"], functions["cancel_callbacks"]
     for name, function in functions.items():
         parameters = [
             [each.name, each.default if isinstance(each.default, int) else None]

@@ -150,7 +150,12 @@ class CallbackThread(threading.Thread):
                 timestamp, chip, gpio, level, _, _ = REPORT.unpack(report)
                 for callback in tuple(self.callbacks):
                     if callback.chip == chip and callback.gpio == gpio:
-                        callback.func(chip, gpio, level, timestamp)
+                        try:
+                            callback.func(chip, gpio, level, timestamp)
+                        except BaseException:
+                            if callback in self.callbacks:
+                                raise
+                            # Cancelled meanwhile: the object that it belongs to is closed.
 
 
 class Callback:

@@ -70,7 +70,6 @@ class Lgpio(LgpioLines):
         self.directory: str = self._directory.path
         self._process = os.getpid()
         self._thread: CallbackThread | None = None
-        self._closed = False
 
     def close(self) -> None:
         """Free every line, close every FIFO, end the callback thread. Harmless when repeated, and in a forked child."""
@@ -89,6 +88,11 @@ class Lgpio(LgpioLines):
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(1)  # a callback of the program may take its time to return
         self._directory.remove()
+
+    def cancel_callbacks(self) -> None:
+        """End the calls of all callbacks: their objects are about to be closed."""
+        if self._thread is not None:
+            self._thread.callbacks.clear()
 
     def get_module_version(self) -> str:
         return "lgpio.py_0.2.2.0"
@@ -181,8 +185,9 @@ class Lgpio(LgpioLines):
 
     @status()
     def notify_close(self, handle: int) -> int:
-        self._notifications(handle).close()
-        del self._handles[handle]
+        if not self._closed:
+            self._notifications(handle).close()
+            del self._handles[handle]
         return lg.OKAY
 
     # Transmissions.

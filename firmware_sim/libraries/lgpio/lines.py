@@ -104,6 +104,7 @@ class LgpioLines(lg):
 
     def __init__(self, chip: Chip) -> None:
         self.exceptions = True
+        self._closed = False  # then everything is given back, and a program that does it in an exit function may
         self._chip = chip
         # Handle 0 belongs to lgpio's callback thread; here it is made when the first callback wants it.
         self._handles: dict[int, dict[int, Held] | Notifications | None] = {0: None}
@@ -125,8 +126,9 @@ class LgpioLines(lg):
 
     @status()
     def gpiochip_close(self, handle: int) -> int:
-        free_all(self._lines(handle))
-        del self._handles[handle & 0xFFFF]
+        if not self._closed:
+            free_all(self._lines(handle))
+            del self._handles[handle & 0xFFFF]
         return lg.OKAY
 
     @status(0, "", "")
@@ -168,6 +170,8 @@ class LgpioLines(lg):
 
     @status()
     def gpio_free(self, handle: int, gpio: int) -> int:
+        if self._closed:
+            return lg.OKAY
         held = self._held(handle, gpio)
         if not held.mode:
             raise Refused(lg.GPIO_NOT_ALLOCATED)

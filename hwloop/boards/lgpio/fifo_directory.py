@@ -22,6 +22,8 @@ import tempfile
 import time
 import weakref
 
+from hwloop.core.deferred_signals import DeferredSignals
+
 PREFIX = "hwloop-lgpio-"
 _FIFO = ".lgd-nfy"
 _UNLOCKED_FOR = 86400.0
@@ -48,15 +50,17 @@ class FifoDirectory:
         if parent not in _swept:
             _swept.add(parent)
             sweep(parent)
-        made = None
-        while made is None:
-            made = _make(parent)
-        self.path: str = made[0]
-        # Also at the end of the process, but not in a forked child: the directory belongs to its parent.
-        self.remove: weakref.finalize[..., FifoDirectory] = weakref.finalize(self, _remove_own, *made, os.getpid())
-        self.remove.atexit = False  # `remove_left` does it, whose place among the exit handlers is known
-        _left[:] = [each for each in (*_left, self.remove) if each.alive]
+        self.remove: weakref.finalize[..., FifoDirectory]
         """Remove the directory and what is in it. Harmless when repeated; does nothing in a forked child."""
+        with DeferredSignals():  # one that ends the program would leave the directory behind
+            made = None
+            while made is None:
+                made = _make(parent)
+            self.path: str = made[0]
+            # Also at the end of the process, but not in a forked child: the directory belongs to its parent.
+            self.remove = weakref.finalize(self, _remove_own, *made, os.getpid())
+            self.remove.atexit = False  # `remove_left` does it, whose place among the exit handlers is known
+            _left[:] = [each for each in (*_left, self.remove) if each.alive]
 
 
 @atexit.register

@@ -17,6 +17,7 @@ from dataclasses import astuple
 
 from hwloop import board as boards
 from hwloop.board import Board, Edge, EdgeKind, EdgeRequest, EdgeStream, LineName, Losses, Pull
+from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.core.statistics import WatchStatistics
 from hwloop.core.urgency import Priority
 from hwloop.lines import RECHECK_AFTER, RECHECKS, Level, recheck_pause
@@ -187,8 +188,9 @@ class Watch(Source[Edge]):
     def connect(self) -> int:
         if self._board is None:
             self._board = boards.current()
-        self._stream = boards.checked_call(self._board.open_edges, self._request, EdgeStream)
         try:
+            with DeferredSignals():  # a second Ctrl-C would leave open what is not noted yet
+                self._stream = boards.checked_call(self._board.open_edges, self._request, EdgeStream)
             alarm_fd = self._stream.alarm_fileno()
             if alarm_fd >= 0:
                 asyncio.get_running_loop().add_reader(alarm_fd, self._on_alarm)
