@@ -21,7 +21,7 @@ import pytest
 from firmware_sim.devices.gps import Gps, sentence
 from firmware_sim.devices.pin_parts import Button
 from hwloop.cli import demo, main
-from hwloop.cli.run import load_program
+from hwloop.cli.execution import load_program
 from hwloop.cli.term import Terminal
 from hwloop.errors import HardwareError
 from hwloop_bench import demo_report, performance

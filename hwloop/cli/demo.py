@@ -22,7 +22,7 @@ from pathlib import Path
 import hwloop
 from firmware_sim import SimBoard
 from hwloop.cli import Ended, Failure, UsageError, process, say
-from hwloop.cli.run import load_program
+from hwloop.cli.execution import load_program
 from hwloop.cli.term import Terminal
 from hwloop_bench import demo_report
 from hwloop_bench.performance import Performance

@@ -1,0 +1,231 @@
+"""Executing a program with hwloop's loop, board and surroundings: what `hwloop run` does, for other commands too."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from hwloop import board as boards
+from hwloop import runner, service
+from hwloop.cli import Failure, UsageError, causes, process
+from hwloop.cli.program import Program, acts, calls_main, find_file, find_module, is_script
+from hwloop.core.clock import REAL
+from hwloop.errors import HardwareError, program_frames
+
+
+class Found(NamedTuple):
+    """A program, and how it is run."""
+
+    program: Program
+    name: str | None
+    """The coroutine function to run; None runs the program as Python would."""
+
+    @property
+    def is_script(self) -> bool:
+        """Whether it certainly runs without a loop."""
+        return self.program.tree is not None and self.name is None and is_script(self.program.tree)
+
+
+def find_program(path: str | None, module: str | None, rest: Sequence[str]) -> Found:
+    """Find a program by its path or the name of its module, and set `sys.argv` and `sys.path` for it.
+
+    `rest` are the program's arguments.
+
+    Raises `UsageError` if there is none, `Failure` for invalid Python; exceptions of imported packages pass.
+    """
+    name = None
+    if module is not None:
+        sys.argv = ["-m", *rest]
+        _search_first(os.getcwd())
+        program = find_module(module)
+    else:
+        assert path is not None, "a program has a path or a module"
+        path, name = _split(path)
+        program = find_file(path)
+    sys.argv = [program.path, *rest]
+    _search_first(program.search)
+    return Found(program, name)
+
+
+def run_program(
+    find: Callable[[], Found],
+    host: process.Process,
+    hosting: runner.Hosting,
+    lifetime: contextlib.ExitStack,
+    *,
+    simulated: bool,
+    begin: Callable[[], object] | None = None,
+) -> int:
+    """Run a program on the board in use and return its exit status. `begin` is called just before it begins.
+
+    `lifetime` is closed when the process ends. Raises `Ended` where a signal ends the program, `HardwareError`, and the
+    `UsageError` or `Failure` of `find`. Other exceptions are shown as Python shows them.
+    """
+    path = ""
+    try:
+        found = find()
+        program = found.program
+        path = program.code.co_filename
+        lifetime.enter_context(_surroundings())
+        if simulated:
+            from firmware_sim import SimBoard, imports
+
+            board = boards.current()
+            if isinstance(board, SimBoard):  # another package may provide other simulated boards
+                lifetime.enter_context(imports.led_to(board))
+        elif hosting.clock is not REAL:
+            from firmware_sim import barrier
+
+            lifetime.enter_context(barrier.around(None))
+        lifetime.enter_context(runner.hosting_runs(hosting))
+        if found.is_script:
+            service.notify("READY=1")
+        if begin is not None:
+            begin()
+        _run(program, found.name, host)
+    except SystemExit as exit:
+        return _status(exit)
+    except (UsageError, Failure, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        parts = causes(error)
+        if not all(isinstance(part, HardwareError) for part in parts):
+            _show(error, path)
+            return 1
+        for part in parts:
+            _note_where(part, path)
+        if parts[-1] is not error:
+            for note in getattr(error, "__notes__", ()):  # the seed: each part of a group is reported, not the group
+                parts[-1].add_note(note)
+        raise
+    finally:
+        if host.started:  # the process may wait long for threads
+            host.leave_safe()
+    return 0
+
+
+def _run(program: Program, name: str | None, host: process.Process) -> None:
+    """Execute the program, then its coroutine function `main` if the program did not run it."""
+    if program.package:
+        __import__(program.package)
+    if name is not None:
+        # As a module, so that code under `if __name__ == "__main__"` does not run.
+        module = program.execute(_module_name(program.path))
+        main = _find_main(module, name, program.path)
+        if main.__code__ not in host.mains:
+            host.run(main)
+        return
+    module = program.execute()
+    if host.started or (program.tree is not None and calls_main(program.tree)):
+        return
+    if not inspect.iscoroutinefunction(getattr(module, "main", None)) and (program.tree is None or acts(program.tree)):
+        return
+    host.run(_find_main(module, "main", program.path))
+
+
+@contextlib.contextmanager
+def _surroundings() -> Iterator[None]:
+    """Set gpiozero's pin factory unless another one is chosen, and restore `__main__` afterwards."""
+    before = os.environ.get("GPIOZERO_PIN_FACTORY")
+    os.environ.setdefault("GPIOZERO_PIN_FACTORY", "hwloop")
+    ours = sys.modules["__main__"]
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("GPIOZERO_PIN_FACTORY", None)
+        sys.modules["__main__"] = ours
+        if "__mp_main__" in sys.modules:
+            sys.modules["__mp_main__"] = ours
+
+
+def _search_first(directory: str) -> None:
+    """Put a directory first in `sys.path`, as Python does."""
+    if not sys.flags.safe_path:
+        sys.path[0] = directory
+
+
+def load_program(path: str) -> ModuleType:
+    """The module that a Python file makes, in `sys.modules` under the file's name.
+
+    Its code is not cached: a service may not be allowed to write beside it. Raises `UsageError` for a file that can't
+    be read, `Failure` for one that is not Python, and what the program raises.
+    """
+    return find_file(path).execute(_module_name(path))
+
+
+def _module_name(path: str) -> str:
+    """Return a module name; a program called signal.py must not replace Python's module."""
+    stem = os.path.splitext(os.path.basename(path))[0]
+    return stem if stem.isidentifier() and stem not in sys.modules else "__hwloop_program__"
+
+
+def _split(program: str) -> tuple[str, str | None]:
+    """Split PROGRAM.py:MAIN into the path and the name of the coroutine function; None without a name."""
+    path, colon, name = program.rpartition(":")
+    if colon and name.isidentifier() and not os.path.exists(program):
+        return path, name
+    return program, None
+
+
+def _find_main(module: ModuleType, name: str, path: str) -> Callable[[], Coroutine[Any, Any, object]]:
+    main = getattr(module, name, None)
+    if not inspect.iscoroutinefunction(main):
+        if main is None:
+            problem = f"there is no {name!r} in it"
+        else:
+            problem = f"{name!r} in it is not async" + (f"; write 'async def {name}():'" if callable(main) else "")
+        runnable = [
+            each
+            for each, value in vars(module).items()
+            if inspect.iscoroutinefunction(value) and value.__module__ == module.__name__ and not _missing(value)
+        ]
+        others = f"what can be run is {', '.join(runnable)}: {path}:{runnable[0]}" if runnable else ""
+        hint = others or f"a program needs an 'async def {name}():'"
+        raise UsageError(f"{path}: {problem}; {hint}")
+    if missing := _missing(main):
+        raise UsageError(f"{path}: {name!r} needs arguments ({missing}), and is called with none; give them defaults")
+    return main
+
+
+def _missing(function: Callable[..., object]) -> str:
+    """Return the required parameters."""
+    return ", ".join(
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    )
+
+
+def _status(exit: SystemExit) -> int:
+    """Return the status for the argument of sys.exit(), as Python does."""
+    if exit.code is None or isinstance(exit.code, int):
+        return exit.code or 0
+    print(exit.code, file=sys.stderr)
+    return 1
+
+
+def _note_where(failure: BaseException, path: str) -> None:
+    """Add the place in the program where a failure occurred."""
+    places = [frame for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == path]
+    if places:
+        failure.add_note(f"in {path}, line {places[-1].lineno}, in {places[-1].name}")
+
+
+def _show(error: BaseException, path: str) -> None:
+    """Print the traceback of an exception of the program, beginning with the program."""
+    from hwloop.virtual.clock import DeadlockError
+
+    start = error.__traceback__
+    while start is not None and start.tb_frame.f_code.co_filename != path:
+        start = start.tb_next
+    if isinstance(error, DeadlockError):  # its message has the place of each task; the rest are frames of the loop
+        start = program_frames(start)
+    traceback.print_exception(error.with_traceback(start or error.__traceback__))
