@@ -17,7 +17,7 @@ import contextvars
 import importlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from hwloop import plugins
@@ -189,7 +189,12 @@ def made_by_program() -> bool:
 
 @contextlib.contextmanager
 def using(
-    board: Board | Choice | None, *, clock: Clock = REAL, backend: Backend | None = None, binding: bool = False
+    board: Board | Choice | None,
+    *,
+    clock: Clock = REAL,
+    backend: Backend | None = None,
+    binding: bool = False,
+    opened: Callable[[Board], object] | None = None,
 ) -> Iterator[None]:
     """Use a board for this block and the tasks it starts.
 
@@ -199,7 +204,7 @@ def using(
     name is opened for this block.
 
     While a simulated board is in use, HWLOOP_BOARD passes the choice on to the processes that the program starts. With
-    `binding` the real board can't be chosen within the block.
+    `binding` the real board can't be chosen within the block. `opened` is called with the board as soon as it is open.
     """
     if isinstance(board, Board):
         if backend is not None:
@@ -219,10 +224,14 @@ def using(
     holder.binding = holder.binding or (binding and holder.board is not None and holder.board.simulated)
     token = _current.set(holder)
     _blocks.append(holder)
+    if opened is not None:
+        holder.follow(opened)
     try:
         with holder.shown_to_children():
             yield
     finally:
+        if opened is not None:
+            holder.unfollow(opened)
         _current.reset(token)
         del _blocks[max(place for place, each in enumerate(_blocks) if each is holder)]
         if holder not in _blocks and holder not in _own.values():
@@ -249,6 +258,20 @@ class _Holder:
         self._process = os.getpid()
         self._ended = False
         self._opening = threading.RLock()
+        self._followers: list[Callable[[Board], object]] = []
+
+    def follow(self, opened: Callable[[Board], object]) -> None:
+        """Call `opened(board)` now if the board is open, or else as soon as it is."""
+        with self._opening:
+            if self.board is None:
+                self._followers.append(opened)
+            else:
+                opened(self.board)
+
+    def unfollow(self, opened: Callable[[Board], object]) -> None:
+        """Undo `follow`, if the board has not been opened."""
+        if opened in self._followers:
+            self._followers.remove(opened)
 
     def get(self) -> Board:
         """Return the board, which the first call opens."""
@@ -263,6 +286,8 @@ class _Holder:
                 self.board = open_board(
                     "" if self.choice is None else self.choice, clock=self.clock, backend=self.backend
                 )
+                while self._followers:
+                    self._followers.pop()(self.board)
             if self.board.simulated:
                 _simulated_before.add(self.board.label)
             return self.board

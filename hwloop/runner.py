@@ -30,6 +30,7 @@ from hwloop.output_reports import OutputReporter, find_reporter_with
 if TYPE_CHECKING:
     from hwloop import board as boards
     from hwloop.core.realtime import RealTime
+    from hwloop.recording import Recorder
     from hwloop.virtual.clock import VirtualClock
 
 T = TypeVar("T")
@@ -113,6 +114,7 @@ def run(
     gc: GcMode = "auto",
     spin: float = 0.0,
     realtime: RealTime | None = None,
+    recorder: Recorder | str | os.PathLike[str] | None = None,
 ) -> T:
     """Run a coroutine on a new hwloop loop and return its result, as `asyncio.run` does.
 
@@ -129,6 +131,10 @@ def run(
 
     `gc` and `spin` are for programs in which microseconds count: see `EventLoop.schedule_gc` and `EventLoop.set_spin`.
     With `realtime`, the thread runs in real time during the run, as far as the system permits: see `RealTime`.
+
+    `recorder` keeps the last events of the board in a ring file that survives SIGKILL: its path, "PATH,SIZE" such as
+    "flight.ring,16M", or a `recording.Recorder`, which the caller closes. Raises `recording.RecordingError` if the file
+    can't be used.
     """
     if not asyncio.iscoroutine(main):
         hint = f"; call it: hwloop.run({main.__name__}())" if inspect.iscoroutinefunction(main) else ""
@@ -152,7 +158,8 @@ def run(
         elif clock != "real" or seed is not None or limit is not None:
             factory, time = _virtual_loops(clock, seed, board, limit)
         with (
-            boards.using(board, clock=time, backend=backend),
+            _recording(recorder) as opened,
+            boards.using(board, clock=time, backend=backend, opened=opened),
             _outputs_ended(),
             asyncio.Runner(debug=debug, loop_factory=factory) as runner,
         ):
@@ -170,6 +177,35 @@ def run(
                     raise
     finally:
         main.close()  # if it never began; harmless after a run
+
+
+@contextlib.contextmanager
+def _recording(
+    recorder: Recorder | str | os.PathLike[str] | None,
+) -> Iterator[Callable[[boards.Board], object] | None]:
+    """Yield the function that records a board; None without a recorder. Close a recorder that is opened here."""
+    if recorder is None:
+        yield None
+        return
+    from hwloop.recording import Recorder, open_ring
+
+    if isinstance(recorder, Recorder):
+        yield recorder.attach
+        return
+    if not isinstance(recorder, str | os.PathLike):
+        raise TypeError(
+            f"recorder must be a path, 'PATH,SIZE' or a hwloop.recording.Recorder, not {short_name(recorder)}"
+        )
+    ours = Recorder(open_ring(os.fspath(recorder)), program=sys.argv[0], arguments=sys.argv[1:])
+    ours.status = "1"
+    try:
+        yield ours.attach
+        ours.status = "0"
+    except KeyboardInterrupt:
+        ours.status = "SIGINT"
+        raise
+    finally:
+        ours.close()
 
 
 def _virtual_loops(

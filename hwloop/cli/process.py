@@ -44,11 +44,13 @@ class Process:
     Attributes:
         started: whether there was one, in the main thread.
         mains: the code of the coroutines that were run, if known.
+        signalled: called with the number of each signal that ends the program, in the signal handler; None for nothing.
     """
 
     def __init__(self) -> None:
         self.started: bool = False
         self.mains: list[CodeType | None] = []
+        self.signalled: Callable[[int], object] | None = None
         self._notifier = LoopNotifier()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Future[Any] | None = None
@@ -164,6 +166,8 @@ class Process:
         """Handle a signal: the first one cancels the current run; later ones abort it, except for the clean-up."""
         if self._closing:
             return
+        if self.signalled is not None:
+            self.signalled(number)
         main, loop = self._main, self._loop
         if loop is not None and not self._received and not (main is not None and main.done()):
             self._received = number
@@ -211,11 +215,17 @@ _at_work: weakref.ref[Process] | None = None
 
 
 @contextlib.contextmanager
-def hosted(board: Board | Choice | None, *, clock: Clock = REAL, binding: bool = False) -> Iterator[Process]:
+def hosted(
+    board: Board | Choice | None,
+    *,
+    clock: Clock = REAL,
+    binding: bool = False,
+    opened: Callable[[Board], object] | None = None,
+) -> Iterator[Process]:
     """Supervise the runs of a program in this block, with a board in use.
 
-    `board` is as for `hwloop.run`, `binding` as for `board.using`. Raises `UsageError` for an invalid board,
-    `HardwareError` for one that can't be opened, and `Failure` inside a running loop.
+    `board` is as for `hwloop.run`, `binding` and `opened` as for `board.using`. Raises `UsageError` for an invalid
+    board, `HardwareError` for one that can't be opened, and `Failure` inside a running loop.
     """
     try:
         asyncio.get_running_loop()
@@ -226,7 +236,7 @@ def hosted(board: Board | Choice | None, *, clock: Clock = REAL, binding: bool =
     process = Process()
     with process.at_work(), contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(boards.using(board, clock=clock, binding=binding))
+            stack.enter_context(boards.using(board, clock=clock, binding=binding, opened=opened))
         except ValueError as error:
             raise UsageError(str(error)) from error
         stack.callback(process.close)

@@ -22,7 +22,7 @@ import argparse
 import contextlib
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwloop import runner, service
 from hwloop.cli import UsageError, process
@@ -31,14 +31,27 @@ from hwloop.core.clock import REAL
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.realtime import RealTime
 
+if TYPE_CHECKING:
+    from hwloop.recording import Recorder
+
 BOARD_HELP = "auto, linux, sim, an entry point, or a board file (.toml) to simulate; default: HWLOOP_BOARD, or auto"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--realtime [PRIORITY]] [--clock virtual] [--seed N] "
-        "[--limit SECONDS] [--debug] [-- ARGS ...]\n       hwloop run -m MODULE ..."
+        "[--limit SECONDS] [--recorder PATH[,SIZE]] [--debug] [-- ARGS ...]\n       hwloop run -m MODULE ..."
     )
+    add_program_arguments(parser)
+    parser.add_argument(
+        "--recorder",
+        metavar="PATH[,SIZE]",
+        help="keep the last events of the hardware in a ring file that survives SIGKILL: flight.ring,16M (default: 8M)",
+    )
+
+
+def add_program_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a command that runs a program."""
     parser.add_argument(
         "program",
         nargs="?",
@@ -78,12 +91,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    if arguments.recorder is None:
+        return execute_program(arguments)
+    from hwloop.cli import recorded
+
+    return recorded.execute(arguments, recorded.ring_recorder(arguments), execute_program)
+
+
+def execute_program(arguments: argparse.Namespace, recorder: Recorder | None = None) -> int:
+    """Run the program, and record the events of its board."""
     if (arguments.program is None) == (arguments.module is None):
         raise UsageError("give one program: the path of a Python file, or -m and the name of a module")
     hosting = make_hosting(arguments)
     lifetime: contextlib.ExitStack = arguments.lifetime
     board = chosen_board(arguments.board)
-    host = lifetime.enter_context(process.hosted(board, clock=hosting.clock, binding=bool(arguments.board)))
+    opened = None if recorder is None else recorder.attach
+    host = lifetime.enter_context(
+        process.hosted(board, clock=hosting.clock, binding=bool(arguments.board), opened=opened)
+    )
+    if recorder is not None:
+        host.signalled = recorder.signalled
     lifetime.callback(service.notify, "STOPPING=1")
 
     def find() -> Found:

@@ -10,7 +10,7 @@ from hwloop.recording.file import RecordingFile
 from hwloop.recording.format import Ended, Event, Header, Lost, RecordingError, Signalled
 from hwloop.recording.reader import Run, read
 from hwloop.recording.recorder import Recorder
-from hwloop.recording.ring import Ring
+from hwloop.recording.ring import Ring, open_ring
 
 __all__ = [
     "Ended",
@@ -23,5 +23,6 @@ __all__ = [
     "Ring",
     "Run",
     "Signalled",
+    "open_ring",
     "read",
 ]

@@ -74,6 +74,8 @@ class Header:
     """The program's arguments."""
     seed: int | None = None
     """The seed of a run in virtual time."""
+    limit: float | None = None
+    """Its limit in virtual seconds."""
     process: int = 0
     """The process identifier."""
     hwloop: str = ""

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from typing import Protocol
 
 from hwloop.board_interface import Board
@@ -53,18 +54,27 @@ class Recorder:
         store: where they are kept, `RecordingFile` or `Ring`.
         program: the path of the program, for the header.
         arguments: its arguments.
-        seed: the seed of a run in virtual time.
+        seed, limit: those of a run in virtual time.
     """
 
     def __init__(
-        self, store: Store, *, program: str = "", arguments: list[str] | None = None, seed: int | None = None
+        self,
+        store: Store,
+        *,
+        program: str = "",
+        arguments: Sequence[str] = (),
+        seed: int | None = None,
+        limit: float | None = None,
     ) -> None:
         self.store = store
+        self.status: str = ""
+        """How the program has ended, for the end of the recording: "0", an exit status, or "SIGTERM"."""
+        self.events: int = 0
+        """Events recorded so far."""
         self.failures: int = 0
         """Events that could not be recorded, because the store rejected them."""
-        self._program, self._seed = program, seed
-        arguments = list(arguments or ())
-        self._arguments = arguments if sum(map(len, arguments)) <= _ARGUMENTS_MAX else []
+        self._program, self._seed, self._limit = program, seed, limit
+        self._arguments = list(arguments) if sum(map(len, arguments)) <= _ARGUMENTS_MAX else []
         self._board: Board | None = None
         self._before: Tracer | None = None
         self._ours: Tracer | None = None
@@ -104,15 +114,15 @@ class Recorder:
         if not self._closed:
             self._put(Signalled(self._now_ns(), number))
 
-    def close(self, status: str = "") -> None:
-        """End the recording; `status` is the way in which the program ended. Harmless when repeated."""
+    def close(self) -> None:
+        """End the recording. Harmless when repeated."""
         if self._closed:
             return
         now_ns = self._now_ns()
         self.detach()
         if self._board is None:
             self._put(self._header(None, now_ns))
-        self._put(Ended(now_ns, status))
+        self._put(Ended(now_ns, self.status))
         self._closed = True
         with self._writing:  # another thread may be writing its event
             self.store.close()
@@ -136,6 +146,7 @@ class Recorder:
             program=self._program,
             arguments=self._arguments,
             seed=self._seed,
+            limit=self._limit,
             process=os.getpid(),
             hwloop=sys.modules["hwloop"].__version__,
             python=platform.python_version(),
@@ -159,6 +170,7 @@ class Recorder:
                 self.store.begin(entry)
             else:
                 self.store.write(entry)
+                self.events += not isinstance(entry, Signalled | Ended)
         except Exception:
             self.failures += 1
             if self.failures == 1:

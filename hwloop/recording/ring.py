@@ -19,6 +19,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,8 +51,9 @@ _PREAMBLE = struct.Struct("<8sIII")
 _START = 4096
 _NUMBER = struct.Struct("<QI")
 """The number of a segment, which grows from one to the next, and its checksum. 0 is an unused segment."""
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 Read = Callable[[int, int], bytes]
-"""Reads from a file: from an offset, so many bytes or fewer."""
+"""Reads from a file: an offset and a number of bytes; the result may be shorter."""
 _PIECE = SEGMENT // 4
 """Bytes of serial data in one record."""
 
@@ -179,6 +181,20 @@ class Ring:
     def _read(self, start: int, size: int) -> bytes:
         # No other descriptor of the file is opened: closing it would end the lock (fcntl_locking(2)).
         return os.pread(self._fd, size, start)
+
+
+def open_ring(text: str) -> Ring:
+    """Return the ring of an option "PATH" or "PATH,SIZE", such as "flight.ring,16M" (K, M and G are powers of 1024).
+
+    Raises ValueError for another text, and `RecordingError` as `Ring` does.
+    """
+    path, comma, size = text.rpartition(",")
+    if not comma:
+        path, size = text, str(DEFAULT)
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMG]?)(?:i?B)?", size.strip(), re.IGNORECASE)
+    if match is None or not path:
+        raise ValueError(f"a recorder is PATH or PATH,SIZE, such as flight.ring,16M, not {text!r}")
+    return Ring(path, int(float(match[1]) * _UNITS[match[2].upper()]))
 
 
 def segments(read: Read, path: str) -> list[Segment]:

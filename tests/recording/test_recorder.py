@@ -38,7 +38,8 @@ def test_a_recording_has_the_events_of_the_board_and_its_state_at_the_start(path
     recorder.attach(board)
     board.line(17).drive(0)
     board.line(17).drive(None)
-    recorder.close("0")
+    recorder.status = "0"
+    recorder.close()
     board.line(17).drive(0)
 
     [run] = recording.read(path)
@@ -155,7 +156,8 @@ def test_events_that_find_the_buffer_full_are_counted_in_their_place(path, monke
     for event in EVENTS:
         recorder.record(event)
     may_write.set()
-    recorder.close("0")
+    recorder.status = "0"
+    recorder.close()
     *events, lost, ended = recording.read(path)[0]
     assert events == EVENTS[: len(events)]
     assert lost == recording.Lost(ended.when_ns, len(EVENTS) - len(events))
@@ -237,11 +239,13 @@ for board in boards:
     board.tracer.record(LineChange(2, 17, 1, "outside" if child else "program"))
 if not child:
     for recorder in recorders:
-        recorder.close("child")
+        recorder.status = "child"
+        recorder.close()
     os._exit(0)
 os.waitpid(child, 0)
 for recorder in recorders:
-    recorder.close("parent")
+    recorder.status = "parent"
+    recorder.close()
 """
 
 

@@ -241,7 +241,8 @@ def test_a_ring_is_read_while_a_program_records_into_it(path):
     [run] = recording.read(path)
     assert (numbers(run), run.ending) == ([1], "open")
     recorder.record(change(2))
-    recorder.close("0")
+    recorder.status = "0"
+    recorder.close()
     assert numbers(run) == [1]  # as at that moment
     [run] = recording.read(path)
     assert (numbers(run), run.ending) == ([1, 2], "closed")
