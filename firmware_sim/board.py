@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from firmware_sim import wiring as wirings
 from firmware_sim.bus import Bus
+from firmware_sim.chip_removal import ChipRemoval
 from firmware_sim.device import Device
 from firmware_sim.errors import WiringError
 from firmware_sim.faults.injector import Faults
@@ -93,14 +94,7 @@ class SimBoard(Board):
                 self.address: str = f"sim:{path}"
         self.chip: Chip = Chip(self.timeline, label="simulated-gpio", lines=HEADER_LINES, surviving=self._surviving)
         self.lgpio: Lgpio = Lgpio(self.chip)
-        self._lines = LgpioChip(
-            self.lgpio,
-            number=0,
-            workdir=self.lgpio.directory,
-            time_ns=self.timeline.now_ns,
-            level_of=self._level_of,
-            revision=self.revision,
-        )
+        self._lines: LgpioChip = self._open_chip()
         self.ports: dict[str, Port] = {}
         self.buses: dict[int, Bus] = {1: Bus(1, self.timeline)}
         self._users: dict[int, str] = {}
@@ -226,12 +220,21 @@ class SimBoard(Board):
     # The seam.
 
     def open_edges(self, request: EdgeRequest) -> EdgeStream:
-        self._check_chip(request.chip)
-        return watch_lines(self._lines, request)
+        return watch_lines(self._chip(request.chip), request)
 
     def open_output(self, request: OutputRequest) -> OutputLine:
-        self._check_chip(request.chip)
-        return LgpioOutput(self._lines, request)
+        return LgpioOutput(self._chip(request.chip), request)
+
+    def _open_chip(self) -> LgpioChip:
+        return LgpioChip(
+            self.lgpio,
+            number=0,
+            workdir=self.lgpio.directory,
+            time_ns=self.timeline.now_ns,
+            level_of=self._level_of,
+            revision=self.revision,
+            watch_removal=lambda: ChipRemoval(self.chip),
+        )
 
     def _check_open(self) -> None:
         if self._closed:
@@ -244,12 +247,18 @@ class SimBoard(Board):
             self.chip.line(number).find_kept()
             return self.chip.line(number).level
 
-    def _check_chip(self, chip: str | None) -> None:
+    def _chip(self, wanted: str | None) -> LgpioChip:
+        """Return the chip, opened again if it vanished and came back. Raises `HardwareError`."""
         self._check_open()
-        if chip not in (None, self.chip.label):
+        if wanted not in (None, self.chip.label):
             raise HardwareError(
-                f"chip {chip!r}", "no such chip on the simulated board", f"its chip is {self.chip.label}"
+                f"chip {wanted!r}", "no such chip on the simulated board", f"its chip is {self.chip.label}"
             )
+        if not self.forked and self._lines.gone():
+            reopened = self._open_chip()
+            self._lines.close()
+            self._lines = reopened
+        return self._lines
 
     def serial_port(self, port: str) -> str:
         self._check_open()

@@ -35,7 +35,8 @@ from firmware_sim.board import SimBoard
 from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.libraries.smbus2 import redirection
 
-_OWN = ("cancel_callbacks", "close", "directory", "exceptions")  # names of the simulated lgpio that the module lacks
+# Names of the simulated lgpio that the module lacks.
+_OWN = ("cancel_callbacks", "close", "directory", "exceptions", "reports")
 
 
 class LgpioModule(ModuleType):

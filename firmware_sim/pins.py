@@ -281,6 +281,7 @@ class Chip:
         label: the name of its driver, as the kernel would give it.
         short_circuits: how often two strong drivers began to disagree.
         surviving: the levels that its lines drive, in a file shared with other processes; None without such a file.
+        at_removal: callables for the moment when it vanishes, called with the timeline's lock held.
     """
 
     def __init__(self, timeline: Timeline, *, label: str, lines: int, surviving: SurvivingLines | None = None) -> None:
@@ -288,6 +289,8 @@ class Chip:
         self.surviving = surviving
         self.label = label
         self.short_circuits: int = 0
+        self.at_removal: list[Callable[[], object]] = []
+        self._removed_by: set[object] = set()
         self._lines = tuple(Line(self, number) for number in range(lines))
         self._pending: collections.deque[tuple[Line, int, int]] = collections.deque()
         self._notifying = False
@@ -304,6 +307,28 @@ class Chip:
         if not 0 <= number < len(self._lines):
             raise ValueError(f"no line {number!r} on chip {self.label}: lines are 0 to {len(self._lines) - 1}")
         return self._lines[number]
+
+    @property
+    def present(self) -> bool:
+        """Whether the kernel knows it."""
+        return not self._removed_by
+
+    def remove(self, by: object = None) -> None:
+        """Let the chip vanish, as when its driver is unbound: its lines are free, and keep the levels that they drive.
+
+        Each `remove` needs its `restore`, with the same `by`.
+        """
+        with self.timeline.lock:
+            present = self.present
+            self._removed_by.add(by)
+            if present:
+                for callback in tuple(self.at_removal):
+                    callback()
+
+    def restore(self, by: object = None) -> None:
+        """Let the chip come back. Whatever had it open must open it again."""
+        with self.timeline.lock:
+            self._removed_by.discard(by)
 
     def wire(self, a: int, b: int) -> None:
         """Join two lines: everything that acts on one acts on both."""

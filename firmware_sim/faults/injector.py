@@ -22,8 +22,10 @@ from hwloop.trace_events import FaultChange
 
 # Imported when one is injected by its name.
 FAULTS = {
+    "chip-vanishes": "firmware_sim.faults.reports:ChipVanishes",
     "contact-bounce": "firmware_sim.faults.lines:ContactBounce",
     "edge-flood": "firmware_sim.faults.lines:EdgeFlood",
+    "full-fifo": "firmware_sim.faults.reports:FullFifo",
     "i2c-arbitration-loss": "firmware_sim.faults.i2c:I2cArbitrationLoss",
     "i2c-clock-stretch": "firmware_sim.faults.i2c:I2cClockStretch",
     "i2c-device-reset": "firmware_sim.faults.i2c:I2cDeviceReset",
@@ -31,6 +33,8 @@ FAULTS = {
     "i2c-nack": "firmware_sim.faults.i2c:I2cNack",
     "i2c-stuck-sda": "firmware_sim.faults.i2c:I2cStuckSda",
     "i2c-wrong-answer": "firmware_sim.faults.i2c:I2cWrongAnswer",
+    "kernel-overflow": "firmware_sim.faults.reports:KernelOverflow",
+    "lost-wake-up": "firmware_sim.faults.reports:LostWakeUp",
     "serial-framing-error": "firmware_sim.faults.serial_wire:SerialFramingError",
     "serial-gap": "firmware_sim.faults.serial_wire:SerialGap",
     "serial-latency": "firmware_sim.faults.serial_ports:SerialLatency",
@@ -41,6 +45,7 @@ FAULTS = {
     "serial-truncation": "firmware_sim.faults.serial_wire:SerialTruncation",
     "serial-unplug": "firmware_sim.faults.serial_ports:SerialUnplug",
     "stuck-line": "firmware_sim.faults.lines:StuckLine",
+    "torn-record": "firmware_sim.faults.reports:TornRecord",
 }
 
 _SCHEDULE = {"after", "duration", "every", "probability", "seed"}

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from hwloop.boards.header import at_position, is_position
+from hwloop.boards.removal_watch import Removal, RemovalWatch
 from hwloop.errors import HardwareError
 from hwloop.lines import LineName
 from hwloop.requests import EdgeRequest
@@ -68,6 +69,10 @@ class GpioChip(ABC):
     @abstractmethod
     def line_info(self, number: int) -> LineInfo:
         """Return the kernel's description of a line."""
+
+    def watch_removal(self) -> Removal:
+        """Return a new notice of the removal of the device node."""
+        return RemovalWatch(self.node)
 
     @property
     def forked(self) -> bool:

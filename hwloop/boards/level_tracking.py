@@ -12,7 +12,6 @@ from abc import abstractmethod
 from collections.abc import Mapping
 
 from hwloop.boards.chip import GpioChip
-from hwloop.boards.removal_watch import RemovalWatch
 from hwloop.lines import Edge, EdgeStream, LineName, Losses
 
 
@@ -73,7 +72,7 @@ class LevelTrackingStream(EdgeStream):
         self._numbers = {line: number for number, line in lines.items()}
         self._both = both
         self._debounced = debounced
-        self._removal = RemovalWatch(chip.node)
+        self._removal = chip.watch_removal()
 
     @abstractmethod
     def read_level(self, number: int) -> int:

@@ -9,11 +9,25 @@ everything else works.
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 from hwloop.core.libc import c_library
 
 _IN_ATTRIB = 0x004  # <sys/inotify.h>: the number of links changed, which is all that shows while the node is held open
 _IN_DELETE_SELF = 0x400
+
+
+class Removal(Protocol):
+    """A descriptor that is readable once a device was removed."""
+
+    def fileno(self) -> int:
+        """Return the descriptor; -1 where there is none."""
+
+    def drain(self) -> None:
+        """Discard the notifications that came so far."""
+
+    def close(self) -> None:
+        """Close the descriptor. Harmless when repeated."""
 
 
 class RemovalWatch:

@@ -8,12 +8,16 @@ once per silence, and never before the first edge.
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
 import struct
+import termios
 import threading
 from collections.abc import Callable
 
 from firmware_sim.libraries.lgpio.constants import Constants as lg
+from firmware_sim.libraries.lgpio.reports import Reports
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Event, Timeline
 from hwloop.core.clock import Clock
@@ -33,10 +37,17 @@ class Notifications:
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         clock.claim(self._fd)
 
-    def write(self, report: bytes) -> bool:
-        """Write one report. False if the FIFO was full and it is lost."""
+    def write(self, data: bytes, room: int | None) -> bool:
+        """Write a report whole. False if the FIFO is full, or would hold more than `room` bytes: then it is lost."""
+        if self._fd < 0:
+            return False
+        if room is not None:
+            waiting = array.array("i", [0])
+            fcntl.ioctl(self._fd, termios.FIONREAD, waiting)
+            if waiting[0] + len(data) > room:
+                return False
         try:
-            os.write(self._fd, report)
+            os.write(self._fd, data)
         except BlockingIOError:
             return False
         return True
@@ -44,6 +55,7 @@ class Notifications:
     def close(self) -> None:
         self._clock.disclaim(self._fd)
         os.close(self._fd)
+        self._fd = -1
 
 
 class Alert:
@@ -53,6 +65,7 @@ class Alert:
         self,
         timeline: Timeline,
         line: Line,
+        reports: Reports,
         *,
         edges: int,
         find_notifications: Callable[[], Notifications | None],
@@ -63,6 +76,7 @@ class Alert:
         self.watchdog_ns: int = watchdog_micros * 1000
         self._timeline = timeline
         self._line = line
+        self._reports = reports
         self._edges = edges
         self._find_notifications = find_notifications
         self._event_ns = self._report_ns = 0
@@ -122,16 +136,8 @@ class Alert:
 
     def _report(self, level: int, when_ns: int) -> None:
         self._report_ns, self._report_level = when_ns, level
-        notifications = self._find_notifications()
-        if notifications is None or notifications.paused:
-            return
-        written = notifications.write(REPORT.pack(when_ns, 0, self._line.number, level, 0, 0))
-        if level == lg.TIMEOUT:
-            return
-        if written:
-            self._line.reports += 1
-        else:
-            self._line.reports_lost += 1
+        record = REPORT.pack(when_ns, 0, self._line.number, level, 0, 0)
+        self._reports.send(self._line, when_ns, level, self._find_notifications, record)
 
 
 class CallbackThread(threading.Thread):

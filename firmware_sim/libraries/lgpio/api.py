@@ -34,6 +34,7 @@ from firmware_sim.libraries.lgpio.lines import (
     kernel_accepts,
     status,
 )
+from firmware_sim.libraries.lgpio.reports import Reports
 from firmware_sim.libraries.lgpio.transmissions import SLOTS, Pwm, Wave
 from firmware_sim.pins import Chip
 from hwloop.boards.lgpio.fifo_directory import FifoDirectory
@@ -59,6 +60,7 @@ class Lgpio(LgpioLines):
 
     Attributes:
         directory: the directory of its FIFOs: lgpio's working directory.
+        reports: the way of its reports to their FIFOs, on which faults act.
         exceptions: as in lgpio, False makes the functions return negative statuses instead of raising.
     """
 
@@ -66,6 +68,7 @@ class Lgpio(LgpioLines):
 
     def __init__(self, chip: Chip) -> None:
         super().__init__(chip)
+        self.reports: Reports = Reports(chip.timeline)
         self._directory = FifoDirectory()
         self.directory: str = self._directory.path
         self._process = os.getpid()
@@ -79,6 +82,7 @@ class Lgpio(LgpioLines):
             if self._closed:
                 return
             self._closed = True
+            self._chip.at_removal.remove(self._lose_chip)
             for held in self._handles.values():
                 if isinstance(held, Notifications):
                     held.close()
@@ -99,7 +103,7 @@ class Lgpio(LgpioLines):
 
     # Alerts.
 
-    @status()
+    @status(gone=lg.BAD_EVENT_REQUEST)
     def gpio_claim_alert(
         self,
         handle: int,
@@ -123,11 +127,13 @@ class Lgpio(LgpioLines):
         held.alert = Alert(
             self._chip.timeline,
             held.line,
+            self.reports,
             edges=eFlags & lg.BOTH_EDGES,
             find_notifications=functools.partial(self._find_notifications, notify_handle),
             debounce_micros=held.debounce_micros,
             watchdog_micros=held.watchdog_micros,
         )
+        self.reports.line_claimed()
         return lg.OKAY
 
     @status()

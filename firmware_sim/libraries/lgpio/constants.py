@@ -39,6 +39,7 @@ class Constants:
     BAD_GPIO_NUMBER = -73
     BAD_EVENT_REQUEST = -72
     BAD_GROUP_SIZE = -74
+    BAD_LINEINFO_IOCTL = -75
     BAD_READ = -76
     BAD_WRITE = -77
     CANNOT_OPEN_CHIP = -78
@@ -49,6 +50,7 @@ class Constants:
     BAD_PWM_MICROS = -86
     NOT_GROUP_LEADER = -87
     BAD_GPIOCHIP = -89
+    BAD_CHIPINFO_IOCTL = -90
     TX_QUEUE_FULL = -96
     BAD_DEBOUNCE_MICS = -98
     BAD_WATCHDOG_MICS = -99
@@ -70,6 +72,7 @@ TEXTS = {
     Constants.BAD_GPIO_NUMBER: "bad GPIO number",
     Constants.BAD_EVENT_REQUEST: "bad event request",
     Constants.BAD_GROUP_SIZE: "bad group size",
+    Constants.BAD_LINEINFO_IOCTL: "bad lineinfo IOCTL",
     Constants.BAD_READ: "bad GPIO read",
     Constants.BAD_WRITE: "bad GPIO write",
     Constants.CANNOT_OPEN_CHIP: "can not open gpiochip",
@@ -80,6 +83,7 @@ TEXTS = {
     Constants.BAD_PWM_MICROS: "bad PWM micros",
     Constants.NOT_GROUP_LEADER: "GPIO not the group leader",
     Constants.BAD_GPIOCHIP: "bad gpiochip",
+    Constants.BAD_CHIPINFO_IOCTL: "bad chipinfo IOCTL",
     Constants.TX_QUEUE_FULL: "TX queue full",
     Constants.BAD_DEBOUNCE_MICS: "bad debounce microseconds",
     Constants.BAD_WATCHDOG_MICS: "bad watchdog microseconds",

@@ -73,11 +73,13 @@ class Held:
             member.group = (member,)
 
 
-def status(*rest: object) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Concatenate[S, P], R]]:
+def status(
+    *rest: object, gone: int | None = None
+) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Concatenate[S, P], R]]:
     """Run a function under the board's lock, after all actions that are due by then, and fail as lgpio does.
 
     That is an `error`, or with `exceptions` set to False the negative status itself, followed by `rest` in a list
-    where the function returns a list.
+    where the function returns a list. `gone` is the status for a handle whose chip has vanished.
     """
 
     def decorate(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
@@ -86,6 +88,8 @@ def status(*rest: object) -> Callable[[Callable[Concatenate[S, P], R]], Callable
             with self._chip.timeline.lock:
                 self._chip.timeline.catch_up()
                 try:
+                    if gone is not None and self._has_lost(args[0] if args else kwargs.get("handle")):
+                        raise Refused(gone)
                     return function(self, *args, **kwargs)
                 except Refused as refused:
                     if self.exceptions:
@@ -108,6 +112,19 @@ class LgpioLines(lg):
         self._chip = chip
         # Handle 0 belongs to lgpio's callback thread; here it is made when the first callback wants it.
         self._handles: dict[int, dict[int, Held] | Notifications | None] = {0: None}
+        self._lost: set[int] = set()
+        chip.at_removal.append(self._lose_chip)
+
+    def _lose_chip(self) -> None:
+        """Let every line go and fail every later call, because the chip has vanished. The lock is held."""
+        for handle, held in self._handles.items():
+            if isinstance(held, dict):
+                free_all(held)
+                self._lost.add(handle)
+
+    def _has_lost(self, handle: object) -> bool:
+        """Return whether this is the handle of a chip that has vanished since it was opened."""
+        return isinstance(handle, int) and handle & 0xFFFF in self._lost
 
     def error_text(self, errnum: int) -> str:
         """The text of a negative status."""
@@ -119,7 +136,7 @@ class LgpioLines(lg):
     def gpiochip_open(self, gpiochip: int) -> int:
         if gpiochip < 0:
             raise Refused(lg.BAD_GPIOCHIP)
-        if gpiochip != 0:
+        if gpiochip != 0 or not self._chip.present:
             raise Refused(lg.CANNOT_OPEN_CHIP)
         lines: dict[int, Held] = {number: Held(self._chip.line(number)) for number in range(len(self._chip))}
         return self._new_handle(lines) | gpiochip << 16
@@ -129,13 +146,14 @@ class LgpioLines(lg):
         if not self._closed:
             free_all(self._lines(handle))
             del self._handles[handle & 0xFFFF]
+            self._lost.discard(handle & 0xFFFF)
         return lg.OKAY
 
-    @status(0, "", "")
+    @status(0, "", "", gone=lg.BAD_CHIPINFO_IOCTL)
     def gpio_get_chip_info(self, handle: int) -> list[int | str]:
         return [lg.OKAY, len(self._lines(handle)), "gpiochip0", self._chip.label]
 
-    @status(0, 0, "", "")
+    @status(0, 0, "", "", gone=lg.BAD_LINEINFO_IOCTL)
     def gpio_get_line_info(self, handle: int, gpio: int) -> list[int | str]:
         held = self._held(handle, gpio)
         return [lg.OKAY, gpio, _mode(held), held.line.name, held.line.consumer or ""]
@@ -146,19 +164,19 @@ class LgpioLines(lg):
 
     # Claims.
 
-    @status()
+    @status(gone=lg.UNEGPECTED_ERROR)
     def gpio_claim_input(self, handle: int, gpio: int, lFlags: int = 0) -> int:
         return self._claim(handle, [gpio], lFlags, None)
 
-    @status()
+    @status(gone=lg.UNEGPECTED_ERROR)
     def gpio_claim_output(self, handle: int, gpio: int, level: int = 0, lFlags: int = 0) -> int:
         return self._claim(handle, [gpio], lFlags, [level])
 
-    @status()
+    @status(gone=lg.UNEGPECTED_ERROR)
     def group_claim_input(self, handle: int, gpio: Sequence[int], lFlags: int = 0) -> int:
         return self._claim(handle, gpio, lFlags, None)
 
-    @status()
+    @status(gone=lg.UNEGPECTED_ERROR)
     def group_claim_output(
         self,
         handle: int,
@@ -185,14 +203,14 @@ class LgpioLines(lg):
 
     # Levels.
 
-    @status()
+    @status(gone=lg.BAD_READ)
     def gpio_read(self, handle: int, gpio: int) -> int:
         held = self._held(handle, gpio)
         if not held.mode:
             self._claim(handle, [gpio], 0, None)
         return held.read()
 
-    @status()
+    @status(gone=lg.BAD_WRITE)
     def gpio_write(self, handle: int, gpio: int, level: int) -> int:
         held = self._held(handle, gpio)
         if held.mode & OUTPUT:
@@ -202,12 +220,12 @@ class LgpioLines(lg):
             raise Refused(lg.GPIO_NOT_AN_OUTPUT)
         return self._claim(handle, [gpio], 0, [level])
 
-    @status(0)
+    @status(0, gone=lg.BAD_READ)
     def group_read(self, handle: int, gpio: int) -> list[int]:
         group = self._leader(handle, gpio).group
         return [len(group), sum(member.read() << place for place, member in enumerate(group))]
 
-    @status()
+    @status(gone=lg.BAD_WRITE)
     def group_write(self, handle: int, gpio: int, group_bits: int, group_mask: int = lg.GROUP_ALL) -> int:
         held = self._leader(handle, gpio)
         if not held.mode & OUTPUT or not group_mask & (1 << len(held.group)) - 1:

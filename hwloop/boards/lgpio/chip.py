@@ -14,6 +14,7 @@ from hwloop.boards.chip import GpioChip, LineInfo
 from hwloop.boards.lgpio.alert_thread import AlertThread, alert_thread
 from hwloop.boards.lgpio.fifos import Fifo, Fifos
 from hwloop.boards.lgpio.module import LgpioModule, text_of
+from hwloop.boards.removal_watch import Removal
 from hwloop.boards.unclaimed_line import read_unclaimed
 from hwloop.errors import HardwareError
 from hwloop.lines import LineName
@@ -33,6 +34,7 @@ class LgpioChip(GpioChip):
         time_ns: the clock of its reports, in nanoseconds.
         node, revision: see `GpioChip`.
         level_of: the electrical level of a line that nobody has claimed; by default the kernel reads it at `node`.
+        watch_removal: notices of the chip's removal; by default that of `node`.
 
     Raises `HardwareError` where the chip can't be opened.
     """
@@ -47,12 +49,14 @@ class LgpioChip(GpioChip):
         node: str = "",
         revision: int | None = None,
         level_of: Callable[[int], int] | None = None,
+        watch_removal: Callable[[], Removal] | None = None,
     ) -> None:
         self.lgpio = lgpio
         self.time_ns = time_ns
         self.number = number
         self.workdir = workdir
         self.level_of: Callable[[int], int] = level_of or (lambda number: read_unclaimed(node, number))
+        self._watch_removal = watch_removal
         self.alerts: set[int] = set()
         """Lines whose edges lgpio reports."""
         self._freed: dict[int, float] = {}
@@ -87,6 +91,9 @@ class LgpioChip(GpioChip):
         except self.lgpio.error:
             return True
         return False
+
+    def watch_removal(self) -> Removal:
+        return super().watch_removal() if self._watch_removal is None else self._watch_removal()
 
     def line_info(self, number: int) -> LineInfo:
         flags, name, user = self.lgpio.gpio_get_line_info(self.handle, number)[2:5]
