@@ -16,12 +16,14 @@ class LineLevels:
             the level that the line has already are left out: on a real board the edge in between may have been lost.
 
     Attributes:
+        initial: the level before the first change: the other one. None for a line without changes.
         times: when the level changed (ns).
         levels: the level from each of these times on.
         places: the place of each change in the trace, which orders changes of several lines at one time.
     """
 
     def __init__(self, changes: Iterable[tuple[int, LineChange]]) -> None:
+        self.initial: int | None = None
         self.times: list[int] = []
         self.levels: list[int] = []
         self.places: list[int] = []
@@ -30,21 +32,26 @@ class LineLevels:
                 self.times.append(change.when_ns)
                 self.levels.append(change.level)
                 self.places.append(place)
-
-    @property
-    def initial(self) -> int | None:
-        """The level before the first change: the other one. None for a line without changes."""
-        return 1 - self.levels[0] if self.levels else None
+        if self.levels:
+            self.initial = 1 - self.levels[0]
 
     def at(self, when_ns: int) -> int | None:
         """Return the level at a time; None for a line without changes."""
         index = bisect.bisect_right(self.times, when_ns)
         return self.levels[index - 1] if index else self.initial
 
-    def within(self, start_ns: float, end_ns: float) -> list[tuple[int, int]]:
+    def within(self, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
         """Return the changes from `start_ns` up to, but not including, `end_ns`: their times and levels."""
+        part = self.part(start_ns, end_ns)
+        return list(zip(part.times, part.levels, strict=True))
+
+    def part(self, start_ns: int, end_ns: int) -> LineLevels:
+        """Return the levels in a window."""
         first, last = bisect.bisect_left(self.times, start_ns), bisect.bisect_left(self.times, end_ns)
-        return list(zip(self.times[first:last], self.levels[first:last], strict=True))
+        part = LineLevels(())
+        part.initial = self.at(start_ns - 1)
+        part.times, part.levels, part.places = (each[first:last] for each in (self.times, self.levels, self.places))
+        return part
 
     def widths(self, level: int) -> list[int]:
         """Return how long (ns) each pulse of `level` was."""

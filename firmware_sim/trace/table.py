@@ -6,17 +6,18 @@ import csv
 from collections.abc import Iterable, Mapping
 from typing import IO
 
+from firmware_sim.trace.rows import Span
 from firmware_sim.trace.wording import transfer_text
 from hwloop.trace_events import FaultChange, I2cTransfer, LineChange, SerialData, SerialFrame, TraceEvent
 
 COLUMNS = ("seconds", "kind", "where", "name", "value", "detail")
 
 
-def write_table(events: Iterable[TraceEvent], file: IO[str], names: Mapping[int, str]) -> None:
+def write_table(events: Iterable[TraceEvent], file: IO[str], names: Mapping[int, str], span: Span) -> None:
     """Write one row for each event: its time, kind and place, its value, and its cause, direction or error."""
     table = csv.writer(file, lineterminator="\n")
     table.writerow(COLUMNS)
-    for event in events:
+    for event in (event for event in events if span.holds(event)):
         # Whole nanoseconds: a float has fewer digits than the clock of a machine that has run for months.
         when = f"{event.when_ns // 1_000_000_000}.{event.when_ns % 1_000_000_000:09}"
         table.writerow((when, *_row(event, names)))

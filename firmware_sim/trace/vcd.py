@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from firmware_sim.trace.line_levels import LineLevels, lines_of
+from firmware_sim.trace.rows import Span
 from firmware_sim.trace.wires import Wire, i2c_wires, serial_wire
 from hwloop.trace_events import I2cTransfer, SerialData, TraceEvent
 
@@ -35,11 +36,11 @@ _LEAD_UNITS = 1000
 """Units of time before the first change: decoders need to see the idle wires."""
 
 
-def write_vcd(events: Iterable[TraceEvent], file: IO[str], names: Mapping[int, str]) -> None:
+def write_vcd(events: Iterable[TraceEvent], file: IO[str], names: Mapping[int, str], span: Span) -> None:
     """Write the lines, serial ports and I2C buses of a trace."""
     events = list(events)
-    lines = lines_of(events)
-    wires = dict(_wires(events))
+    lines = {line: levels.part(*span) for line, levels in lines_of(events).items()}
+    wires = dict(_wires([event for event in events if span.holds(event)]))
     drawn = [*(list(zip(each.times, each.levels, strict=True)) for each in lines.values()), *wires.values()]
     unit_ns = _unit_ns(drawn)
     changes = [_line_changes(lines, unit_ns)]

@@ -38,9 +38,9 @@ def describe(event: TraceEvent) -> str:
 def describe_fully(event: TraceEvent) -> str:
     """Return an event in words, with the cause of a line's change and the details of a fault."""
     if isinstance(event, LineChange) and event.by:
-        return f"{describe(event)} by {event.by}"
+        return printable(f"{describe(event)} by {event.by}")
     if isinstance(event, FaultChange) and event.detail:
-        return f"{describe(event)}: {event.detail}"
+        return printable(f"{describe(event)}: {event.detail}")
     return describe(event)
 
 
@@ -64,6 +64,11 @@ def transfer_text(transfer: I2cTransfer) -> str:
     if transfer.error:
         parts.append(transfer.error)
     return " ".join(parts)
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, with a replacement character for each control character."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def seconds(when_ns: int, decimals: int = 6) -> str:
