@@ -37,6 +37,7 @@ from hwloop.trace_events import Tracer
 if TYPE_CHECKING:
     import smbus2
 
+_LAST_BUS = 255
 HEADER_LINES = 54
 """Lines of the simulated chip, as many as a Pi's SoC has; 0 to 27 are on the header."""
 
@@ -206,13 +207,17 @@ class SimBoard(Board):
 
     def add_port(self, name: str) -> Port:
         """Return a new serial port, which programs open as `name`. Raises `WiringError` if there is one already."""
+        if not name.strip() or "\0" in name:
+            raise WiringError(f"port must be the name that programs open, such as '/dev/ttyAMA0', not {name!r}")
         if name in self.ports:
             raise WiringError(f"port {name} is used already")
         port = self.ports[name] = Port(name, self.timeline)
         return port
 
     def bus(self, number: int) -> Bus:
-        """Return I2C bus `number`, which is made by the first call."""
+        """Return I2C bus `number`, which is made by the first call. Raises `WiringError` unless it is 0 to 255."""
+        if not 0 <= number <= _LAST_BUS:
+            raise WiringError(f"bus must be 0 to {_LAST_BUS}, as in /dev/i2c-1, not {number}")
         if number not in self.buses:
             self.buses[number] = Bus(number, self.timeline)
         return self.buses[number]
@@ -244,6 +249,7 @@ class SimBoard(Board):
 
     def _level_of(self, number: int) -> int:
         with self.timeline.lock:
+            self.timeline.catch_up()
             self.chip.line(number).find_kept()
             return self.chip.line(number).level
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from firmware_sim.errors import WiringError
 from firmware_sim.libraries.smbus2 import BLOCK_MAX, LENGTH_FIRST, Message, open_on, os_error
+from firmware_sim.limits import Limits
 from firmware_sim.timeline import Timeline
 from hwloop.core.clock import Disturbed
 from hwloop.core.naming import short_name
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 FIRST_ADDRESS, LAST_ADDRESS = 0x03, 0x77
 """7-bit addresses of devices; the I2C specification reserves the others (UM10204, 3.1.12)."""
+_CLOCK = Limits(1, 1e9, "bits a second")
+_TIMEOUT = Limits(1e-6, 3600, "seconds")
 
 
 class Nack(Exception):
@@ -158,6 +161,26 @@ class Bus:
         self._busy = self._closed = False
         self._hung_by: set[object] = set()
         self._blocked_by: set[object] = set()
+
+    @property
+    def clock(self) -> int:
+        """Bits per second. Setting may raise ValueError."""
+        return self._clock
+
+    @clock.setter
+    def clock(self, clock: int) -> None:
+        _CLOCK.check(f"clock of I2C bus {self.number}", clock)
+        self._clock = clock
+
+    @property
+    def adapter_timeout(self) -> float:
+        """Seconds after which the adapter gives up on a transfer. Setting may raise ValueError."""
+        return self._adapter_timeout
+
+    @adapter_timeout.setter
+    def adapter_timeout(self, seconds: float) -> None:
+        _TIMEOUT.check(f"adapter_timeout of I2C bus {self.number}", seconds)
+        self._adapter_timeout = seconds
 
     def attach(self, address: int, device: I2cDevice) -> None:
         """Put a device on the bus. Raises `WiringError` for an address that is reserved or in use, or for no device."""
@@ -314,10 +337,12 @@ class Bus:
                     # A write takes effect at its end, a reading is taken at its beginning.
                     busy_until = self._hold(busy_until, 1 + len(message.data))
                     with self.timeline.lock:
+                        self.timeline.catch_up()
                         device.write(message.data)
                     done.append(I2cMessage(message.address, "sent", message.data))
                 else:
                     with self.timeline.lock:
+                        self.timeline.catch_up()
                         answer = _read(device, message.reads)
                     for disturbance in disturbances:
                         answer = disturbance.answer(message, answer)

@@ -162,13 +162,16 @@ class Line:
     @property
     def level(self) -> int:
         """The electrical level now: 0 or 1."""
-        return self.net.level
+        with self._chip.timeline.lock:
+            self._chip.timeline.catch_up()
+            return self.net.level
 
     def drive(self, level: int | None) -> None:
         """Drive the line to `level` as a part, or release it with None."""
         if level not in (0, 1, None):
             raise ValueError(f"line {self.number}: a part drives 0, 1 or None, not {level!r}")
         with self._chip.timeline.lock:
+            self._chip.timeline.catch_up()
             before, self._driven = self._driven, level
             if before != level:
                 for contact in self.contacts:
@@ -178,6 +181,7 @@ class Line:
     def pull(self, direction: Pull) -> None:
         """Pull the line up or down by a part's resistor; "none" removes the resistor."""
         with self._chip.timeline.lock:
+            self._chip.timeline.catch_up()
             self._pulled = direction
             self._chip.resolve(self.net, self.part or "outside")
 
@@ -270,7 +274,7 @@ class Line:
                 logger.exception("simulated device failed in %s", short_name(observer))
 
     def __repr__(self) -> str:
-        return f"<Line {self.number} level={self.level} consumer={self.consumer}>"
+        return f"<Line {self.number} level={self.net.level} consumer={self.consumer}>"
 
 
 class Chip:
@@ -337,7 +341,7 @@ class Chip:
             if first is second:
                 return
             # A line changes now if its level before was another; a floating pair takes the first one's level.
-            before = [(line, line.level) for line in first.lines + second.lines]
+            before = [(line, line.net.level) for line in first.lines + second.lines]
             joined = Net(sorted(first.lines + second.lines, key=lambda line: line.number), first.level)
             for line in joined.lines:
                 line.net = joined
@@ -379,9 +383,8 @@ class Chip:
         # moment; otherwise the order of two lines' edges would be lost.
         moment_ns = self.timeline.moment_ns()
         earliest_ns = self._last_ns if moment_ns == self._planned_ns else self._last_ns + 1
-        self._last_ns = max(moment_ns, earliest_ns)
+        when_ns = self._last_ns = max(moment_ns, earliest_ns)
         self._planned_ns = moment_ns
-        when_ns = self._last_ns
         if (tracer := self.timeline.tracer) is not None:
             for line in lines:
                 tracer.record(LineChange(when_ns, line.number, level, by))

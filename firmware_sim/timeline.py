@@ -28,6 +28,14 @@ logger: logging.Logger = logging.getLogger("firmware_sim")
 
 FOREVER = 1e18
 """Seconds."""
+_FOREVER_NS = int(FOREVER * 1e9)
+_LONGEST_WAIT_MS = 3_600_000
+
+FREE_READS = 1000
+READ_NS = 2000
+"""A program that reads lines again and again until one changes would stop a virtual clock. After this many reads with
+nothing in between, each takes as long as on a Pi; or longer, until the next planned action, but no more than a fiftieth
+of the time for which the program has polled already."""
 
 
 class Event:
@@ -61,12 +69,16 @@ class Timeline:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._driven = clock.attach(self)
+        self._reads = 0
+        self._read_at_ns = self._polling_since_ns = 0
         # poll, not epoll: it asks each terminal, which takes over what its other side has written (tty(4) hands bytes
         # over in a kernel thread, and epoll would not see them before that has run).
         self._poll = select.poll()
 
     def at(self, when_ns: int, action: Callable[[], object]) -> Event:
-        """Run `action()` at `when_ns`, with the lock held."""
+        """Run `action()` at `when_ns`, with the lock held. Raises ValueError for NaN, and for `FOREVER` or more."""
+        if not when_ns < _FOREVER_NS:
+            raise ValueError(f"an action is planned for a time in nanoseconds that comes, not {when_ns!r}")
         event = Event(when_ns, action)
         with self.lock:
             heapq.heappush(self._heap, (when_ns, self._planned, event))
@@ -145,7 +157,9 @@ class Timeline:
         """Run all that is due by now, in order; whether there was anything."""
         heap, happened = self._heap, False
         with self.lock:
-            while heap and (heap[0][2].action is None or heap[0][0] <= self.now_ns()):
+            # By now and no later, or a part that plans faster than this computer runs would keep the lock for good.
+            now_ns = self.now_ns()
+            while heap and (heap[0][2].action is None or heap[0][0] <= now_ns):
                 event = heapq.heappop(heap)[2]
                 if event.action is not None:
                     self._moment_ns = event.when_ns
@@ -164,6 +178,24 @@ class Timeline:
         """
         if self._moment_ns is None and not self._driven and not self._stopping:
             self.run_due()
+
+    def count_read(self) -> None:
+        """Count a read of a line by the program, and let its time pass if it polls in virtual time.
+
+        The lock is not held: other threads may get their turn meanwhile.
+        """
+        if not self._driven or self._moment_ns is not None:
+            return
+        if self._read_at_ns != (now_ns := self.now_ns()):
+            self._read_at_ns = self._polling_since_ns = now_ns
+            self._reads = 0
+        self._reads += 1
+        if self._reads > FREE_READS and not self._stopping:
+            step_ns = max(READ_NS, (now_ns - self._polling_since_ns) // 50)
+            if (next_ns := self.next_ns()) is not None and next_ns > now_ns:
+                step_ns = min(step_ns, next_ns - now_ns)
+            self.clock.sleep(step_ns / 1e9)
+            self._read_at_ns = self.now_ns()
 
     @property
     def stopped(self) -> bool:
@@ -211,7 +243,7 @@ class Timeline:
             left = None if when_ns is None else max(0, when_ns - self.now_ns())
             # epoll rounds up to whole milliseconds, which would blur the bounce of a button: wait for the whole
             # milliseconds there and sleep for the rest.
-            ready = selector.select(None if left is None else left // 1_000_000 / 1e3)
+            ready = selector.select(None if left is None else min(left // 1_000_000, _LONGEST_WAIT_MS) / 1e3)
             if not ready and left is not None and when_ns is not None:
                 time.sleep(max(0, min(when_ns - self.now_ns(), 1_000_000)) / 1e9)
             for key, _ in ready:

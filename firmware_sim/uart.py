@@ -26,6 +26,7 @@ from typing import NamedTuple, Protocol
 from firmware_sim.distortion import Batching, Distortion, delivered, marks_errors
 from firmware_sim.errors import WiringError
 from firmware_sim.libraries.serial import DTR, INPUTS, RTS, Terminal
+from firmware_sim.limits import Limits
 from firmware_sim.timeline import Event, Timeline
 from hwloop.errors import HardwareError
 from hwloop.trace_events import Direction, SerialData, SerialSettings
@@ -40,6 +41,8 @@ _BITS = 10
 _RETRY_SECONDS = 0.001
 _SLOW_READ = 0.01
 """Seconds for which a device that reads slowly rests after each read."""
+_LATENCY = Limits(0, 10, "seconds")
+_BAUD_RATE = Limits(1, 1e9, "bits a second")
 
 
 class Peer(Protocol):
@@ -67,8 +70,6 @@ class Port:
 
     Attributes:
         name: its name for programs ("/dev/ttyAMA0").
-        latency: seconds for which arriving bytes are collected before the program sees them: 1 ms at least, as the
-            kernel's own batching; 0.016 is an FTDI adapter as it comes.
         bytes_in: bytes the program has written.
         bytes_out: bytes handed to the program's side.
         dropped: bytes from the device that the program never gets: its buffer was full, or the port unplugged.
@@ -79,7 +80,7 @@ class Port:
 
     def __init__(self, name: str, timeline: Timeline) -> None:
         self.name = name
-        self.latency: float = 0.001
+        self._latency = 0.001
         self.bytes_in: int = 0
         self.bytes_out: int = 0
         self.dropped: int = 0
@@ -109,6 +110,19 @@ class Port:
                     self.name, "the simulated port is unplugged", "replug() brings it back", errno=errno.ENOENT
                 )
             return self._terminal.expose()
+
+    @property
+    def latency(self) -> float:
+        """Seconds for which arriving bytes are collected before the program sees them. Setting may raise ValueError.
+
+        1 ms by default, as the kernel's own batching; 0.016 is an FTDI adapter as it comes.
+        """
+        return self._latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        _LATENCY.check(f"latency of port {self.name}", seconds)
+        self._latency = seconds
 
     @property
     def plugged(self) -> bool:
@@ -156,8 +170,11 @@ class Port:
         """Send `data` to the program, after the bytes that are still on the wire.
 
         With `baudrate` the bytes arrive at the pace of the wire, and those that find the program's buffer full are
-        lost, as on a UART. Without, they arrive at once, and wait for room where there is none.
+        lost, as on a UART. Without, they arrive at once, and wait for room where there is none. Raises ValueError for a
+        baud rate that no port has.
         """
+        if baudrate is not None:
+            _BAUD_RATE.check("baudrate", baudrate)
         with self._timeline.lock:
             if self._master < 0:
                 self.dropped += len(data)
@@ -191,7 +208,7 @@ class Port:
         elif baudrate is None:
             batches = [(when_ns, data)]
         else:
-            size = max(_BATCH, int(self.latency * 1e9 / character_ns))
+            size = max(_BATCH, int(self._latency * 1e9 / character_ns))
             chunks = [data[start : start + size] for start in range(0, len(data), size)]
             ends = [*range(size, len(data), size), len(data)]
             batches = [(when_ns + round(end * character_ns), chunk) for chunk, end in zip(chunks, ends, strict=False)]
@@ -305,8 +322,8 @@ class Port:
     def _arrive(self) -> None:
         """Hand over the bytes that have arrived by now, and plan the arrival of the rest."""
         self._event = None
-        now_ns = self._timeline.now_ns()
-        while self._wire and self._wire[0].when_ns <= now_ns:
+        moment_ns = self._timeline.moment_ns()
+        while self._wire and self._wire[0].when_ns <= moment_ns:
             arrival = self._wire.popleft()
             chunk = arrival.data
             if arrival.bad:
@@ -360,7 +377,7 @@ class Port:
 
     def _trace(self, direction: Direction, data: bytes) -> None:
         if (tracer := self._timeline.tracer) is not None:
-            tracer.record(SerialData(self._timeline.now_ns(), self.name, direction, data, self.settings))
+            tracer.record(SerialData(self._timeline.moment_ns(), self.name, direction, data, self.settings))
 
     def _room(self) -> int:
         """Return how many bytes still fit into the program's buffer.

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from firmware_sim.bus import RegisterDevice
 from firmware_sim.device import Connections, Device
+from firmware_sim.limits import LEAST_PERIOD, LONGEST, limits_of, within
 from firmware_sim.timeline import Timeline
 
 CHIP_ID = 0x60
@@ -34,7 +35,7 @@ _STANDBY_MS = (0.5, 62.5, 125, 250, 500, 1000, 10, 20)
 _START_UP_NS = 2_000_000
 _SKIPPED = 0x80000
 
-_LIMITS = {"temperature": (-40.0, 85.0, "°C"), "humidity": (0.0, 100.0, "%RH"), "pressure": (300.0, 1100.0, "hPa")}
+_AIR = ("temperature", "humidity", "pressure")
 
 
 class Calibration(NamedTuple):
@@ -126,14 +127,14 @@ class Bme280(RegisterDevice, Device):
 
     bus: int = 1
     address: int = 0x76
-    temperature: float = 21.5
-    humidity: float = 45.0
-    pressure: float = 1013.25
-    temperature_swing: float = 0.0
-    humidity_swing: float = 0.0
-    pressure_swing: float = 0.0
-    period: float = 60.0
-    stretch: float = 0.0
+    temperature: float = within(-40, 85, "°C", default=21.5)
+    humidity: float = within(0, 100, "%RH", default=45.0)
+    pressure: float = within(300, 1100, "hPa", default=1013.25)
+    temperature_swing: float = within(-125, 125, "°C", default=0.0)
+    humidity_swing: float = within(-100, 100, "%RH", default=0.0)
+    pressure_swing: float = within(-800, 800, "hPa", default=0.0)
+    period: float = within(LEAST_PERIOD, LONGEST, "seconds", default=60.0)
+    stretch: float = within(0, 3600, "seconds", default=0.0)
     passive = True
     measurements: int = dataclasses.field(default=0, init=False)
     _timeline: Timeline | None = dataclasses.field(default=None, init=False, repr=False)
@@ -141,21 +142,15 @@ class Bme280(RegisterDevice, Device):
     def __post_init__(self) -> None:
         if self.address not in (0x76, 0x77):
             raise ValueError(f"a BME280 has address 0x76 or 0x77, not {self.address:#04x}")
-        if not self.period > 0:
-            raise ValueError(f"period is in seconds, more than 0, not {self.period!r}")
         self._epoch_ns = 0
         self._restart(0)
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in _LIMITS:
-            low, high, unit = _LIMITS[name]
-            if not (isinstance(value, int | float) and low <= value <= high):
-                raise ValueError(f"{name} of a BME280 is {low:g} to {high:g} {unit}, not {value!r}")
-            if (timeline := self._timeline) is not None:
-                with timeline.lock:
-                    self._catch_up(timeline.now_ns())
-                    super().__setattr__(name, value)
-                return
+        if name in _AIR and (timeline := self._timeline) is not None:
+            with timeline.lock:
+                self._catch_up(timeline.now_ns())
+                super().__setattr__(name, value)
+            return
         super().__setattr__(name, value)
 
     def attach(self, board: Connections) -> None:
@@ -169,10 +164,11 @@ class Bme280(RegisterDevice, Device):
         """Return the air at a time (nanoseconds, the timeline's clock), unless a value was assigned since."""
         swing = math.sin(2 * math.pi * (time_ns - self._epoch_ns) / 1e9 / self.period)
         changes = (self.temperature_swing * swing, self.humidity_swing * swing, self.pressure_swing * swing)
+        limits = limits_of(Bme280)
         return Conditions(
             *(
-                min(max(getattr(self, name) + change, low), high)
-                for (name, (low, high, _)), change in zip(_LIMITS.items(), changes, strict=True)
+                min(max(getattr(self, name) + change, limits[name].low), limits[name].high)
+                for name, change in zip(_AIR, changes, strict=True)
             )
         )
 

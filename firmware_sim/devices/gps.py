@@ -13,6 +13,7 @@ from pathlib import Path
 
 from firmware_sim.device import Connections, Device
 from firmware_sim.errors import WiringError
+from firmware_sim.limits import BAUD_RATES, LEAST_PERIOD, LONGEST, within
 from firmware_sim.uart import Port
 
 
@@ -34,13 +35,9 @@ class Gps(Device):
 
     port: str
     log: str | None = None
-    baudrate: int = 9600
-    interval: float = 1.0
+    baudrate: int = within(*BAUD_RATES, "bits a second", default=9600)
+    interval: float = within(LEAST_PERIOD, LONGEST, "seconds", default=1.0)
     sentences_sent: int = field(default=0, init=False)
-
-    def __post_init__(self) -> None:
-        if self.baudrate <= 0 or self.interval <= 0:
-            raise ValueError(f"baudrate and interval must be more than 0, not {self.baudrate} and {self.interval}")
 
     def attach(self, board: Connections) -> None:
         self._bursts = _bursts(list(walk()) if self.log is None else _read_log(board.directory / self.log))

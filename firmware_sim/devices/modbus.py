@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from firmware_sim.device import Connections, Device
+from firmware_sim.limits import BAUD_RATES, within
 from firmware_sim.timeline import Event
 from firmware_sim.uart import Port
 
@@ -56,22 +57,18 @@ class ModbusTemperature(Device):
     """
 
     port: str
-    unit: int = 1
-    baudrate: int = 19200
-    temperature: float = 21.5
-    reply_delay: float = 0.005
+    unit: int = within(1, 247, "as a unit", default=1)
+    baudrate: int = within(*BAUD_RATES, "bits a second", default=19200)
+    temperature: float = within(-3276.8, 3276.7, "°C", default=21.5)
+    reply_delay: float = within(0, 3600, "seconds", default=0.005)
     parity: Literal["E", "O", "N"] | None = None
     holding: list[int] = field(default_factory=lambda: [0, 0, 400], init=False)
     answered: int = field(default=0, init=False)
     ignored: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.unit <= 247:
-            raise ValueError(f"unit must be 1 to 247, not {self.unit}")
         if self.parity not in ("E", "O", "N", None):
             raise ValueError(f"parity must be 'E', 'O' or 'N', not {self.parity!r}")
-        if self.baudrate <= 0 or self.reply_delay < 0:
-            raise ValueError(f"baudrate must be more than 0 and reply_delay not less, not {self.baudrate}")
         self._request = bytearray()
         self._silence: Event | None = None
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from firmware_sim.device import Connections, Device
 from firmware_sim.errors import WiringError
+from firmware_sim.limits import LEAST_PERIOD, LONGEST, within
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Event, Timeline
 
@@ -38,15 +39,13 @@ class Button(Device):
     line: int
     active_low: bool = True
     resistor: bool = False
-    bounce: float = 0.0
-    press_every: float | None = None
-    hold: float = 0.2
+    bounce: float = within(0, 1, "seconds", default=0.0)
+    press_every: float | None = within(LEAST_PERIOD, LONGEST, "seconds", default=None)
+    hold: float = within(0, LONGEST, "seconds", default=0.2)
     seed: int = 0
     pressed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.bounce <= 1:
-            raise ValueError(f"bounce must be 0 to 1 seconds, not {self.bounce}")
         if self.hold <= self.bounce:
             raise ValueError(f"hold must be longer than the bounce of {self.bounce} s, not {self.hold}")
         if self.press_every is not None and self.press_every <= self.hold + self.bounce:
@@ -94,6 +93,7 @@ class Button(Device):
 
     def _move(self, pressed: bool) -> None:
         with self._timeline.lock:
+            self._timeline.catch_up()
             if pressed == self.pressed:
                 return
             self.pressed = pressed
@@ -131,6 +131,7 @@ class Led(Device):
 
     def attach(self, board: Connections) -> None:
         line = board.use_line(self.line, f"the LED on line {self.line}")
+        self._timeline = board.timeline
         with board.timeline.lock:
             self._note(line.level, board.timeline.now_ns())
             line.observe(self._note)
@@ -138,7 +139,9 @@ class Led(Device):
     @property
     def lit(self) -> bool:
         """Whether it is lit now."""
-        return self.history[-1][1]
+        with self._timeline.lock:
+            self._timeline.catch_up()
+            return self.history[-1][1]
 
     def _note(self, level: int, when_ns: int) -> None:
         self.history.append((when_ns, bool(level) != self.active_low))

@@ -248,10 +248,13 @@ def test_the_air_swings_when_asked_to_and_a_reading_shows_it() -> None:
     ("device", "message"),
     [
         ({"address": 0x50}, "0x76 or 0x77, not 0x50"),
-        ({"temperature": 200.0}, "temperature of a BME280 is -40 to 85 °C, not 200.0"),
+        ({"temperature": 200.0}, "temperature must be -40 to 85 °C, not 200.0"),
         ({"humidity": float("nan")}, "humidity must be a number that a board can mean, not nan"),
         ({"pressure": "high"}, "pressure must be a number, not 'high'"),
-        ({"period": 0}, "period is in seconds, more than 0"),
+        ({"period": 0}, "period must be 0.001 to 1000000000 seconds, not 0"),
+        ({"stretch": -1}, "stretch must be 0 to 3600 seconds, not -1"),
+        ({"pressure_swing": 1e6}, "pressure_swing must be -800 to 800 hPa, not 1000000.0"),
+        ({"bus": -1}, "bus must be 0 to 255, as in /dev/i2c-1, not -1"),
         ({"drift": 1}, "unknown key drift; known are address, bus,"),
     ],
 )

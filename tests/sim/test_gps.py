@@ -99,8 +99,10 @@ def test_a_log_is_sent_unchanged_and_repeated(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"interval": 0}, "interval must be more than 0"),
-        ({"baudrate": 0}, "baudrate and interval must be more than 0"),
+        ({"interval": 0}, r"\(gps\): interval must be 0.001 to 1000000000 seconds, not 0"),
+        ({"interval": 1e-6, "baudrate": 12_000_000}, "interval must be 0.001 to"),
+        ({"baudrate": 0}, "baudrate must be 50 to 12000000 bits a second, not 0"),
+        ({"baudrate": 10**18}, "baudrate must be 50 to 12000000 bits a second, not 1000000000000000000"),
         ({"baudrate": 1200}, r"a burst takes 3\.\d+ s at 1200 baud, more than the interval of 1.0 s"),
         ({"log": "nowhere.nmea"}, "gps log nowhere.nmea: No such file"),
         ({"log": "/dev/null"}, "no NMEA sentence in it"),

@@ -201,9 +201,16 @@ class TestStamps:
             chip.line(number).observe(lambda level, when_ns, number=number: stamps.append((number, when_ns)))
         timeline.at(1000, lambda: chip.line(17).drive(1))
         timeline.time_ns = 2000
-        chip.line(4).drive(0)  # by another thread, before the late one runs
-        timeline.run_due()
-        assert stamps == [(4, 2000), (17, 2001)]
+        chip.line(4).drive(0)  # by another thread: what is due comes first
+        assert stamps == [(17, 1000), (4, 2000)]
+
+    def test_a_part_that_a_test_pulls_or_looks_at_is_up_to_date(self, chip: Chip, timeline: Any) -> None:
+        stamps = self.pulses(chip, timeline, 1000, 2000)
+        timeline.time_ns = 1500
+        assert chip.line(17).level == 1
+        timeline.time_ns = 2500
+        chip.line(17).pull("up")
+        assert stamps == [1000, 2000]
 
     def test_late_changes_of_several_lines_keep_their_order_after_one_that_was_reported(
         self, chip: Chip, timeline: Any
@@ -215,7 +222,7 @@ class TestStamps:
         for when_ns, number, level in ((2000, 17, 1), (2000, 22, 1), (3000, 17, 0), (4000, 22, 0), (9000, 17, 1)):
             timeline.at(when_ns, lambda number=number, level=level: chip.line(number).drive(level))
         timeline.time_ns = 8000
-        chip.line(4).drive(0)  # by another thread
+        chip.line(4).claim("chip", output=0)  # by another thread, which has not looked at what is due
         timeline.time_ns = 10_000
         timeline.run_due()
         assert stamps == [(17, 8001), (22, 8001), (17, 8002), (22, 8003), (17, 9000)]

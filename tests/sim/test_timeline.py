@@ -73,6 +73,19 @@ def test_a_late_action_keeps_the_time_for_which_it_was_planned(timeline: Any) ->
     assert timeline.moment_ns() == 50_000_000
 
 
+def test_actions_that_become_due_meanwhile_wait_so_that_others_get_the_lock(timeline: Any) -> None:
+    ran: list[int] = []
+
+    def act() -> None:
+        ran.append(timeline.time_ns)
+        timeline.time_ns += 1000  # it takes longer than the time for which it plans
+        timeline.after(1e-7, act)
+
+    timeline.at(0, act)
+    assert timeline.run_due()
+    assert ran == [0]
+
+
 # On its thread.
 
 

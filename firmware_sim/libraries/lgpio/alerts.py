@@ -131,7 +131,7 @@ class Alert:
             self._check = self._timeline.at(min(due), self._look)
 
     def _look(self) -> None:
-        self._report_due(self._timeline.now_ns())
+        self._report_due(self._timeline.moment_ns())
         self._plan()
 
     def _report(self, level: int, when_ns: int) -> None:

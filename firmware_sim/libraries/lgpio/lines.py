@@ -74,19 +74,23 @@ class Held:
 
 
 def status(
-    *rest: object, gone: int | None = None
+    *rest: object, gone: int | None = None, reads: bool = False
 ) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Concatenate[S, P], R]]:
     """Run a function under the board's lock, after all actions that are due by then, and fail as lgpio does.
 
     That is an `error`, or with `exceptions` set to False the negative status itself, followed by `rest` in a list
-    where the function returns a list. `gone` is the status for a handle whose chip has vanished.
+    where the function returns a list. `gone` is the status for a handle whose chip has vanished. A function that reads
+    lines (`reads`) counts as a read of the program.
     """
 
     def decorate(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
         @functools.wraps(function)
         def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            with self._chip.timeline.lock:
-                self._chip.timeline.catch_up()
+            timeline = self._chip.timeline
+            if reads:
+                timeline.count_read()
+            with timeline.lock:
+                timeline.catch_up()
                 try:
                     if gone is not None and self._has_lost(args[0] if args else kwargs.get("handle")):
                         raise Refused(gone)
@@ -203,7 +207,7 @@ class LgpioLines(lg):
 
     # Levels.
 
-    @status(gone=lg.BAD_READ)
+    @status(gone=lg.BAD_READ, reads=True)
     def gpio_read(self, handle: int, gpio: int) -> int:
         held = self._held(handle, gpio)
         if not held.mode:
@@ -220,7 +224,7 @@ class LgpioLines(lg):
             raise Refused(lg.GPIO_NOT_AN_OUTPUT)
         return self._claim(handle, [gpio], 0, [level])
 
-    @status(0, gone=lg.BAD_READ)
+    @status(0, gone=lg.BAD_READ, reads=True)
     def group_read(self, handle: int, gpio: int) -> list[int]:
         group = self._leader(handle, gpio).group
         return [len(group), sum(member.read() << place for place, member in enumerate(group))]

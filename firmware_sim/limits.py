@@ -1,0 +1,53 @@
+"""Limits of a device's numbers, kept whenever one is set: in a board file, by the constructor, on the running board.
+
+    @dataclass
+    class Heater(Device):
+        line: int
+        watts: float = within(0, 3000, "watts", default=500.0)
+
+A number that no part can have (NaN, a negative interval, a baud rate of 10¹⁸) would otherwise be found by a planned
+action, on the board's thread, where nobody can correct it. An interval also has a least value: a part that moves every
+nanosecond keeps any computer busy for good.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+LONGEST = 1e9
+"""Seconds: the longest period of a part, thirty years."""
+LEAST_PERIOD = 0.001
+"""Seconds from one action of a part to the next that it plans by itself."""
+BAUD_RATES = (50, 12_000_000)
+"""Bits a second: from the slowest rate of termios(3) to the fastest USB adapters."""
+
+_KEY = "firmware_sim.limits"
+
+
+class Limits(NamedTuple):
+    """The smallest and the largest value of a number, its unit, and whether it may be None instead."""
+
+    low: float
+    high: float
+    unit: str
+    optional: bool = False
+
+    def check(self, name: str, value: object) -> None:
+        """Raise ValueError unless `value` is a number within the limits. `name` is for the message."""
+        if value is None and self.optional:
+            return
+        if not (isinstance(value, int | float) and self.low <= value <= self.high):
+            raise ValueError(f"{name} must be {self.low:.10g} to {self.high:.10g} {self.unit}, not {value!r}")
+
+
+def within(low: float, high: float, unit: str, *, default: float | None) -> Any:
+    """Return the default of a dataclass's field that takes numbers from `low` to `high`, and None if that is it."""
+    return dataclasses.field(default=default, metadata={_KEY: Limits(low, high, unit, default is None)})
+
+
+@functools.cache
+def limits_of(kind: type[Any]) -> dict[str, Limits]:
+    """Return the limits of a dataclass's fields by name."""
+    return {each.name: each.metadata[_KEY] for each in dataclasses.fields(kind) if _KEY in each.metadata}

@@ -1,0 +1,126 @@
+"""Numbers of devices: one that no part can have raises wherever it is set, and never reaches the board's thread."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from firmware_sim import SimBoard, wiring
+from firmware_sim.bus import Bus
+from firmware_sim.device import Connections, Device
+from firmware_sim.devices.bme280 import Bme280
+from firmware_sim.devices.gps import Gps
+from firmware_sim.devices.modbus import ModbusTemperature
+from firmware_sim.devices.pin_parts import Button
+from firmware_sim.errors import WiringError
+from firmware_sim.limits import limits_of, within
+from firmware_sim.timeline import Timeline
+from firmware_sim.uart import Port
+from hwloop import plugins
+
+ABSURD = (float("nan"), float("inf"), -float("inf"), -1e30, 1e30, 10**40, "5", [])
+PARTS: tuple[Any, ...] = (
+    lambda: Button(17),
+    lambda: Gps("gps"),
+    lambda: ModbusTemperature("meter"),
+    lambda: Bme280(),
+)
+
+
+def number_fields(kind: type[Any]) -> list[str]:
+    """The fields that a board file may give a number with a fraction, and those with limits of their own."""
+    return [name for name, hint in kind.__annotations__.items() if "float" in hint or name in limits_of(kind)]
+
+
+@pytest.mark.parametrize("make", PARTS, ids=lambda make: type(make()).__name__)
+@pytest.mark.parametrize("value", ABSURD, ids=repr)
+def test_an_absurd_number_raises_at_run_time_and_changes_nothing(make: Any, value: Any) -> None:
+    part = make()
+    names = number_fields(type(part))
+    assert names
+    for name in names:
+        before = getattr(part, name)
+        with pytest.raises(ValueError, match=f"^{name} must be "):
+            setattr(part, name, value)
+        assert getattr(part, name) == before
+
+
+@pytest.mark.parametrize("make", PARTS, ids=lambda make: type(make()).__name__)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, -1e300], ids=repr)
+def test_an_absurd_number_in_a_board_file_is_an_error_that_names_the_key(make: Any, value: float) -> None:
+    kind = type(make())
+    name = next(name for name, path in wiring.DEVICES.items() if path.endswith(f":{kind.__name__}"))
+    given = {"button": {"line": 17}, "gps": {"port": "x"}, "modbus-temperature": {"port": "x"}}.get(name, {})
+    for key in number_fields(kind):
+        with pytest.raises(WiringError, match=rf"^wiring: device 1 \({name}\): {key} must be "):
+            SimBoard({"device": [{"type": name, **given, key: value}]})
+
+
+def test_every_part_with_numbers_is_tried() -> None:
+    known = {plugins.load_class(path) for path in wiring.DEVICES.values()}
+    tried = {type(make()) for make in PARTS}
+    assert {kind for kind in known if number_fields(kind)} <= tried
+
+
+def test_none_is_a_number_only_where_it_is_the_default() -> None:
+    button = Button(17, press_every=1.0)
+    button.press_every = None
+    with pytest.raises(ValueError, match="hold must be 0 to 1000000000 seconds, not None"):
+        button.hold = None  # type: ignore[assignment]
+
+
+def test_a_device_of_another_package_has_limits_too() -> None:
+    @dataclass
+    class Heater(Device):
+        watts: float = within(0, 3000, "watts", default=500.0)
+
+        def attach(self, board: Connections) -> None:
+            pass
+
+    heater = Heater()
+    heater.watts = 1500
+    with pytest.raises(ValueError, match="watts must be 0 to 3000 watts, not 3001"):
+        heater.watts = 3001
+    assert heater.watts == 1500
+    with pytest.raises(ValueError, match="not nan"):
+        Heater(float("nan"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0, -1, 1e30], ids=repr)
+def test_ports_and_buses_reject_absurd_numbers(value: float) -> None:
+    timeline = Timeline()
+    port, bus = Port("tty", timeline), Bus(1, timeline)
+    with pytest.raises(ValueError, match="baudrate must be"):
+        port.send(b"x", value)  # type: ignore[arg-type]
+    for owner, name in ((port, "latency"), (bus, "clock"), (bus, "adapter_timeout")):
+        if (name, value) != ("latency", 0):
+            with pytest.raises(ValueError, match=f"{name} of .* must be"):
+                setattr(owner, name, value)
+    port.close()
+
+
+def test_a_port_without_a_name_is_an_error() -> None:
+    with pytest.raises(WiringError, match="port must be the name that programs open, such as '/dev/ttyAMA0', not ' '"):
+        SimBoard({"device": [{"type": "gps", "port": " "}]})
+
+
+@pytest.mark.parametrize("when_ns", [float("nan"), float("inf"), 1e300, 10**40], ids=repr)
+def test_an_action_at_a_time_that_never_comes_raises(when_ns: Any) -> None:
+    timeline = Timeline()
+    with pytest.raises(ValueError, match="an action is planned for a time in nanoseconds that comes"):
+        timeline.at(when_ns, int)
+    assert timeline.next_ns() is None
+
+
+def test_an_action_in_thirty_million_years_does_not_end_the_thread() -> None:
+    done = threading.Event()
+    with SimBoard() as board:
+        board.timeline.after(1e15, int)
+        board.timeline.after(0.001, done.set)
+        assert done.wait(5)
+        done.clear()
+        board.timeline.after(0.001, done.set)
+        assert done.wait(5)
