@@ -6,7 +6,9 @@ It plugs in below the parsing. The chip writes lgpio's own 16-byte reports into 
 
 from __future__ import annotations
 
+import asyncio
 import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +62,7 @@ class SimBoard(Board):
         names: those that have a `name` there, by it.
         line_names: for each line that a device uses, the device's name in the board file, or else its description.
         faults: the faults injected into it: `board.faults.inject("stuck-line", line=17, level=0)`.
+        in_own_process: whether its process is the program's own, so that a fault may end it with a signal.
     """
 
     simulated = True
@@ -101,6 +104,8 @@ class SimBoard(Board):
         self._users: dict[int, str] = {}
         self._closed = self._closing = False
         self.faults: Faults = Faults(self)
+        self.in_own_process: bool = False
+        self._loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self.devices: list[Device] = []
         self.names: Mapping[str, Device] = checked.names
         self.line_names: dict[int, str] = {}
@@ -185,6 +190,10 @@ class SimBoard(Board):
                 "buses": sorted(self.buses),
             }
 
+    def loops(self) -> list[asyncio.AbstractEventLoop]:
+        """Return the event loops that have opened something on the board."""
+        return list(self._loops)
+
     def rename_port(self, old: str, new: str) -> None:
         """Give a port another name for programs, as an adapter gets one that is plugged in again. Raises KeyError."""
         port = self.serial(old)
@@ -246,6 +255,10 @@ class SimBoard(Board):
             raise HardwareError(
                 self.label, "the simulated board is closed", "open the line, port or bus while it is in use"
             )
+        try:
+            self._loops.add(asyncio.get_running_loop())
+        except RuntimeError:
+            pass  # a program without a loop
 
     def _level_of(self, number: int) -> int:
         with self.timeline.lock:

@@ -21,9 +21,10 @@ and on several boards; the state of one injection is in the function that `begin
 
 from __future__ import annotations
 
+import asyncio
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from firmware_sim.bus import Bus
@@ -43,6 +44,9 @@ class FaultyBoard(Protocol):
     lgpio: Lgpio
     """The simulated lgpio, which reports their edges."""
 
+    in_own_process: bool
+    """Whether its process is the program's own, so that a signal may end it."""
+
     @property
     def ports(self) -> Mapping[str, Port]:
         """Its serial ports, by the names that programs open."""
@@ -50,6 +54,9 @@ class FaultyBoard(Protocol):
     @property
     def buses(self) -> Mapping[int, Bus]:
         """Its I2C buses, by number."""
+
+    def loops(self) -> Iterable[asyncio.AbstractEventLoop]:
+        """Return the event loops that have opened something on it."""
 
     def rename_port(self, old: str, new: str) -> None:
         """Give a port another name for programs."""

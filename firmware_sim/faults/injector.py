@@ -22,6 +22,7 @@ from hwloop.trace_events import FaultChange
 
 # Imported when one is injected by its name.
 FAULTS = {
+    "blocked-loop": "firmware_sim.faults.program:BlockedLoop",
     "chip-vanishes": "firmware_sim.faults.reports:ChipVanishes",
     "contact-bounce": "firmware_sim.faults.lines:ContactBounce",
     "edge-flood": "firmware_sim.faults.lines:EdgeFlood",
@@ -35,6 +36,7 @@ FAULTS = {
     "i2c-wrong-answer": "firmware_sim.faults.i2c:I2cWrongAnswer",
     "kernel-overflow": "firmware_sim.faults.reports:KernelOverflow",
     "lost-wake-up": "firmware_sim.faults.reports:LostWakeUp",
+    "program-signal": "firmware_sim.faults.program:ProgramSignal",
     "serial-framing-error": "firmware_sim.faults.serial_wire:SerialFramingError",
     "serial-gap": "firmware_sim.faults.serial_wire:SerialGap",
     "serial-latency": "firmware_sim.faults.serial_ports:SerialLatency",

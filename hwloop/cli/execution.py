@@ -78,6 +78,7 @@ def run_program(
 
             board = boards.current()
             if isinstance(board, SimBoard):  # another package may provide other simulated boards
+                board.in_own_process = True
                 lifetime.enter_context(imports.led_to(board))
         elif hosting.clock is not REAL:
             from firmware_sim import barrier

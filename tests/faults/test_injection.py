@@ -121,8 +121,8 @@ def test_a_part_is_named_in_place_of_its_line_or_address(board: SimBoard) -> Non
 
 
 MISTAKES: list[tuple[Callable[[SimBoard], object], str]] = [
-    (lambda b: b.faults.inject("stuck"), "unknown fault 'stuck'; did you mean stuck-line? Known are chip-vanishes, "),
-    (lambda b: b.faults.inject("earthquake"), "unknown fault 'earthquake'; known are chip-vanishes, contact-bounce"),
+    (lambda b: b.faults.inject("stuck"), "unknown fault 'stuck'; did you mean stuck-line? Known are blocked-loop, "),
+    (lambda b: b.faults.inject("earthquake"), "unknown fault 'earthquake'; known are blocked-loop, chip-vanishes"),
     (lambda b: b.faults.inject("stuck-line"), "fault stuck-line: missing key line"),
     (
         lambda b: b.faults.inject("stuck-line", line=17, lvel=1),
