@@ -336,7 +336,7 @@ class Delivery:
             steps.carry_on(loop)
 
     def _enter(self, loop: EventLoop) -> None:
-        if self.loop is loop:
+        if self.loop is loop and self._reader is None:
             self._reader = _Reader(self)
             loop.register(self._reader)
             loop.call_soon(functools.partial(self._serve, loop, anew=True))

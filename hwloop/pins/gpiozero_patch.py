@@ -36,6 +36,7 @@ from hwloop.pins.device_info import device_name, pins_of
 from hwloop.pins.factory import BoardFactory
 from hwloop.pins.holds import HoldTimer
 from hwloop.pins.sample_queue import SampleQueue
+from hwloop.pins.signals import Signal, wait_for
 from hwloop.pins.timed_steps import Steps, TimedSteps
 
 _Rotary = input_devices.RotaryEncoder
@@ -102,20 +103,6 @@ def _with_all_else(shutdown: Callable[[], None]) -> Callable[[], None]:
         remove_left()
 
     return shut_all_down
-
-
-class Signal(threading.Event):
-    """The event of a device, for threads and for tasks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.listeners: list[Callable[[], object]] = []
-        """Called after each `set()`, in its thread."""
-
-    def set(self) -> None:
-        super().set()
-        for listener in tuple(self.listeners):
-            listener()
 
 
 def delivery_of(device: object) -> Delivery | None:
@@ -263,6 +250,8 @@ def _waiting(method: Callable[..., bool], name: str) -> Callable[..., bool]:
                 f"{type(self).__name__}.{name}() would block the loop that delivers the event it waits for; use "
                 f"'await hwloop.pins.wait_for(device, {name.removeprefix('wait_for_')!r})' there"
             )
+        if delivery is not None and isinstance(signal := getattr(self, _EVENTS[inspect.unwrap(wait)]), Signal):
+            return wait_for(signal, timeout, delivery, functools.partial(method, self))
         return method(self, timeout)
 
     return wait

@@ -24,6 +24,7 @@ from hwloop.core import registry as running
 from hwloop.core.event_loop import EventLoop
 from hwloop.pins.delivery import Delivery
 from hwloop.pins.device_info import device_name, is_closed
+from hwloop.pins.signals import Signal, wait_for
 
 Steps = Iterator[float]
 """Work that yields, after each step, the pause before the next one in seconds."""
@@ -54,7 +55,7 @@ class TimedSteps:
         self._due = 0.0
         self._timer: asyncio.Handle | None = None
         self._thread: _DriverThread | None = None
-        self._done = threading.Event()
+        self._done = Signal()
 
     def start(self) -> None:
         """Take the first step now."""
@@ -103,7 +104,7 @@ class TimedSteps:
             raise RuntimeError(
                 f"{self.name} is driven by this loop, which can't wait for it: use background=True (the default)"
             )
-        if not self._done.wait(timeout):
+        if not wait_for(self._done, timeout, self._delivery):
             raise ZombieThread(f"{self.name} failed to end within {timeout} seconds")
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -187,7 +188,7 @@ class TimedSteps:
         """End in a forked child: the thread that drives the steps, perhaps in one now, belongs to the parent."""
         self._lock, self._guard = threading.RLock(), threading.Lock()
         self._driver = self._timer = self._thread = None
-        self._done = threading.Event()
+        self._done = Signal()
         self._done.set()
 
 

@@ -68,27 +68,30 @@ class Conditions:
             except RuntimeError:
                 pass  # the loop has been closed since
 
-    async def wait(self, check: Callable[[], Any], within: float) -> Any:
+    async def wait(self, check: Callable[[], Any], within: float | None = None) -> Any:
         """Wait until `check()` is true and return its value. Raises `NotReached` after `within` seconds."""
         if asyncio.iscoroutinefunction(check) or not callable(check):
             raise TypeError(
                 f"until() waits for a function that returns true or false, such as lambda: board['lamp'].lit, "
                 f"not {short_name(check)}"
             )
-        if not 0 <= within < float("inf"):
+        if within is not None and not 0 <= within < float("inf"):
             raise ValueError(f"within is a number of seconds, 0 or more, not {within!r}")
         reached: asyncio.Future[Any] = self._loop.create_future()
         condition = Condition(check, reached)
         condition.look()
         if reached.done():
             return reached.result()
-        timer = self._loop.call_later(within, self._expire, condition, reached)
+        timer = None
+        if within is not None:
+            timer = self._loop.call_later(within, self._expire, condition, reached)
         self._waiting.append(condition)
         try:
             return await reached
         finally:
             self._waiting.remove(condition)
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
 
     def _expire(self, condition: Condition, reached: asyncio.Future[Any]) -> None:
         condition.look()  # an event at this very moment is in time

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
+import functools
 import os
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +14,16 @@ from firmware_sim.board import SimBoard
 from firmware_sim.trace import Trace, compare_with_golden
 from hwloop import board as boards
 from hwloop.core.clock import REAL, Clock
-from hwloop.testing.conditions import Conditions, NotReached, describe
-from hwloop.testing.loops import ObservedLoop, RealLoop, VirtualLoop, ending_in_program
-from hwloop.testing.program import ProgramRun, raise_as_it_was
-from hwloop.testing.settings import LIMIT, Settings
+from hwloop.testing.conditions import NotReached, describe
+from hwloop.testing.libraries import led_to
+from hwloop.testing.loops import ObservedLoop
+from hwloop.testing.program import ProgramRun
+from hwloop.testing.program_time import ProgramTime
+from hwloop.testing.script import ScriptClock, ScriptRun
+from hwloop.testing.session import Session
+from hwloop.testing.settings import Settings
 from hwloop.trace_events import TraceEvent
-from hwloop.virtual.clock import DeadlockError, VirtualClock
+from hwloop.virtual.clock import VirtualClock
 from hwloop.virtual.wait_report import waits_of
 
 T = TypeVar("T")
@@ -36,33 +39,47 @@ class BoardFixture(SimBoard):
 
     Attributes:
         trace: all that has happened on its lines, ports and buses; the newest 200,000 events.
+        session: the loop of the test.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.trace: Trace = Trace(KEPT_EVENTS)
-        self._on_event: Callable[[], object] | None = None
         self._settings = settings
-        self._main: asyncio.Task[Any] | None = None
-        self._failure: BaseException | None = None
-        self._failed: ProgramRun | None = None
-        self._conditions: Conditions | None = None
-        clock: Clock = VirtualClock() if settings.clock == "virtual" else REAL
+        self._script: ScriptRun | None = None
+        clock: Clock = ScriptClock() if settings.clock == "virtual" else REAL
+        self.session: Session = Session(clock, settings.seed, settings.limit)
         wiring = DEFAULT_BOARD if settings.board == "sim" else settings.board
-        super().__init__(wiring, clock=clock, tracer=self, lines="")
-        self._runner = asyncio.Runner(loop_factory=self._make_loop)
-        self._context = contextvars.copy_context()
+        try:
+            super().__init__(wiring, clock=clock, tracer=self, lines="")
+        except BaseException:
+            self.session.loop.close()
+            raise
+        self._time = ProgramTime(clock, self._sleep, self._pause)
+        if settings.clock == "virtual":
+            lgpio: Any = self.lgpio
+            lgpio.gpio_read = self._take_time(lgpio.gpio_read)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Use the board in this block, for everything that looks for one; close it at the end."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self)
+            stack.enter_context(boards.using(self))
+            stack.enter_context(self.session.open())
+            stack.enter_context(led_to(self))
+            if isinstance(self.clock, VirtualClock):
+                stack.enter_context(self._time.in_modules_of(self._settings.project))
+            yield
 
     def record(self, event: TraceEvent) -> None:
         """Add an event to the trace, and check the conditions that the test waits for."""
         self.trace.record(event)
-        if self._on_event is not None:
-            self._on_event()
+        self.session.conditions.on_event()
 
     @property
     def loop(self) -> ObservedLoop:
         """The loop of the test."""
-        loop: Any = self._runner.get_loop()
-        return loop  # type: ignore[no-any-return]
+        return self.session.loop
 
     @property
     def seed(self) -> int | None:
@@ -78,12 +95,46 @@ class BoardFixture(SimBoard):
     def run(self, main: Coroutine[Any, Any, Any]) -> ProgramRun:
         """Run a program beside the test: `async with board.run(station.main()): ...`.
 
-        The program begins with the block. If it fails, the test fails with its exception, at once. At the end of the
-        block the program is cancelled, as Ctrl-C would cancel it, and awaited with every task that it has started.
+        The program begins with the block, which goes on when the program first waits. If it fails, the test fails with
+        its exception, at once. At the end of the block the program is cancelled, as Ctrl-C would cancel it, and awaited
+        with every task that it has started.
         """
         if not asyncio.iscoroutine(main):
             raise TypeError(f"board.run() takes a coroutine, as in board.run(station.main()), not {main!r}")
-        return ProgramRun(main, self.loop, self._interrupt)
+        return ProgramRun(main, self.loop, self.session.interrupt)
+
+    def script(self, path: str | os.PathLike[str]) -> ScriptRun:
+        """Run a script beside a test without a loop: `with board.script("lamp.py"): ...`.
+
+        The path is relative to the directory of the test, or else of the project. The script runs in a thread of its
+        own, as `__main__`, on the board and in its time: `sleep` and `pause` wait on the clock of the board.
+        """
+        beside = [directory / path for directory in (self._settings.directory, self._settings.project)]
+        found = next((file for file in beside if file.is_file()), None)
+        if found is None:
+            tried = " or ".join(dict.fromkeys(map(str, beside)))
+            raise FileNotFoundError(f"board.script({os.fspath(path)!r}): no such file: {tried}")
+        self._script = ScriptRun(found, self.clock, self)
+        self._script.use_modules(self._time.modules)
+        return self._script
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, in a test without a loop: board, scripts and gpiozero's devices go on meanwhile."""
+        __tracebackhide__ = True
+        self._check_resting("advance()", "asyncio.sleep(seconds)")
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(f"time advances by 0 seconds or more, not {seconds!r}")
+        self.session.call(self.session.pass_time(seconds))
+
+    def advance_until(self, condition: Callable[[], T], *, within: float = 60.0) -> T:
+        """Let time pass until `condition()` is true, and return its value; `until` for tests without a loop."""
+        __tracebackhide__ = True
+        self._check_resting("advance_until()", "board.until(condition, within=...)")
+        return self.session.call(self.until(condition, within=within))
+
+    def _check_resting(self, name: str, instead: str) -> None:
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError(f"board.{name} is for tests without a loop; in an async test: await {instead}")
 
     async def until(self, condition: Callable[[], T], *, within: float = 60.0) -> T:
         """Wait until `condition()` is true, and return its value.
@@ -92,9 +143,8 @@ class BoardFixture(SimBoard):
         `within` seconds, an AssertionError shows the condition, its values, and where each task waits.
         """
         __tracebackhide__ = True
-        assert self._conditions is not None
         try:
-            return await self._conditions.wait(condition, within)  # type: ignore[no-any-return]
+            return await self.session.conditions.wait(condition, within)  # type: ignore[no-any-return]
         except asyncio.CancelledError:
             raise asyncio.CancelledError from None  # the frames of the wait explain nothing
         except NotReached:
@@ -116,61 +166,37 @@ class BoardFixture(SimBoard):
             error.add_note("pytest --hwloop-update-golden writes it")
             raise
 
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a part of the test on its loop: a fixture, or the test function."""
-        __tracebackhide__ = True
-        loop = self.loop  # made by the first call
-        try:
-            return self._runner.run(self._guarded(coroutine), context=self._context)
-        except DeadlockError as error:
-            waiting = self._main
-            if waiting is None:
-                raise
-            self._interrupt(None, error)
-        finally:
-            self._main = None
-        ended: T = loop.run_until_complete(waiting)
-        return ended  # so that the error has the line at which the test waits
+    # The time of programs.
 
-    async def _guarded(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        __tracebackhide__ = True
-        self._main = asyncio.current_task()
-        try:
-            return await coroutine
-        except asyncio.CancelledError as cancelled:
-            failure = self._failure
-            if failure is None:
-                raise
-            if isinstance(failure, DeadlockError):
-                failure.__traceback__ = ending_in_program(cancelled.__traceback__)
-        if self._failed is not None:
-            self._failed.note_reported(failure)
-        raise_as_it_was(failure)
+    def interrupt(self, failure: BaseException) -> None:
+        """End the test: a script has failed."""
+        self.session.interrupt(None, failure)
 
-    def _interrupt(self, run: ProgramRun | None, failure: BaseException) -> None:
-        """End the test: a program has failed, or nothing can ever end the wait of the test."""
-        self._failure, self._failed = failure, run
-        if self._main is not None:
-            self._main.cancel()
+    def _in_script(self) -> ScriptRun | None:
+        """Return the script in whose thread this is called."""
+        script = self._script
+        return script if script is not None and script.is_current() else None
 
-    def _make_loop(self) -> ObservedLoop:
-        loop: ObservedLoop
-        if isinstance(self.clock, VirtualClock):
-            limit = LIMIT if self._settings.limit is None else self._settings.limit
-            loop = VirtualLoop(self._settings.seed, limit=limit, clock=self.clock)
+    def _sleep(self, seconds: float) -> None:
+        script = self._in_script()
+        if script is None:
+            self.session.sleep_here(seconds)
         else:
-            loop = RealLoop()
-        self._conditions = Conditions(loop, threading.get_ident(), threading.get_ident)
-        loop.dispatcher.after_step = self._conditions.on_step
-        self._on_event = self._conditions.on_event
-        return loop
+            script.sleep(seconds)
 
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Use the board in this block, for everything that looks for one; close it at the end."""
-        with self, boards.using(self):
-            self._context = contextvars.copy_context()
-            try:
-                yield
-            finally:
-                self._runner.close()
+    def _pause(self) -> None:
+        script = self._in_script()
+        if script is None:
+            raise RuntimeError("signal.pause() in a test would wait for ever; run the script with board.script()")
+        script.sleep(None)
+
+    def _take_time(self, function: Callable[..., int]) -> Callable[..., int]:
+        """Return a function of lgpio that reads a line, and takes time where a script calls it."""
+
+        @functools.wraps(function)
+        def call(*arguments: Any) -> int:
+            if (script := self._in_script()) is not None:
+                script.poll()
+            return function(*arguments)
+
+        return call

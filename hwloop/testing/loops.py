@@ -14,17 +14,21 @@ import sys
 import types
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from hwloop.core.asyncio_base import SelectorEventLoop
 from hwloop.core.dispatch import Dispatcher
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.parts import Parts
+from hwloop.core.urgency import Priority
 from hwloop.virtual.clock import VirtualClock
 from hwloop.virtual.loop import SimLoop, VirtualDispatcher, VirtualParts
 
 OWNER: contextvars.ContextVar[object] = contextvars.ContextVar("hwloop.testing.owner", default=None)
 """The program that a task belongs to, if a test runs it; tasks inherit it from the one that creates them."""
+
+RunUntil = Callable[[Callable[[], object], float | None], bool]
+"""Called as `run_until(check, timeout)`; returns whether `check()` is true."""
 
 _LIBRARIES = (os.path.dirname(asyncio.__file__), os.path.dirname(os.path.dirname(__file__)))
 
@@ -52,6 +56,16 @@ def ending_in_program(traceback: types.TracebackType | None) -> types.TracebackT
     if frames:
         frames[-1].tb_next = None
     return frames[0] if frames else None
+
+
+def raise_as_it_was(failure: BaseException) -> NoReturn:
+    """Raise an exception of the program, without the one that ended the test's wait as its context."""
+    __tracebackhide__ = True
+    context = failure.__context__
+    try:
+        raise failure
+    finally:
+        failure.__context__ = context
 
 
 class Tasks:
@@ -111,6 +125,8 @@ class RealLoop(EventLoop):
     """The loop of a test in real time."""
 
     dispatcher: ObservedDispatcher
+    run_until: RunUntil | None = None
+    """Runs the loop while it rests, for code that blocks in the thread of the test."""
 
     def __init__(self) -> None:
         self.tasks: Tasks = Tasks()
@@ -127,6 +143,8 @@ class VirtualLoop(SimLoop):
 
     parts_class: type[VirtualParts] = ObservedVirtualParts
     dispatcher: ObservedVirtualDispatcher
+    run_until: RunUntil | None = None
+    """Runs the loop while it rests, for code that blocks in the thread of the test."""
 
     def __init__(
         self, seed: int | Literal["random"] | None = None, *, limit: float | None, clock: VirtualClock
@@ -141,3 +159,18 @@ class VirtualLoop(SimLoop):
 
 
 ObservedLoop = RealLoop | VirtualLoop
+
+
+async def rest(loop: ObservedLoop) -> None:
+    """Wait until nothing is ready, without letting time pass."""
+    while True:
+        resting: asyncio.Future[None] = loop.create_future()
+        loop.call_soon_priority(Priority.IDLE, _resolve, resting)
+        await resting
+        if not (isinstance(loop, SimLoop) and loop.clock.settle()):
+            return
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

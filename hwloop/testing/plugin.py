@@ -125,7 +125,7 @@ class _AsyncTests:
         if function is None:
             return None
         arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-        pyfuncitem.stash[_BOARD].call(function(**arguments))
+        pyfuncitem.stash[_BOARD].session.call(function(**arguments))
         return True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -146,9 +146,9 @@ class _AsyncTests:
         def on_loop(*arguments: Any, **named: Any) -> object:
             made: Any = original(*arguments, **named)
             if not is_generator:
-                return board.call(made)
-            request.addfinalizer(lambda: board.call(_exhaust(made, fixturedef.argname)))
-            return board.call(anext(made))
+                return board.session.call(made)
+            request.addfinalizer(lambda: board.session.call(_exhaust(made, fixturedef.argname)))
+            return board.session.call(anext(made))
 
         # `functools.wraps` makes it look async to whoever unwraps it, and other plugins do.
         del on_loop.__wrapped__
@@ -181,5 +181,5 @@ def pytest_runtest_makereport(
             report.sections.append(("to run it again", reports.repeating(item.nodeid, seed)))
         if directory := item.config.getoption("hwloop_artifacts"):
             files = reports.write_artifacts(board, item.nodeid, item.config.invocation_params.dir / directory)
-            report.sections.append(("the trace", "\n".join(map(str, files))))
+            report.sections.append(("the trace", "\n".join(files)))
     return report

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from hwloop.core.naming import short_name
-from hwloop.core.urgency import Priority
-from hwloop.testing.loops import OWNER, ObservedLoop
+from hwloop.testing.loops import OWNER, ObservedLoop, raise_as_it_was, rest
 
 
 class ProgramRun:
@@ -55,7 +54,7 @@ class ProgramRun:
         finally:
             OWNER.reset(token)
         self._task.add_done_callback(self._ended)
-        await self._first_rest()
+        await rest(self._loop)  # so that the test acts on a program that has begun
         return self
 
     async def __aexit__(
@@ -91,12 +90,6 @@ class ProgramRun:
             return None if self._ending else AssertionError("the program was cancelled, and not by the test")
         return task.exception()
 
-    async def _first_rest(self) -> None:
-        """Wait until the program waits for something, so that the test acts on a program that has begun."""
-        resting: asyncio.Future[None] = self._loop.create_future()
-        self._loop.call_soon_priority(Priority.IDLE, _resolve, resting)
-        await resting
-
     async def _end(self, task: asyncio.Task[Any]) -> None:
         task.cancel()
         await asyncio.wait([task])
@@ -107,21 +100,6 @@ class ProgramRun:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-
-
-def raise_as_it_was(failure: BaseException) -> NoReturn:
-    """Raise an exception of the program, without the one that ended the test's wait as its context."""
-    __tracebackhide__ = True
-    context = failure.__context__
-    try:
-        raise failure
-    finally:
-        failure.__context__ = context
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 async def _exits(main: Coroutine[Any, Any, Any]) -> Any:

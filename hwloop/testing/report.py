@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from firmware_sim.trace import text_waveform, write
 from firmware_sim.trace.files import FORMATS
+from hwloop.core.naming import error_text
 
 if TYPE_CHECKING:
     from hwloop.testing.fixture import BoardFixture
@@ -38,12 +39,19 @@ def repeating(node: str, seed: int) -> str:
     return f"HWLOOP_SEED={seed} python -m pytest {shlex.quote(test)}"
 
 
-def write_artifacts(board: BoardFixture, node: str, directory: str | os.PathLike[str]) -> list[Path]:
-    """Write the trace of a test in every format, into a directory named after the test. Return the files."""
+def write_artifacts(board: BoardFixture, node: str, directory: str | os.PathLike[str]) -> list[str]:
+    """Write the trace of a test in every format, into a directory named after the test.
+
+    Return the paths of the files, or why one could not be written.
+    """
     folder = Path(directory) / re.sub(r"[^\w.=+-]+", "_", node).strip("_")
-    folder.mkdir(parents=True, exist_ok=True)
     events = list(board.trace)
-    files = [folder / f"trace{suffix}" for suffix in FORMATS]
-    for file in files:
-        write(events, file, names=board.line_names)
-    return files
+    results = []
+    for file in (folder / f"trace{suffix}" for suffix in FORMATS):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write(events, file, names=board.line_names)
+            results.append(f"{file}")
+        except Exception as error:
+            results.append(f"{file} was not written: {error_text(error)}")
+    return results

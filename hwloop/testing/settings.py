@@ -10,12 +10,6 @@ from typing import Any, Literal
 
 import pytest
 
-LIMIT = 3600.0
-"""Virtual seconds after which a test fails that has not ended."""
-
-REAL_LIMIT = 60.0
-"""The same in real time."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -29,9 +23,11 @@ class Settings:
     directory: Path = Path()
     """The directory of the test, where the relative paths of its golden files begin."""
     update_golden: bool = False
+    project: Path = Path()
+    """The root of the project, whose modules find the board's time in `time`."""
 
 
-_NOT_MARKED = {"directory", "update_golden"}
+_NOT_MARKED = {"directory", "update_golden", "project"}
 FIELDS = {field.name for field in dataclasses.fields(Settings)} - _NOT_MARKED
 
 
@@ -81,6 +77,7 @@ def settings_of(item: pytest.Item) -> Settings:
         backend,
         item.path.parent,
         bool(item.config.getoption("hwloop_update_golden")),
+        item.config.rootpath,
     )
 
 

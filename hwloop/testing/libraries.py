@@ -1,0 +1,63 @@
+"""The libraries that programs under test use, led to the board of the test: gpiozero, lgpio, smbus2, serial."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from firmware_sim import imports
+from firmware_sim.board import SimBoard
+
+_OWN = "hwloop"
+"""The name of hwloop's pin factory, as gpiozero finds it."""
+
+
+@contextlib.contextmanager
+def led_to(board: SimBoard) -> Iterator[None]:
+    """Lead the libraries to `board` in this block, those that are imported already and those that are not yet."""
+    with contextlib.ExitStack() as undo:
+        if "GPIOZERO_PIN_FACTORY" not in os.environ:
+            os.environ["GPIOZERO_PIN_FACTORY"] = _OWN
+            undo.callback(os.environ.pop, "GPIOZERO_PIN_FACTORY", None)
+        if (lgpio := sys.modules.get("lgpio")) is not None:
+            undo.enter_context(_module_led_to(lgpio, board))
+        undo.enter_context(imports.led_to(board))
+        undo.enter_context(_pins_on(board))
+        yield
+
+
+@contextlib.contextmanager
+def _module_led_to(lgpio: Any, board: SimBoard) -> Iterator[None]:
+    """Replace the functions of the real lgpio, which a module may have imported at its top."""
+    simulated = imports.LgpioModule(board.lgpio)
+    names = vars(lgpio)
+    before = {name: names[name] for name in vars(simulated) if name in names and not name.startswith("_")}
+    names.update((name, getattr(simulated, name)) for name in before)
+    try:
+        yield
+    finally:
+        names.update(before)
+
+
+@contextlib.contextmanager
+def _pins_on(board: SimBoard) -> Iterator[None]:
+    """Make gpiozero's devices in this block on `board`; at the end close those that are left."""
+    gpiozero: Any = sys.modules.get("gpiozero")
+    before = None
+    if gpiozero is not None:
+        from hwloop.pins import LoopFactory
+
+        before = gpiozero.Device.pin_factory
+        gpiozero.Device.pin_factory = LoopFactory(board)
+    try:
+        yield
+    finally:
+        gpiozero = sys.modules.get("gpiozero")
+        if gpiozero is not None:
+            factory = gpiozero.Device.pin_factory
+            gpiozero.Device.pin_factory = before
+            if factory is not None and factory is not before:
+                factory.close()

@@ -1,0 +1,210 @@
+"""`Session`: the loop of one test, and whatever ends the test: a program that fails, a wait that nothing can end.
+
+The fixtures of a test, the test itself and `advance()` are runs of one loop, which rests in between: what a program has
+started goes on in the next run. The loop is listed as running all the while, so gpiozero's devices wait for it, and no
+thread serves them in real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Protocol, TypeVar
+
+from hwloop.core import registry
+from hwloop.core.clock import Clock
+from hwloop.testing.conditions import Conditions, NotReached
+from hwloop.testing.loops import ObservedLoop, RealLoop, VirtualLoop, ending_in_program, raise_as_it_was, rest
+from hwloop.virtual.clock import DeadlockError, VirtualClock
+from hwloop.virtual.wait_report import waits_of
+
+T = TypeVar("T")
+
+LIMIT = 3600.0
+"""Virtual seconds after which a run fails that has not ended."""
+
+REAL_LIMIT = 60.0
+"""The same in real time."""
+
+
+class Reported(Protocol):
+    """A run of a program."""
+
+    def note_reported(self, failure: BaseException) -> None:
+        """Note that the test has failed with this exception."""
+
+
+class Session:
+    """The loop of one test.
+
+    Parameters:
+        clock: the clock of the board.
+        seed, limit: those of the test.
+
+    Attributes:
+        conditions: what tasks of the test wait for.
+        failures: exceptions of callbacks and tasks that nothing has handled.
+    """
+
+    conditions: Conditions
+
+    def __init__(self, clock: Clock, seed: Any, limit: float | None) -> None:
+        self._clock = clock
+        self._seed = seed
+        self._limit = limit
+        self._thread = threading.get_ident()
+        self._main: asyncio.Task[Any] | None = None
+        self._failure: BaseException | None = None
+        self._failed: Reported | None = None
+        self.failures: list[BaseException] = []
+        self._runner = asyncio.Runner(loop_factory=self._make_loop)
+        loop: Any = self._runner.get_loop()
+        self.loop: ObservedLoop = loop
+        self._context = contextvars.copy_context()
+
+    def _make_loop(self) -> ObservedLoop:
+        loop: ObservedLoop
+        if isinstance(self._clock, VirtualClock):
+            loop = VirtualLoop(self._seed, limit=LIMIT if self._limit is None else self._limit, clock=self._clock)
+        else:
+            loop = RealLoop()
+        loop.run_until = self._run_until
+        self.conditions = Conditions(loop, self._thread, threading.get_ident)
+        loop.dispatcher.after_step = self.conditions.on_step
+        loop.set_exception_handler(self._on_exception)
+        return loop
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Run the test in this block, and close the loop at its end."""
+        with registry.listed(self.loop):
+            self._context = contextvars.copy_context()
+            try:
+                yield
+            finally:
+                self._runner.close()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a part of the test on its loop: a fixture, the test function, or a sleep."""
+        __tracebackhide__ = True
+        if asyncio._get_running_loop() is not None:
+            coroutine.close()
+            raise RuntimeError("the loop of the test runs already; await there")
+        try:
+            result = self._runner.run(self._guarded(coroutine), context=self._context)
+        except DeadlockError as error:
+            waiting = self._main
+            if waiting is None:
+                raise
+            self.interrupt(None, error)
+            result = self.loop.run_until_complete(waiting)  # so that the error has the line at which the test waits
+        except BaseException as error:
+            self._note_unhandled(error)
+            raise
+        finally:
+            self._main = None
+        self._raise_unhandled()
+        return result
+
+    async def _guarded(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        __tracebackhide__ = True
+        self._main = asyncio.current_task()
+        if (before := self._failure) is not None:  # it failed between two runs
+            coroutine.close()
+            self._failure = None
+            raise_as_it_was(before)
+        timer = None
+        if not isinstance(self._clock, VirtualClock):
+            timer = self.loop.call_later(REAL_LIMIT if self._limit is None else self._limit, self._limit_reached)
+        try:
+            return await coroutine
+        except asyncio.CancelledError as cancelled:
+            failure, self._failure = self._failure, None
+            if failure is None:
+                raise
+            if isinstance(failure, DeadlockError):
+                failure.__traceback__ = ending_in_program(cancelled.__traceback__)
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if self._failed is not None:
+            self._failed.note_reported(failure)
+        raise_as_it_was(failure)
+
+    def _limit_reached(self) -> None:
+        from hwloop.virtual.clock import TimeLimitError
+
+        limit = REAL_LIMIT if self._limit is None else self._limit
+        waits = "\n".join(waits_of(asyncio.all_tasks(self.loop)))
+        self.interrupt(
+            None, TimeLimitError(f"the limit of {limit:g} s has passed, and this test has not ended\n{waits}")
+        )
+
+    def interrupt(self, run: Reported | None, failure: BaseException) -> None:
+        """End the test: a program has failed, or nothing can end the wait. Called from any thread."""
+        self._failure, self._failed = failure, run
+        if threading.get_ident() == self._thread:
+            self._cancel_main()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                self.loop.call_soon_threadsafe(self._cancel_main)
+
+    def _cancel_main(self) -> None:
+        if self._main is not None:
+            self._main.cancel()
+
+    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            error.add_note(str(context.get("message", "")))
+            self.failures.append(error)
+        else:
+            loop.default_exception_handler(context)
+
+    def _raise_unhandled(self) -> None:
+        """Raise what a callback or a task has raised, for a program that goes on as if nothing had happened."""
+        __tracebackhide__ = True
+        if self.failures:
+            first = self.failures.pop(0)
+            self._note_unhandled(first)
+            raise_as_it_was(first)
+
+    def _note_unhandled(self, error: BaseException) -> None:
+        texts = collections.Counter(f"{type(each).__name__}: {each}" for each in self.failures if each is not error)
+        self.failures.clear()
+        for text, times in texts.items():
+            error.add_note(f"nothing has handled this either{f' ({times} times)' if times > 1 else ''}: {text}")
+
+    def _run_until(self, check: Callable[[], object], timeout: float | None) -> bool:
+        """Run the loop, which rests, until `check()` is true. Return whether it is, after `timeout` seconds at most."""
+        return self.call(self._reaches(check, timeout))
+
+    async def _reaches(self, check: Callable[[], object], timeout: float | None) -> bool:
+        if timeout is None:
+            await self.conditions.wait(check)
+            return True
+        try:
+            await self.conditions.wait(check, timeout)
+        except NotReached:
+            return bool(check())
+        return True
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, and everything happen that is due at its end."""
+        if seconds:
+            await asyncio.sleep(seconds)
+        await rest(self.loop)
+
+    def sleep_here(self, seconds: float) -> None:
+        """Sleep on the thread of the test: run the loop meanwhile, or block it where it runs."""
+        if threading.get_ident() != self._thread:
+            time.sleep(seconds)
+        elif asyncio._get_running_loop() is None:
+            self.call(self.pass_time(seconds))
+        else:
+            self._clock.sleep(seconds)
