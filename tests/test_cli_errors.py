@@ -61,7 +61,7 @@ def test_without_a_command_the_help_is_shown(hwloop: Call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "hwloop: unknown command 'fly'; choose from run, guard, demo, bench, monitor"),
+        (["fly"], f"hwloop: unknown command 'fly'; choose from {', '.join(COMMANDS)}"),
         (["--fly"], "hwloop: unrecognized arguments: --fly"),
         (["run"], "hwloop run: give one program: the path of a Python file, or -m and the name of a module"),
         (["run", "x.py", "-m", "x"], "hwloop run: give one program: "),

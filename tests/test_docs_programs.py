@@ -6,7 +6,8 @@ runs in virtual time for a few seconds, unless it makes its own board or clock. 
 up; it may print what it likes, but nothing on standard error. A text block titled "Output" after it must match what it
 prints; `…` stands for anything.
 
-A TOML block is a board file and is loaded. The commands in a shell block exist, and so do their options and files.
+A TOML block is a board file and is loaded, or a scenario, which a command on its page plays. The commands in a shell
+block exist, and so do their options and files.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 import pytest
 
 from hwloop.cli import COMMANDS
+from hwloop.testing.scenario import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if not page.is_symlink()]
@@ -76,8 +78,9 @@ def blocks_of(page):
     for match in FENCE.finditer(text):
         block = Block(page, match, text.count("\n", 0, match.start()) + 1)
         if block.title == "Output":
-            assert found[-1].language == "python", f"{block}: no program stands before it"
-            found[-1].output = block.text
+            programs = [other for other in found if other.language == "python"]
+            assert programs, f"{block}: no program stands before it"
+            programs[-1].output = block.text
         found.append(block)
     return found
 
@@ -190,16 +193,18 @@ def test_a_program_runs_as_printed(block, run, tmp_path):
     environment = {}
     if name.startswith("test_"):
         argv = ["pytest", "-q", "-p", "no:cacheprovider", name]
-        environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # whatever else is installed here
+        # Our plugin, and no other that happens to be installed here.
+        environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "hwloop.testing.plugin"}
     elif makes_its_time(block) or is_module(block):
         argv, environment = ["python", name], {"HWLOOP_BOARD": "sim"}
     else:
         argv = command_for(block) if block.title else ["hwloop", "run", name]
         if argv[0] == "python":
             argv = ["hwloop", "run", *argv[1:]]
-        if "--board" not in argv:
+        simulated = argv[1] == "sim"
+        if "--board" not in argv and not simulated:
             argv[3:3] = ["--board", "sim"]
-        if has_loop(block):
+        if has_loop(block) and not simulated:
             if "--clock" not in argv:
                 argv[3:3] = ["--clock", "virtual"]
             if "--limit" not in argv:
@@ -221,7 +226,12 @@ def test_a_program_runs_as_printed(block, run, tmp_path):
 
 @those("toml")
 def test_a_board_file_loads(block, run, tmp_path):
-    if "device" not in tomllib.loads(block.text):
+    document = tomllib.loads(block.text)
+    if "steps" in document:
+        parse(block.text, block.title)
+        assert [words for words in simulations_on(block.page) if block.title in words], "no command plays it"
+        return
+    if "device" not in document:
         assert block.title == "pyproject.toml"
         return
     write_files(block.page, tmp_path)
@@ -229,6 +239,22 @@ def test_a_board_file_loads(block, run, tmp_path):
     (tmp_path / "board.toml").write_text(block.text, encoding="utf-8")
     (tmp_path / "load.py").write_text("from firmware_sim import SimBoard\nSimBoard('board.toml').close()\n")
     result = run(["python", "load.py"], tmp_path)
+    assert (result["status"], result["stderr"]) == (0, ""), result
+
+
+def simulations_on(page):
+    """Return the calls of `hwloop sim` on a page."""
+    blocks = [block for block in blocks_of(page) if block.language in ("console", "sh")]
+    return [words for block in blocks for words in commands_in(block) if words[:2] == ["hwloop", "sim"]]
+
+
+SIMULATIONS = [(page, words) for page in PAGES if page.name == "scenarios.md" for words in simulations_on(page)]
+
+
+@pytest.mark.parametrize(("page", "words"), SIMULATIONS, ids=lambda each: each.name if isinstance(each, Path) else "")
+def test_scenarios_pass_as_the_page_says(page, words, run, tmp_path):
+    write_files(page, tmp_path)
+    result = run(words, tmp_path)
     assert (result["status"], result["stderr"]) == (0, ""), result
 
 

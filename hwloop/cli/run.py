@@ -77,13 +77,13 @@ def add_program_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed",
-        type=_seed,
+        type=parse_seed,
         metavar="N",
         help='with --clock virtual: the seed for the order that asyncio leaves open; "random" for a new one each time',
     )
     parser.add_argument(
         "--limit",
-        type=_limit,
+        type=parse_limit,
         metavar="SECONDS",
         help="with --clock virtual: the longest run in virtual seconds; inf for no limit",
     )
@@ -139,7 +139,7 @@ def _priority(text: str) -> RealTime:
         raise argparse.ArgumentTypeError(f"a priority is 1 to 99, not {text!r}; the program comes before it") from None
 
 
-def _seed(text: str) -> int | str:
+def parse_seed(text: str) -> int | str:
     """Convert an argument for argparse."""
     try:
         return text if text == "random" else int(text)
@@ -147,7 +147,7 @@ def _seed(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"a seed is a whole number, or random, not {text!r}") from None
 
 
-def _limit(text: str) -> float:
+def parse_limit(text: str) -> float:
     """Convert an argument for argparse."""
     try:
         limit = float(text)

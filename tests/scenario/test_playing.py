@@ -63,7 +63,7 @@ def test_an_event_after_the_deadline_is_not_in_time(bench: Any) -> None:
     message = str(failure.value)
     assert message.startswith("test.toml: expect lamp.lit is true: not met within 49 ms (test.toml:2)\n")
     assert "begun at     1.000000 s\n" in message
-    assert "instead     lamp.lit is false\n" in message
+    assert "instead     lamp.lit is false; it was met 1 ms too late\n" in message
     assert "17 door" in message, "the waveform shows the door's line"
     assert "1.049000 s" in message
 
@@ -361,7 +361,7 @@ def test_a_cancelled_scenario_does_nothing_more() -> None:
 
 def test_a_long_scenario_costs_little(bench: Any) -> None:
     result = bench('{ repeat = 500, every = "1h", steps = [ { click = "door" } ] }')
-    assert result.steps == 501
+    assert result.steps == 500
     assert (result.end_ns - result.start_ns) / 1e9 == pytest.approx(499 * 3600 + 0.2)
     assert math.isfinite(result.end_ns)
 

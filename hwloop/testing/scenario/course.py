@@ -23,6 +23,10 @@ _SHORTEST_POLL_NS, _LONGEST_POLL_NS = 1_000_000, 100_000_000
 """Between two looks at a part's value, which may change without an event: a part of the time, within these bounds."""
 
 
+_PATIENCE_NS = 1_000_000_000
+"""For so long a failed expectation is watched, in case that it is met late."""
+
+
 class Pause(NamedTuple):
     """A pause of the course."""
 
@@ -97,9 +101,9 @@ class Course:
             yield Pause(self.lasts_until_ns)  # after everything else that is planned for this moment
         self._result.complete = True
 
-    def fail(self, step: Step, problem: str, instead: str = "") -> StepFailed:
-        """Note that a step has failed, and return the exception that ends the course."""
-        now_ns = self._timeline.moment_ns()
+    def fail(self, step: Step, problem: str, instead: str = "", when_ns: int | None = None) -> StepFailed:
+        """Note that a step has failed, now or at `when_ns`, and return the exception that ends the course."""
+        now_ns = self._timeline.moment_ns() if when_ns is None else when_ns
         begun_ns = self._begun_ns if step is self.under_way else now_ns
         self._result.note(Played(step, begun_ns, now_ns, problem, instead))
         return StepFailed(problem)
@@ -126,11 +130,11 @@ class Course:
         """Play a step, and return the time from which the next one counts."""
         step = prepared.step
         self.under_way, self._begun_ns = step, now_ns
-        self._result.steps += 1
         after_ns = now_ns
         if isinstance(step, Repeat):
             yield from self._repeat(step, prepared.inner, now_ns)
             return self._timeline.moment_ns()
+        self._result.steps += 1
         if isinstance(step, Wait):
             yield Pause(now_ns + round(step.duration * 1e9))
             after_ns = self._timeline.moment_ns()
@@ -171,8 +175,7 @@ class Course:
             moment_ns = self._timeline.moment_ns()
             check, deadline_ns, expected = min(left, key=lambda entry: entry[1])
             if moment_ns > deadline_ns:
-                within = duration_text(self._within_ns(expected) / 1e9)
-                raise self.fail(step if len(checks) == 1 else expected, f"not met within {within}", check.instead())
+                yield from self._fail_late(step if len(checks) == 1 else expected, expected, check, deadline_ns)
             # The deadline itself is in time, and at each moment the program's turn comes after the board's.
             yield self._look(deadline_ns + 1, moment_ns, [check for check, _, _ in left])
         met_ns = self._timeline.moment_ns()
@@ -180,6 +183,19 @@ class Course:
             check.settle()
             if lasting := expected.lasting():
                 yield from self._hold(step, check, met_ns, met_ns + round(lasting * 1e9))
+
+    def _fail_late(
+        self, step: Step, expected: Expectation, check: Check, deadline_ns: int
+    ) -> Generator[Pause, None, None]:
+        """Fail, but look for a little longer: how late an expectation is met explains more than that it was not."""
+        instead, end_ns = check.instead(), deadline_ns + _PATIENCE_NS
+        while (moment_ns := self._timeline.moment_ns()) <= end_ns:
+            if check.is_met(end_ns):
+                instead += f"; it was met {duration_text((moment_ns - deadline_ns) / 1e9)} too late"
+                break
+            yield self._look(end_ns + 1, moment_ns, [check])
+        problem = f"not met within {duration_text(self._within_ns(expected) / 1e9)}"
+        raise self.fail(step, problem, instead, deadline_ns)
 
     def _hold(self, step: Step, check: Check, met_ns: int, end_ns: int) -> Generator[Pause, None, None]:
         """Wait until the end of the time for which an expectation must stay met."""

@@ -16,10 +16,10 @@ WINDOW = 1.0
 _WIDTH = 100
 
 
-def failure_text(result: Result, names: Mapping[int, str] | None = None) -> str:
+def failure_text(result: Result, names: Mapping[int, str] | None = None, *, steps: int = 10) -> str:
     """Return the report of a failed scenario: the step, what happened instead, and the last second as a waveform.
 
-    `names` are the names of the board's lines.
+    `names` are the names of the board's lines, `steps` the number of steps that are listed.
     """
     failure = result.failure
     assert failure is not None, "the scenario has failed"
@@ -31,7 +31,7 @@ def failure_text(result: Result, names: Mapping[int, str] | None = None) -> str:
     ]
     if failure.instead:
         lines.append(f"  instead     {failure.instead}")
-    lines += ["", *steps_text(result, 10), "", waveform(result, names)]
+    lines += ["", *steps_text(result, steps), "", waveform(result, names)]
     return "\n".join(lines)
 
 

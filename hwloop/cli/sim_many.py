@@ -1,0 +1,98 @@
+"""Several scenarios with one program: each in a process of its own, so that none finds what another has left."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from xml.etree import ElementTree
+
+from hwloop.cli import Ended, Failure
+from hwloop.cli.process import SIGNALS
+from hwloop.cli.sim_command import command_line
+from hwloop.cli.term import Terminal
+from hwloop.testing.scenario.junit import read_cases, write_cases
+
+_PATIENCE = 5.0
+"""Seconds in which a process must end after a signal before it is killed."""
+
+
+def play_all(arguments: argparse.Namespace) -> int:
+    """Play the scenarios of a command line, and return the exit status: the worst of theirs."""
+    terminal = Terminal(sys.stdout)
+    statuses = dict[str, int]()
+    cases = list[ElementTree.Element]()
+    with tempfile.TemporaryDirectory(prefix="hwloop-sim-") as directory:
+        for number, scenario in enumerate(arguments.scenario):
+            results = Path(directory) / f"{number}.xml"
+            traces = {option: _numbered(getattr(arguments, option), scenario) for option in ("vcd", "trace")}
+            changes = {"scenario": [scenario], "junit": str(results), **traces}
+            statuses[scenario] = _run([sys.executable, "-m", "hwloop", *command_line(arguments, **changes)])
+            if results.exists():
+                cases += read_cases(results)
+            terminal.line("")
+    failed = [scenario for scenario, status in statuses.items() if status]
+    if arguments.junit is not None:
+        try:
+            write_cases(cases, arguments.junit)
+        except OSError as error:
+            raise Failure(f"{arguments.junit}: {(error.strerror or str(error)).lower()}") from error
+    verdict = f"{len(statuses) - len(failed)} of {len(statuses)} scenarios passed"
+    terminal.line((verdict, "red" if failed else "green"), f"; failed: {', '.join(failed)}" if failed else "")
+    return max(statuses.values())
+
+
+def _numbered(path: str | None, scenario: str) -> str | None:
+    """Return the path of a trace for one of several scenarios: run.vcd becomes run-door.vcd."""
+    if path is None:
+        return None
+    stem, suffix = os.path.splitext(path)
+    return f"{stem}-{Path(scenario).stem}{suffix}"
+
+
+def _run(command: list[str]) -> int:
+    """Run a process to its end and return its status. Signals end it too, and then raise `Ended`."""
+    received = list[int]()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise Ended(number)
+
+    before: dict[int, Any] = {
+        each: signal.signal(each, on_signal) for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN
+    }
+    child = subprocess.Popen(command)
+    try:
+        status = child.wait()
+    except Ended as ended:
+        _end(child, ended.number)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if status < 0:
+        raise (
+            Ended(-status) if -status in before else Failure(f"a scenario was killed by {signal.Signals(-status).name}")
+        )
+    return status
+
+
+def _end(child: subprocess.Popen[bytes], number: int) -> None:
+    """Pass a signal on, unless the terminal has sent Ctrl-C to both processes; end the child at last."""
+    if number != signal.SIGINT:
+        child.send_signal(number)
+    try:
+        child.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.terminate()
+        try:
+            child.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
