@@ -14,9 +14,13 @@ from firmware_sim.board import SimBoard
 from firmware_sim.trace import Trace, compare_with_golden
 from hwloop import board as boards
 from hwloop.core.clock import REAL, Clock
+from hwloop.lines import EdgeStream, OutputLine
+from hwloop.requests import EdgeRequest, OutputRequest
 from hwloop.testing.conditions import NotReached, describe
+from hwloop.testing.leftovers import Leftovers
 from hwloop.testing.libraries import led_to
 from hwloop.testing.loops import ObservedLoop
+from hwloop.testing.places import place_of_caller
 from hwloop.testing.program import ProgramRun
 from hwloop.testing.program_time import ProgramTime
 from hwloop.testing.script import ScriptClock, ScriptRun
@@ -40,12 +44,15 @@ class BoardFixture(SimBoard):
     Attributes:
         trace: all that has happened on its lines, ports and buses; the newest 200,000 events.
         session: the loop of the test.
+        leftovers: at the end of the test, the threads, descriptors, processes, tasks and claimed lines left behind.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.trace: Trace = Trace(KEPT_EVENTS)
         self._settings = settings
         self._script: ScriptRun | None = None
+        self._claims: dict[str, str] = {}
+        self.leftovers: list[str] = []
         clock: Clock = ScriptClock() if settings.clock == "virtual" else REAL
         self.session: Session = Session(clock, settings.seed, settings.limit)
         wiring = DEFAULT_BOARD if settings.board == "sim" else settings.board
@@ -62,14 +69,32 @@ class BoardFixture(SimBoard):
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Use the board in this block, for everything that looks for one; close it at the end."""
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self)
-            stack.enter_context(boards.using(self))
-            stack.enter_context(self.session.open())
-            stack.enter_context(led_to(self))
-            if isinstance(self.clock, VirtualClock):
-                stack.enter_context(self._time.in_modules_of(self._settings.project))
-            yield
+        leftovers = Leftovers()
+        with leftovers.noting(), self, boards.using(self), self.session.open():
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(led_to(self))
+                if isinstance(self.clock, VirtualClock):
+                    stack.enter_context(self._time.in_modules_of(self._settings.project))
+                yield
+            self.leftovers += self._left_on_board()
+        self.leftovers += leftovers.found()
+
+    def _left_on_board(self) -> Iterator[str]:
+        """Yield a line for each task that has not ended, and each line that is still claimed."""
+        for task in self.loop.tasks.pending(None):
+            yield f"task {task.get_name()!r}, created at {self.loop.tasks.place(task)}"
+        for line in map(self.chip.line, range(len(self.chip))):
+            if line.consumer is not None:
+                place = self._claims.get(str(line.number)) or self._claims.get(line.name)
+                yield f"line {line.number}, claimed by {line.consumer}" + (f" at {place}" if place else "")
+
+    def open_edges(self, request: EdgeRequest) -> EdgeStream:
+        self._claims.update((str(line), place_of_caller(2)) for line in request.lines)
+        return super().open_edges(request)
+
+    def open_output(self, request: OutputRequest) -> OutputLine:
+        self._claims[str(request.line)] = place_of_caller(2)
+        return super().open_output(request)
 
     def record(self, event: TraceEvent) -> None:
         """Add an event to the trace, and check the conditions that the test waits for."""

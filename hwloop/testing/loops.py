@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import selectors
-import sys
 import types
 import weakref
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from hwloop.core.dispatch import Dispatcher
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.parts import Parts
 from hwloop.core.urgency import Priority
+from hwloop.testing.places import is_of_project, place_of_caller
 from hwloop.virtual.clock import VirtualClock
 from hwloop.virtual.loop import SimLoop, VirtualDispatcher, VirtualParts
 
@@ -30,20 +29,6 @@ OWNER: contextvars.ContextVar[object] = contextvars.ContextVar("hwloop.testing.o
 RunUntil = Callable[[Callable[[], object], float | None], bool]
 """Called as `run_until(check, timeout)`; returns whether `check()` is true."""
 
-_LIBRARIES = (os.path.dirname(asyncio.__file__), os.path.dirname(os.path.dirname(__file__)))
-
-
-def place_of_caller(depth: int = 2) -> str:
-    """Return the innermost line of the program or the test, outside of asyncio and hwloop."""
-    frame = sys._getframe(depth)
-    innermost = frame
-    while frame.f_code.co_filename.startswith(_LIBRARIES):
-        if frame.f_back is None:
-            frame = innermost
-            break
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
-
 
 def ending_in_program(traceback: types.TracebackType | None) -> types.TracebackType | None:
     """Cut the frames of asyncio and hwloop off the end of a traceback."""
@@ -51,7 +36,7 @@ def ending_in_program(traceback: types.TracebackType | None) -> types.TracebackT
     while traceback is not None:
         frames.append(traceback)
         traceback = traceback.tb_next
-    while len(frames) > 1 and frames[-1].tb_frame.f_code.co_filename.startswith(_LIBRARIES):
+    while len(frames) > 1 and not is_of_project(frames[-1].tb_frame.f_code.co_filename):
         frames.pop()
     if frames:
         frames[-1].tb_next = None
@@ -76,7 +61,7 @@ class Tasks:
 
     def note(self, task: asyncio.Task[Any]) -> None:
         """Note a task that the caller's caller has just created."""
-        self._created[task] = OWNER.get(), place_of_caller(3)
+        self._created[task] = OWNER.get(), place_of_caller(4)
 
     def pending(self, owner: object) -> list[asyncio.Task[Any]]:
         """Return the tasks of `owner` that have not ended, oldest first."""

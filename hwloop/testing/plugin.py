@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _TEST = pytest.StashKey[Callable[..., Coroutine[Any, Any, object]]]()
 _BOARD = pytest.StashKey["BoardFixture"]()
+_FAILED = pytest.StashKey[bool]()
 _SEED = "hwloop_seed"
 
 
@@ -27,13 +28,14 @@ def board(request: pytest.FixtureRequest) -> Iterator[BoardFixture]:
     from hwloop.testing.fixture import BoardFixture
     from hwloop.testing.settings import settings_of
 
-    made = BoardFixture(settings_of(request.node))
+    settings = settings_of(request.node)
+    made = BoardFixture(settings)
     request.node.stash[_BOARD] = made
-    try:
-        with made.in_use():
-            yield made
-    finally:
-        del request.node.stash[_BOARD]
+    with made.in_use():
+        yield made
+    if made.leftovers and settings.leftovers and not request.node.stash.get(_FAILED, False):
+        left = "".join(f"\n  {each}" for each in made.leftovers)
+        pytest.fail(f"the test has left behind:{left}", pytrace=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -75,8 +77,9 @@ def _count(text: str) -> int:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "hwloop(board=, seed=, clock=, limit=, backend=): settings of the fixture board: the board file, the seed of "
-        "the task order, 'virtual' or 'real' time, and the seconds after which the test fails",
+        "hwloop(board=, seed=, clock=, limit=, backend=, leftovers=): settings of the fixture board: the board file, "
+        "the seed of the task order, 'virtual' or 'real' time, the seconds after which the test fails, the way to the "
+        "lines, and whether a test fails that leaves something behind",
     )
     # Registered last, so that its hooks come before those of other plugins that run async tests.
     config.pluginmanager.register(_AsyncTests(), "hwloop-async-tests")
@@ -173,6 +176,7 @@ def pytest_runtest_makereport(
     report = yield
     board = item.stash.get(_BOARD, None)
     if board is not None and report.failed and call.when in ("setup", "call"):
+        item.stash[_FAILED] = True
         from hwloop.testing import report as reports
 
         if text := reports.waveform(board):

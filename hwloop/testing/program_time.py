@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import site
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,22 +18,11 @@ from types import ModuleType
 from typing import Any
 
 from hwloop.core.clock import Clock
-
-_OURS = tuple(os.path.dirname(os.path.dirname(sys.modules[name].__file__ or "")) for name in (__name__,))
-_INSTALLED = tuple(
-    {
-        *sysconfig.get_paths().values(),
-        *site.getsitepackages(),
-        site.getusersitepackages(),
-        os.path.dirname(os.__file__),
-        *_OURS,
-        os.path.join(os.path.dirname(_OURS[0]), "firmware_sim"),
-    }
-)
+from hwloop.testing.places import is_of_project
 
 
 class ProgramModule(ModuleType):
-    """A module of which some names are replaced."""
+    """A module with some names replaced."""
 
     def __init__(self, original: ModuleType, names: dict[str, Any]) -> None:
         super().__init__(original.__name__, original.__doc__)
@@ -101,18 +88,11 @@ class ProgramTime:
                     names[name] = value
 
 
-_belongs: dict[str, bool] = {}
-"""Whether a file is of the project and not of an installed package."""
-
-
 def _modules_of(directory: Path) -> Iterator[ModuleType]:
     inside = f"{directory}{os.sep}"
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if not isinstance(path, str):
             continue
-        belongs = _belongs.get(path)
-        if belongs is None:
-            belongs = _belongs[path] = not path.startswith(_INSTALLED)
-        if belongs and path.startswith(inside):
+        if path.startswith(inside) and is_of_project(path):
             yield module

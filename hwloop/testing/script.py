@@ -109,6 +109,7 @@ class ScriptRun:
         self._ending = False
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self._ident = 0
         self._polls = 0
         self._has_waited = threading.Event()
         self._ended = threading.Event()
@@ -129,7 +130,7 @@ class ScriptRun:
 
     def is_current(self) -> bool:
         """Return whether the calling thread is that of the script."""
-        return threading.current_thread() is self._thread
+        return threading.get_ident() == self._ident
 
     def sleep(self, seconds: float | None) -> None:
         """Wait, in the thread of the script. Raises KeyboardInterrupt when the script is to end."""
@@ -206,6 +207,7 @@ class ScriptRun:
                 )
 
     def _main(self) -> None:
+        self._ident = threading.get_ident()
         try:
             exec(self._code, self.names)
         except SystemExit as exit:

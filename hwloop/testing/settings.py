@@ -20,6 +20,8 @@ class Settings:
     clock: Literal["virtual", "real"] = "virtual"
     limit: float | None = None
     backend: Literal["auto", "lgpio"] = "auto"
+    leftovers: bool = True
+    """Whether the test fails if it leaves a thread, a descriptor, a process, a task or a claimed line behind."""
     directory: Path = Path()
     """The directory of the test, where the relative paths of its golden files begin."""
     update_golden: bool = False
@@ -69,12 +71,16 @@ def settings_of(item: pytest.Item) -> Settings:
     seed = callspec.params.get("hwloop_seed", seed) if callspec is not None else seed
     if os.environ.get("HWLOOP_SEED"):
         seed = None  # which the loop replaces by that of the environment, as the report of a failure says
+    leftovers = given.get("leftovers", True)
+    if not isinstance(leftovers, bool):
+        raise pytest.UsageError(f"{where}: leftovers is True or False, not {leftovers!r}")
     return Settings(
         _board(item, given),
         seed if clock == "virtual" else None,
         clock,
         limit,
         backend,
+        leftovers,
         item.path.parent,
         bool(item.config.getoption("hwloop_update_golden")),
         item.config.rootpath,
