@@ -357,6 +357,28 @@ def test_a_report_that_comes_after_its_edge_was_inferred_is_ignored(setup: Setup
     assert seen(stream.read()) == [(0, 0)]
 
 
+@pytest.mark.parametrize("changes", [[1, 1], [3, 1], [1, 3, 2], [2, 5], [5, 4, 1]])
+def test_late_reports_and_the_edges_inferred_before_them_add_up(setup: Setup, changes: list[int]) -> None:
+    """While lgpio's thread sleeps, the line is read now and then, and may have changed several times between."""
+    stream = setup.watch(17)
+    held, edges, level = b"", [], 0
+    for count in changes:
+        for _ in range(count):
+            level = 1 - level
+            setup.drive(17, level)
+        held += os.read(stream.fileno(), 1000)
+        stream.recheck()
+        edges += stream.recheck()
+    assert len(edges) == sum(count % 2 for count in changes)
+    setup.inject(stream, held)
+    edges += stream.read()
+    assert len(edges) == sum(changes)
+    assert (stream.losses.reconciled, stream.losses.merged, edges[-1].value) == (0, 0, level)
+    setup.drive(17, 1 - level)
+    assert seen(stream.read()) == [(1 - level, 0)]
+    assert stream.recheck() == []
+
+
 def test_with_one_kind_of_edge_undebounced_reading_finds_nothing(setup: Setup) -> None:
     stream = setup.watch(17, edges="rising")
     setup.drive(17, 1)

@@ -19,6 +19,8 @@ class LineState:
     """The state that a stream keeps of one of its lines."""
 
     __slots__ = (
+        "claimed_ns",
+        "inferred",
         "inferred_ns",
         "last_ns",
         "level",
@@ -31,10 +33,13 @@ class LineState:
         "suspect_ns",
     )
 
-    def __init__(self, line: LineName, since_ns: int) -> None:
+    def __init__(self, line: LineName, claimed_ns: int) -> None:
         self.line: LineName = line
-        self.since_ns: int = since_ns
+        self.claimed_ns: int = claimed_ns
         """A time before the claim; older reports belong to the line's last user."""
+        self.since_ns: int = claimed_ns
+        """Reports from this time on are news. Older ones may belong to the line's last user, or come after the edge
+        that `recheck` inferred from their lack."""
         self.level: int = 0
         """The logical level of the last report; before any report, the one read after the claim."""
         self.read_ns: int = 0
@@ -51,6 +56,8 @@ class LineState:
         """Missing edges that no delivered edge has carried yet, where not every edge is delivered."""
         self.inferred_ns: int = 0
         """When `recheck` last inferred an edge without a report; 0 once its report has come after all."""
+        self.inferred: int = 0
+        """How many edges it has inferred since the last report."""
 
 
 class LevelTrackingStream(EdgeStream):
@@ -104,6 +111,7 @@ class LevelTrackingStream(EdgeStream):
         """Start tracking a line afresh: it was not watched for some time."""
         state = self.states[number]
         state.level, state.reported, state.suspect_ns, state.inferred_ns = self.read_level(number), False, 0, 0
+        state.inferred = 0
         state.read_ns = self.now_ns()
 
     def recheck(self) -> list[Edge]:
@@ -122,7 +130,9 @@ class LevelTrackingStream(EdgeStream):
             elif now_ns - state.suspect_ns < self.settling_ns:
                 self.doubtful = True
             else:
+                state.inferred = 1 if state.last_ns > state.inferred_ns else state.inferred + 1
                 state.level, state.reported, state.suspect_ns, state.inferred_ns = level, True, 0, now_ns
+                state.since_ns = now_ns + self.settling_ns + 1
                 self.losses.reconciled += 1
                 edges.append(Edge(state.line, level, now_ns, now_ns, 0))
         return edges

@@ -24,6 +24,7 @@ import hwloop
 from firmware_sim import SimBoard
 from hwloop import board as boards
 from hwloop.boards.gpiod.edges import GpiodEdges
+from hwloop.boards.removal_watch import RemovalWatch
 from hwloop.sources import Backoff, Source, gpio, i2c, serial
 from hwloop.sources.rate_limit import RateLimit
 
@@ -142,7 +143,9 @@ class GpiodBoard(boards.Board):
         self.reader, self.writer = os.pipe()
         self.number = 0
         granted = SimpleNamespace(fd=self.reader, get_value=lambda number: self.level)
-        chip = SimpleNamespace(node="", check_process=lambda name: None, release=self.release)
+        chip = SimpleNamespace(
+            watch_removal=lambda: RemovalWatch(""), check_process=lambda name: None, release=self.release
+        )
         both, debounced = request.edges == "both", request.debounce > 0
         return GpiodEdges(chip, granted, {17: 17}, both=both, debounced=debounced)  # type: ignore[arg-type]
 

@@ -61,7 +61,7 @@ class LgpioChip(GpioChip):
         """Lines whose edges lgpio reports."""
         self._freed: dict[int, float] = {}
         self._fifos = Fifos(lgpio, workdir)
-        self._closed = False
+        self._closed = self._vanished = False
         before = set(os.listdir("/proc/self/task"))
         try:
             self.handle: int = lgpio.gpiochip_open(number)
@@ -75,6 +75,7 @@ class LgpioChip(GpioChip):
         """Free all lines that are still claimed and close the chip, which takes lgpio 0.1 s. Harmless when repeated."""
         if self._closed:
             return
+        self._vanished = not self.forked and self.gone()
         self._closed = True
         self.users.clear()
         self.alert_thread.lines -= len(self.alerts)
@@ -195,5 +196,7 @@ class LgpioChip(GpioChip):
 
     def _check_open(self, line: LineName) -> None:
         self.check_process(f"line {line}")
+        if self._vanished:  # and came back: the board has opened it again
+            raise self.vanished(f"line {line}")
         if self._closed:
             raise HardwareError(f"line {line}", "its board is closed", "keep the board open while lines are in use")

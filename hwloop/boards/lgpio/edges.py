@@ -123,8 +123,9 @@ class LgpioEdges(LevelTrackingStream):
         edges = []
         for timestamp_ns, chip, number, level, _, _ in _REPORT.iter_unpack(data[:whole]):
             state = self.states.get(number)
-            # lgpio may still hold reports of a line's last user, and hand them to a new FIFO of the same number.
-            if state is None or level == _TIMEOUT_LEVEL or chip != self._chip.number or timestamp_ns < state.since_ns:
+            if state is None or level == _TIMEOUT_LEVEL or chip != self._chip.number:
+                continue
+            if timestamp_ns < state.since_ns and self._is_settled(state, timestamp_ns):
                 continue
             lost = 0
             if self._both and level == state.level:
@@ -144,6 +145,20 @@ class LgpioEdges(LevelTrackingStream):
                 lost, state.owed = state.owed, 0
             edges.append(Edge(state.line, level, timestamp_ns, received_ns, lost))
         return edges
+
+    def _is_settled(self, state: LineState, timestamp_ns: int) -> bool:
+        """Return whether an old report says nothing new: somebody else's, or that of an edge which was inferred."""
+        # lgpio may still hold reports of a line's last user, and hand them to a new FIFO of the same number.
+        if timestamp_ns < state.claimed_ns:
+            return True
+        # Its thread was late. One report for each inferred edge is ignored; the others are of edges between them.
+        if not state.inferred:
+            return False
+        state.inferred -= 1
+        self.losses.reconciled -= 1
+        if not state.inferred:
+            state.since_ns, state.inferred_ns = state.claimed_ns, 0
+        return True
 
     def recheck(self) -> list[Edge]:
         return [edge for edge in super().recheck() if self._only in (None, edge.value)]

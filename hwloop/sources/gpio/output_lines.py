@@ -14,6 +14,7 @@ left when the output is closed.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import itertools
 import time
@@ -290,7 +291,7 @@ class Output:
         except Exception as error:
             failure = failure or error
         try:
-            device.close()
+            (self._device or device).close()
         finally:
             self._line.device = None
             if self in open_outputs.listed:
@@ -307,13 +308,29 @@ class Output:
                 device.set(safe)
             except (SystemExit, KeyboardInterrupt):
                 raise
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, HardwareError) and error.errno == errno.ENODEV and self._claim_again(safe):
+                    return
                 if not left:
                     raise
                 time.sleep(_PAUSE)
             else:
                 self._line.level = safe
                 return
+
+    def _claim_again(self, safe: Level) -> bool:
+        """Claim the line at its safe level, because its chip vanished. Return whether the chip is back."""
+        assert self._board is not None
+        request = dataclasses.replace(self._request, initial=safe)
+        try:
+            device = boards.checked_call(self._board.open_output, request, OutputLine)
+        except HardwareError:
+            return False
+        gone, self._line.device = self._line.device, device
+        self._line.level = safe
+        if gone is not None:
+            gone.close()
+        return True
 
     def _begin(self, on: float, off: float, times: int | None, value: Level) -> Action:
         self._take_over()
