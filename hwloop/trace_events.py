@@ -57,7 +57,7 @@ class SerialData(NamedTuple):
 
 
 class SerialFrame(NamedTuple):
-    """A serial source has delivered a frame to the program."""
+    """A serial source has made a frame of the bytes that it received."""
 
     when_ns: int
     port: str

@@ -28,6 +28,7 @@ from hwloop.boards.lgpio import edges as lgpio_edges
 from hwloop.boards.lgpio.chip import LgpioChip
 from hwloop.boards.lgpio.module import load_lgpio
 from hwloop.boards.lgpio.output import LgpioOutput
+from hwloop.boards.unclaimed_line import read_unclaimed
 from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
 from hwloop.requests import EdgeRequest, OutputRequest
@@ -73,10 +74,23 @@ class LinuxBoard(Board):
         self._chips: dict[str, _OpenChip] = {}
 
     def open_edges(self, request: EdgeRequest) -> EdgeStream:
-        return self._chip(request.chip).watch(request)
+        opened = self._chip(request.chip)
+        if self.tracer is None:
+            return opened.watch(request)
+        from hwloop.boards.traced_lines import TracedEdges
+
+        numbers = {line: opened.chip.find(line) for line in request.lines}
+        return TracedEdges(self, opened.watch(request), numbers, active_low=request.active_low)
 
     def open_output(self, request: OutputRequest) -> OutputLine:
-        return self._chip(request.chip).drive(request)
+        opened = self._chip(request.chip)
+        if self.tracer is None:
+            return opened.drive(request)
+        from hwloop.boards.traced_lines import TracedOutput
+
+        number = opened.chip.find(request.line)
+        before = _level_before(opened.chip.node, number)
+        return TracedOutput(self, opened.drive(request), number, request, before)
 
     def serial_port(self, port: str) -> str:
         path = os.path.join(chip_discovery.DEV, port)
@@ -108,6 +122,10 @@ class LinuxBoard(Board):
         except OSError as error:
             opened.close()
             raise chip_discovery.node_error(path, error) from error
+        if self.tracer is not None:
+            from hwloop.boards.traced_bus import trace_bus
+
+            trace_bus(self, bus, opened)
         return opened
 
     def close(self) -> None:
@@ -156,3 +174,11 @@ class LinuxBoard(Board):
             ) from error
         by_lgpio = LgpioChip(lgpio, number=found.number, workdir=workdir, node=found.path)
         return _OpenChip(by_lgpio, partial(lgpio_edges.watch_lines, by_lgpio), partial(LgpioOutput, by_lgpio))
+
+
+def _level_before(node: str, number: int) -> int | None:
+    """Return the electrical level of a line that nobody has claimed; None if it can't be read."""
+    try:
+        return read_unclaimed(node, number)
+    except OSError:
+        return None

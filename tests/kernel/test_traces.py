@@ -17,10 +17,12 @@ from gpio_sim import GpioSim
 
 import hwloop
 from firmware_sim.board import SimBoard
+from firmware_sim.trace import Trace
 from hwloop import gpio
 from hwloop.board import Board
 from hwloop.boards.linux import LinuxBoard
 from hwloop.errors import HardwareError
+from hwloop.trace_events import LineChange
 
 SETTLE = 0.05
 """Seconds in which an edge gets from the line to the handler, also in an emulated machine."""
@@ -228,3 +230,38 @@ def test_the_simulated_board_tells_what_the_kernel_tells(name: str, chip: GpioSi
         simulated = trace_of(SCENARIOS[name], sim, SimWorld(sim), clock=clock)
     assert len(kernel) >= 2
     assert kernel == simulated
+
+
+async def inputs_and_outputs(world: World) -> None:
+    """Two inputs that change and two outputs that are switched, one of them active low."""
+    for line in (5, 17):
+        await world.put(line, 0)
+    async with (
+        gpio.watch(17),
+        gpio.watch(5, active_low=True),
+        gpio.output(27) as lamp,
+        gpio.output(22, active_low=True) as heater,
+    ):
+        for line, level in [(17, 1), (5, 1), (17, 0), (5, 0)]:
+            await world.put(line, level)
+            lamp.toggle()
+            heater.set(1)
+
+
+def test_the_recorded_trace_of_a_real_board_is_that_of_the_simulated_one(chip: GpioSim, board: LinuxBoard) -> None:
+    kernel, simulated = Trace(), Trace()
+    board.tracer = kernel
+    trace_of(inputs_and_outputs, board, KernelWorld(chip))
+    clock = hwloop.VirtualClock()
+    with SimBoard(clock=clock, tracer=simulated) as sim:
+        sim.line(5).pull("down")
+        simulated.clear()
+        trace_of(inputs_and_outputs, sim, SimWorld(sim), clock=clock)
+
+    def changes(trace: Trace) -> list[tuple[int, int, str]]:
+        return [(change.line, change.level, change.by) for change in trace.of(LineChange)]
+
+    assert changes(kernel) == changes(simulated)
+    assert len(changes(kernel)) >= 8
+    times = [change.when_ns for change in kernel.of(LineChange)]
+    assert times == sorted(times)

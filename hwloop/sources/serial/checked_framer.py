@@ -10,8 +10,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
+from hwloop.board import Board
 from hwloop.core.naming import short_name
-from hwloop.sources.serial.framing import Frame, Framer
+from hwloop.sources.serial.device import SerialDevice
+from hwloop.sources.serial.framing import Frame, Framer, Raw
+from hwloop.trace_events import SerialFrame, Tracer
 
 MOST_FRAMES = 1 << 18
 """Frames that a framer may make of one read, at most: several for each byte of the largest read."""
@@ -39,6 +42,8 @@ class CheckedFramer:
         self._count_lost = count_lost
         self._failed = failed
         self._lost = framer.lost
+        self._board: Board | None = None
+        self._port = ""
 
     def check_free(self, user: object) -> None:
         """Raise `ValueError` if the framer is in use at another port."""
@@ -46,21 +51,28 @@ class CheckedFramer:
         if other not in (None, user):
             raise ValueError(f"{self._name}: its framer is in use at {short_name(other)}; make one for each port")
 
-    def begin(self, user: object, character_time: float) -> None:
-        """Note that the port of `user` is open."""
+    def begin(self, user: object, device: SerialDevice) -> None:
+        """Note that the port of `user` is open, and record its frames with the tracer of the board that has it."""
         self.framer.user = user
-        self.framer.set_character_time(character_time)
+        self.framer.set_character_time(device.character_time)
+        # Without a framing a frame is no more than the data of a read.
+        self._board = None if isinstance(self.framer, Raw) else device.board
+        self._port = device.name
 
     def feed(self, data: bytes, now_ns: int) -> Sequence[Frame]:
         """Return the frames that `data` completes. Raises the framer's exception."""
         frames = _checked(self.framer.feed(data, now_ns))
         self._note()
+        if frames and self._board is not None and self._board.tracer is not None:
+            self._trace(frames, self._board.tracer)
         return frames
 
     def flush(self, now_ns: int) -> Sequence[Frame]:
         """Return the frame that ends because the line is silent. Raises the framer's exception."""
         frames = _checked(self.framer.flush(now_ns))
         self._note()
+        if frames and self._board is not None and self._board.tracer is not None:
+            self._trace(frames, self._board.tracer)
         return frames
 
     def reset(self) -> None:
@@ -72,6 +84,10 @@ class CheckedFramer:
         """Note that the port is closed."""
         self.framer.user = None
         self.reset()
+
+    def _trace(self, frames: Sequence[Frame], tracer: Tracer) -> None:
+        for frame in frames:
+            tracer.record(SerialFrame(frame.received_ns, self._port, frame.data))
 
     def _note(self) -> None:
         framer = self.framer

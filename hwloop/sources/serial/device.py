@@ -23,8 +23,10 @@ import termios
 from typing import TYPE_CHECKING, cast
 
 from hwloop import board
+from hwloop.board import Board
 from hwloop.errors import HardwareError, permission_hint
 from hwloop.sources.serial.options import PySerialOptions, SerialOptions
+from hwloop.trace_events import Direction, SerialData, SerialSettings
 
 if TYPE_CHECKING:
     import serial
@@ -47,14 +49,17 @@ class SerialDevice:
     Parameters:
         name: the port as the program calls it, for messages.
         instance: pyserial's object, open.
+        source: the board that has the port; None if the program opened it without one.
 
     Raises `HardwareError` if it has no terminal of this machine behind it.
 
     Attributes:
         serial: that object, for the modem lines (`serial.rts = True`) and the settings.
+        board: the parameter `source`.
     """
 
-    def __init__(self, name: str, instance: serial.SerialBase) -> None:
+    def __init__(self, name: str, instance: serial.SerialBase, source: Board | None = None) -> None:
+        self.board: Board | None = source
         self.name = name
         self.serial = instance
         try:
@@ -153,6 +158,34 @@ class SerialDevice:
         )
 
 
+class TracedDevice(SerialDevice):
+    """An open port of a real board with a tracer, which records the bytes that are read and written."""
+
+    def read(self) -> bytes:
+        data = super().read()
+        if data:
+            self._record("received", data)
+        return data
+
+    def read_into(self, buffer: Buffer) -> int:
+        count = super().read_into(buffer)
+        if count:
+            self._record("received", bytes(memoryview(buffer).cast("B")[:count]))
+        return count
+
+    def write(self, data: bytes | bytearray) -> int:
+        taken = super().write(data)
+        if taken:
+            self._record("sent", bytes(data[:taken]))
+        return taken
+
+    def _record(self, direction: Direction, data: bytes) -> None:
+        source, port = self.board, self.serial
+        if source is not None and source.tracer is not None:
+            settings = SerialSettings(port.baudrate, port.bytesize, port.parity, port.stopbits)
+            source.tracer.record(SerialData(source.clock.now_ns(), self.name, direction, data, settings))
+
+
 def open_device(
     port: str, options: SerialOptions, *, low_latency: bool = False, like: serial.SerialBase | None = None
 ) -> SerialDevice:
@@ -177,14 +210,18 @@ def open_device(
         raise HardwareError(port, "not a serial port of this machine", _NETWORK_HINT)
     dtr, rts = options.get("dtr"), options.get("rts")
     arguments = cast(PySerialOptions, {name: value for name, value in options.items() if name not in ("dtr", "rts")})
-    url = port if "://" in port else board.checked_call(board.current().serial_port, port, str)
+    url, source = port, None
+    if "://" not in port:
+        source = board.current()
+        url = board.checked_call(source.serial_port, port, str)
     try:
         instance = serial_for_url(url, do_not_open=True, **arguments)
     except SerialException as error:  # hwgrep:// that finds nothing
         raise HardwareError(port, str(error), _known_ports()) from error
     if "://" in port and instance.portstr is not None and "://" not in instance.portstr:
         # A URL that names a port (spy://, hwgrep://): that of the board in use, which may be a simulated one.
-        url = instance.portstr = board.checked_call(board.current().serial_port, instance.portstr, str)
+        source = board.current()
+        url = instance.portstr = board.checked_call(source.serial_port, instance.portstr, str)
     # pyserial sets them right after it has opened the port; the kernel has raised both by then (docs/serial.md).
     if dtr is not None:
         instance.dtr = bool(dtr)
@@ -196,7 +233,9 @@ def open_device(
         instance.rs485_mode = like.rs485_mode
     try:
         instance.open()
-        device = SerialDevice(port, instance)
+        # A simulated board records the bytes itself, as they pass the wire.
+        traced = source is not None and source.tracer is not None and not source.simulated
+        device = (TracedDevice if traced else SerialDevice)(port, instance, source)
         _check_baudrate(port, device.fileno(), instance.baudrate)
         if low_latency:
             _set_low_latency(port, instance)

@@ -272,7 +272,7 @@ class SerialPort(Source[Frame]):
         self._device = device
         self._output = WriteBuffer(loop, device, self.fail)
         try:
-            self._framing.begin(self, device.character_time)
+            self._framing.begin(self, device)
         except BaseException:
             self.disconnect()
             raise
