@@ -40,10 +40,8 @@ class Fault(Act):
     def prepare(self, stage: Stage) -> Begin:
         faults = stage.board.faults
         if self.name not in faults.names() and ":" not in self.name:
-            known = ", ".join(faults.names())
-            raise KeyProblem(
-                "fault", f"unknown fault {self.name!r}; known are {known}{meant(self.name, faults.names())}"
-            )
+            advice = meant(self.name, faults.names()) or f"; known are {', '.join(faults.names())}"
+            raise KeyProblem("fault", f"unknown fault {self.name!r}{advice}")
         try:
             made = faults.make(self.name, **self.fields)
             made.target(stage.board)

@@ -50,7 +50,7 @@ class _Reader:
             path = (*path, part)
             if is_array and number == len(keys) - 1:
                 self._tables[path] = self._tables.get(path, -1) + 1
-                self._found.setdefault(path, line)
+            self._found.setdefault(path, line)
             if path in self._tables:
                 path = (*path, self._tables[path])
         self._found.setdefault(path, line)

@@ -31,6 +31,7 @@ from hwloop.testing.scenario.steps import STEPS
 from hwloop.testing.scenario.times import is_duration, parse_duration
 
 _HEAD: dict[str, Any] = {"name": str, "board": str, "seed": int, "within": float, "steps": list}
+_COMMON = ("at", "after", "within")
 _SYNTAX = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)")
 
 
@@ -78,9 +79,11 @@ class _Reader:
         for key, value in document.items():
             if key not in _HEAD:
                 raise head.error(key, f"unknown key; known are {', '.join(_HEAD)}{meant(key, _HEAD)}")
+            if key == "steps" and not isinstance(value, list):
+                raise head.error(key, f"must be a list of steps, not {value!r}")
             document[key] = _checked(head, key, value, _HEAD[key], is_time=key == "within")
         if "steps" not in document:
-            raise ScenarioError(f'{self._file}: steps: missing; write steps = [ {{ press = "door" }}, … ]')
+            raise ScenarioError(f'{self._file}:1: steps: missing; write steps = [ {{ press = "door" }}, … ]')
         steps = self._steps(head, "steps", document.pop("steps"), ("steps",))
         return Scenario(steps, **document, file=self._file)
 
@@ -133,12 +136,12 @@ def _kind_of(place: Place, entry: Mapping[str, object]) -> type[Step]:
     if len(verbs) > 1:
         raise place.error(verbs[1], f"a step has one verb, and this one has {' and '.join(verbs)}; write two steps")
     if not verbs:
-        suggestions = (meant(key, STEPS) for key in entry)
-        suggestion = next((each for each in suggestions if each), "")
+        known = f"a verb is one of {', '.join(STEPS)}"
         if not entry:
-            raise place.error("", f"an empty step; its verb is one of {', '.join(STEPS)}")
-        first = next((key for key in entry if meant(key, STEPS)), next(iter(entry)))
-        raise place.error(first, f"no verb in this step; a verb is one of {', '.join(STEPS)}{suggestion}")
+            raise place.error("", f"an empty step; {known}")
+        candidates = [key for key in entry if key not in _COMMON] or list(entry)
+        likely = next((key for key in candidates if meant(key, STEPS)), candidates[0])
+        raise place.error(likely, f"no verb in this step{meant(likely, STEPS) or f'; {known}'}")
     return STEPS[verbs[0]]
 
 

@@ -72,7 +72,8 @@ def find_value(board: SimBoard, target: str) -> Value:
     if not dot:
         part = find_part(board, name)
         known = values_of(part)
-        advice = f"write '{name}.{known[0]}'; its values are {', '.join(known)}" if known else "it has no values"
+        shown = next((each for each in known if isinstance(getattr(part, each, None), bool)), (*known, "")[0])
+        advice = f"write '{name}.{shown}'; its values are {', '.join(known)}" if known else "it has no values"
         raise ValueError(f"{name!r} is a part and not one of its values; {advice}")
     part = find_part(board, name)
     known = values_of(part)
@@ -101,11 +102,14 @@ def check_writable(board: SimBoard, value: Value, to: object) -> None:
 
 
 def values_of(part: Device) -> list[str]:
-    """Return the names of a part's values: its public attributes that are no methods."""
-    names = {each.name for each in dataclasses.fields(part)} if dataclasses.is_dataclass(part) else set[str]()
+    """Return the names of a part's values: first those that are no keys of a board file."""
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
+    keys = {each.name for each in fields if each.init}
+    states = {each.name for each in fields if not each.init}
     for kind in type(part).__mro__:
-        names.update(name for name, found in vars(kind).items() if isinstance(found, property))
-    return sorted(name for name in names if not name.startswith("_"))
+        states.update(name for name, found in vars(kind).items() if isinstance(found, property))
+    is_state = {name: name in states for name in keys | states if not name.startswith("_")}
+    return sorted(is_state, key=lambda name: (not is_state[name], name))
 
 
 def find_line(board: SimBoard, target: str) -> Line:
@@ -159,14 +163,11 @@ def find_method(board: SimBoard, part: str, name: str) -> Callable[..., object]:
     found = getattr(find_part(board, part), name, None)
     if name.startswith("_") or not callable(found):
         kind = type(find_part(board, part))
-        known = sorted(
-            each
-            for each in dir(kind)
-            if not each.startswith("_") and each != "attach" and callable(getattr(kind, each, None))
-        )
+        public = (each for each in dir(kind) if not each.startswith("_") and each != "attach")
+        known = sorted(each for each in public if callable(getattr(kind, each, None)))
         raise ValueError(
-            f"{part!r} can't {name}; its class {kind.__name__} has no such method"
-            f" (it has {', '.join(known) or 'none'}){meant(name, known)}"
+            f"{part!r} has no method {name!r}; the methods of a {kind.__name__} are: {', '.join(known) or 'none'}"
+            f"{meant(name, known)}"
         )
     return found  # type: ignore[no-any-return]
 
