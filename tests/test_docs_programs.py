@@ -248,7 +248,9 @@ def simulations_on(page):
     return [words for block in blocks for words in commands_in(block) if words[:2] == ["hwloop", "sim"]]
 
 
-SIMULATIONS = [(page, words) for page in PAGES if page.name == "scenarios.md" for words in simulations_on(page)]
+SIMULATIONS = [
+    (page, words) for page in PAGES if page.name in ("scenarios.md", "faults.md") for words in simulations_on(page)
+]
 
 
 @pytest.mark.parametrize(("page", "words"), SIMULATIONS, ids=lambda each: each.name if isinstance(each, Path) else "")

@@ -25,6 +25,7 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from firmware_sim.bus import Bus
@@ -44,6 +45,8 @@ class FaultyBoard(Protocol):
     lgpio: Lgpio
     """The simulated lgpio, which reports their edges."""
 
+    directory: Path
+    """The directory of the board file, beside which modules of faults are found."""
     in_own_process: bool
     """Whether its process is the program's own, so that a signal may end it."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -213,7 +214,7 @@ class Faults:
 
     def make(self, name: str, **fields: object) -> Fault:
         """Return a fault by its name or class, to be injected later. Raises `FaultError` as `inject` does."""
-        return _made(name, fields)
+        return _made(name, fields, self._board.directory)
 
     def names(self) -> list[str]:
         """Return the names of all faults, in order."""
@@ -229,14 +230,14 @@ class Faults:
             injection.end()
 
 
-def _made(name: str, fields: dict[str, object]) -> Fault:
+def _made(name: str, fields: dict[str, object], directory: Path) -> Fault:
     path = FAULTS.get(name) or (name if ":" in name else "")
     if not path:
         close = difflib.get_close_matches(name, FAULTS, 1)
         meant = f"did you mean {close[0]}? Known" if close else "known"
         raise FaultError(f"unknown fault {name!r}; {meant} are {listed(FAULTS)}, or write package.module:Class")
     try:
-        kind = plugins.load_class(path)
+        kind = plugins.load_class(path, beside=directory)
     except plugins.PluginError as error:
         raise FaultError(f"fault {name}: {error}") from error
     if not (issubclass(kind, Fault) and dataclasses.is_dataclass(kind)):

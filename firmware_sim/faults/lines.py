@@ -45,7 +45,7 @@ class ContactBounce(LineFault):
     """
 
     name = "contact-bounce"
-    occasion = "change"
+    occasion = "move"
     profile: Literal["crisp", "ordinary", "worn"] = "ordinary"
     seconds: float | None = None
     bounces: int | None = None
