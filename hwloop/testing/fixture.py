@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -62,9 +61,6 @@ class BoardFixture(SimBoard):
             self.session.loop.close()
             raise
         self._time = ProgramTime(clock, self._sleep, self._pause)
-        if settings.clock == "virtual":
-            lgpio: Any = self.lgpio
-            lgpio.gpio_read = self._take_time(lgpio.gpio_read)
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -214,14 +210,3 @@ class BoardFixture(SimBoard):
         if script is None:
             raise RuntimeError("signal.pause() in a test would wait for ever; run the script with board.script()")
         script.sleep(None)
-
-    def _take_time(self, function: Callable[..., int]) -> Callable[..., int]:
-        """Return a function of lgpio that reads a line, and takes time where a script calls it."""
-
-        @functools.wraps(function)
-        def call(*arguments: Any) -> int:
-            if (script := self._in_script()) is not None:
-                script.poll()
-            return function(*arguments)
-
-        return call

@@ -25,11 +25,6 @@ PATIENCE = 10.0
 """Real seconds for which a block waits until its script first waits, and at the end until it has ended."""
 
 
-POLL_SECONDS = 100e-6
-FREE_POLLS = 100
-"""A script that polls without sleeping must not stop the clock. So a read of a line takes this time, except for the
-first reads after each wait: making devices takes some."""
-
 FORCE_AFTER = 0.5
 """Real seconds after which a script that does not wait is interrupted between two of its instructions."""
 
@@ -42,7 +37,12 @@ class ScriptClock(VirtualClock):
         self._conditions: weakref.WeakSet[threading.Condition] = weakref.WeakSet()
         self._interrupted: threading.Thread | None = None
         self.on_wait: Callable[[], None] | None = None
-        """Called before each wait on a condition."""
+        """Called before and after each wait."""
+
+    def sleep(self, seconds: float) -> None:
+        self.check()
+        super().sleep(seconds)
+        self.check()
 
     def condition(self) -> threading.Condition:
         made = ScriptCondition(self)
@@ -110,7 +110,6 @@ class ScriptRun:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._ident = 0
-        self._polls = 0
         self._has_waited = threading.Event()
         self._ended = threading.Event()
 
@@ -140,18 +139,8 @@ class ScriptRun:
         if self._ending:
             raise KeyboardInterrupt
 
-    def poll(self) -> None:
-        """Read a line, in the thread of the script."""
-        self._polls += 1
-        if self._polls > FREE_POLLS:
-            self._has_waited.set()
-            self._clock.sleep(POLL_SECONDS)
-            if self._ending:
-                raise KeyboardInterrupt
-
     def _note_wait(self) -> None:
         if self.is_current():
-            self._polls = 0
             self._has_waited.set()
 
     def __enter__(self) -> Self:
