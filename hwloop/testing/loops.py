@@ -69,7 +69,7 @@ class Tasks:
 
     def place(self, task: asyncio.Task[Any]) -> str:
         """Return the place where a task was created."""
-        return self._created[task][1] if task in self._created else "an unknown place"
+        return (self._created[task][1] if task in self._created else "") or "an unknown place"
 
 
 class ObservedDispatcher(Dispatcher):

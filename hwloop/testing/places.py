@@ -32,14 +32,10 @@ def is_of_project(path: str) -> bool:
 
 
 def place_of_caller(depth: int = 1) -> str:
-    """Return the innermost line of the project that has led here, `depth` frames up."""
-    innermost = frame = sys._getframe(depth)
-    outer: FrameType | None = frame
-    while outer is not None:
-        if is_of_project(outer.f_code.co_filename):
-            frame = outer
-            break
-        outer = outer.f_back
-    else:
-        frame = innermost
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+    """Return the innermost line of the project that has led here, `depth` frames up; empty if there is none."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        if is_of_project(frame.f_code.co_filename):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+        frame = frame.f_back
+    return ""

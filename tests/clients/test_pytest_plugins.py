@@ -36,7 +36,18 @@ def suite(directory: Path, tests: str, *, conftest: str = "", needs: tuple[str, 
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST"):
         environment.pop(name, None)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(directory)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "--rootdir",
+        str(directory),
+    ]
     if "looptime" not in needs:
         command += ["-p", "no:looptime_plugin"]  # which makes every loop of pytest-asyncio another
     ended = subprocess.run(
