@@ -256,6 +256,7 @@ SIMULATIONS = [
 @pytest.mark.parametrize(("page", "words"), SIMULATIONS, ids=lambda each: each.name if isinstance(each, Path) else "")
 def test_scenarios_pass_as_the_page_says(page, words, run, tmp_path):
     write_files(page, tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     result = run(words, tmp_path)
     assert (result["status"], result["stderr"]) == (0, ""), result
 

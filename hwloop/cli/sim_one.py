@@ -130,7 +130,7 @@ class _Run:
         self.forced: bool = False
         self.status: int = 0
         self.ended_ns: int | None = None
-        board.tracer = board.timeline.tracer = self.trace
+        board.tracer = self.trace
         try:
             self.player: Player = Player(board, scenario, program=self, on_end=self._on_end)
         except ScenarioError as error:

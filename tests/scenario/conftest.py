@@ -11,6 +11,7 @@ import pytest
 import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.trace import Trace
+from hwloop.recording import Recorder
 from hwloop.testing.scenario import Result, Scenario, parse, play
 
 START_NS = 1_000_000_000
@@ -38,12 +39,20 @@ class Bench:
     board: SimBoard
     trace: Trace
 
-    def __call__(self, scenario: Scenario | str, program: Coroutine[Any, Any, object] | None = None) -> Result:
+    def __call__(
+        self,
+        scenario: Scenario | str,
+        program: Coroutine[Any, Any, object] | None = None,
+        *,
+        recorder: Recorder | None = None,
+    ) -> Result:
         if isinstance(scenario, str):
             scenario = parse(f"steps = [\n{scenario}\n]", "test.toml")
         clock = hwloop.VirtualClock()
         self.trace = Trace()
         with SimBoard(BOARD, clock=clock, tracer=self.trace) as self.board:
+            if recorder is not None:
+                recorder.attach(self.board)
 
             async def main() -> Result:
                 task = asyncio.create_task(program) if program is not None else None

@@ -13,6 +13,7 @@ import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.devices.modbus import crc16
 from hwloop import gpio, i2c, serial
+from hwloop.recording import Recorder, RecordingFile
 from hwloop.testing.scenario import (
     Expect,
     Press,
@@ -322,6 +323,19 @@ def test_faults_begin_and_end(bench: Any) -> None:
     )
     changes = [(time, event.begins) for time, event in bench.times(FaultChange)]
     assert changes == [(1.0, True), (2.0, False), (3.0, True), (3.5, False)]
+
+
+def test_the_inputs_of_a_recording_are_replayed(bench: Any, tmp_path: Path) -> None:
+    recorder = Recorder(RecordingFile(tmp_path / "run.hwlog"))
+    steps = '{ at = 1, click = "door" }, { after = 1, send = "boiler", text = "hello" }, { wait = 1 }'
+    bench(steps, lamp_follows_door(), recorder=recorder)
+    recorder.close()
+    recorded = bench.edges(17, "button"), bench.edges(27)
+    scenario = 'steps = [{ at = 2, replay = "run.hwlog", speed = 2, only = ["line 17", "boiler"] }]'
+    bench(parse(scenario, str(tmp_path / "s.toml")), lamp_follows_door())
+    assert bench.edges(17, "button") == [(2 + time / 2, level) for time, level in recorded[0]]
+    assert bench.edges(27) == [(2 + time / 2, level) for time, level in recorded[1]]
+    assert [time for time, _ in bench.times(SerialData)] == [3.0]
 
 
 def test_python_and_toml_make_the_same_objects() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from hwloop.cli import main
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 BOARD = """
     label = "bench"
     [[device]]
@@ -100,6 +101,12 @@ def test_a_program_that_is_late_fails_with_a_waveform_and_says_how_late(sim: Sim
     assert re.search(r"^17 door  ▔+┃", out, re.MULTILINE)
     assert "\nFAILED: expect lamp.lit is true: not met within 1 ms; 2 steps, 1 expectation, " in out
     assert out.endswith("to run it again: hwloop sim lamp.py --scenario bad.toml --seed 7\n")
+
+
+@pytest.mark.parametrize("scenario", ["pump_drains", "pump_runs_dry"])
+def test_the_scenarios_of_the_example_pass(sim: Sim, scenario: str) -> None:
+    status, out, err = sim(f"{EXAMPLES}/pump.py", "--scenario", f"{EXAMPLES}/{scenario}.toml")
+    assert (status, err) == (0, ""), out
 
 
 def test_a_random_seed_is_shown_and_repeats_the_run(sim: Sim) -> None:

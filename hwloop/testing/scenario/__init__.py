@@ -19,6 +19,7 @@ from hwloop.testing.scenario.fault_steps import EndFault, Fault
 from hwloop.testing.scenario.part_steps import Call, Click, Press, Pulses, Release, Set, Turn
 from hwloop.testing.scenario.playing import play
 from hwloop.testing.scenario.reading import load, parse
+from hwloop.testing.scenario.replay_steps import Replay
 from hwloop.testing.scenario.result import Played, Result
 from hwloop.testing.scenario.scenario import Scenario
 from hwloop.testing.scenario.serial_steps import ExpectSent, Send
@@ -45,6 +46,7 @@ __all__ = [
     "Ramp",
     "Release",
     "Repeat",
+    "Replay",
     "Result",
     "Scenario",
     "ScenarioError",

@@ -27,7 +27,7 @@ class Trail:
     def __init__(self, board: SimBoard) -> None:
         self.recent: Trace = Trace(RECENT, seconds=RECENT_SECONDS)
         self._board = board
-        self._next = board.timeline.tracer
+        self._next = board.tracer
         self._wanted: set[type] = set()
         self._events: list[TraceEvent] = []
         self._first = 0  # the number of the first of them
@@ -41,16 +41,16 @@ class Trail:
     def open(self, on_event: Callable[[TraceEvent], object]) -> None:
         """Begin to follow. `on_event` is called after each event, with the board's lock held."""
         with self._board.timeline.lock:
-            self._next = self._board.timeline.tracer
+            self._next = self._board.tracer
             self._is_open = True
             self._on_event = on_event
-            self._board.tracer = self._board.timeline.tracer = self
+            self._board.tracer = self
 
     def close(self) -> None:
         """Give the board back its tracer. Harmless when repeated."""
         with self._board.timeline.lock:
-            if self._is_open and self._board.timeline.tracer is self:
-                self._board.tracer = self._board.timeline.tracer = self._next
+            if self._is_open and self._board.tracer is self:
+                self._board.tracer = self._next
             self._is_open = False
             self._on_event = None
 
