@@ -1,0 +1,195 @@
+"""Faults of the simulated board behave as the kernel and lgpio do: each is made on both, with the same result.
+
+Here are those that gpio-sim can have. Serial ports need no other kernel: a simulated one is a pseudo-terminal of the
+machine's own (tests/faults).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gpiod
+import pytest
+from conftest import LGPIO
+from gpio_sim import GpioSim
+
+import hwloop
+from firmware_sim import SimBoard
+from hwloop import gpio
+from hwloop.boards.lgpio.module import load_lgpio
+from hwloop.boards.linux import LinuxBoard
+
+LINE, OTHER = 17, 27
+REPORT = struct.Struct("QBBBBI")
+SETTLE = 0.02
+"""Seconds in which lgpio reports an edge, also in an emulated machine."""
+PAGE = 4096
+
+needs_lgpio = pytest.mark.skipif(not LGPIO, reason="lgpio is not installed: PyPI has none")
+
+
+class World(ABC):
+    """A chip with lgpio, and a FIFO for its reports."""
+
+    lgpio: Any
+    number: int
+
+    def __init__(self, directory: str) -> None:
+        self.handle = self.lgpio.gpiochip_open(self.number)
+        self.notify = self.lgpio.notify_open()
+        self.fd = os.open(f"{directory}/.lgd-nfy{self.notify}", os.O_RDONLY | os.O_NONBLOCK)
+
+    @abstractmethod
+    def drive(self, line: int, level: int) -> None:
+        """Put a line to an electrical level, and give lgpio the time to report it."""
+
+    def watch(self) -> None:
+        self.lgpio.gpio_claim_alert(self.handle, LINE, self.lgpio.BOTH_EDGES, notify_handle=self.notify)
+        time.sleep(SETTLE)
+
+    def toggle(self, count: int) -> None:
+        for place in range(count):
+            self.drive(LINE, 1 - place % 2)
+
+    def read(self, count: int = 1 << 20) -> bytes:
+        try:
+            return os.read(self.fd, count)
+        except BlockingIOError:
+            return b""
+
+    def levels(self) -> list[int]:
+        return [report[3] for report in REPORT.iter_unpack(self.read())]
+
+    def close(self) -> None:
+        os.close(self.fd)
+        self.lgpio.notify_close(self.notify)
+        self.lgpio.gpiochip_close(self.handle)
+
+
+class Real(World):
+    def __init__(self, chip: GpioSim) -> None:
+        self.chip = chip
+        self.number = chip.number
+        self.lgpio, directory = load_lgpio()
+        super().__init__(directory)
+
+    def drive(self, line: int, level: int) -> None:
+        self.chip.drive(line, level)
+        time.sleep(SETTLE)
+
+
+class Simulated(World):
+    number = 0
+
+    def __init__(self, board: SimBoard) -> None:
+        self.board = board
+        self.lgpio = board.lgpio
+        super().__init__(board.lgpio.directory)
+
+    def drive(self, line: int, level: int) -> None:
+        self.board.line(line).drive(level)
+
+
+@pytest.fixture
+def simulated() -> Iterator[Simulated]:
+    with SimBoard() as board:
+        world = Simulated(board)
+        yield world
+        world.close()
+
+
+@pytest.fixture
+def real(chip: GpioSim) -> Iterator[Real]:
+    world = Real(chip)
+    yield world
+    world.close()
+
+
+@needs_lgpio
+def test_a_full_fifo_keeps_the_first_reports(real: Real, simulated: Simulated) -> None:
+    fcntl.fcntl(real.fd, fcntl.F_SETPIPE_SZ, PAGE)
+    simulated.board.faults.inject("full-fifo", capacity=PAGE // REPORT.size)
+    for world in (real, simulated):
+        world.watch()
+        world.toggle(PAGE // REPORT.size + 5)
+    kept = real.levels()
+    assert kept == simulated.levels() == [1, 0] * (PAGE // REPORT.size // 2)
+
+
+def test_a_full_buffer_of_the_kernel_keeps_the_newest_events(chip: GpioSim, simulated: Simulated) -> None:
+    """lgpio asks for no larger buffer than this; here nobody reads, as while lgpio's thread gets no turn."""
+    settings = gpiod.LineSettings(edge_detection=gpiod.line.Edge.BOTH)
+    with gpiod.request_lines(chip.path, consumer="test", config={LINE: settings}) as request:
+        for place in range(41):
+            chip.drive(LINE, 1 - place % 2)
+            time.sleep(SETTLE)
+        events = request.read_edge_events()
+    assert [event.line_seqno for event in events] == list(range(26, 42))
+    simulated.watch()
+    with simulated.board.faults.inject("kernel-overflow"):
+        simulated.toggle(41)
+    assert simulated.levels() == [int(event.event_type is event.Type.RISING_EDGE) for event in events]
+
+
+@needs_lgpio
+def test_a_report_in_two_parts_is_what_a_reader_gets_that_asks_for_less(real: Real, simulated: Simulated) -> None:
+    real.watch()
+    real.toggle(1)
+    first = real.read(7)
+    rest = real.read()
+    simulated.board.faults.inject("torn-record", at=7, seconds=0.01)
+    simulated.watch()
+    simulated.toggle(1)
+    parts = [simulated.read()]
+    time.sleep(0.1)
+    parts.append(simulated.read())
+    assert [len(part) for part in parts] == [len(first), len(rest)] == [7, 9]
+    assert REPORT.unpack(b"".join(parts))[2:4] == REPORT.unpack(first + rest)[2:4] == (LINE, 1)
+
+
+@needs_lgpio
+def test_lgpio_says_the_same_of_a_chip_that_has_vanished(real: Real, simulated: Simulated) -> None:
+    def said(world: World) -> dict[str, object]:
+        lgpio, handle = world.lgpio, world.handle
+        calls: dict[str, Callable[[], object]] = {
+            "open": lambda: lgpio.gpiochip_open(world.number),
+            "read": lambda: lgpio.gpio_read(handle, OTHER),
+            "write": lambda: lgpio.gpio_write(handle, OTHER, 0),
+            "read an alert": lambda: lgpio.gpio_read(handle, LINE),
+            "claim an output": lambda: lgpio.gpio_claim_output(handle, 22),
+            "claim an input": lambda: lgpio.gpio_claim_input(handle, 22),
+            "claim an alert": lambda: lgpio.gpio_claim_alert(handle, 22, lgpio.BOTH_EDGES),
+            "chip": lambda: lgpio.gpio_get_chip_info(handle),
+            "line": lambda: lgpio.gpio_get_line_info(handle, 22),
+        }
+        answers: dict[str, object] = {}
+        for name, call in calls.items():
+            try:
+                answers[name] = call()
+            except lgpio.error as error:
+                answers[name] = str(error)
+        return answers
+
+    for world in (real, simulated):
+        world.watch()
+        world.lgpio.gpio_claim_output(world.handle, OTHER, 1)
+    real.chip.unplug()
+    simulated.board.faults.inject("chip-vanishes")
+    assert said(simulated) == said(real)
+    assert (simulated.read(), real.read()) == (b"", b"")
+
+
+def test_an_output_whose_chip_has_come_back_can_be_closed(chip: GpioSim, board: LinuxBoard) -> None:
+    with hwloop.board.using(board):
+        output = gpio.output(OTHER, safe=0).open()
+        output.set(1)
+        chip.unplug()
+        chip.plug_in()
+        output.close()
+    assert gpio.outputs() == []
