@@ -114,3 +114,15 @@ class Tracer(Protocol):
 
     def record(self, event: TraceEvent) -> None:
         """Record an event. Called from any thread, with the board's lock held on a simulated board; must not block."""
+
+
+class BothTracers:
+    """Two tracers of one board, which both record its events."""
+
+    def __init__(self, first: Tracer, second: Tracer) -> None:
+        self._first, self._second = first, second
+
+    def record(self, event: TraceEvent) -> None:
+        """Record an event, first with the first tracer."""
+        self._first.record(event)
+        self._second.record(event)

@@ -40,6 +40,7 @@ def assert_trace(
         within: by how many seconds the time of an event may differ from the expected one.
         start_ns: when the expected times begin; by default at the first event that is compared.
     """
+    __tracebackhide__ = True  # pytest then shows the line of the test
     wanted = [(None, each) if isinstance(each, str) else (float(each[0]), each[1]) for each in expected]
     patterns = list(dict.fromkeys(text for _, text in wanted))
     subjects = {_subject(text) for text in patterns}

@@ -15,8 +15,8 @@ Writer = Callable[[list[TraceEvent], IO[str], Mapping[int, str], Span], None]
 
 # Imported when a file of this format is written.
 FORMATS = {
-    ".csv": "firmware_sim.trace.table:write_table",
     ".vcd": "firmware_sim.trace.vcd:write_vcd",
+    ".csv": "firmware_sim.trace.table:write_table",
     ".json": "firmware_sim.trace.wavedrom:write_wavedrom",
     ".svg": "firmware_sim.trace.svg:write_svg",
 }

@@ -20,6 +20,7 @@ def compare_with_golden(events: Iterable[TraceEvent], path: str | os.PathLike[st
 
     With `update` the file is written instead.
     """
+    __tracebackhide__ = True  # pytest then shows the line of the test
     file, found = Path(path), golden_text(events)
     if update:
         file.parent.mkdir(parents=True, exist_ok=True)

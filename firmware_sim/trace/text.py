@@ -12,6 +12,7 @@ where the next one begins; `‖` marks several that begin in one column.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 
 from firmware_sim.trace.line_levels import LineLevels
@@ -73,7 +74,9 @@ class _Window:
             times, decimals = self._span.ticks(room * (end_ns - start_ns) / self._columns)
             longest = len(f"│{end_ns / 1e9:.{decimals}f} s") + 2
             if longest <= room:
-                return self._place([(self.column(when), f"│{when / 1e9:.{decimals}f} s") for when in times])
+                marks = [(self.column(when), f"│{when / 1e9:.{decimals}f} s") for when in times]
+                whole = [mark for mark in marks if mark[0] + len(mark[1]) <= self._columns]
+                return self._place(whole or [(0, f"│{start_ns / 1e9:.{decimals}f} s")])
             room = longest
 
     def levels(self, levels: LineLevels) -> str:
@@ -99,8 +102,7 @@ class _Window:
 
     def _place(self, items: list[tuple[int, str]]) -> str:
         row = ""
-        ends = [column for column, _ in items[1:]] + [self._columns]
-        for (column, text), end in zip(items, ends, strict=True):
+        for (column, text), (end, _) in itertools.pairwise([*items, (self._columns, "")]):
             room = end - column - (end < self._columns)
             if len(text) > room:
                 text = text[: max(1, room - 1)] + ("…" if room > 1 else "")

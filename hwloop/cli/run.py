@@ -22,9 +22,11 @@ import argparse
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hwloop import runner, service
+from hwloop.board_interface import Board
 from hwloop.cli import UsageError, process
 from hwloop.cli.execution import Found, find_program, run_program
 from hwloop.core.clock import REAL
@@ -40,9 +42,15 @@ BOARD_HELP = "auto, linux, sim, an entry point, or a board file (.toml) to simul
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--realtime [PRIORITY]] [--clock virtual] [--seed N] "
-        "[--limit SECONDS] [--recorder PATH[,SIZE]] [--debug] [-- ARGS ...]\n       hwloop run -m MODULE ..."
+        "[--limit SECONDS] [--trace FILE] [--recorder PATH[,SIZE]] [--debug] [-- ARGS ...]\n"
+        "       hwloop run -m MODULE ..."
     )
     add_program_arguments(parser)
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="write what happens on the board to a file when the program ends: .vcd, .csv, .json (WaveDrom), .svg",
+    )
     parser.add_argument(
         "--recorder",
         metavar="PATH[,SIZE]",
@@ -87,7 +95,7 @@ def add_program_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="with --clock virtual: the longest run in virtual seconds; inf for no limit",
     )
-    parser.set_defaults(rest=[])
+    parser.set_defaults(rest=[], trace=None)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -99,15 +107,28 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def execute_program(arguments: argparse.Namespace, recorder: Recorder | None = None) -> int:
-    """Run the program, and record the events of its board."""
+    """Run the program, and record the events of its board with `recorder` and into the file of --trace."""
     if (arguments.program is None) == (arguments.module is None):
         raise UsageError("give one program: the path of a Python file, or -m and the name of a module")
     hosting = make_hosting(arguments)
     lifetime: contextlib.ExitStack = arguments.lifetime
     board = chosen_board(arguments.board)
-    opened = None if recorder is None else recorder.attach
+    followers = list[Callable[[Board], None]]()
+    if arguments.trace is not None:
+        from hwloop.cli.trace_file import TraceFile
+
+        file = TraceFile(arguments.trace)
+        lifetime.callback(file.write)
+        followers.append(file.attach)
+    if recorder is not None:
+        followers.append(recorder.attach)
+
+    def opened(board: Board) -> None:
+        for follow in followers:
+            follow(board)
+
     host = lifetime.enter_context(
-        process.hosted(board, clock=hosting.clock, binding=bool(arguments.board), opened=opened)
+        process.hosted(board, clock=hosting.clock, binding=bool(arguments.board), opened=opened if followers else None)
     )
     if recorder is not None:
         host.signalled = recorder.signalled

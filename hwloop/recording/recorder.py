@@ -21,7 +21,7 @@ from typing import Protocol
 from hwloop.board_interface import Board
 from hwloop.core.clock import REAL
 from hwloop.recording.format import Ended, Entry, Event, Header, Signalled
-from hwloop.trace_events import TraceEvent, Tracer
+from hwloop.trace_events import BothTracers, TraceEvent, Tracer
 
 logger: logging.Logger = logging.getLogger("hwloop")
 
@@ -96,7 +96,7 @@ class Recorder:
         self._board = board
         self._put(self._header(board, board.clock.now_ns()))
         self._before = board.tracer
-        self._ours = board.tracer = self if self._before is None else _Both(self._before, self)
+        self._ours = board.tracer = self if self._before is None else BothTracers(self._before, self)
 
     def detach(self) -> None:
         """Record nothing more of the board. Harmless when repeated."""
@@ -175,17 +175,6 @@ class Recorder:
             self.failures += 1
             if self.failures == 1:
                 logger.exception("%s: an event could not be recorded: %r", self.store.path, entry)
-
-
-class _Both:
-    """Two tracers of one board."""
-
-    def __init__(self, first: Tracer, second: Tracer) -> None:
-        self._first, self._second = first, second
-
-    def record(self, event: TraceEvent) -> None:
-        self._first.record(event)
-        self._second.record(event)
 
 
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()

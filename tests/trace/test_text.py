@@ -62,6 +62,7 @@ def test_the_axis_has_times_for_every_span(span_ns, width):
     start_ns = 123_456_789_123
     rows = text_waveform([LineChange(start_ns, 17, 1, "program")], start_ns, start_ns + span_ns, width).splitlines()
     assert rows[0].startswith("time")
+    assert "│" in rows[0]
     assert max(map(len, rows)) <= max(width, 26)
 
 
