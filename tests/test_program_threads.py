@@ -41,6 +41,13 @@ def now() -> float:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads may take longer on a busy machine than time stands still for them."""
+    monkeypatch.setattr(beside, "PATIENCE", 60.0)
+    monkeypatch.setattr(beside, "BUSY_PATIENCE", 60.0)
+
+
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beside, "PATIENCE", 0.05)
     monkeypatch.setattr(beside, "BUSY_PATIENCE", 0.1)
@@ -78,6 +85,7 @@ WORK: dict[str, Callable[[], str]] = {
 # Work holds time.
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("result", WORK)
 def test_time_stands_still_while_a_thread_job_works(result: str) -> None:
     async def main() -> tuple[str, float]:
@@ -87,6 +95,7 @@ def test_time_stands_still_while_a_thread_job_works(result: str) -> None:
     assert play(main()) == (result, 0)
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("result", WORK)
 def test_time_stands_still_for_work_submitted_to_an_executor_of_the_programs_own(result: str) -> None:
     async def main() -> tuple[str, float]:
@@ -98,6 +107,7 @@ def test_time_stands_still_for_work_submitted_to_an_executor_of_the_programs_own
     assert play(main()) == (result, 0)
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("result", WORK)
 def test_time_stands_still_for_a_thread_that_has_just_been_started(result: str) -> None:
     async def main() -> tuple[str, float]:
@@ -113,6 +123,7 @@ def test_time_stands_still_for_a_thread_that_has_just_been_started(result: str) 
     assert play(main()) == (result, 0)
 
 
+@pytest.mark.usefixtures("patient")
 def test_time_stands_still_for_a_job_that_waits_for_a_thread_that_works() -> None:
     def work() -> list[str]:
         with ThreadPoolExecutor(2) as executor:
@@ -155,6 +166,7 @@ def end_slowly(work: Callable[[], str]) -> None:
     thread.join()
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("result", WORK)
 def test_time_stands_still_for_a_job_that_joins_a_thread_until_it_has_ended(result: str) -> None:
     async def main() -> float:
@@ -165,6 +177,7 @@ def test_time_stands_still_for_a_job_that_joins_a_thread_until_it_has_ended(resu
     assert play(main()) == 0
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("result", WORK)
 def test_an_ending_thread_that_is_joined_is_no_deadlock(result: str) -> None:
     async def main() -> str:
@@ -181,6 +194,7 @@ def test_an_ending_thread_that_is_joined_is_no_deadlock(result: str) -> None:
     assert play(main()) == "joined"
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("result", WORK)
 def test_the_default_executor_is_not_given_up_while_its_thread_is_ending(result: str) -> None:
     async def main() -> float:
