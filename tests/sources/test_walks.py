@@ -1,7 +1,8 @@
-"""The walks of an edge, an I2C reading and a byte: the tables of docs/architecture.md against a trace of the calls."""
+"""The walks of an edge, a timer, an I2C reading and a byte: docs/architecture.md against a trace of the calls."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 import threading
@@ -65,6 +66,17 @@ async def an_edge(board: SimBoard, trace: Trace) -> None:
             assert (await anext(watch)).value == 1
 
 
+async def a_timer(board: SimBoard, trace: Trace) -> None:
+    for delay in (0.005, 0.05, 0.5, 5.0):  # on a busy machine the time may come before the loop waits for it
+        called = asyncio.Event()
+        trace.calls.clear()
+        with trace:
+            asyncio.get_running_loop().call_later(delay, called.set)
+            await called.wait()
+        if not trace.follows(walk("A timer")):
+            break
+
+
 async def a_reading(board: SimBoard, trace: Trace) -> None:
     with trace:  # before the bus's thread begins
         async with i2c.open(1) as bus:
@@ -82,7 +94,8 @@ async def a_byte(board: SimBoard, trace: Trace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "program"), [("An edge", an_edge), ("An I2C reading", a_reading), ("A byte", a_byte)]
+    ("title", "program"),
+    [("An edge", an_edge), ("A timer", a_timer), ("An I2C reading", a_reading), ("A byte", a_byte)],
 )
 def test_each_step_of_a_walk_is_taken_in_the_order_of_its_table(
     title: str, program: Callable[[SimBoard, Trace], Coroutine[Any, Any, None]]
