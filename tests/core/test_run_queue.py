@@ -133,9 +133,12 @@ def test_an_inbox_that_another_thread_empties_meanwhile_raises_nothing(stage: St
     stage.queue.take_inbox()
 
 
-def test_a_rescheduled_tasks_handles_move_and_leave_skipped_entries(stage: Stage) -> None:
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_rescheduled_tasks_handles_move_and_leave_skipped_entries(stage: Stage, debug: bool) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
+        loop.set_debug(debug)
+        URGENCY.set(Urgency(Priority.NORMAL))
         task = loop.create_task(asyncio.sleep(0))
         about = Handle(task.cancel, (), loop, stage.handle()._context)
         before, after = stage.handle(), stage.handle()
@@ -144,7 +147,9 @@ def test_a_rescheduled_tasks_handles_move_and_leave_skipped_entries(stage: Stage
         stage.urgencies.override(task).lent[stage] = Urgency(Priority.HIGH)
         stage.queue.requeue(task)
         assert list(stage.queue.ordinary)[::2] == [before, after]
-        assert stage.queue.ordinary[1].cancelled()
+        skipped = stage.queue.ordinary[1]
+        assert skipped.cancelled()
+        assert not skipped._context  # it keeps nothing of the program alive
         assert stage.queue.urgent.pick(1.0, True) is about
         await task
 
@@ -156,6 +161,7 @@ def test_clearing_drops_everything(stage: Stage) -> None:
         stage.queue.add(stage.handle(priority))
     stage.queue.found.append(stage.handle())
     stage.queue.inbox.append(stage.handle())
+    assert len(stage.queue) == len(Priority) + 1  # the inbox is not counted
     stage.queue.clear()
     assert not stage.queue.has_work()
     assert len(stage.queue) == 0

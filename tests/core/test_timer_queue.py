@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import Context
 
 import pytest
@@ -89,6 +90,7 @@ def test_a_cancelled_timer_is_neither_due_nor_wakes_the_loop(timers: TimerQueue,
     timer.cancel()
     timer.cancel()  # once more does no harm
     assert timers.next_when() is None
+    assert not timers.has_tolerant()
     assert timers.pop_due(2.0) == []
     assert timers.cancelled == 0
 
@@ -107,12 +109,70 @@ def test_cancelled_timers_are_purged_when_they_are_the_majority(timers: TimerQue
     assert timers.cancelled == 0
 
 
-def test_tolerant_timers_are_purged_likewise(timers: TimerQueue) -> None:
-    waiting = [tolerant(timers, 100.0, 1.0) for _ in range(2 * PURGE_AFTER + 2)]
-    for timer in waiting[1:]:
+Set = Callable[[TimerQueue, float], TimerHandle]
+KINDS: dict[str, Set] = {"exact": exact, "tolerant": lambda timers, when: tolerant(timers, when, 1.0)}
+
+
+def purges(timers: TimerQueue, cancelled: list[TimerHandle]) -> bool:
+    """Cancel timers, let the queue purge, and return whether it did."""
+    before = len(timers.all())
+    for timer in cancelled:
         timer.cancel()
     timers.pop_due(0.0)
-    assert timers.all() == waiting[:1]
+    return len(timers.all()) < before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cancelled_timers_stay_while_they_are_few(timers: TimerQueue, kind: str) -> None:
+    waiting = [KINDS[kind](timers, 100.0) for _ in range(PURGE_AFTER + 2)]
+    timers.admit()
+    assert not purges(timers, waiting[:PURGE_AFTER])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cancelled_timers_stay_while_they_are_half_of_all(timers: TimerQueue, kind: str) -> None:
+    waiting = [KINDS[kind](timers, 100.0) for _ in range(2 * PURGE_AFTER + 2)]
+    timers.admit()
+    assert not purges(timers, waiting[: PURGE_AFTER + 1])
+    assert purges(timers, [waiting[-1]])
+
+
+def test_tolerant_timers_are_purged_likewise_again_and_again(timers: TimerQueue) -> None:
+    kept = tolerant(timers, 100.0, 1.0)
+    for _ in range(2):
+        waiting = [tolerant(timers, 100.0, 1.0) for _ in range(PURGE_AFTER + 1)]
+        assert not purges(timers, waiting[:-1])
+        waiting[-1].cancel()
+        timers.pop_due(0.0)
+        assert timers.all() == [kept]
+        assert timers.has_tolerant()
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("way", ["waking", "due"])
+def test_a_cancelled_tolerant_timer_that_leaves_is_not_counted_any_more(
+    timers: TimerQueue, way: str, counted: bool
+) -> None:
+    """One whose cancellation was not counted, because a thread is in the middle of it, takes nothing from the count."""
+    gone = tolerant(timers, 1.0, 1.0)
+    if counted:
+        gone.cancel()
+    else:
+        gone._cancelled = True
+    waiting = [tolerant(timers, 100.0, 1.0) for _ in range(PURGE_AFTER + 1)]
+    assert (timers.next_when() if way == "waking" else timers.pop_due(1.0)) == (101.0 if way == "waking" else [])
+    assert not purges(timers, waiting[:-1])
+    waiting[-1].cancel()
+    timers.pop_due(0.0)
+    assert timers.all() == []
+    assert not timers.has_tolerant()
+
+
+def test_a_tolerant_timer_waits_until_it_is_due(timers: TimerQueue) -> None:
+    timer = tolerant(timers, 1.0, 0.5)
+    assert timer.is_waiting is True
+    timers.pop_due(1.0)
+    assert timer.is_waiting is False
 
 
 def test_timers_that_were_due_when_set_come_by_their_times(timers: TimerQueue) -> None:

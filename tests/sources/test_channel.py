@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -203,6 +204,7 @@ def test_with_lost_that_raises_is_reported_and_the_event_arrives() -> None:
         assert [what for what, _ in owner.failures] == [
             "with_lost() failed; no event carries its count of 1 lost events"
         ]
+        assert owner.failures[0][1] is owner.raises
 
     play(main, queue_size=1)
 
@@ -258,6 +260,20 @@ def test_a_consumer_cancelled_as_it_is_woken_passes_the_event_on() -> None:
     play(main)
 
 
+def test_a_consumer_that_is_closed_while_it_waits_wakes_no_other() -> None:
+    async def main(owner: Owner) -> None:
+        first, second = owner.channel.wait(), owner.channel.wait()
+        for consumer in (first, second):
+            consumer.send(None)  # it begins to wait
+        second.close()
+        assert owner.channel.waited_for
+        assert owner.channel.consumers == 1
+        first.close()
+        assert not owner.channel.waited_for
+
+    play(main)
+
+
 def test_the_end_wakes_every_consumer_and_queued_events_can_still_be_taken() -> None:
     async def main(owner: Owner) -> None:
         waiting = [asyncio.create_task(anext(aiter(owner), None)) for _ in range(2)]  # type: ignore[arg-type]
@@ -302,6 +318,17 @@ def test_an_iteration_freed_in_another_thread_lets_the_owner_look_again_on_the_l
         assert owner.channel.consumers == 0
 
     play(main, when_full="pause", queue_size=1)
+
+
+def test_an_iteration_keeps_the_owner() -> None:
+    owner = Owner()
+    iteration, reference = aiter(owner), weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert reference() is not None
+    del iteration
+    gc.collect()
+    assert reference() is None
 
 
 def test_a_channel_does_not_keep_its_owner() -> None:
@@ -446,6 +473,12 @@ def test_losses_are_added_to_named_tuples_that_count_them_and_other_events_stay_
     assert add_lost(Point(1), 3) == Point(1)
     assert add_lost(b"event", 3) == b"event"
 
+    class Replaceable:
+        _replace = Point._replace
+
+    event = Replaceable()
+    assert add_lost(event, 3) is event
+
 
 def test_an_event_whose_losses_can_not_be_read_has_none() -> None:
     class Odd:
@@ -453,7 +486,10 @@ def test_an_event_whose_losses_can_not_be_read_has_none() -> None:
         def lost(self) -> int:
             raise asyncio.CancelledError
 
-    assert [lost_in(event) for event in (Odd(), b"event", Event(1, 7))] == [0, 0, 7]
+    class Text:
+        lost = "3"
+
+    assert [lost_in(event) for event in (Odd(), b"event", Text(), Event(1, 7))] == [0, 0, 0, 7]
 
 
 # Changes that no other test noticed (`make mutation`).
