@@ -7,18 +7,21 @@ mutmut changes one operator, constant or call at a time and runs the tests that 
 notices survives: either a test is missing, or the change makes no difference. survivors.toml lists those that make
 none, each with the reason. The run fails for a survivor that is not listed, and for a listed change that no longer
 survives. [tool.mutmut] in pyproject.toml names the modules and tests. Everything happens in a copy of the project,
-build/mutation, which also keeps the results: a second run only repeats what depends on changed functions.
+build/mutation, which also keeps the results: a second run repeats what depends on changed functions, and the survivors
+without a reason. `make clean` has it begin anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 COPY = ROOT / "build" / "mutation"
@@ -36,6 +39,14 @@ COPIED = (
 )
 
 
+class Change(NamedTuple):
+    """A change that mutmut makes, by its lines, so that changes elsewhere in the file do not matter."""
+
+    function: str
+    before: str
+    after: str
+
+
 def copy_project() -> None:
     """Bring the copy up to date. mutmut's own folder in it, with the results of earlier runs, stays."""
     COPY.mkdir(parents=True, exist_ok=True)
@@ -50,15 +61,39 @@ def copy_project() -> None:
 def mutmut(*arguments: str, capture: bool = False) -> str:
     """Run mutmut in the copy, and return what it printed, if captured."""
     command = [str(Path(sys.executable).parent / "mutmut"), *arguments]
-    done = subprocess.run(command, cwd=COPY, stdout=subprocess.PIPE if capture else None, text=True, check=True)
+    # mutmut runs pytest several times in one process, and later runs would be blamed for what an earlier one leaves.
+    environment = os.environ | {"PYTEST_ADDOPTS": "-p no:unraisableexception"}
+    done = subprocess.run(
+        command, cwd=COPY, env=environment, stdout=subprocess.PIPE if capture else None, text=True, check=True
+    )
     return done.stdout or ""
 
 
-def change(diff: str) -> tuple[str, str, str]:
-    """Return the file of a mutant's diff, and the lines that it removes and adds, each on one line."""
-    file = re.search(r"^--- (\S+)", diff, re.MULTILINE)
+def survivors() -> dict[Change, str]:
+    """Return the changes that no test has noticed, with the names that mutmut has for them."""
+    found = {}
+    for line in mutmut("results", capture=True).splitlines():
+        name, _, status = line.strip().rpartition(": ")
+        if status in ("survived", "no tests"):
+            found[change(name, mutmut("show", name, capture=True))] = name
+    return found
+
+
+def change(name: str, diff: str) -> Change:
+    """Return the change of a mutant: its function, and the lines that its diff removes and adds."""
+    function = re.sub(r"__mutmut_\d+$", "", name).replace("xǁ", "").replace("ǁ", ".").replace(".x_", ".")
     lines = {sign: re.findall(rf"^\{sign}(?!\{sign})\s*(.*)$", diff, re.MULTILINE) for sign in "-+"}
-    return (file[1] if file else "", " ".join(lines["-"]), " ".join(lines["+"]))
+    return Change(function, " ".join(lines["-"]), " ".join(lines["+"]))
+
+
+def explained() -> set[Change]:
+    """Return the changes that survivors.toml lists. Raises ValueError for one without a reason."""
+    listed = set()
+    for each in tomllib.loads(SURVIVORS.read_text(encoding="utf-8")).get("survivor", []):
+        if not each.get("reason"):
+            raise ValueError(f"{SURVIVORS}: {each['function']} has no reason")
+        listed |= {Change(each["function"], each["from"], to) for to in each["to"]}
+    return listed
 
 
 def main() -> int:
@@ -66,21 +101,24 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="tests at a time (default 2)")
     parser.add_argument("mutants", nargs="*", help="names of mutants, with * (default: all)")
     options = parser.parse_args()
+    listed = explained()
+    before = survivors() if (COPY / "mutants").exists() else {}
     copy_project()
     mutmut("run", "--max-children", str(options.jobs), *options.mutants)
-    survived = {}
-    for line in mutmut("results", capture=True).splitlines():
-        name, _, status = line.strip().rpartition(": ")
-        if status in ("survived", "no tests"):
-            survived[change(mutmut("show", name, capture=True))] = name
-    document = tomllib.loads(SURVIVORS.read_text(encoding="utf-8"))
-    listed = {(each["file"], each["from"], each["to"]) for each in document.get("survivor", [])}
+    survived = survivors()
+    # mutmut keeps the results of an earlier run, but a test may have been written since.
+    old = [survived[each] for each in before.keys() & survived.keys() - listed]
+    if old and not options.mutants:
+        mutmut("run", "--max-children", str(options.jobs), *old)
+        survived = survivors()
     missed = survived.keys() - listed
-    for file, before, after in sorted(missed):
-        print(f"\nsurvived: {survived[file, before, after]}\n  {file}\n  - {before}\n  + {after}")
+    for each in sorted(missed):
+        print(f"\nsurvived: {survived[each]}\n  {each.function}\n  - {each.before}\n  + {each.after}")
     gone = set() if options.mutants else listed - survived.keys()
-    for file, before, after in sorted(gone):
-        print(f"\nno longer survives; take it off survivors.toml:\n  {file}\n  - {before}\n  + {after}")
+    for each in sorted(gone):
+        print(
+            f"\nno longer survives; take it off survivors.toml:\n  {each.function}\n  - {each.before}\n  + {each.after}"
+        )
     print(f"\n{len(survived)} mutants survived, {len(missed)} of them unexplained")
     return bool(missed or gone)
 
