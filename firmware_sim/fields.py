@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+import weakref
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -61,9 +62,14 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
+_known_hints: weakref.WeakKeyDictionary[type[Any], dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
 def _hints(kind: type[Any]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(kind)
+        if kind not in _known_hints:
+            _known_hints[kind] = typing.get_type_hints(kind)
+        return _known_hints[kind]
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:

@@ -19,7 +19,9 @@ device needs no code here.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import os
 import tomllib
 from collections.abc import Mapping
@@ -66,12 +68,18 @@ def load(path: str | os.PathLike[str]) -> Wiring:
     """Read a board file. Raises `WiringError`."""
     where = Path(path)
     try:
-        document = tomllib.loads(where.read_text(encoding="utf-8"))
+        document = copy.deepcopy(_document(where.read_text(encoding="utf-8")))
     except OSError as error:
         raise WiringError(f"board file {where}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WiringError(f"board file {where}: not valid TOML: {error}") from error
     return parse(document, str(where), where.parent)
+
+
+@functools.lru_cache(maxsize=32)
+def _document(text: str) -> dict[str, Any]:
+    """Parse TOML; tests open the same board hundreds of times."""
+    return tomllib.loads(text)
 
 
 def parse(document: Mapping[str, object], where: str = "wiring", directory: Path | None = None) -> Wiring:

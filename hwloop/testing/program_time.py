@@ -88,8 +88,21 @@ class ProgramTime:
                     names[name] = value
 
 
-def _modules_of(directory: Path) -> Iterator[ModuleType]:
+_found: dict[str, tuple[object, list[ModuleType]]] = {}
+"""By directory: the state of `sys.modules`, and the modules of the project in it."""
+
+
+def _modules_of(directory: Path) -> list[ModuleType]:
+    """Return the modules of a project that are imported by now."""
     inside = f"{directory}{os.sep}"
+    state = (len(sys.modules), next(reversed(sys.modules)))
+    known = _found.get(inside)
+    if known is None or known[0] != state:
+        known = _found[inside] = state, list(_find_modules(inside))
+    return known[1]
+
+
+def _find_modules(inside: str) -> Iterator[ModuleType]:
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if not isinstance(path, str):
