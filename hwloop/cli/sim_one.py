@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import os
 import signal
 import sys
-import threading
 import time
-from typing import Any
 
 from firmware_sim import SimBoard, WiringError
-from firmware_sim.trace import Trace, write
+from firmware_sim.trace import write
 from hwloop import board as boards
 from hwloop.cli import Ended, Failure, UsageError, process
 from hwloop.cli.execution import Found, find_program, run_program
 from hwloop.cli.run import make_hosting
 from hwloop.cli.sim_command import repeating
+from hwloop.cli.sim_program import GRACE, NoLoop, ProgramRun
 from hwloop.cli.term import Terminal
-from hwloop.core import registry
-from hwloop.core.clock import REAL, Clock
 from hwloop.testing.scenario.errors import ScenarioError
 from hwloop.testing.scenario.junit import Case, write_cases
 from hwloop.testing.scenario.output import traced_output
-from hwloop.testing.scenario.player import Player
 from hwloop.testing.scenario.reading import load
 from hwloop.testing.scenario.report import failure_text, steps_text, waveform
 from hwloop.testing.scenario.scenario import Scenario
 from hwloop.testing.scenario.times import duration_text
 from hwloop.virtual.clock import VirtualClock
-from hwloop.virtual.condition import NEVER_NS
 from hwloop.virtual.seeding import chosen_seed
 
-GRACE = 10.0
-"""Seconds within which the program must have ended after the scenario."""
+_LOOPS = {"anyio", "asyncio", "hwloop", "uvicorn"}
 _SHOWN = 200
 """Steps that a report lists at most."""
 
@@ -64,7 +59,7 @@ def play_one(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     if not isinstance(board, SimBoard):
         raise UsageError(f"--board {choice}: scenarios are played on the simulated board only; give a board file")
-    run = _Run(scenario, board, host, hosting.clock)
+    run = ProgramRun(scenario, board, hosting.clock)
 
     def find() -> Found:
         return find_program(None, arguments.module, arguments.rest) if found is None else found
@@ -73,10 +68,12 @@ def play_one(arguments: argparse.Namespace) -> int:
     failure: BaseException | None = None
     try:
         with traced_output(board):
-            is_script = found is not None and found.is_script
+            is_script = found is not None and (found.is_script or (is_real and not _is_async(found)))
             run.status = run_program(find, host, hosting, lifetime, simulated=True, begin=lambda: run.begin(is_script))
     except (UsageError, Failure):
         raise
+    except NoLoop:
+        run.status = 1
     except Ended as ended:
         if ended.number not in run.sent:
             failure = ended
@@ -89,6 +86,19 @@ def play_one(arguments: argparse.Namespace) -> int:
     if failure is not None:
         raise failure
     return 0 if report.passed else 1
+
+
+def _is_async(found: Found) -> bool:
+    """Return whether the file of a program has coroutine functions, or imports a library that runs loops."""
+    if found.program.tree is None or found.name is not None:
+        return True
+    for node in ast.walk(found.program.tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        if isinstance(node, ast.AsyncFunctionDef) or any(name.partition(".")[0] in _LOOPS for name in names):
+            return True
+    return False
 
 
 def _seed(arguments: argparse.Namespace, scenario: Scenario) -> int | None:
@@ -111,95 +121,11 @@ def _board_of(option: str | None, scenario: Scenario) -> str:
     return str(beside) if beside.exists() else "sim"
 
 
-class _Run:
-    """A program beside a scenario.
-
-    Attributes:
-        player: plays the scenario.
-        sent: the signals sent to the program, because the scenario has ended or wants them.
-        forced: whether a signal had to be repeated, because the program did not end.
-        status: its exit status.
-        ended_ns: when it ended (the board's clock).
-    """
-
-    def __init__(self, scenario: Scenario, board: SimBoard, host: process.Process, clock: Clock) -> None:
-        self.scenario = scenario
-        self.board = board
-        self.trace: Trace = Trace()
-        self.sent: set[int] = set()
-        self.forced: bool = False
-        self.status: int = 0
-        self.ended_ns: int | None = None
-        board.tracer = self.trace
-        try:
-            self.player: Player = Player(board, scenario, program=self, on_end=self._on_end)
-        except ScenarioError as error:
-            raise UsageError(str(error)) from error
-        self._host = host
-        self._clock = clock
-        self._over = threading.Event()
-        self._runs = False
-
-    def begin(self, is_script: bool) -> None:
-        """Begin, just before the program does; in real time a program with a loop begins when its loop does."""
-        self._runs = True
-        if self._clock is not REAL or is_script:
-            self.player.start()
-        else:
-            registry.follow(self)
-
-    def loop_started(self, loop: Any) -> None:
-        """Begin: called by `hwloop.core.registry`."""
-        if threading.current_thread() is threading.main_thread():
-            registry.unfollow(self)
-            self.player.start()
-
-    def loop_ended(self, loop: Any) -> None:
-        """Do nothing: called by `hwloop.core.registry`."""
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal to the program, and a second one if it has not ended after a while."""
-        if not self._runs:
-            return
-        self.sent.add(number)
-        # To the main thread, so that a blocking call in it ends.
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
-        self.board.timeline.after(GRACE, lambda: self._force(number))
-
-    def end(self, *, plays_on: bool) -> None:
-        """Note that the program has ended, and play the rest of the scenario, or end it."""
-        self._runs = False
-        self.ended_ns = self.board.timeline.now_ns()
-        registry.unfollow(self)
-        if plays_on:
-            self._play_on()
-        self.player.stop()
-
-    def _play_on(self) -> None:
-        if self.player.result.start_ns == 0:  # it never had a loop
-            self.player.start()
-        if isinstance(self._clock, VirtualClock):
-            self._clock.limit = None
-            self._clock.block_loop(NEVER_NS, lambda: self.player.ended)
-        elif not self.player.ended:
-            self._over.wait()
-
-    def _on_end(self) -> None:
-        self._over.set()
-        if self._runs and not self.sent:
-            self.send_signal(signal.SIGTERM)
-
-    def _force(self, number: int) -> None:
-        if self._runs:
-            self.forced = True
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
-
-
 class _Report:
     """The report of a run, for people and for CI."""
 
     def __init__(
-        self, run: _Run, arguments: argparse.Namespace, seed: int | None, seconds: float, *, interrupted: bool
+        self, run: ProgramRun, arguments: argparse.Namespace, seed: int | None, seconds: float, *, interrupted: bool
     ) -> None:
         self._run = run
         self._result = run.player.result
@@ -219,7 +145,9 @@ class _Report:
         """Return what went wrong, in a line; empty if nothing did."""
         run, result = self._run, self._result
         if self._interrupted:
-            return f"interrupted after {result.steps} of the scenario's steps"
+            return f"interrupted after {_counted(result.steps, 'step')}"
+        if run.problem:
+            return run.problem
         if run.status not in (0, 128 + signal.SIGTERM) or (run.status and not run.sent):
             return f"the program failed, with exit status {run.status}"
         if result.failure is not None:

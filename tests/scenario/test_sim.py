@@ -207,6 +207,7 @@ def test_a_program_that_does_not_end_is_forced_to_and_fails(sim: Sim, tmp_path: 
     assert "FAILED: the program did not end within 10 s of the signal" in out
 
 
+@pytest.mark.slow
 def test_a_script_without_a_loop_is_played_in_real_time(sim: Sim, tmp_path: Path) -> None:
     script = """
         from time import sleep
@@ -232,6 +233,37 @@ def test_a_script_without_a_loop_is_played_in_real_time(sim: Sim, tmp_path: Path
     assert "s of real time\n" in done.stdout
 
 
+def test_a_script_that_pauses_is_ended_however_early_the_signal_comes(sim: Sim, tmp_path: Path) -> None:
+    """Python handles a signal that comes just before `pause()` only after it."""
+    write(
+        tmp_path,
+        **{
+            "pause.py": 'import signal\nprint("ready")\nsignal.pause()\n',
+            "pause.toml": 'steps = [{ expect_output = "ready", within = "20s" }, { press = "door" }]',
+        },
+    )
+    for _ in range(20):
+        status, out, err = sim("pause.py", "--scenario", "pause.toml")
+        assert (status, err) == (0, ""), out
+
+
+def test_a_program_without_a_loop_is_found_out(sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwloop.cli.sim_program.LOOP_WITHIN", 1)
+    write(
+        tmp_path,
+        **{
+            "unknown.py": 'import own, signal\nprint("ready")\nsignal.pause()\n',
+            "own.py": "",
+            "unknown.toml": 'steps = [{ expect_output = "ready", within = "20s" }, { press = "door" }]',
+        },
+    )
+    status, out, _ = sim("unknown.py", "--scenario", "unknown.toml")
+    assert status == 1
+    assert "FAILED: the program has started no event loop within 1 s; if it has none, play the scenario in real" in out
+    assert sim("unknown.py", "--scenario", "unknown.toml", "--realtime")[0] == 0
+    sys.modules.pop("own")
+
+
 def test_a_program_is_played_in_real_time_on_request(sim: Sim, tmp_path: Path) -> None:
     write(
         tmp_path,
@@ -247,7 +279,18 @@ def test_a_program_is_played_in_real_time_on_request(sim: Sim, tmp_path: Path) -
     assert out.endswith("--realtime\n")
 
 
-def test_results_are_written_as_junit_xml(sim: Sim, tmp_path: Path) -> None:
+def test_the_result_is_written_as_junit_xml(sim: Sim, tmp_path: Path) -> None:
+    assert sim("lamp.py", "--scenario", "good.toml", "--junit", "results.xml", "--seed", "3")[0] == 0
+    (case,) = ElementTree.parse(tmp_path / "results.xml").getroot().findall("testsuite/testcase")
+    assert case.get("name") == "the lamp follows the door"
+    properties = {each.get("name"): each.get("value") for each in case.iter("property")}
+    assert properties["seed"] == "3"
+    assert properties["repeat"] == "hwloop sim lamp.py --scenario good.toml --seed 3"
+    assert "expect lamp.lit is true: ok" in str(case.findtext("system-out"))
+
+
+@pytest.mark.slow
+def test_the_results_of_several_scenarios_are_collected(sim: Sim, tmp_path: Path) -> None:
     status, out, _ = sim(
         "lamp.py", "--scenario", "good.toml", "bad.toml", "--junit", "results.xml", "--trace", "run.csv"
     )
@@ -293,6 +336,7 @@ def test_a_wrong_call_says_what_would_be_right(sim: Sim, arguments: list[str], m
     assert err.endswith("\nsee 'hwloop sim --help'\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenarios", [["slow.toml"], ["slow.toml", "good.toml"]])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_order(sim: Sim, tmp_path: Path, scenarios: list[str], number: signal.Signals) -> None:
@@ -310,9 +354,10 @@ def test_a_signal_ends_it_in_order(sim: Sim, tmp_path: Path, scenarios: list[str
     out, err = process.communicate(timeout=30)
     assert process.returncode == -number
     assert err == ""
-    assert "FAILED: interrupted after 1 of the scenario's steps" in out
+    assert "FAILED: interrupted after 1 step; " in out
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_trace_in_every_process(sim: Sim, tmp_path: Path) -> None:
     program = """
         import asyncio, hwloop

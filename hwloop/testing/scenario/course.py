@@ -79,7 +79,7 @@ class Course:
     """The course of one scenario.
 
     Attributes:
-        under_way: the step that is under way.
+        under_way: the step that is under way; None between two.
         lasts_until_ns: when everything that the steps have begun is over.
     """
 
@@ -108,6 +108,12 @@ class Course:
         self._result.note(Played(step, begun_ns, now_ns, problem, instead))
         return StepFailed(problem)
 
+    def abandon(self) -> None:
+        """Note that the scenario ends in the middle of the step that is under way."""
+        if self.under_way is not None:
+            now_ns = self._timeline.moment_ns()
+            self._result.note(Played(self.under_way, self._begun_ns, now_ns, done=False))
+
     def _play_steps(self, steps: Sequence[Prepared], origin_ns: int) -> Generator[Pause, None, None]:
         before_ns = origin_ns
         for prepared in steps:
@@ -134,7 +140,6 @@ class Course:
         if isinstance(step, Repeat):
             yield from self._repeat(step, prepared.inner, now_ns)
             return self._timeline.moment_ns()
-        self._result.steps += 1
         if isinstance(step, Wait):
             yield Pause(now_ns + round(step.duration * 1e9))
             after_ns = self._timeline.moment_ns()
@@ -146,6 +151,7 @@ class Course:
             yield from self._expect(step, prepared.checks, now_ns)
             after_ns = self._timeline.moment_ns()
         self._result.note(Played(step, now_ns, after_ns))
+        self.under_way = None
         return after_ns
 
     def _repeat(self, step: Repeat, steps: Sequence[Prepared], now_ns: int) -> Generator[Pause, None, None]:

@@ -64,6 +64,8 @@ class Player:
     def stop(self) -> None:
         """End the scenario where it is. Harmless when repeated."""
         with self._timeline.lock:
+            if not self.ended:
+                self._course.abandon()
             self._end()
 
     def _resume(self) -> None:
@@ -77,7 +79,7 @@ class Player:
             raise
         except BaseException as error:
             step = self._course.under_way
-            assert step is not None, "the course has begun"
+            assert step is not None, "only steps fail"
             self._action_failed(step, error)
         else:
             if not self.ended:  # by an action of a step

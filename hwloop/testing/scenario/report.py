@@ -39,7 +39,7 @@ def steps_text(result: Result, count: int) -> Iterator[str]:
     """Yield a line for each of the last `count` steps."""
     played = list(result.played)[-count:]
     if result.steps > len(played):
-        yield f"  … {result.steps - len(played)} steps before"
+        yield f"  … {result.steps - len(played)} earlier steps"
     for each in played:
         yield f"  {moment(result, each.begun_ns)}  {each.step.describe()}{outcome(each)}"
 
@@ -48,6 +48,8 @@ def outcome(played: Played) -> str:
     """Return how a step went, for its line in a report; nothing for a step that expects nothing."""
     if played.problem:
         return f": FAILED, {played.problem}"
+    if not played.done:
+        return ": not done"
     if not is_expectation(played.step):
         return ""
     took_ns = played.ended_ns - played.begun_ns

@@ -21,6 +21,7 @@ class Played:
         step: the step.
         begun_ns, ended_ns: when it began, and when it was met or failed (the board's clock).
         problem: why it failed; empty if it did not.
+        done: whether it had ended when the scenario did.
         instead: what happened instead of what was expected.
     """
 
@@ -29,6 +30,7 @@ class Played:
     ended_ns: int
     problem: str = ""
     instead: str = ""
+    done: bool = True
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Result:
 
     def note(self, played: Played) -> None:
         """Add a step."""
+        self.steps += 1
         self.played.append(played)
         if played.problem:
             self.failure = played
