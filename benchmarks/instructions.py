@@ -1,7 +1,8 @@
-"""Instructions per operation on the core's paths, counted by valgrind.
+"""Instructions per operation on the core's paths, and for a start, counted by valgrind.
 
 Times depend on what else the machine does; the number of instructions does not. So this is the figure to compare on a
-busy machine. It is counted for the benchmarks of core.py whose work is all on one thread.
+busy machine. It is counted for the benchmarks of core.py whose work is all on one thread, for a descriptor event, an
+edge and a timer, and for a start: everything from an imported asyncio to the end of the first callback.
 
     python benchmarks/instructions.py [TREE] [--only chain ...]
 """
@@ -18,32 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import core
+import counted
 
-NAMES = [name for name in core.CHUNKS if name != "threads"]
-"""The benchmarks that can be counted: a second thread would run at another speed under valgrind."""
 FEW, MANY = 2000, 12000
 """Operations in two runs whose difference counts: starting Python costs the same in both."""
 
-# One process under valgrind imports everything once and forks for each run. There every callback overruns the slice,
-# and the loop would poll after each one.
-_PROGRAM = """
-import os, sys
-tree, few, many, *names = sys.argv[1:]
-sys.path[:0] = [tree, tree + "/benchmarks"]
-import core, hwloop
-for name in names:
-    for number in (few, many):
-        if not os.fork():
-            print(os.getpid(), name, number, flush=True)
-            loop = hwloop.new_event_loop()
-            for part in (loop, *vars(loop).values()):
-                for name_of_slice in ("slice", "_slice"):
-                    if isinstance(getattr(part, name_of_slice, None), float):
-                        setattr(part, name_of_slice, 1e3)
-            core.CHUNKS[name][1](loop, int(number))
-            os._exit(0)
-        os.wait()
-"""
+NAMES = [*(name for name in core.CHUNKS if name != "threads"), *counted.PATHS, counted.START]
+"""The benchmarks that can be counted: a second thread would run at another speed under valgrind."""
 
 
 def available() -> bool:
@@ -52,11 +34,11 @@ def available() -> bool:
 
 
 def count(tree: Path, names: Sequence[str] = NAMES) -> dict[str, float]:
-    """Return the instructions for one operation, by the name of the benchmark, in a checkout.
+    """Return the instructions for one operation or one start, by the name of the benchmark, in a checkout.
 
     Raises `ValueError` if the checkout can't be counted.
     """
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-c", _PROGRAM]
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, counted.__file__]
     done = subprocess.run(
         [*command, str(tree), str(FEW), str(MANY), *names],
         env={**os.environ, "PYTHONHASHSEED": "0"},
@@ -69,7 +51,10 @@ def count(tree: Path, names: Sequence[str] = NAMES) -> dict[str, float]:
     for line in done.stdout.splitlines():
         pid, name, number = line.split()
         runs[name, int(number)] = int(collected.get(pid, 0))
-    counts = {name: (runs.get((name, MANY), 0) - runs.get((name, FEW), 0)) / (MANY - FEW) for name in names}
+    counts = {
+        name: (runs.get((name, MANY), 0) - runs.get((name, FEW), 0)) / (1 if name == counted.START else MANY - FEW)
+        for name in names
+    }
     if done.returncode or any(each <= 0 for each in counts.values()):
         raise ValueError(f"the instructions of {tree} could not be counted: {done.stderr.strip()[-500:]}")
     return counts

@@ -2,16 +2,18 @@
 
 Outputs must be reported, and know nothing of services; a service knows how to report, and is not needed by most
 programs. So an output holds an `OutputReport`, and `hwloop.runner`, which is imported with hwloop, sets the function
-that finds the reporter of this process.
+that finds the reporter of this process. That import must not load the requests, which a program without lines never
+needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from hwloop.lines import Level
-from hwloop.requests import OutputRequest
+if TYPE_CHECKING:
+    from hwloop.lines import Level
+    from hwloop.requests import OutputRequest
 
 
 class OutputReporter(Protocol):

@@ -16,7 +16,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hwloop.core import clock as clocks
 from hwloop.core import registry as running
@@ -38,13 +38,20 @@ T = TypeVar("T")
 logger: logging.Logger = logging.getLogger("hwloop")
 
 
-class Hosting(NamedTuple):
+class Hosting:
     """The way to make the loops of a program that a host starts: `hwloop run`."""
 
-    make_loop: Callable[[Literal["random"] | int | None, float | None], EventLoop]
-    """Makes a loop; in virtual time with the seed and the limit of the program, if any."""
-    clock: Clock = clocks.REAL
-    """The clock of these loops."""
+    def __init__(
+        self,
+        make_loop: Callable[[Literal["random"] | int | None, float | None], EventLoop],
+        clock: Clock = clocks.REAL,
+    ) -> None:
+        """Parameters:
+        make_loop: makes a loop; in virtual time with the seed and the limit of the program, if any.
+        clock: the clock of these loops.
+        """
+        self.make_loop = make_loop
+        self.clock = clock
 
 
 _hosting: Hosting | None = None

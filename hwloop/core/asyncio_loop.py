@@ -150,7 +150,6 @@ class AsyncioLoop(SelectorEventLoop):
         self._check_running()  # before anything else, or a rejected run would end the one in progress
         try:
             self._wakeup.take(self._csock, bool(self._signal_handlers))
-            self._poller.begin_run()
             self._gc_schedule.begin_run()
             if self._monitor.sampler is not None:
                 self._monitor.sampler.start()

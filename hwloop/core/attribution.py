@@ -11,27 +11,31 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import re
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 from hwloop.core.naming import clipped, named_place, place_of, short_name
 
-_NAME_BY_DEFAULT = re.compile(r"Task-\d+")
 _LIBRARIES = (os.path.dirname(os.__file__), os.path.dirname(os.path.dirname(__file__)), "<frozen ")
 _CALLBACKS_SHOWN = 3
 
 
-class Culprit(NamedTuple):
-    """The name and the place of the code that a handle runs."""
+class Culprit:
+    """The name and the place of the code that a handle runs.
 
-    name: str
-    """The short name of the task, the source or the callback, by which occurrences are counted."""
-    shown: str
-    """For messages: the name with the place of its code."""
-    task: asyncio.Task[Any] | None = None
-    """The task, if the handle is a step of one."""
+    Attributes:
+        name: the short name of the task, the source or the callback, by which occurrences are counted.
+        shown: for messages: the name with the place of its code.
+        task: the task, if the handle is a step of one.
+    """
+
+    __slots__ = ("name", "shown", "task")
+
+    def __init__(self, name: str, shown: str, task: asyncio.Task[Any] | None = None) -> None:
+        self.name = name
+        self.shown = shown
+        self.task = task
 
 
 def culprit(handle: Any) -> Culprit:
@@ -59,7 +63,7 @@ def task_of(handle: Any) -> asyncio.Task[Any] | None:
 def task_name(task: asyncio.Task[Any]) -> str:
     """Return the name that a task was given, or that of its coroutine."""
     name = task.get_name()
-    if _NAME_BY_DEFAULT.fullmatch(name):
+    if name.startswith("Task-") and name[5:].isdecimal():  # asyncio's default
         return short_name(task.get_coro())
     return clipped(name)
 

@@ -1,8 +1,8 @@
 """Counters that are cheap enough to stay on in production, and to be part of every loop.
 
-A histogram has logarithmic buckets, eight to an octave, so a quantile is right to a sixteenth of itself, and their
-number is bounded however long it runs. The bucket of a value is its own bits: the exponent and the first three
-of the mantissa of a double (IEEE 754), so that counting many values at once is cheap.
+A histogram has logarithmic buckets, sixteen to an octave, so a quantile is right to a thirty-second of itself, and
+their number is bounded however long it runs. The bucket of a value is its own bits, the first sixteen of a double
+(IEEE 754): the exponent and four bits of the mantissa. So many values are counted at once without a step of Python.
 
 `hwloop.core.statistics` has the counts as plain data. Its dataclasses take 10 ms to define on a slow machine, so it is
 imported only when a program asks for statistics.
@@ -10,6 +10,7 @@ imported only when a program asks for statistics.
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 MOST_NAMES = 1000
 """Names beyond this many are counted together, as "others"."""
 
-_BELOW_BUCKET = 52 - 3  # bits of the mantissa that a bucket ignores
+_BELOW_BUCKET = 64 - 16  # bits of the mantissa that a bucket ignores
+_FIRST_BITS = slice(3 if sys.byteorder == "little" else 0, None, 4)  # of each double, in 16-bit numbers
 
 
 class Histogram:
@@ -51,7 +53,7 @@ class Histogram:
         self.max = max(self.max, max(values))
         self.count += len(values)
         self.total += sum(values)
-        self._counts.update([bits >> _BELOW_BUCKET for bits in memoryview(array("d", values)).cast("B").cast("Q")])
+        self._counts.update(memoryview(array("d", values)).cast("B").cast("H")[_FIRST_BITS])
 
     def quantile(self, fraction: float) -> float:
         """Return the duration below which `fraction` (0 to 1) of the recorded ones lie; 0 if empty."""

@@ -41,7 +41,7 @@ from hwloop.core.gc_schedule import GcSchedule
 from hwloop.core.handles import Watcher
 from hwloop.core.inheritance import PriorityInheritance
 from hwloop.core.loop_clock import LoopClock
-from hwloop.core.monitor import FILED_TOGETHER, Monitor
+from hwloop.core.monitor import FILED_BEFORE_WAIT, FILED_TOGETHER, Monitor
 from hwloop.core.poller import EVENTS_PER_POLL, Poller
 from hwloop.core.run_queue import RunQueue
 from hwloop.core.source_table import SourceTable
@@ -178,17 +178,29 @@ class Dispatcher:
         Return the loop's time after that.
         """
         clock, run_queue, timers, gc_schedule = self._clock, self._run_queue, self._timers, self._gc_schedule
+        urgent, monitor = run_queue.urgent, self._monitor
         if loop.__class__.time is not clock.time_of_class and clock.follow(loop):
             self.clock_replaced()
         if run_queue.inbox:
             run_queue.take_inbox()
         if timers.new:
             timers.admit()
-        if run_queue.has_work() or run_queue.urgent.idle or run_queue.poll_after_batch or loop._stopping:
+        if (
+            run_queue.ordinary  # `run_queue.has_work()`, inlined, as all calls are that a wakeup can do without
+            or run_queue.found
+            or urgent.waiting
+            or urgent.idle
+            or run_queue.poll_after_batch
+            or loop._stopping
+        ):
+            if len(monitor.lateness) >= FILED_TOGETHER or len(monitor.latency) >= FILED_TOGETHER:
+                monitor.histograms()
             if gc_schedule.is_active:
                 gc_schedule.collect_if_pressing()
             ready = self._poller.poll(0.0)
         else:
+            if len(monitor.lateness) >= FILED_BEFORE_WAIT or len(monitor.latency) >= FILED_BEFORE_WAIT:
+                monitor.histograms()
             when = timers.next_when()
             if gc_schedule.is_active and gc_schedule.collect_before(when):
                 when = 0.0  # a finalizer may have queued a callback
@@ -198,11 +210,8 @@ class Dispatcher:
         time = clock.now()
         if ready:
             self._queue_ready(ready, time)
-        if due := timers.pop_due(time):  # 3. Never early
-            if len(self._monitor.lateness) >= FILED_TOGETHER:
-                self._monitor.histograms()
-            for timer in due:
-                run_queue.add_due(timer)
+        if timers.earliest <= time:  # 3. Never early
+            run_queue.add_due(timers.pop_due(time))
         return time
 
     def clock_replaced(self) -> None:
@@ -213,8 +222,6 @@ class Dispatcher:
     def _queue_ready(self, ready: list[tuple[int, int]], time: float) -> None:
         """Queue the watchers of ready descriptors."""
         descriptors, found = self._poller.descriptors.keys, self._run_queue.found
-        if len(self._monitor.latency) >= FILED_TOGETHER:
-            self._monitor.histograms()
         if len(ready) == EVENTS_PER_POLL:
             ready += self._poller.poll_urgent()  # 1. Order: the kernel may not have reported the urgent ones
         for fd, mask in ready:

@@ -64,7 +64,7 @@ class Parts:
 
     def make_poller(self) -> Poller:
         """Return the poller."""
-        return Poller(self.selector, self.clock, self.run_queue.inbox.__len__)
+        return Poller(self.selector, self.clock, self.run_queue.inbox)
 
     def make_gc_schedule(self) -> GcSchedule:
         """Return the schedule of garbage collections."""

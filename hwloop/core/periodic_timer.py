@@ -34,16 +34,25 @@ class Tick(NamedTuple):
     """Whether it got to run later than its deadline after it was due."""
 
 
-class Plan(NamedTuple):
-    """A tick of a `Schedule` that is not taken yet."""
+class Plan:
+    """A tick of a `Schedule` that is not taken yet.
 
-    due_ns: int
-    missed: int
-    """Ticks that are skipped if it is taken."""
-    start_ns: int
-    number: int
-    """The number of the tick on the grid from `start_ns`."""
-    taken_before: int
+    Attributes:
+        due_ns: when it is due.
+        missed: ticks that are skipped if it is taken.
+        start_ns: where the grid starts.
+        number: the number of the tick on the grid.
+        taken_before: the number of ticks that were taken when it was planned.
+    """
+
+    __slots__ = ("due_ns", "missed", "number", "start_ns", "taken_before")
+
+    def __init__(self, due_ns: int, missed: int, start_ns: int, number: int, taken_before: int) -> None:
+        self.due_ns = due_ns
+        self.missed = missed
+        self.start_ns = start_ns
+        self.number = number
+        self.taken_before = taken_before
 
 
 class Schedule:

@@ -10,11 +10,10 @@ their turn from them (`hwloop.core.gil_poll`).
 from __future__ import annotations
 
 import _thread
-import contextlib
 import math
 import select
 import selectors
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 from hwloop.core.clock import Alarm, monotonic
 from hwloop.core.descriptors import IN, OUT, DescriptorTable
@@ -43,22 +42,24 @@ class Poller:
         spin: seconds before a timer for which the loop polls without sleeping.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, clock: LoopClock, has_calls: Callable[[], object]) -> None:
+    def __init__(self, selector: selectors.BaseSelector, clock: LoopClock, inbox: Sized) -> None:
         """Parameters:
         selector: an asyncio loop's selector; with an `EpollSelector`, waits are as precise as the kernel.
         clock: the loop's clock.
-        has_calls: returns whether another thread has sent a call, which ends a wait.
+        inbox: the calls that other threads have sent; one of them ends a wait.
         """
         self.descriptors: DescriptorTable = DescriptorTable(selector)
         self.is_sleeping: bool = False
         self.spin = SHORTEST_WAIT
         self._selector = selector
         self._clock = clock
-        self._has_calls = has_calls
+        self._inbox = inbox
         self._epoll: select.epoll | None = None  # with the alarm; without both, the selector waits
         self._alarm: Alarm | None = None
         self._alarm_when = 0.0  # the time to which the alarm is set; 0 if it is not set
-        self._gil_poll: Callable[[], Found] | None = None
+        alarm = self.descriptors.alarm
+        self._alarm_fd = -1 if alarm is None else alarm.fileno()
+        self._gil_poll: Callable[[], Found] | None = self._prepare_for_threads()
         self.use_clock()
 
     def poll(self, when: float | None) -> Found:
@@ -85,7 +86,7 @@ class Poller:
                 alarm.set(when - early if left < LONGEST_WAIT else self._clock.now() + LONGEST_WAIT)
         self.is_sleeping = True
         try:
-            return epoll.poll(0 if self._has_calls() else -1, EVENTS_PER_POLL)
+            return epoll.poll(0 if self._inbox else -1, EVENTS_PER_POLL)
         finally:
             self.is_sleeping = False
 
@@ -99,8 +100,7 @@ class Poller:
 
         The kernel would go on reporting the latter for ever.
         """
-        alarm = self.descriptors.alarm
-        if alarm is not None and fd == alarm.fileno():
+        if fd == self._alarm_fd:
             self._alarm_when = 0.0  # it has rung
         else:
             self.descriptors.renew()
@@ -118,20 +118,6 @@ class Poller:
         if descriptors.epoll is not None and descriptors.alarm is not None and self._clock.now is monotonic:
             self._epoll, self._alarm = descriptors.epoll, descriptors.alarm
 
-    def begin_run(self) -> None:
-        """Prepare for other threads before the loop runs: later, the first of them would block it.
-
-        This loads the poll that keeps the interpreter lock, and the module that asyncio imports at the first
-        `to_thread()`.
-        """
-        import concurrent.futures.thread  # noqa: F401
-
-        if self._gil_poll is None and self._epoll is not None:
-            with contextlib.suppress(ImportError, AttributeError):  # this system has none: `epoll.poll` will do
-                from hwloop.core.gil_poll import GilPoll
-
-                self._gil_poll = GilPoll(self._epoll.fileno(), EVENTS_PER_POLL)
-
     def renew_in_child(self) -> None:
         """In a forked child: get an epoll set and an alarm that are not the parent's."""
         self.descriptors.renew(forked=True)
@@ -142,13 +128,30 @@ class Poller:
         self._epoll = self._alarm = None
         self.descriptors.close()
 
+    def _prepare_for_threads(self) -> Callable[[], Found] | None:
+        """Load what other threads will need, and return a poll that keeps the interpreter lock if there can be one.
+
+        A thread may start at any moment of a run, which must not wait for an import then. asyncio imports the module at
+        the first `to_thread()`.
+        """
+        import concurrent.futures.thread  # noqa: F401
+
+        epoll = self.descriptors.epoll
+        if epoll is None:
+            return None
+        try:
+            from hwloop.core.gil_poll import GilPoll
+        except (ImportError, AttributeError):
+            return None  # this system has none: `epoll.poll` will do
+        return GilPoll(epoll.fileno(), EVENTS_PER_POLL)
+
     def _poll_selector(self, when: float | None) -> Found:
         """Wait through a selector that the user brought, or by a clock that the kernel's alarm does not follow."""
         timeout = when if when is None else max(0.0, min(when - self._clock.now(), LONGEST_WAIT))
         epoll = self.descriptors.epoll
         self.is_sleeping = True
         try:
-            if self._has_calls():
+            if self._inbox:
                 timeout = 0.0
             # As the selector does, but with the numbers it does not know. looptime puts another select() there.
             if epoll is not None and "select" not in vars(self._selector):

@@ -70,13 +70,17 @@ class RunQueue:
             deadline = INFINITY if watcher.deadline is None else watcher._when + watcher.deadline
             self.urgent.push(watcher.priority, deadline, watcher)
 
-    def add_due(self, timer: Any) -> None:
-        """Queue a due timer by its urgency; a deadline counts from the timer's time."""
-        urgency = self._urgencies.of(timer)
-        if urgency == NORMAL:
-            self.found.append(timer)
-        else:
-            self.urgent.push(urgency.priority, timer._when + urgency.deadline, timer)
+    def add_due(self, timers: list[Any]) -> None:
+        """Queue due timers by their urgency; a deadline counts from the timer's time."""
+        if not self._urgencies.in_use:
+            self.found.extend(timers)
+            return
+        for timer in timers:
+            urgency = self._urgencies.of(timer)
+            if urgency == NORMAL:
+                self.found.append(timer)
+            else:
+                self.urgent.push(urgency.priority, timer._when + urgency.deadline, timer)
 
     def take_inbox(self) -> None:
         """Queue the handles that other threads have sent."""

@@ -19,6 +19,8 @@ from typing import Any
 from hwloop.core.handles import TolerantHandle
 from hwloop.core.tolerant_timers import PURGE_AFTER, Entry, TolerantTimers
 
+INFINITY = float("inf")
+
 _WHEN = operator.attrgetter("_when")
 
 
@@ -30,13 +32,15 @@ class TimerQueue:
 
     Attributes:
         new: timers that are not admitted yet; one that is cancelled before the next poll never gets into the heap.
+        earliest: the time before which no admitted timer is due, so that there is no need to call `pop_due`.
         cancelled: an estimate of the cancelled timers in the heap; it decides when to purge, and nothing else.
     """
 
-    __slots__ = ("_heap", "_overdue", "_sequence", "_tolerant", "cancelled", "new")
+    __slots__ = ("_heap", "_overdue", "_sequence", "_tolerant", "cancelled", "earliest", "new")
 
     def __init__(self) -> None:
         self.new: list[Any] = []
+        self.earliest: float = INFINITY
         self.cancelled: int = 0
         self._overdue: collections.deque[Any] = collections.deque()
         self._heap: list[Entry] = []
@@ -61,19 +65,22 @@ class TimerQueue:
             self.admit()  # timers with equal times run in the order in which they were set
         self._sequence += 1
         self._tolerant.add((timer._when, self._sequence, timer), tolerance)
+        self.earliest = min(self.earliest, timer._when)
 
     def admit(self) -> None:
         """Move new timers to the heap, except those that have been cancelled.
 
         In place, since another thread may be about to append to the list.
         """
-        new = self.new
+        new, heap = self.new, self._heap
         for timer in (taken := new[:]):
             if not timer._cancelled:
                 self._sequence += 1
                 timer._scheduled = True
-                heappush(self._heap, (timer._when, self._sequence, timer))
+                heappush(heap, (timer._when, self._sequence, timer))
         del new[: len(taken)]
+        if heap and heap[0][0] < self.earliest:
+            self.earliest = heap[0][0]
 
     def note_cancelled(self, timer: Any) -> None:
         """Count a timer of the queue that is cancelled, perhaps by another thread or a finalizer."""
@@ -82,6 +89,9 @@ class TimerQueue:
             self._tolerant.cancelled()
         else:
             self.cancelled += 1
+            if self.cancelled <= PURGE_AFTER:
+                return
+        self.earliest = -INFINITY  # the next poll calls `pop_due`, which purges
 
     def next_when(self) -> float | None:
         """Return the time by which the loop must wake for a timer; None if there is none."""
@@ -108,6 +118,8 @@ class TimerQueue:
                 self.cancelled -= self.cancelled > 0
             else:
                 due.append(timer)
+        earliest = heap[0][0] if heap else INFINITY
+        self.earliest = min(earliest, self._tolerant.earliest()) if self._tolerant.waiting else earliest
         return due
 
     def has_tolerant(self) -> bool:
@@ -131,6 +143,7 @@ class TimerQueue:
         self._overdue.clear()
         self.new.clear()
         self.cancelled = 0
+        self.earliest = INFINITY
 
     def _purge(self) -> None:
         """Drop the cancelled timers if they are the majority of the heap. O(1) a timer, amortised."""

@@ -65,7 +65,7 @@ class VirtualPoller(Poller):
         limit: TimeLimit,
         seeded: random.Random | None,
     ) -> None:
-        super().__init__(selector, clock, run_queue.inbox.__len__)
+        super().__init__(selector, clock, run_queue.inbox)
         self.holds = 0
         self._ready_now = selector.ready_now
         self._run_queue = run_queue

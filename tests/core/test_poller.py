@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 
 import pytest
 
@@ -26,10 +26,10 @@ def make() -> Iterator[Make]:
     def make(
         selector: selectors.BaseSelector | None = None,
         clock: LoopClock | None = None,
-        has_calls: Callable[[], object] = bool,
+        inbox: Sized = (),
     ) -> Poller:
         selector = selector or selectors.EpollSelector()
-        poller = Poller(selector, clock or LoopClock(), has_calls)
+        poller = Poller(selector, clock or LoopClock(), inbox)
         made.append((poller, selector))
         return poller
 
@@ -111,7 +111,13 @@ def test_a_wait_shorter_than_a_spin_polls_without_the_alarm(make: Make) -> None:
 
 def test_a_call_from_another_thread_before_the_wait_ends_it(make: Make) -> None:
     sleeping: list[bool] = []
-    poller = make(has_calls=lambda: sleeping.append(poller.is_sleeping) or True)
+
+    class Inbox:
+        def __len__(self) -> int:
+            sleeping.append(poller.is_sleeping)
+            return 1
+
+    poller = make(inbox=Inbox())
     assert poller.poll(monotonic() + 5) == []
     assert sleeping == [True]  # a thread that calls now would see that it has to wake the loop
     assert not poller.is_sleeping
@@ -160,7 +166,6 @@ def test_a_clock_that_the_alarm_does_not_follow_is_waited_for_through_the_select
 
 def test_a_poll_beside_other_threads_keeps_the_interpreter_lock(make: Make, pipe: tuple[int, int]) -> None:
     poller = make()
-    poller.begin_run()
     watch(poller, pipe[0])
     os.write(pipe[1], b"!")
     done = threading.Event()

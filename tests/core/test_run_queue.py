@@ -103,8 +103,7 @@ def test_a_due_timer_joins_by_its_urgency_and_its_deadline_counts_from_its_time(
     ordinary = TimerHandle(1.0, print, (), stage, Context())
     urgent = TimerHandle(1.0, print, (), stage, stage.handle(Priority.HIGH, 0.5)._context)
     stage.now = 9.0
-    stage.queue.add_due(ordinary)
-    stage.queue.add_due(urgent)
+    stage.queue.add_due([ordinary, urgent])
     assert list(stage.queue.found) == [ordinary]
     assert stage.queue.urgent.pick(1.75, False) is urgent
     assert stage.missed == [(urgent, 0.25)]

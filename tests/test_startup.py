@@ -1,0 +1,82 @@
+"""The cost of a start, by what is loaded: on a small board each module takes milliseconds.
+
+A count does not depend on what else the machine does. Whoever makes one of these sets larger has seen what it costs
+(`benchmarks/instructions.py --only startup`), and what it is for.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+PROGRAM = """
+import __future__, asyncio, json, sys, typing
+stages, known = [], set(sys.modules)
+
+def loaded():
+    global known
+    stages.append(sorted(set(sys.modules) - known))
+    known = set(sys.modules)
+
+import hwloop
+loaded()
+loop = hwloop.new_event_loop()
+loaded()
+loop.call_soon(loop.stop)
+loop.run_forever()
+loop.close()
+loaded()
+print(json.dumps(stages))
+"""
+
+LOOP = {
+    "hwloop.core": 31,
+    "hwloop.errors": 1,
+    "hwloop.output_reports": 1,
+    "hwloop.runner": 1,
+    "hwloop.scheduling": 3,
+}
+"""The number of modules that the first loop loads, by package."""
+
+STANDARD = {
+    "_ctypes",  # for the alarm before Python 3.13, and for a poll beside threads
+    "ctypes",
+    "ctypes._endian",
+    "concurrent.futures.thread",  # which asyncio would import at the first to_thread()
+    "_queue",
+    "queue",
+    "gc",
+    *({"array", "ctypes._layout", "sysconfig"} if sys.version_info >= (3, 14) else ()),
+}
+"""Modules of the standard library that asyncio does not load."""
+
+
+@pytest.fixture(scope="module")
+def stages() -> list[list[str]]:
+    """The modules that are loaded by `import hwloop`, by the first loop, and by its first run and its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def test_importing_hwloop_loads_nothing_but_the_table_of_its_names(stages: list[list[str]]) -> None:
+    assert stages[0] == ["hwloop", "hwloop.core", "hwloop.core.lazy"]
+
+
+def test_the_first_loop_loads_the_core_and_few_other_modules(stages: list[list[str]]) -> None:
+    ours = [name for name in stages[1] if name.startswith("hwloop")]
+    packages = [".".join(name.split(".")[:2]) for name in ours]
+    assert {package: packages.count(package) for package in packages} == LOOP, ours
+    assert set(stages[1]) - set(ours) <= STANDARD
+
+
+def test_a_run_loads_nothing(stages: list[list[str]]) -> None:
+    """It would delay the first timers, which may have been set before."""
+    assert stages[2] == []
