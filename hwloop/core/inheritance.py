@@ -34,7 +34,7 @@ class PriorityInheritance:
         change = Change(
             None if priority is None else as_priority(priority), None if deadline is None else as_deadline(deadline)
         )
-        if task.done() or change == (None, None):
+        if task.done() or (priority is None and deadline is None):
             return
         self.enable()
         if _is_current(task):

@@ -36,6 +36,9 @@ class Poller:
     """The descriptors of one loop, and the alarm of its timers.
 
     Attributes:
+        alarm_fd: the descriptor of the alarm; -1 where the system has none. Whoever finds it ready sets `alarm_when`
+            to 0.
+        alarm_when: the loop time to which the alarm is set; 0 if it is not set or has rung.
         descriptors: the descriptor table.
         is_sleeping: whether the loop waits now, so that a call from another thread has to wake it. It is set before
             the inbox is checked, so either the loop sees the call or the thread sees this.
@@ -56,9 +59,9 @@ class Poller:
         self._inbox = inbox
         self._epoll: select.epoll | None = None  # with the alarm; without both, the selector waits
         self._alarm: Alarm | None = None
-        self._alarm_when = 0.0  # the time to which the alarm is set; 0 if it is not set
+        self.alarm_when: float = 0.0
         alarm = self.descriptors.alarm
-        self._alarm_fd = -1 if alarm is None else alarm.fileno()
+        self.alarm_fd: int = -1 if alarm is None else alarm.fileno()
         self._gil_poll: Callable[[], Found] | None = self._prepare_for_threads()
         self.use_clock()
 
@@ -71,8 +74,8 @@ class Poller:
         if epoll is None or alarm is None:
             return self._poll_selector(when)
         if when is None:
-            if self._alarm_when:  # 9. Idle is idle
-                self._alarm_when = 0.0
+            if self.alarm_when:  # 9. Idle is idle
+                self.alarm_when = 0.0
                 alarm.clear()
         else:
             left = when - self._clock.now()
@@ -80,8 +83,8 @@ class Poller:
                 if _thread._count() and self._gil_poll is not None:  # threads other than this one
                     return self._gil_poll()
                 return epoll.poll(0, EVENTS_PER_POLL)
-            if when != self._alarm_when:  # 4. As precise as the kernel
-                self._alarm_when = when
+            if when != self.alarm_when:  # 4. As precise as the kernel
+                self.alarm_when = when
                 early = self.spin if self.spin > SHORTEST_WAIT else 0.0
                 alarm.set(when - early if left < LONGEST_WAIT else self._clock.now() + LONGEST_WAIT)
         self.is_sleeping = True
@@ -95,25 +98,22 @@ class Poller:
         urgent = self.descriptors.urgent
         return [] if urgent is None else urgent.poll(0, EVENTS_PER_POLL)
 
-    def note_unknown(self, fd: int) -> None:
-        """Deal with a reported descriptor that nobody watches: the alarm, or one that was closed but has a duplicate.
+    def forget_closed(self) -> None:
+        """Replace the set: the kernel has reported a descriptor that nobody watches, and would do so for ever.
 
-        The kernel would go on reporting the latter for ever.
+        It was closed, and a duplicate keeps it in the set.
         """
-        if fd == self._alarm_fd:
-            self._alarm_when = 0.0  # it has rung
-        else:
-            self.descriptors.renew()
+        self.descriptors.renew()
 
     def use_clock(self) -> None:
         """Wait by the kernel's alarm if there is one and it follows the loop's clock, else through the selector.
 
         Call it whenever the loop's clock has been replaced.
         """
-        if self._alarm is not None and self._alarm_when:
+        if self._alarm is not None and self.alarm_when:
             self._alarm.clear()
         self._epoll = self._alarm = None
-        self._alarm_when = 0.0
+        self.alarm_when = 0.0
         descriptors = self.descriptors
         if descriptors.epoll is not None and descriptors.alarm is not None and self._clock.now is monotonic:
             self._epoll, self._alarm = descriptors.epoll, descriptors.alarm
@@ -121,7 +121,7 @@ class Poller:
     def renew_in_child(self) -> None:
         """In a forked child: get an epoll set and an alarm that are not the parent's."""
         self.descriptors.renew(forked=True)
-        self._alarm_when = 0.0
+        self.alarm_when = 0.0
 
     def close(self) -> None:
         """Close the epoll set and the alarm; the selector belongs to asyncio."""

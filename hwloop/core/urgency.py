@@ -68,11 +68,14 @@ def as_deadline(value: float) -> float:
     return value
 
 
-class Change(NamedTuple):
+class Change:
     """A change of urgency; None leaves that part as it is."""
 
-    priority: Priority | None
-    deadline: float | None
+    __slots__ = ("deadline", "priority")
+
+    def __init__(self, priority: Priority | None, deadline: float | None) -> None:
+        self.priority = priority
+        self.deadline = deadline
 
     def applied(self, urgency: Urgency) -> Urgency:
         """Return the changed urgency, always a new object: by that, `scheduled` knows that its own was replaced."""
