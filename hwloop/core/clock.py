@@ -142,6 +142,10 @@ def _new_timerfd() -> int:
     return int(fd)
 
 
+_DISARMED = -1e-9
+"""Seconds, with which `Alarm.set` passes 0 to the kernel: no alarm (timerfd_settime(2))."""
+
+
 class Alarm:
     """One absolute alarm as a file descriptor, which is readable once its time has come.
 
@@ -166,12 +170,16 @@ class Alarm:
 
     def set(self, when: float) -> None:
         """Set the alarm to `when` (seconds, CLOCK_MONOTONIC). It never rings before; a new time replaces the last."""
-        # One nanosecond more than asked, because a float of seconds may round down.
-        self._arm(int(when * 1e9) + 1)
+        when_ns = int(when * 1e9) + 1  # a float of seconds may round down
+        if (spec := self._spec) is None:
+            _os.timerfd_settime_ns(self._fd, flags=_os.TFD_TIMER_ABSTIME, initial=when_ns)
+        else:
+            spec[2], spec[3] = divmod(when_ns, 1_000_000_000)
+            self._settime(*self._arguments)
 
     def clear(self) -> None:
         """Clear the time that is set."""
-        self._arm(0)
+        self.set(_DISARMED)
 
     def renew(self) -> None:
         """Replace the alarm by another, which is not set, under the same number: after a fork, it is the parent's."""
@@ -181,10 +189,3 @@ class Alarm:
 
     def close(self) -> None:
         os.close(self._fd)
-
-    def _arm(self, when_ns: int) -> None:
-        if self._spec is None:
-            _os.timerfd_settime_ns(self._fd, flags=_os.TFD_TIMER_ABSTIME, initial=when_ns)
-        else:
-            self._spec[2], self._spec[3] = divmod(when_ns, 1_000_000_000)
-            self._settime(*self._arguments)

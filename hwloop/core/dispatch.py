@@ -238,7 +238,11 @@ class Dispatcher:
                     else:
                         run_queue.add_ready(writer)
         if timers.earliest <= time:  # 3. Never early
-            run_queue.add_due(timers.pop_due(time))
+            due = timers.pop_due(time)
+            if run_queue.urgencies.in_use:
+                run_queue.add_due(due)
+            else:
+                run_queue.found.extend(due)
         return time
 
     def clock_replaced(self) -> None:

@@ -19,8 +19,8 @@ _epoll_wait = c_library(keep_gil=True).epoll_wait  # AttributeError where the C 
 
 _IS_X86 = os.uname().machine in ("x86_64", "i386", "i686")
 _EVENT = struct.Struct("=IiI" if _IS_X86 else "=I4xiI")
-"""struct epoll_event of <sys/epoll.h>: the events and 64 bits of data, the first 32 of which are the descriptor. On x86
-the two touch; elsewhere the data is aligned. (A `ctypes.Structure` would take three times as long to define.)"""
+"""struct epoll_event of <sys/epoll.h>: the events, then 64 bits of data, which begin with the descriptor. On x86 both
+touch; elsewhere the data is aligned. (A `ctypes.Structure` takes longer to define, and to read.)"""
 
 
 class GilPoll:

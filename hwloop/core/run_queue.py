@@ -29,6 +29,7 @@ class RunQueue:
         found: watchers and timers of the same urgency that polls have found ready or due.
         urgent: handles with a priority or a deadline.
         inbox: handles that other threads have sent, in the order of their calls.
+        urgencies: the urgency of each handle.
         poll_after_batch: whether to poll at the end of the batch, even if the slice is not used up: a timer was set
             that is due by then, `stop()` was called, or the clock may have leapt.
     """
@@ -39,7 +40,7 @@ class RunQueue:
         self.urgent = urgent
         self.inbox: collections.deque[Any] = collections.deque()
         self.poll_after_batch = False
-        self._urgencies = urgencies
+        self.urgencies = urgencies
         self._clock = clock
 
     def has_work(self) -> bool:
@@ -48,7 +49,7 @@ class RunQueue:
 
     def add(self, handle: Any) -> None:
         """Queue a handle by its urgency; a deadline counts from now."""
-        urgency = self._urgencies.of(handle)
+        urgency = self.urgencies.of(handle)
         if urgency == NORMAL:
             self.ordinary.append(handle)
         else:
@@ -72,11 +73,8 @@ class RunQueue:
 
     def add_due(self, timers: list[Any]) -> None:
         """Queue due timers by their urgency; a deadline counts from the timer's time."""
-        if not self._urgencies.in_use:
-            self.found.extend(timers)
-            return
         for timer in timers:
-            urgency = self._urgencies.of(timer)
+            urgency = self.urgencies.of(timer)
             if urgency == NORMAL:
                 self.found.append(timer)
             else:
@@ -95,7 +93,7 @@ class RunQueue:
         """Move the handles that are queued for a task to where they belong now; what they leave behind is skipped."""
 
         def is_misplaced(handle: Any, queued: Urgency) -> bool:
-            return task in served_tasks(handle) and self._urgencies.of(handle) != queued
+            return task in served_tasks(handle) and self.urgencies.of(handle) != queued
 
         nothing = asyncio.Handle(print, (), task.get_loop(), contextvars.Context())
         nothing.cancel()
