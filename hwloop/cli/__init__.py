@@ -28,6 +28,7 @@ COMMANDS = {
     "record": "run a program, and record every edge, byte and transfer of its board",
     "log": "print a recording, or convert it to a waveform",
     "sim": "play scenarios with a program on the simulated board, for tests and CI",
+    "new": "make a small project: a program, its simulated board, tests, a scenario, a unit, a CI workflow",
     "guard": "drive outputs to their safe level when a program is killed or hangs",
     "demo": "run a weather station on the simulated board, on asyncio and on hwloop, and compare both",
     "bench": "measure the lateness of timers and edges on this machine, on hwloop and on other loops",

@@ -20,13 +20,18 @@ from hwloop.core import registry
 from hwloop.core.clock import Clock
 from hwloop.testing.conditions import Conditions, NotReached
 from hwloop.testing.loops import ObservedLoop, RealLoop, VirtualLoop, ending_in_program, raise_as_it_was, rest
-from hwloop.virtual.clock import DeadlockError, VirtualClock
+from hwloop.virtual.clock import DeadlockError, TimeLimitError, VirtualClock
 from hwloop.virtual.wait_report import waits_of
 
 T = TypeVar("T")
 
-LIMIT = 3600.0
-"""Virtual seconds after which a run fails that has not ended."""
+LIMIT = 100_000.0
+"""Virtual seconds after which a run fails that has not ended: more than a day."""
+
+CPU_LIMIT = 60.0
+"""Seconds of processor time after which a run in virtual time fails, unless the test sets a limit itself."""
+
+_CHECK_EVERY = 4096
 
 REAL_LIMIT = 60.0
 """The same in real time."""
@@ -58,6 +63,8 @@ class Session:
         self._seed = seed
         self._limit = limit
         self._thread = threading.get_ident()
+        self._steps = 0
+        self._began = 0.0
         self._main: asyncio.Task[Any] | None = None
         self._failure: BaseException | None = None
         self._failed: Reported | None = None
@@ -75,7 +82,7 @@ class Session:
             loop = RealLoop()
         loop.run_until = self._run_until
         self.conditions = Conditions(loop, self._thread, threading.get_ident)
-        loop.dispatcher.after_step = self.conditions.on_step
+        loop.dispatcher.after_step = self._on_step
         loop.set_exception_handler(self._on_exception)
         return loop
 
@@ -114,6 +121,7 @@ class Session:
     async def _guarded(self, coroutine: Coroutine[Any, Any, T]) -> T:
         __tracebackhide__ = True
         self._main = asyncio.current_task()
+        self._began = time.thread_time()
         if (before := self._failure) is not None:  # it failed between two runs
             coroutine.close()
             self._failure = None
@@ -136,14 +144,21 @@ class Session:
             self._failed.note_reported(failure)
         raise_as_it_was(failure)
 
-    def _limit_reached(self) -> None:
-        from hwloop.virtual.clock import TimeLimitError
+    def _on_step(self) -> None:
+        self.conditions.on_step()
+        self._steps += 1
+        if self._steps % _CHECK_EVERY == 0 and self._limit is None and isinstance(self._clock, VirtualClock):
+            used = time.thread_time() - self._began
+            if used > CPU_LIMIT and self._main is not None and not self._main.cancelling():
+                self._end_run(f"{used:.0f} s of processor time have passed")
 
-        limit = REAL_LIMIT if self._limit is None else self._limit
+    def _limit_reached(self) -> None:
+        self._end_run(f"the limit of {REAL_LIMIT if self._limit is None else self._limit:g} s has passed")
+
+    def _end_run(self, reason: str) -> None:
         waits = "\n".join(waits_of(asyncio.all_tasks(self.loop)))
-        self.interrupt(
-            None, TimeLimitError(f"the limit of {limit:g} s has passed, and this test has not ended\n{waits}")
-        )
+        advice = "@pytest.mark.hwloop(limit=seconds) changes the limit"
+        self.interrupt(None, TimeLimitError(f"{reason}, and this test has not ended; {advice}\n{waits}"))
 
     def interrupt(self, run: Reported | None, failure: BaseException) -> None:
         """End the test: a program has failed, or nothing can end the wait. Called from any thread."""

@@ -1,0 +1,78 @@
+"""Make a small project: a program, its simulated board, tests, a scenario, a systemd unit and a CI workflow.
+
+    hwloop new door-alarm
+    cd door-alarm
+    pytest
+
+The project passes its own tests as it stands, and each test shows one thing: a condition, a trace, a fault, a scenario.
+Change the program and the board file to what you want to build. The name of the directory becomes the name of the
+project. A directory that exists must be empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from hwloop.cli import Failure, UsageError, say
+
+_SUFFIX = ".txt"
+"""Templates have this suffix, so that nothing takes them for modules and tests of hwloop, and `dot_` for a dot."""
+_NAME = "PROJECT"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="the directory to make; its name is that of the project")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    directory = Path(arguments.directory)
+    name = project_name(directory)
+    try:
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            what = "is not empty" if directory.is_dir() else "is a file"
+            raise Failure(f"{directory} {what}; name a new directory, or an empty one")
+        files = write_project(directory, name)
+    except OSError as error:
+        raise Failure(f"{error.filename or directory}: {str(error.strerror).lower()}") from error
+    say("".join(f"{file}\n" for file in files))
+    inside = f"cd {directory}; " if directory.resolve() != Path.cwd() else ""
+    say(f"made {name}: {len(files)} files; to run its tests: {inside}pytest\n")
+    return 0
+
+
+def project_name(directory: Path) -> str:
+    """Return the name of the project in `directory`. Raises `UsageError` for one that systemd or pip can't have."""
+    name = directory.resolve().name
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
+        raise UsageError(
+            f"{name!r} can't be the name of a project; use letters, digits, '-', '_' and '.', for example door-alarm"
+        )
+    return name
+
+
+def write_project(directory: Path, name: str) -> list[Path]:
+    """Write the files of a project, and return their paths."""
+    written = []
+    for path, template in sorted(_templates(resources.files("hwloop.cli").joinpath("project"))):
+        file = directory / path.removesuffix(_SUFFIX).replace("dot_", ".").replace(_NAME, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "x", encoding="utf-8") as output:
+            output.write(template.read_text(encoding="utf-8").replace(_NAME, name))
+        written.append(file)
+    return written
+
+
+def _templates(folder: Traversable, inside: str = "") -> list[tuple[str, Traversable]]:
+    found = []
+    for entry in folder.iterdir():
+        path = os.path.join(inside, entry.name)
+        if entry.is_dir():
+            found += _templates(entry, path)
+        elif entry.name.endswith(_SUFFIX):
+            found.append((path, entry))
+    return found

@@ -1,0 +1,103 @@
+"""hwloop new: the project that it makes passes its own tests, and nothing is overwritten."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from firmware_sim import SimBoard
+from hwloop.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def project(tmp_path, capsys):
+    """A project made by `hwloop new`."""
+    directory = tmp_path / "garden-door"
+    assert main(["new", str(directory)]) == 0
+    assert f"to run its tests: cd {directory}; pytest" in capsys.readouterr().out
+    return directory
+
+
+def run(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "HWLOOP_"))}
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=directory,
+        env={**environment, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_its_tests_pass_as_they_stand_and_its_scenario_too(project):
+    tested = run(project, "pytest", "-q", "-W", "error", "-p", "hwloop.testing.plugin")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "12 passed" in tested.stdout
+    played = run(project, "hwloop", "sim", "door.py", "--scenario", "night.toml")
+    assert played.returncode == 0, played.stdout + played.stderr
+
+
+def test_a_mistake_in_the_program_fails_its_tests(project):
+    program = project / "door.py"
+    program.write_text(program.read_text().replace("alarm.cancel()", "pass"))
+    tested = run(project, "pytest", "-q", "-p", "hwloop.testing.plugin")
+    assert "test_closing_the_door_in_time_keeps_the_siren_silent" in tested.stdout
+    assert tested.returncode == 1
+
+
+def test_its_files_are_valid_and_carry_its_name(project):
+    files = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
+    assert {"README.md", "board.toml", "door.py", "night.toml", "garden-door.service", "tests/test_door.py"} < files
+    assert ".github/workflows/test.yml" in files
+    assert ".gitignore" in files
+    assert tomllib.loads((project / "pyproject.toml").read_text())["project"]["name"] == "garden-door"
+    unit = configparser.RawConfigParser(strict=False)
+    unit.read_string((project / "garden-door.service").read_text())
+    assert unit["Service"]["ExecStart"].endswith("hwloop run /opt/garden-door/door.py")
+    with SimBoard(project / "board.toml") as board:
+        assert board.label == "garden-door"
+    assert not [name for name in files if "PROJECT" in (project / name).read_text()]
+
+
+def test_the_commands_of_its_readme_exist(project):
+    readme = (project / "README.md").read_text() + (project / ".github/workflows/test.yml").read_text()
+    used = {line.split("hwloop ")[1].split()[0] for line in readme.splitlines() if line.startswith("hwloop ")}
+    assert used <= set(COMMANDS)
+    assert used >= {"run", "sim", "record"}
+
+
+def test_a_directory_that_is_not_empty_is_left_alone(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main(["new", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"hwloop new: {tmp_path} is not empty; name a new directory, or an empty one\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert main(["new", str(tmp_path / "mine.txt")]) == 1
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_an_empty_directory_is_filled_and_the_current_one_needs_no_cd(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "."]) == 0
+    assert capsys.readouterr().out.endswith("to run its tests: pytest\n")
+    assert (tmp_path / "door.py").exists()
+
+
+@pytest.mark.parametrize("name", ["a b", "-x", "dröhnen", "x'y"])
+def test_a_name_that_no_project_can_have_is_a_usage_error(tmp_path, name, capsys):
+    assert main(["new", str(tmp_path / name)]) == 2
+    assert "can't be the name of a project" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_can_not_be_made_is_a_failure(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["new", str(tmp_path / "file" / "project")]) == 1
+    assert "not a directory" in capsys.readouterr().err

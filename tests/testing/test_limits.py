@@ -1,0 +1,55 @@
+"""Programs that wait for ever, or never rest, fail within a limit and show where each task waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import hwloop
+from hwloop.testing import session
+
+
+async def wait_for_nothing():
+    await asyncio.Event().wait()
+
+
+async def tick():
+    while True:
+        await asyncio.sleep(1)
+
+
+@pytest.mark.hwloop(limit=60)
+def test_a_program_that_ticks_for_ever_fails_at_the_limit_of_the_mark(board):
+    async def main():
+        async with board.run(tick()):
+            await wait_for_nothing()
+
+    with pytest.raises(hwloop.TimeLimitError, match="the limit of 60 s of virtual time has passed") as raised:
+        board.session.call(main())
+    assert f"called from {__file__}" in str(raised.value)
+    assert "tick waits at" in str(raised.value)
+
+
+def test_a_test_that_uses_too_much_processor_time_fails(board, monkeypatch):
+    monkeypatch.setattr(session, "CPU_LIMIT", 0.05)
+
+    async def main():
+        async with board.run(tick()):
+            await wait_for_nothing()
+
+    with pytest.raises(hwloop.TimeLimitError, match="s of processor time have passed"):
+        board.session.call(main())
+
+
+@pytest.mark.hwloop(clock="real", limit=0.05)
+def test_in_real_time_the_limit_is_real(board):
+    with pytest.raises(hwloop.TimeLimitError, match=r"the limit of 0\.05 s has passed") as raised:
+        board.session.call(wait_for_nothing())
+    assert "wait_for_nothing" in str(raised.value)
+
+
+def test_a_test_may_go_on_after_a_deadlock_that_it_expects(board):
+    with pytest.raises(hwloop.DeadlockError, match="nothing can ever wake"):
+        board.session.call(wait_for_nothing())
+    board.advance(5)
