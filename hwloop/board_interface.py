@@ -49,7 +49,8 @@ class Board:
     revision: int | None = None
     """The revision code of the Raspberry Pi that a simulated board poses as; None: this machine's kernel says."""
     tracer: Tracer | None = None
-    """Records the events on its lines, ports and buses; None records nothing."""
+    """Records the events on its lines, ports and buses; None records nothing. The lines and buses of a board record
+    what passes them (`hwloop.boards.linux` does); the data of its serial ports is recorded where they are read."""
 
     def __init__(self) -> None:
         self.before_closing: list[Callable[[], object]] = []

@@ -75,7 +75,9 @@ class Trace:
         return part
 
     def edges(self, line: int) -> list[LineChange]:
-        """Return the changes of a line."""
+        """Return the changes of a line. Raises TypeError for a line's name, which a trace does not have."""
+        if not isinstance(line, int):
+            raise TypeError(f"a trace has the numbers of lines, such as 17, and not {line!r}")
         return [event for event in self if isinstance(event, LineChange) and event.line == line]
 
     def level(self, line: int, when_ns: int) -> int | None:

@@ -68,6 +68,7 @@ def test_the_difference_shows_what_is_missing_what_came_instead_and_what_came_la
         "!     0.002000 s  line 27 rises   expected at 0.010000 s, -0.008000 s",
         "-                 line 4 rises",
         "      0.050000 s  line 17 rises",
+        "the trace has no event of line 4; it has events of /dev/ttyS0 sent, line 17, line 27",
     ]
     with pytest.raises(AssertionError) as failure:
         assert_trace(DOOR, ["line 17 falls"])
@@ -111,3 +112,28 @@ def test_a_golden_file_is_written_compared_and_shown_where_it_differs(tmp_path):
 def test_an_empty_trace_has_an_empty_golden_file(tmp_path):
     compare_with_golden([], tmp_path / "none.txt", update=True)
     compare_with_golden([], tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("expected", ["line 17 falls", [17], [("line 17 falls", 0.1)], [(1, 2, "line 17 falls")]])
+def test_an_expectation_that_makes_no_sense_is_a_type_error(expected):
+    with pytest.raises(TypeError, match=r"an expected event is a text|takes a list of events in words"):
+        assert_trace(DOOR, expected)
+
+
+def test_a_misspelt_line_gets_a_hint_of_what_is_in_the_trace():
+    with pytest.raises(AssertionError) as failure:
+        assert_trace(DOOR, ["line 17 falls", "Line 27 rises", "line 17 rises"])
+    hint = "the trace has no event of Line 27; it has events of /dev/ttyS0 sent, line 17, line 27"
+    assert str(failure.value).splitlines()[-1] == hint
+
+
+def test_a_difference_in_a_long_trace_is_found_quickly():
+    """Both ends are compared in one pass, so that only the part between is searched for the best match."""
+    events = [LineChange(at, 17, at % 2, "program") for at in range(20_000)]
+    expected = [describe(event) for event in events]
+    expected[10_000] = "line 17 ..."
+    assert_trace(events, expected)
+    expected[10_000] = "line 17 explodes"
+    with pytest.raises(AssertionError) as failure:
+        assert_trace(events, expected)
+    assert len(str(failure.value).splitlines()) == 11

@@ -112,3 +112,9 @@ def test_a_trace_is_read_while_other_threads_record(options):
         assert all(isinstance(event, LineChange) for event in trace)
     for thread in threads:
         thread.join()
+
+
+@pytest.mark.parametrize("line", ["17", "GPIO17", None])
+def test_a_line_by_its_name_is_an_error_and_not_a_line_without_edges(line):
+    with pytest.raises(TypeError, match="a trace has the numbers of lines, such as 17, and not"):
+        trace_of(change(1)).edges(line)

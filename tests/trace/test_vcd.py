@@ -50,7 +50,9 @@ def test_lines_ports_and_buses_are_wires_with_the_times_of_the_board(tmp_path):
         "serial_by_id_x_1_tx",
         "i2c1_sda",
         "i2c1_scl",
+        "fault_stuck_line_line_17",
     ]
+    assert wires["fault_stuck_line_line_17"] == [(999_000, 0), (1_032_000, 1)]
     # The first one of each is its level before.
     assert wires["line17_the_front_door"] == [(999_000, 1), (1_000_000, 0), (1_010_000, 1)]
     assert wires["serial_by_id_x_1_rx"] == [(999_000, 1)]
