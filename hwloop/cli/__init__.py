@@ -26,6 +26,7 @@ from hwloop.errors import HardwareError, suggestion
 COMMANDS = {
     "run": "run the main coroutine of a program on the loop",
     "record": "run a program, and record every edge, byte and transfer of its board",
+    "replay": "run a program again with the inputs of a recording, and compare its outputs",
     "log": "print a recording, or convert it to a waveform",
     "sim": "play scenarios with a program on the simulated board, for tests and CI",
     "new": "make a small project: a program, its simulated board, tests, a scenario, a unit, a CI workflow",

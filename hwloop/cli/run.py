@@ -54,20 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recorder",
         metavar="PATH[,SIZE]",
-        help="keep the last events of the hardware in a ring file that survives SIGKILL: flight.ring,16M (default: 8M)",
+        help="keep the last events of the hardware in a ring file that survives SIGKILL, such as flight.ring,16M; "
+        "default: HWLOOP_RECORDER, or none; 8M",
     )
 
 
 def add_program_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a command that runs a program."""
-    parser.add_argument(
-        "program",
-        nargs="?",
-        metavar="PROGRAM.py[:MAIN]",
-        help="the file (or a directory or archive with a __main__.py, or - for standard input), and a coroutine "
-        "function in it to run",
-    )
-    parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m does")
+    add_program(parser)
     parser.add_argument("--board", metavar="BOARD", help=BOARD_HELP)
     parser.add_argument(
         "--realtime",
@@ -83,23 +77,42 @@ def add_program_arguments(parser: argparse.ArgumentParser) -> None:
         default="real",
         help="virtual: on the simulated board, in virtual time, which jumps from event to event",
     )
+    add_seed_and_limit(parser)
+
+
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments for the program itself, whose own arguments follow "--"."""
+    parser.add_argument(
+        "program",
+        nargs="?",
+        metavar="PROGRAM.py[:MAIN]",
+        help="the file (or a directory or archive with a __main__.py, or - for standard input), and a coroutine "
+        "function in it to run",
+    )
+    parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m does")
+    parser.set_defaults(rest=[], trace=None)
+
+
+def add_seed_and_limit(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments for a run in virtual time."""
     parser.add_argument(
         "--seed",
         type=parse_seed,
         metavar="N",
-        help='with --clock virtual: the seed for the order that asyncio leaves open; "random" for a new one each time',
+        help='in virtual time: the seed for the order that asyncio leaves open; "random" for a new one each time',
     )
     parser.add_argument(
         "--limit",
         type=parse_limit,
         metavar="SECONDS",
-        help="with --clock virtual: the longest run in virtual seconds; inf for no limit",
+        help="in virtual time: the longest run in virtual seconds; inf for no limit",
     )
-    parser.set_defaults(rest=[], trace=None)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    if arguments.recorder is None:
+    named = os.environ.pop("HWLOOP_RECORDER", "")  # a ring has one process, so child processes do not inherit it
+    arguments.recorder = arguments.recorder or named
+    if not arguments.recorder:
         return execute_program(arguments)
     from hwloop.cli import recorded
 

@@ -11,6 +11,7 @@ checksums, so that the rest of an older segment under a newer one can't be mista
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 from collections.abc import Callable
@@ -212,8 +213,8 @@ class Encoder:
 
     def _serial(self, piece: SerialData) -> bytes:
         when_ns, port, direction, data, settings = piece
-        name = self._name("" if settings is None else json.dumps(settings))
-        return _SERIAL.pack(Kind.SERIAL, when_ns, self._name(port), _DIRECTIONS.index(direction), name) + data
+        names = self._name(port), _DIRECTIONS.index(direction), self._name(_settings_text(settings))
+        return _SERIAL.pack(Kind.SERIAL, when_ns, *names) + data
 
     def _frame(self, frame: SerialFrame) -> bytes:
         when_ns, port, data = frame
@@ -312,6 +313,11 @@ def _read_printed(body: bytes) -> Printed:
 def _read_header(body: bytes) -> Header:
     known = {each.name for each in fields(Header)}
     return Header(**{key: value for key, value in json.loads(body[1:]).items() if key in known})
+
+
+@functools.lru_cache(16)
+def _settings_text(settings: SerialSettings | None) -> str:
+    return "" if settings is None else json.dumps(settings)
 
 
 def _bytes(text: str) -> bytes:

@@ -57,7 +57,7 @@ def _in_a_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "board.toml").write_text(BOARD)
     (tmp_path / "lamp.py").write_text(LAMP)
-    for name in ("HWLOOP_BOARD", "HWLOOP_SEED", "HWLOOP_LIMIT"):
+    for name in ("HWLOOP_BOARD", "HWLOOP_SEED", "HWLOOP_LIMIT", "HWLOOP_RECORDER"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -155,6 +155,16 @@ def test_a_ring_keeps_the_last_runs(capsys):
     assert "the program ended with status 0" in capsys.readouterr().out
     assert main(["log", "flight.ring", "--run", "3"]) == 2
     assert "there is no run 3; the recording has 2" in capsys.readouterr().err
+
+
+def test_the_environment_names_a_ring_that_child_processes_do_not_use(capsys, monkeypatch):
+    monkeypatch.setenv("HWLOOP_RECORDER", "flight.ring,1M")
+    assert main(["run", *VIRTUAL]) == 0
+    assert len(recording.read("flight.ring")) == 1
+    assert "HWLOOP_RECORDER" not in os.environ
+    monkeypatch.setenv("HWLOOP_RECORDER", "flight.ring,1X")
+    assert main(["run", *VIRTUAL]) == 2
+    assert "a recorder is PATH or PATH,SIZE" in capsys.readouterr().err
 
 
 def test_a_recording_has_the_signal_and_what_the_program_does_after_it():

@@ -1,0 +1,97 @@
+"""The script of a replay: the events of a recording, sorted into the board's inputs and the program's outputs.
+
+An input is whatever did not come from the program: a change of a line by a part, bytes that a port received. An output
+is a change by the program, the bytes that it sent, or a transfer that it made. (The answer of a transfer belongs to the
+transfer.) All have a place in one order, that of their times.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from hwloop.trace_events import I2cTransfer, LineChange, SerialData, TraceEvent
+
+PROGRAM = "program"
+"""The cause of a line's change by the program."""
+
+
+class Step(NamedTuple):
+    """An event in its place."""
+
+    place: int
+    """Its place in the order of all events."""
+    number: int
+    """Its number in the recording."""
+    event: LineChange | SerialData | I2cTransfer
+    when_ns: int
+    """When it happened, or was complete, by the clock of the recording."""
+
+
+class Script:
+    """The events of a recording.
+
+    Parameters:
+        events: the events with their numbers.
+        label: the label of the board.
+        start_ns: the start of the recording.
+        simulated: whether the board was a simulated one. It then had no other ports and buses than those in `state`; a
+            real one may have had others, and the levels of its lines at the start are not known.
+        state: the state of a simulated board at the start: `SimBoard.snapshot()`.
+    """
+
+    def __init__(
+        self,
+        events: Iterable[tuple[int, TraceEvent]],
+        *,
+        label: str = "",
+        start_ns: int = 0,
+        simulated: bool = True,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.label = label or "a recorded board"
+        self.start_ns = start_ns
+        self.simulated = simulated
+        kept = [
+            (event.end_ns if isinstance(event, I2cTransfer) else event.when_ns, number, event)
+            for number, event in events
+            if isinstance(event, LineChange | SerialData | I2cTransfer)
+        ]
+        kept.sort(key=lambda each: each[0])  # stable: events of one moment keep their order
+        steps = [Step(place, number, event, when_ns) for place, (when_ns, number, event) in enumerate(kept)]
+        self.inputs: list[Step] = [step for step in steps if not is_output(step.event)]
+        self.outputs: list[Step] = [step for step in steps if is_output(step.event)]
+        self.end_ns: int = steps[-1].when_ns if steps else start_ns
+        self._times: list[int] = [step.when_ns for step in steps]
+        state = state or {}
+        self.wires: list[list[int]] = state.get("wires", [])
+        self.ports: list[str] = _sorted({*state.get("ports", ()), *(_names(steps, SerialData, "port"))})
+        self.buses: list[int] = _sorted({*state.get("buses", ()), *(_names(steps, I2cTransfer, "bus"))})
+        self.driven: set[int] = {step.event.line for step in self.outputs if isinstance(step.event, LineChange)}
+        """The lines that the program has changed."""
+        self.levels: dict[int, int] = dict(state.get("levels", ()))
+        """The levels at the start, where they are not those at reset."""
+        if not simulated:
+            for step in reversed(steps):
+                if isinstance(step.event, LineChange):
+                    self.levels[step.event.line] = 1 - step.event.level
+
+    def place_after(self, when_ns: int) -> int:
+        """Return the place behind all events up to a time."""
+        return bisect.bisect_right(self._times, when_ns)
+
+
+def is_output(event: TraceEvent) -> bool:
+    """Return whether the program has made an event."""
+    if isinstance(event, LineChange):
+        return event.by == PROGRAM
+    return isinstance(event, I2cTransfer) or (isinstance(event, SerialData) and event.direction == "sent")
+
+
+def _names(steps: list[Step], kind: type[Any], name: str) -> set[Any]:
+    return {getattr(step.event, name) for step in steps if isinstance(step.event, kind)}
+
+
+def _sorted(names: set[Any]) -> list[Any]:
+    return sorted(names)
