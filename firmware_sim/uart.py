@@ -294,9 +294,16 @@ class Port:
         """Hand the bytes that the program wrote to the peer."""
         rate = min(self._reading_rates, default=0.0)
         count = math.ceil(rate * _SLOW_READ) if rate else 65536
+        data = b""
         try:
             data = os.read(self._master, count)
+            # The kernel hands bytes over in the background, and only a read that finds nothing waits for the rest:
+            # without one, the pieces would differ from run to run.
+            while not rate and len(data) < count:
+                data += os.read(self._master, count)
         except BlockingIOError:
+            pass
+        if not data:
             return
         if rate:
             self._timeline.remove_reader(self._master)

@@ -221,7 +221,7 @@ class VirtualClock(Clock):
         written, self.written = self.written, False
         for agenda in self._agendas:
             if written and agenda.run_readable():
-                happened = True
+                happened = self.written = True  # a terminal may hand over what was written in more than one piece
             if agenda.run_due():
                 happened = True
         if happened or not (self._turn_taken or self._woken or self._sleeping):

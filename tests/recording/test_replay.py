@@ -139,7 +139,7 @@ def of_port(events, port, direction):
 
 def assert_replays(times, seconds):
     events, about, seen = recorded(station(seconds), seed=7)
-    assert {type(event) for event in events} == {LineChange, SerialData, I2cTransfer}
+    assert {type(event) for event in events} >= {LineChange, SerialData, I2cTransfer}
     assert any(isinstance(event, I2cTransfer) and event.error for event in events)
     lines = [event for event in events if isinstance(event, LineChange)]
     for _ in range(times):
