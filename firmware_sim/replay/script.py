@@ -50,7 +50,7 @@ class Script:
         simulated: bool = True,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        self.label = label or "a recorded board"
+        self.label: str = label or "a recorded board"
         self.start_ns = start_ns
         self.simulated = simulated
         kept = [
