@@ -138,6 +138,12 @@ PACKAGES = {
         ),
     ],
     "hwloop.testing": ["BoardFixture", "ProgramRun"],
+    "hwloop.testing.scenario": [
+        *("AnyOrder", "Call", "Click", "EndFault", "Expect", "ExpectEdges", "ExpectOutput", "ExpectQuiet"),
+        *("ExpectSent", "ExpectTransfer", "Fault", "Follow", "Played", "Press", "Pulses", "Ramp", "Release"),
+        *("Repeat", "Replay", "Result", "Scenario", "ScenarioError", "ScenarioFailure", "Send", "Set", "Sine"),
+        *("Step", "Stop", "Turn", "Wait", "load", "parse", "play"),
+    ],
     "hwloop.sources.serial": [
         *("Delimited", "Fixed", "Frame", "Framer", "IdleGap", "Lines", "Raw", "SerialPort", "SerialTransport"),
         *("connection_for_serial", "create_serial_connection", "nmea_checksum", "open", "open_serial_connection"),

@@ -17,7 +17,7 @@ from hwloop.cli import Ended, Failure
 from hwloop.cli.process import SIGNALS
 from hwloop.cli.sim_command import command_line
 from hwloop.cli.term import Terminal
-from hwloop.testing.scenario.junit import read_cases, write_cases
+from hwloop.testing.scenario.junit import Case, read_cases, write_cases
 
 _PATIENCE = 5.0
 """Seconds in which a process must end after a signal before it is killed."""
@@ -36,6 +36,12 @@ def play_all(arguments: argparse.Namespace) -> int:
             statuses[scenario] = _run([sys.executable, "-m", "hwloop", *command_line(arguments, **changes)])
             if results.exists():
                 cases += read_cases(results)
+            else:
+                problem = f"not played: exit status {statuses[scenario]}"
+                case = Case(
+                    scenario, arguments.program or arguments.module, 0.0, problem, "the reason is in the output"
+                )
+                cases.append(case.element())
             terminal.line("")
     failed = [scenario for scenario, status in statuses.items() if status]
     if arguments.junit is not None:

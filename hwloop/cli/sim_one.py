@@ -6,32 +6,24 @@ import argparse
 import ast
 import contextlib
 import os
-import signal
-import sys
 import time
 
 from firmware_sim import SimBoard, WiringError
-from firmware_sim.trace import write
+from firmware_sim.trace import Trace
 from hwloop import board as boards
+from hwloop.board_interface import Board
 from hwloop.cli import Ended, Failure, UsageError, process
 from hwloop.cli.execution import Found, find_program, run_program
 from hwloop.cli.run import make_hosting
-from hwloop.cli.sim_command import repeating
-from hwloop.cli.sim_program import GRACE, NoLoop, ProgramRun
-from hwloop.cli.term import Terminal
+from hwloop.cli.sim_program import NoLoop, ProgramRun
+from hwloop.cli.sim_report import Files, Report
 from hwloop.testing.scenario.errors import ScenarioError
-from hwloop.testing.scenario.junit import Case, write_cases
 from hwloop.testing.scenario.output import traced_output
 from hwloop.testing.scenario.reading import load
-from hwloop.testing.scenario.report import failure_text, steps_text, waveform
 from hwloop.testing.scenario.scenario import Scenario
-from hwloop.testing.scenario.times import duration_text
-from hwloop.virtual.clock import VirtualClock
 from hwloop.virtual.seeding import chosen_seed
 
 _LOOPS = {"anyio", "asyncio", "hwloop", "uvicorn"}
-_SHOWN = 200
-"""Steps that a report lists at most."""
 
 
 def play_one(arguments: argparse.Namespace) -> int:
@@ -52,13 +44,21 @@ def play_one(arguments: argparse.Namespace) -> int:
     hosting = make_hosting(options)
     lifetime: contextlib.ExitStack = arguments.lifetime
     choice = _board_of(arguments.board, scenario)
+    trace = Trace() if arguments.vcd is not None or arguments.trace is not None else None
+    files = Files(arguments)
+
+    def opened(board: Board) -> None:
+        board.tracer = trace
+
     try:
-        host = lifetime.enter_context(process.hosted(choice, clock=hosting.clock, binding=True))
+        host = lifetime.enter_context(process.hosted(choice, clock=hosting.clock, binding=True, opened=opened))
         board = boards.current()
     except WiringError as error:
         raise UsageError(str(error)) from error
     if not isinstance(board, SimBoard):
         raise UsageError(f"--board {choice}: scenarios are played on the simulated board only; give a board file")
+    board.in_own_process = True  # faults may send it signals
+    board.faults.seed = seed or 0
     run = ProgramRun(scenario, board, hosting.clock)
 
     def find() -> Found:
@@ -75,14 +75,18 @@ def play_one(arguments: argparse.Namespace) -> int:
     except NoLoop:
         run.status = 1
     except Ended as ended:
-        if ended.number not in run.sent:
+        if not run.was_to_get(ended.number):
             failure = ended
     except Exception as error:  # of the hardware: the command shows it
         failure, run.status = error, 1
-    run.end(plays_on=failure is None and run.status == 0)
-    report = _Report(run, arguments, seed, time.monotonic() - begun, interrupted=isinstance(failure, Ended))
+    try:
+        run.end(plays_on=failure is None and run.status == 0)
+    except Ended as ended:
+        failure = ended
+        run.player.stop()
+    report = Report(run, arguments, seed, time.monotonic() - begun, interrupted=isinstance(failure, Ended))
     report.show()
-    report.write_files()
+    files.write(trace, report.case(), board)
     if failure is not None:
         raise failure
     return 0 if report.passed else 1
@@ -119,100 +123,3 @@ def _board_of(option: str | None, scenario: Scenario) -> str:
         return named
     beside = scenario.directory / "board.toml"
     return str(beside) if beside.exists() else "sim"
-
-
-class _Report:
-    """The report of a run, for people and for CI."""
-
-    def __init__(
-        self, run: ProgramRun, arguments: argparse.Namespace, seed: int | None, seconds: float, *, interrupted: bool
-    ) -> None:
-        self._run = run
-        self._result = run.player.result
-        self._arguments = arguments
-        self._seed = seed
-        self._seconds = seconds
-        self._names = run.board.line_names
-        self._interrupted = interrupted
-        self._problem = self._find_problem()
-
-    @property
-    def passed(self) -> bool:
-        """Whether the scenario has passed, and the program has ended well."""
-        return not self._problem
-
-    def _find_problem(self) -> str:
-        """Return what went wrong, in a line; empty if nothing did."""
-        run, result = self._run, self._result
-        if self._interrupted:
-            return f"interrupted after {_counted(result.steps, 'step')}"
-        if run.problem:
-            return run.problem
-        if run.status not in (0, 128 + signal.SIGTERM) or (run.status and not run.sent):
-            return f"the program failed, with exit status {run.status}"
-        if result.failure is not None:
-            return f"{result.failure.step.describe()}: {result.failure.problem}"
-        return f"the program did not end within {duration_text(GRACE)} of the signal" if run.forced else ""
-
-    def show(self) -> None:
-        """Print it."""
-        terminal = Terminal(sys.stdout)
-        scenario = self._run.scenario
-        title = f"{scenario.title} ({scenario.file})" if scenario.name else scenario.file
-        terminal.line(("scenario  ", "dim"), (title, "bold"))
-        for line in self._lines():
-            terminal.line((line, "red") if "FAILED" in line else line)
-        verdict = ("passed", "green") if self.passed else ("FAILED", "red")
-        terminal.line(verdict, f": {self._summary()}")  # type: ignore[arg-type]
-        terminal.line(("to run it again: ", "dim"), repeating(self._arguments, self._seed))
-
-    def _lines(self) -> list[str]:
-        result = self._result
-        lines = list[str]()
-        if result.failure is not None and not self._interrupted:
-            lines = failure_text(result, self._names, steps=_SHOWN).splitlines()
-        elif not self.passed or not self._arguments.quiet:
-            lines = list(steps_text(result, _SHOWN))
-            if not self.passed:
-                lines += ["", *waveform(result, self._names).splitlines()]
-        if self._run.ended_ns is not None and not self._run.sent:
-            at = duration_text(round((self._run.ended_ns - result.start_ns) / 1e9, 6))
-            lines.append(f"  the program ended by itself at {at}")
-        return lines
-
-    def _summary(self) -> str:
-        result = self._result
-        played = duration_text(round((result.end_ns - result.start_ns) / 1e9, 6))
-        if isinstance(self._run.board.clock, VirtualClock):
-            played = f"{played} of virtual time in {self._seconds:.1f} s"
-            seed = ", no seed" if self._seed is None else f", seed {self._seed}"
-        else:
-            seed = " of real time"
-        counts = f"{_counted(result.steps, 'step')}, {_counted(result.expectations, 'expectation')}, {played}{seed}"
-        return counts if self.passed else f"{self._problem}; {counts}"
-
-    def write_files(self) -> None:
-        """Write the files of the options --vcd, --trace and --junit. Raises `Failure`."""
-        arguments = self._arguments
-        try:
-            for path in (arguments.vcd, arguments.trace):
-                if path is not None:
-                    write(self._run.trace, path, names=self._names)
-            if arguments.junit is not None:
-                write_cases([self._case().element()], arguments.junit)
-        except OSError as error:
-            raise Failure(
-                f"{error.filename}: {(error.strerror or str(error)).lower()}; the results are lost"
-            ) from error
-
-    def _case(self) -> Case:
-        arguments = self._arguments
-        properties = {"seed": "none" if self._seed is None else str(self._seed), "board": self._run.board.label}
-        properties["repeat"] = repeating(arguments, self._seed)
-        report = "\n".join([*self._lines(), self._summary()])
-        program = arguments.program or arguments.module
-        return Case(self._run.scenario.title, program, self._seconds, self._problem, report, properties)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -8,7 +8,6 @@ from types import FrameType
 from typing import Any
 
 from firmware_sim import SimBoard
-from firmware_sim.trace import Trace
 from hwloop.cli import UsageError
 from hwloop.core import registry
 from hwloop.core.clock import REAL, Clock
@@ -43,13 +42,11 @@ class ProgramRun:
     def __init__(self, scenario: Scenario, board: SimBoard, clock: Clock) -> None:
         self.scenario = scenario
         self.board = board
-        self.trace: Trace = Trace()
         self.sent: set[int] = set()
         self.forced: bool = False
         self.status: int = 0
         self.problem: str = ""
         self.ended_ns: int | None = None
-        board.tracer = self.trace
         try:
             self.player: Player = Player(board, scenario, program=self, on_end=self._on_end)
         except ScenarioError as error:
@@ -92,6 +89,10 @@ class ProgramRun:
         self.board.timeline.after(GRACE, lambda: self._force(number))
         if self._is_script:
             self._interrupt()
+
+    def was_to_get(self, number: int) -> bool:
+        """Return whether a signal comes from the scenario: its end, a step, or a fault."""
+        return number in self.sent or any(each.name == "program-signal" and each.begun for each in self.board.faults)
 
     def end(self, *, plays_on: bool) -> None:
         """Note that the program has ended, and play the rest of the scenario, or end it."""

@@ -190,6 +190,28 @@ def test_the_program_is_stopped_and_its_outputs_are_safe(sim: Sim, tmp_path: Pat
     assert "expect line 27 is 0: not met within 1 s" in out
 
 
+def test_a_fault_may_end_the_program(sim: Sim, tmp_path: Path) -> None:
+    steps = """
+        steps = [
+          { press = "door" },
+          { expect = "lamp.lit" },
+          { after = 1, fault = "program-signal", signal = "SIGTERM" },
+          { expect = "line 27", equals = 0 },
+        ]
+    """
+    write(tmp_path, **{"fault.toml": steps})
+    status, out, err = sim("lamp.py", "--scenario", "fault.toml")
+    assert (status, err) == (0, ""), out
+
+
+def test_the_trace_is_written_where_the_call_was_made(sim: Sim, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    write(tmp_path, **{"lamp.py": f"import os\nos.chdir('other')\n{textwrap.dedent(LAMP)}"})
+    assert sim("lamp.py", "--scenario", "good.toml", "--trace", "run.csv", "--vcd", "run.vcd")[0] == 0
+    assert "line 17" in (tmp_path / "run.csv").read_text()
+    assert "$timescale" in (tmp_path / "run.vcd").read_text()
+
+
 def test_a_program_that_does_not_end_is_forced_to_and_fails(sim: Sim, tmp_path: Path) -> None:
     stubborn = """
         import asyncio

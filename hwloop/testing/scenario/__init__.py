@@ -62,3 +62,7 @@ __all__ = [
     "parse",
     "play",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
