@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,7 @@ class SimBoard(Board):
         names: those that have a `name` there, by it.
         line_names: for each line that a device uses, the device's name in the board file, or else its description.
         faults: the faults injected into it: `board.faults.inject("stuck-line", line=17, level=0)`.
-        in_own_process: whether its process is the program's own, so that a fault may end it with a signal.
+        signal_program: sends a signal to the program, for a fault; None where its process is not the program's own.
     """
 
     simulated = True
@@ -104,7 +104,7 @@ class SimBoard(Board):
         self._users: dict[int, str] = {}
         self._closed = self._closing = False
         self.faults: Faults = Faults(self)
-        self.in_own_process: bool = False
+        self.signal_program: Callable[[int], object] | None = None
         self._loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self.devices: list[Device] = []
         self.names: Mapping[str, Device] = checked.names

@@ -323,13 +323,13 @@ class Bus:
         answers = []
         for index, message in enumerate(messages):
             device = self._devices.get(message.address)
-            seconds = sum(disturbance.stretch(message) for disturbance in disturbances)
-            if device is not None and index == 0:
-                seconds += device.stretch
+            seconds = device.stretch if device is not None and index == 0 else 0.0
+            if disturbances:
+                seconds += sum(disturbance.stretch(message) for disturbance in disturbances)
+                if not all(disturbance.acknowledges(message) for disturbance in disturbances):
+                    device = None
             if seconds > 0:
                 busy_until += self._stretch(seconds)
-            if not all(disturbance.acknowledges(message) for disturbance in disturbances):
-                device = None
             try:
                 if device is None:
                     raise Nack

@@ -8,10 +8,11 @@ Each fault is a dataclass, and its fields are its keys. docs/faults.md lists the
 
 from __future__ import annotations
 
+from firmware_sim.errors import FaultError
 from firmware_sim.faults.fault import Chance, Fault, FaultyBoard
 from firmware_sim.faults.injector import FAULTS, Faults, Injection
 
-__all__ = ["FAULTS", "Chance", "Fault", "Faults", "FaultyBoard", "Injection"]
+__all__ = ["FAULTS", "Chance", "Fault", "FaultError", "Faults", "FaultyBoard", "Injection"]
 
 
 def __dir__() -> list[str]:

@@ -47,8 +47,8 @@ class FaultyBoard(Protocol):
 
     directory: Path
     """The directory of the board file, beside which modules of faults are found."""
-    in_own_process: bool
-    """Whether its process is the program's own, so that a signal may end it."""
+    signal_program: Callable[[int], object] | None
+    """Sends a signal to the program; None where the board's process is not the program's own."""
 
     @property
     def ports(self) -> Mapping[str, Port]:

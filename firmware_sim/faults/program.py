@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,9 +51,8 @@ def _block(clock: Clock, seconds: float) -> None:
 class ProgramSignal(Fault):
     """A signal for the program: SIGTERM from the service manager, SIGKILL from the kernel that is out of memory.
 
-    The signal goes to the process of the board, and so ends that process, unless the program handles it. In a process
-    that is not the program's own, such as a test runner, a signal without a handler is an error. `hwloop run` and
-    `hwloop sim` are the program's own; elsewhere set `board.in_own_process = True`.
+    `hwloop run` and `hwloop sim` send it to their own process, which is the program's. In another process, such as a
+    test runner, it is sent if the program handles it, and is an error otherwise, unless `board.signal_program` is set.
 
     Parameters:
         signal: which one.
@@ -64,18 +64,19 @@ class ProgramSignal(Fault):
 
     def target(self, board: FaultyBoard) -> str:
         if self.signal == "SIGKILL":
-            self._check(board)
+            self._find_sender(board)
         return "program"
 
     def begin(self, board: FaultyBoard, chance: Chance) -> None:
-        self._check(board)
-        os.kill(os.getpid(), signal.Signals[self.signal])
+        self._find_sender(board)(signal.Signals[self.signal])
 
-    def _check(self, board: FaultyBoard) -> None:
-        if board.in_own_process:
-            return
+    def _find_sender(self, board: FaultyBoard) -> Callable[[int], object]:
+        """Return the function that sends the signal. Raises `FaultError` if it would end what is not the program's."""
+        if board.signal_program is not None:
+            return board.signal_program
         if self.signal == "SIGKILL" or signal.getsignal(signal.Signals[self.signal]) == signal.SIG_DFL:
             raise FaultError(
                 f"fault {self.name}: {self.signal} would end this process, which is not the program's own; use "
-                "'hwloop sim' or 'hwloop run', or set board.in_own_process = True"
+                "'hwloop sim' or 'hwloop run', or set board.signal_program to a function that sends it"
             )
+        return functools.partial(os.kill, os.getpid())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 import sys
@@ -78,7 +79,8 @@ def run_program(
 
             board = boards.current()
             if isinstance(board, SimBoard):  # another package may provide other simulated boards
-                board.in_own_process = True
+                if board.signal_program is None:
+                    board.signal_program = functools.partial(os.kill, os.getpid())
                 lifetime.enter_context(imports.led_to(board))
         elif hosting.clock is not REAL:
             from firmware_sim import barrier

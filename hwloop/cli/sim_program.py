@@ -47,6 +47,7 @@ class ProgramRun:
         self.status: int = 0
         self.problem: str = ""
         self.ended_ns: int | None = None
+        board.signal_program = self.send_signal
         try:
             self.player: Player = Player(board, scenario, program=self, on_end=self._on_end)
         except ScenarioError as error:

@@ -78,14 +78,15 @@ def test_a_signal_does_not_end_a_process_that_is_not_the_programs_own(board: Sim
         board.faults.inject("program-signal", signal=name)
 
 
-PROGRAM = """
+INJECTION = 'board.current().faults.inject("program-signal", signal=sys.argv[1], after=5)'
+PROGRAM = f"""
 import asyncio, sys
 from hwloop import board, gpio
 
 async def main():
     with gpio.output(27, safe=0) as relay:
         relay.set(1)
-        board.current().faults.inject("program-signal", signal=sys.argv[1], after=5)
+        {INJECTION}
         try:
             await asyncio.sleep(60)
         finally:
@@ -93,6 +94,29 @@ async def main():
 """
 
 
+def test_a_scenario_ends_a_program_with_a_signal(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM.replace(INJECTION, ""))
+    (tmp_path / "ended.toml").write_text(
+        """
+        steps = [
+          { after = "3s", fault = "program-signal" },
+          { expect_output = "cleaning up", within = "1s" },
+        ]
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "hwloop", "sim", "program.py", "--scenario", "ended.toml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "passed: 2 steps, 1 expectation, 3 s of virtual time" in done.stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "status", "level"), [("SIGTERM", -15, 0), ("SIGKILL", -9, 1)])
 def test_a_signal_ends_a_program_under_hwloop_run(tmp_path: Path, name: str, status: int, level: int) -> None:
     """SIGKILL leaves the output as it is, for which `hwloop guard` is there."""

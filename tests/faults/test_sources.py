@@ -1,6 +1,6 @@
 """The sources of hwloop under each fault: a program that watches a line, reads a port and polls a sensor.
 
-Each fault begins 5.2 s after the start, amid a burst of the receiver, and lasts for 2 s, or is over at once. Whatever
+Each fault begins 1.2 s after the start, amid a burst of the receiver, and lasts for 1 s, or is over at once. Whatever
 it is: nothing is lost uncounted, the failure of one source is reported once and harms no other, each source is back
 where the program asked for that, and the output ends at its safe level.
 """
@@ -22,7 +22,7 @@ from firmware_sim.faults import FAULTS
 from hwloop import Backoff, gpio, i2c, serial
 
 PORT = "/dev/ttyAMA0"
-BEGIN, DURATION, END = 5.2, 2.0, 15.05
+BEGIN, DURATION, END = 1.2, 1.0, 6.05
 BOARD = {
     "device": [
         {"type": "button", "line": 17, "press_every": 0.25, "hold": 0.1},
@@ -55,7 +55,7 @@ CASES: dict[str, Case] = {
     "blocked-loop": Case({"seconds": DURATION}, momentary=True),
     "chip-vanishes": Case(reports=GPIO_FAILS),
     "contact-bounce": Case({"line": 17}),
-    "edge-flood": Case({"line": 17, "rate": 1500}),
+    "edge-flood": Case({"line": 17, "rate": 500}),
     "full-fifo": Case(hidden=20),
     "i2c-arbitration-loss": Case(reports=POLL_FAILS),
     "i2c-clock-stretch": Case({"seconds": 0.3}),
@@ -66,12 +66,12 @@ CASES: dict[str, Case] = {
     "i2c-wrong-answer": Case({"address": "climate"}),
     "kernel-overflow": Case({"events": 4}, hidden=20),
     "lost-wake-up": Case(hidden=20),
-    "serial-framing-error": Case({"port": PORT, "probability": 0.02}, wrong=20),
+    "serial-framing-error": Case({"port": PORT, "probability": 0.05}, wrong=20),
     "serial-gap": Case({"port": PORT}),
     "serial-latency": Case({"port": PORT}),
-    "serial-noise": Case({"port": PORT, "probability": 0.02}, wrong=20),
+    "serial-noise": Case({"port": PORT, "probability": 0.05}, wrong=20),
     "serial-overrun": Case({"port": PORT, "buffer": 4}, wrong=20),
-    "serial-parity-error": Case({"port": PORT, "probability": 0.02}, wrong=20),
+    "serial-parity-error": Case({"port": PORT, "probability": 0.05}, wrong=20),
     "serial-slow-reader": Case({"port": PORT}),
     "serial-truncation": Case({"port": PORT}, wrong=5),
     "serial-unplug": Case({"port": PORT}, reports=PORT_FAILS),
@@ -150,7 +150,7 @@ def test_a_program_under_a_fault(fault: str, caplog: pytest.LogCaptureFixture) -
     hidden = outcome.changes - edges.received - edges.lost
     assert 0 <= hidden <= case.hidden + away
     readings = outcome.statistics["poll"]
-    assert readings.received + readings.lost == 76
+    assert readings.received + readings.lost == 31
     # Frames are the receiver's, whole, but where a fault has changed them.
     frames = [event.data for _, event in outcome.events["port"]]
     assert sum(frame not in SENTENCES for frame in frames) <= case.wrong
@@ -161,11 +161,11 @@ def test_a_program_under_a_fault(fault: str, caplog: pytest.LogCaptureFixture) -
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     # All sources are back.
     recovered = BEGIN + DURATION + 1.5
-    for name, least in {"watch": 48, "port": 35, "poll": 30}.items():
+    for name, least in {"watch": 16, "port": 11, "poll": 10}.items():
         assert sum(when > recovered for when, _ in outcome.events[name]) >= least, name
 
 
-def test_a_checksum_finds_each_frame_that_noise_has_changed() -> None:
+def test_a_checksum_finds_the_frames_that_noise_has_changed() -> None:
     def intact(frame: bytes) -> bool:
         body, _, checksum = frame[1:].partition(b"*")
         value = 0
@@ -175,11 +175,11 @@ def test_a_checksum_finds_each_frame_that_noise_has_changed() -> None:
 
     framing = serial.Lines(check=intact)
     with SimBoard(BOARD, clock=hwloop.VirtualClock()) as board:
-        outcome = play(board, "serial-noise", Case({"port": PORT, "probability": 0.01}), framing)
+        outcome = play(board, "serial-noise", Case({"port": PORT, "probability": 0.02}), framing)
         [noise] = board.faults
-        assert noise.hits > 5
+        assert noise.hits >= 2
         sent = board.serial(PORT).bytes_out
     frames = [event.data for _, event in outcome.events["port"]]
     assert set(frames) <= SENTENCES
-    assert outcome.statistics["port"].lost == sum(event.lost for _, event in outcome.events["port"]) > 3
+    assert outcome.statistics["port"].lost == sum(event.lost for _, event in outcome.events["port"]) >= 2
     assert sum(len(frame) + 2 for frame in frames) + outcome.skipped <= sent
