@@ -57,7 +57,6 @@ def play_one(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     if not isinstance(board, SimBoard):
         raise UsageError(f"--board {choice}: scenarios are played on the simulated board only; give a board file")
-    board.in_own_process = True  # faults may send it signals
     board.faults.seed = seed or 0
     run = ProgramRun(scenario, board, hosting.clock)
 
