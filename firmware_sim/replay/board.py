@@ -81,6 +81,8 @@ class ReplayBoard(SimBoard):
 
     def open_edges(self, request: EdgeRequest) -> EdgeStream:
         self._begin()
+        if not self._script.simulated:  # its edges are those that were left after debouncing
+            request = replace(request, debounce=0.0)
         return super().open_edges(replace(request, chip=None))
 
     def open_output(self, request: OutputRequest) -> OutputLine:
@@ -119,12 +121,19 @@ class ReplayBoard(SimBoard):
         elif isinstance(event, LineChange):
             line = self.line(event.line).net.lines[0]  # lines that are joined have one level, and one place to drive it
             line.part = event.by
-            if not self._is_shared(line):
-                line.drive(event.level)
-            else:
-                # Each side pulls it low, or lets go of it, as on a wire with one pull-up resistor.
-                line.drive(0 if event.level == 0 else None)
-                line.pull("up")
+            if line.level == event.level and not self._script.simulated:
+                # The program watched one of the two edges only, or the other one was lost.
+                self._set(line, 1 - event.level)
+            self._set(line, event.level)
+
+    def _set(self, line: Line, level: int) -> None:
+        """Bring a line to a level as a part does."""
+        if not self._is_shared(line):
+            line.drive(level)
+        else:
+            # Each side pulls it low, or lets go of it, as on a wire with one pull-up resistor.
+            line.drive(0 if level == 0 else None)
+            line.pull("up")
 
     def _is_shared(self, line: Line) -> bool:
         """Return whether the program drives a line, or one that is joined to it, as well as its parts."""

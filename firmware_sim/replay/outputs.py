@@ -77,6 +77,7 @@ class Outputs:
         self.progressed: Callable[[int, int], object] = lambda place, lag_ns: None
         self._compares = compares
         self._end_ns = script.end_ns
+        self._unknown = script.unknown
         self._lag_ns = 0  # how much later than recorded the last output was
         self._offset_ns = offset_ns
         self.tolerance_ns: int | None = tolerance_ns
@@ -116,6 +117,9 @@ class Outputs:
         where = wire_of(change)
         steps = self._wires[where]
         if not steps and not self._is_driven(change.line):
+            return
+        if change.line in self._unknown:
+            self._unknown.remove(change.line)  # the level at which it was opened may have been the one that it had
             return
         if self._is_lost(where):
             return

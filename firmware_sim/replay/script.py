@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from hwloop.trace_events import I2cTransfer, LineChange, SerialData, TraceEvent
 
+LINES = 54
+"""Lines of the replaying board."""
 PROGRAM = "program"
 """The cause of a line's change by the program."""
 
@@ -72,7 +74,11 @@ class Script:
         """The lines that the program has changed."""
         self.levels: dict[int, int] = dict(state.get("levels", ()))
         """The levels at the start, where they are not those at reset."""
+        self.unknown: set[int] = set()
+        """The lines of a real board of which nothing was recorded."""
         if not simulated:
+            changed = {step.event.line for step in steps if isinstance(step.event, LineChange)}
+            self.unknown = {line for line in range(LINES) if line not in changed}
             for step in reversed(steps):
                 if isinstance(step.event, LineChange):
                     self.levels[step.event.line] = 1 - step.event.level

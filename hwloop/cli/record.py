@@ -32,13 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     recorder = recorded.file_recorder(arguments)
+    path = os.path.abspath(arguments.out)  # the program may change its directory
 
     def report() -> None:
         if not recorder.events:
             notes = "; the program has not used the board that 'hwloop record' chose for it"
         else:
             notes = f"; {recorder.failures} could not be recorded" if recorder.failures else ""
-        size = os.path.getsize(arguments.out) if os.path.exists(arguments.out) else 0
+        size = os.path.getsize(path) if os.path.exists(path) else 0
         print(f"hwloop record: {arguments.out}: {recorder.events} events, {size} bytes{notes}", file=sys.stderr)
 
     arguments.lifetime.callback(report)
