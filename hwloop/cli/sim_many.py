@@ -26,24 +26,24 @@ _PATIENCE = 5.0
 def play_all(arguments: argparse.Namespace) -> int:
     """Play the scenarios of a command line, and return the exit status: the worst of theirs."""
     terminal = Terminal(sys.stdout)
-    statuses = dict[str, int]()
+    statuses = list[int]()
     cases = list[ElementTree.Element]()
     with tempfile.TemporaryDirectory(prefix="hwloop-sim-") as directory:
         for number, scenario in enumerate(arguments.scenario):
             results = Path(directory) / f"{number}.xml"
             traces = {option: _numbered(getattr(arguments, option), scenario) for option in ("vcd", "trace")}
             changes = {"scenario": [scenario], "junit": str(results), **traces}
-            statuses[scenario] = _run([sys.executable, "-m", "hwloop", *command_line(arguments, **changes)])
+            statuses.append(_run([sys.executable, "-m", "hwloop", *command_line(arguments, **changes)]))
             if results.exists():
                 cases += read_cases(results)
             else:
-                problem = f"not played: exit status {statuses[scenario]}"
+                problem = f"not played: exit status {statuses[-1]}"
                 case = Case(
                     scenario, arguments.program or arguments.module, 0.0, problem, "the reason is in the output"
                 )
                 cases.append(case.element())
             terminal.line("")
-    failed = [scenario for scenario, status in statuses.items() if status]
+    failed = [scenario for scenario, status in zip(arguments.scenario, statuses, strict=True) if status]
     if arguments.junit is not None:
         try:
             write_cases(cases, arguments.junit)
@@ -51,7 +51,7 @@ def play_all(arguments: argparse.Namespace) -> int:
             raise Failure(f"{arguments.junit}: {(error.strerror or str(error)).lower()}") from error
     verdict = f"{len(statuses) - len(failed)} of {len(statuses)} scenarios passed"
     terminal.line((verdict, "red" if failed else "green"), f"; failed: {', '.join(failed)}" if failed else "")
-    return max(statuses.values())
+    return max(statuses)
 
 
 def _numbered(path: str | None, scenario: str) -> str | None:
@@ -82,11 +82,7 @@ def _run(command: list[str]) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if status < 0:
-        raise (
-            Ended(-status) if -status in before else Failure(f"a scenario was killed by {signal.Signals(-status).name}")
-        )
-    return status
+    return status if status >= 0 else 1  # a signal that only this process got, from a fault or for its threads
 
 
 def _end(child: subprocess.Popen[bytes], number: int) -> None:

@@ -6,6 +6,7 @@ import argparse
 import ast
 import contextlib
 import os
+import signal
 import time
 
 from firmware_sim import SimBoard, WiringError
@@ -74,7 +75,7 @@ def play_one(arguments: argparse.Namespace) -> int:
     except NoLoop:
         run.status = 1
     except Ended as ended:
-        if not run.was_to_get(ended.number):
+        if ended.number not in run.sent:
             failure = ended
     except Exception as error:  # of the hardware: the command shows it
         failure, run.status = error, 1
@@ -88,6 +89,8 @@ def play_one(arguments: argparse.Namespace) -> int:
     files.write(trace, report.case(), board)
     if failure is not None:
         raise failure
+    if run.left:
+        raise Ended(signal.SIGTERM, forced=True)  # the process would wait for them
     return 0 if report.passed else 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -21,6 +22,8 @@ GRACE = 10.0
 """Seconds within which the program must have ended after the scenario."""
 LOOP_WITHIN = 20
 """Real seconds within which a program that is no script must have started a loop; until then virtual time stands."""
+THREADS_WITHIN = 2.0
+"""Real seconds within which the threads of a program must have ended after it."""
 
 
 class NoLoop(KeyboardInterrupt):
@@ -32,11 +35,12 @@ class ProgramRun:
 
     Attributes:
         player: plays the scenario.
-        sent: the signals sent to the program, because the scenario has ended or wants them.
+        sent: the signals sent to the program: by a step, by a fault, or because the scenario has ended.
         forced: whether a signal had to be repeated, because the program did not end.
         status: its exit status.
         problem: why it could not be played; empty if it could.
         ended_ns: when it ended (the board's clock).
+        left: the names of the threads that it has left running, and that are no daemons.
     """
 
     def __init__(self, scenario: Scenario, board: SimBoard, clock: Clock) -> None:
@@ -47,6 +51,7 @@ class ProgramRun:
         self.status: int = 0
         self.problem: str = ""
         self.ended_ns: int | None = None
+        self.left: list[str] = []
         board.signal_program = self.send_signal
         try:
             self.player: Player = Player(board, scenario, program=self, on_end=self._on_end)
@@ -55,6 +60,7 @@ class ProgramRun:
         self._clock = clock
         self._over = threading.Event()
         self._runs = self._is_script = False
+        self._threads = frozenset(threading.enumerate())
         self._handlers: dict[int, Any] = {}
 
     def begin(self, is_script: bool) -> None:
@@ -91,10 +97,6 @@ class ProgramRun:
         if self._is_script:
             self._interrupt()
 
-    def was_to_get(self, number: int) -> bool:
-        """Return whether a signal comes from the scenario: its end, a step, or a fault."""
-        return number in self.sent or any(each.name == "program-signal" and each.begun for each in self.board.faults)
-
     def end(self, *, plays_on: bool) -> None:
         """Note that the program has ended, and play the rest of the scenario, or end it."""
         self._runs = False
@@ -106,6 +108,15 @@ class ProgramRun:
         if plays_on:
             self._play_on()
         self.player.stop()
+        self.left = self._left_threads()
+
+    def _left_threads(self) -> list[str]:
+        """Wait for the threads of the program, for a moment, and return the names of those that do not end."""
+        until = time.monotonic() + THREADS_WITHIN
+        threads = [each for each in threading.enumerate() if not each.daemon and each not in self._threads]
+        for each in threads:
+            each.join(max(0.0, until - time.monotonic()))
+        return sorted(each.name for each in threads if each.is_alive())
 
     def _play_on(self) -> None:
         if self.player.result.start_ns == 0:  # it never had a loop

@@ -14,7 +14,7 @@ from hwloop.cli.sim_command import repeating
 from hwloop.cli.sim_program import GRACE, ProgramRun
 from hwloop.cli.term import Terminal
 from hwloop.testing.scenario.junit import Case, write_cases
-from hwloop.testing.scenario.report import failure_text, steps_text, waveform
+from hwloop.testing.scenario.report import WIDTH, failure_text, steps_text, waveform
 from hwloop.testing.scenario.times import duration_text
 from hwloop.virtual.clock import VirtualClock
 
@@ -56,6 +56,7 @@ class Report:
         self._seconds = seconds
         self._names = run.board.line_names
         self._interrupted = interrupted
+        self._width = WIDTH
         self._problem = self._find_problem()
 
     @property
@@ -74,11 +75,18 @@ class Report:
             return f"the program failed, with exit status {run.status}"
         if result.failure is not None:
             return f"{result.failure.step.describe()}: {result.failure.problem}"
+        if run.left:
+            return (
+                f"the program has left threads running ({', '.join(run.left)}), which keep its process from ending; "
+                "end them on SIGTERM, or make them daemon threads"
+            )
         return f"the program did not end within {duration_text(GRACE)} of the signal" if run.forced else ""
 
     def show(self) -> None:
         """Print it."""
         terminal = Terminal(sys.stdout)
+        self._width = min(terminal.width or WIDTH, WIDTH)
+        terminal.width = None  # a command that is cut can't be copied
         scenario = self._run.scenario
         title = f"{scenario.title} ({scenario.file})" if scenario.name else scenario.file
         terminal.line(("scenario  ", "dim"), (title, "bold"))
@@ -92,11 +100,11 @@ class Report:
         result = self._result
         lines = list[str]()
         if result.failure is not None and not self._interrupted:
-            lines = failure_text(result, self._names, steps=_SHOWN).splitlines()
+            lines = failure_text(result, self._names, steps=_SHOWN, width=self._width).splitlines()
         elif not self.passed or not self._arguments.quiet:
             lines = list(steps_text(result, _SHOWN))
             if not self.passed:
-                lines += ["", *waveform(result, self._names).splitlines()]
+                lines += ["", *waveform(result, self._names, self._width).splitlines()]
         if self._run.ended_ns is not None and not self._run.sent:
             at = duration_text(round((self._run.ended_ns - result.start_ns) / 1e9, 6))
             lines.append(f"  the program ended by itself at {at}")

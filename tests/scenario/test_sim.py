@@ -269,6 +269,27 @@ def test_a_script_that_pauses_is_ended_however_early_the_signal_comes(sim: Sim, 
         assert (status, err) == (0, ""), out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scenarios", [["press.toml"], ["press.toml", "press.toml"]])
+def test_threads_that_a_program_leaves_running_are_named(sim: Sim, tmp_path: Path, scenarios: list[str]) -> None:
+    script = """
+        import threading, time
+        def work():
+            while True:
+                time.sleep(1)
+        threading.Thread(target=work, name="worker").start()
+        while True:
+            time.sleep(1)
+    """
+    write(tmp_path, **{"script.py": script, "press.toml": 'steps = [{ press = "door" }]'})
+    command = [sys.executable, "-m", "hwloop", "sim", "script.py", "--scenario", *scenarios]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (-signal.SIGTERM if len(scenarios) == 1 else 1)
+    assert "FAILED: the program has left threads running (worker), which keep its process from ending; " in done.stdout
+    if len(scenarios) > 1:
+        assert done.stdout.endswith("0 of 2 scenarios passed; failed: press.toml, press.toml\n")
+
+
 def test_a_program_without_a_loop_is_found_out(sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hwloop.cli.sim_program.LOOP_WITHIN", 1)
     write(

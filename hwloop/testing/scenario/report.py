@@ -13,13 +13,15 @@ from hwloop.trace_events import I2cTransfer, TraceEvent
 
 WINDOW = 1.0
 """Seconds before a failure that the waveform shows."""
-_WIDTH = 100
+WIDTH = 100
+"""Columns of the waveform."""
 
 
-def failure_text(result: Result, names: Mapping[int, str] | None = None, *, steps: int = 10) -> str:
+def failure_text(result: Result, names: Mapping[int, str] | None = None, *, steps: int = 10, width: int = WIDTH) -> str:
     """Return the report of a failed scenario: the step, what happened instead, and the last second as a waveform.
 
-    `names` are the names of the board's lines, `steps` the number of steps that are listed.
+    `names` are the names of the board's lines, `steps` the number of steps that are listed, `width` the columns of the
+    waveform.
     """
     failure = result.failure
     assert failure is not None, "the scenario has failed"
@@ -31,7 +33,7 @@ def failure_text(result: Result, names: Mapping[int, str] | None = None, *, step
     ]
     if failure.instead:
         lines.append(f"  instead     {failure.instead}")
-    lines += ["", *steps_text(result, steps), "", waveform(result, names)]
+    lines += ["", *steps_text(result, steps), "", waveform(result, names, width)]
     return "\n".join(lines)
 
 
@@ -61,14 +63,14 @@ def is_expectation(step: Step) -> bool:
     return isinstance(step, Expectation | AnyOrder)
 
 
-def waveform(result: Result, names: Mapping[int, str] | None = None) -> str:
+def waveform(result: Result, names: Mapping[int, str] | None = None, width: int = WIDTH) -> str:
     """Return the last second of a scenario as a waveform of characters; its times are those of the scenario."""
     start_ns = max(0, result.end_ns - result.start_ns - round(WINDOW * 1e9))
     end_ns = result.end_ns - result.start_ns + 1
     events = [_shifted(event, result.start_ns) for event in result.recent]
     if not any(event.when_ns >= start_ns for event in events):
         return "nothing happened on the board in the last second"
-    return text_waveform(events, start_ns, max(end_ns, start_ns + 1000), _WIDTH, names=names)
+    return text_waveform(events, start_ns, max(end_ns, start_ns + 1000), width, names=names)
 
 
 def moment(result: Result, when_ns: int) -> str:
