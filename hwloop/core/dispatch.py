@@ -45,7 +45,7 @@ from hwloop.core.monitor import FILED_BEFORE_WAIT, FILED_TOGETHER, Monitor
 from hwloop.core.poller import EVENTS_PER_POLL, Poller
 from hwloop.core.run_queue import RunQueue
 from hwloop.core.source_table import SourceTable
-from hwloop.core.timer_queue import TimerQueue
+from hwloop.core.timer_queue import INFINITY, TimerQueue
 
 SLICE = 50e-6
 """Seconds of callbacks between two polls. An edge waits half of it on average; a poll costs about a hundredth of it."""
@@ -201,7 +201,11 @@ class Dispatcher:
         else:
             if len(monitor.lateness) >= FILED_BEFORE_WAIT or len(monitor.latency) >= FILED_BEFORE_WAIT:
                 monitor.histograms()
-            when = timers.next_when()
+            when: float | None = timers.earliest
+            if when == INFINITY:
+                when = None
+            elif when == -INFINITY:
+                when = timers.next_when()
             if gc_schedule.is_active and gc_schedule.collect_before(when):
                 when = 0.0  # a finalizer may have queued a callback
             ready = self._poller.poll(when)  # 4. As precise as the kernel, 9. idle is idle: see Poller

@@ -32,7 +32,9 @@ class TimerQueue:
 
     Attributes:
         new: timers that are not admitted yet; one that is cancelled before the next poll never gets into the heap.
-        earliest: the time before which no admitted timer is due, so that there is no need to call `pop_due`.
+        earliest: when the first admitted timer is due; infinity without timers. Before that time there is no need to
+            call `next_when` or `pop_due`. Minus infinity if only they can tell, because timers with a tolerance wait or
+            timers have been cancelled.
         cancelled: an estimate of the cancelled timers in the heap; it decides when to purge, and nothing else.
     """
 
@@ -65,7 +67,7 @@ class TimerQueue:
             self.admit()  # timers with equal times run in the order in which they were set
         self._sequence += 1
         self._tolerant.add((timer._when, self._sequence, timer), tolerance)
-        self.earliest = min(self.earliest, timer._when)
+        self.earliest = -INFINITY
 
     def admit(self) -> None:
         """Move new timers to the heap, except those that have been cancelled.
@@ -89,9 +91,7 @@ class TimerQueue:
             self._tolerant.cancelled()
         else:
             self.cancelled += 1
-            if self.cancelled <= PURGE_AFTER:
-                return
-        self.earliest = -INFINITY  # the next poll calls `pop_due`, which purges
+        self.earliest = -INFINITY
 
     def next_when(self) -> float | None:
         """Return the time by which the loop must wake for a timer; None if there is none."""
@@ -118,8 +118,10 @@ class TimerQueue:
                 self.cancelled -= self.cancelled > 0
             else:
                 due.append(timer)
-        earliest = heap[0][0] if heap else INFINITY
-        self.earliest = min(earliest, self._tolerant.earliest()) if self._tolerant.waiting else earliest
+        if self._tolerant.waiting or (heap and heap[0][2]._cancelled):
+            self.earliest = -INFINITY
+        else:
+            self.earliest = heap[0][0] if heap else INFINITY
         return due
 
     def has_tolerant(self) -> bool:

@@ -56,10 +56,6 @@ class TolerantTimers:
         """All timers, in no particular order."""
         return (timer for heap in list(self._heaps.values()) for _, _, timer in list(heap))
 
-    def earliest(self) -> float:
-        """Return the time before which none of the timers is due. There must be timers."""
-        return min(heap[0][0] for heap in self._heaps.values() if heap)
-
     def wake_by(self, when: float | None) -> float | None:
         """Return the time by which the loop must wake, if other timers need it at `when` (None: never)."""
         for tolerance, heap in self._heaps.items():

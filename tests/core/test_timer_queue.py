@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextvars import Context
 
@@ -173,6 +174,30 @@ def test_a_tolerant_timer_waits_until_it_is_due(timers: TimerQueue) -> None:
     assert timer.is_waiting is True
     timers.pop_due(1.0)
     assert timer.is_waiting is False
+
+
+def test_the_queue_says_when_its_first_timer_is_due_while_that_is_simple(timers: TimerQueue) -> None:
+    assert timers.earliest == math.inf
+    later, first = exact(timers, 3.0), exact(timers, 2.0)
+    timers.admit()
+    assert timers.earliest == 2.0
+    first.cancel()
+    assert timers.earliest == -math.inf
+    assert timers.pop_due(1.0) == []
+    assert timers.earliest == -math.inf
+    assert timers.next_when() == 3.0
+    assert timers.pop_due(1.0) == []
+    assert timers.earliest == 3.0
+    other = tolerant(timers, 4.0, 1.0)
+    assert timers.earliest == -math.inf
+    assert timers.pop_due(3.0) == [later]
+    assert timers.earliest == -math.inf
+    assert timers.pop_due(4.0) == [other]
+    assert timers.earliest == math.inf
+    exact(timers, 5.0)
+    timers.admit()
+    timers.clear()
+    assert timers.earliest == math.inf
 
 
 def test_timers_that_were_due_when_set_come_by_their_times(timers: TimerQueue) -> None:
