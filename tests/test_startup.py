@@ -80,3 +80,19 @@ def test_the_first_loop_loads_the_core_and_few_other_modules(stages: list[list[s
 def test_a_run_loads_nothing(stages: list[list[str]]) -> None:
     """It would delay the first timers, which may have been set before."""
     assert stages[2] == []
+
+
+def test_a_program_can_run_a_loop_at_its_very_end() -> None:
+    """The module for jobs in threads can't be loaded then."""
+    program = """
+import asyncio, atexit, hwloop
+async def farewell():
+    await asyncio.sleep(0)
+    print("goodbye")
+run = hwloop.run
+atexit.register(lambda: run(farewell()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("goodbye\n", "")

@@ -10,6 +10,7 @@ their turn from them (`hwloop.core.gil_poll`).
 from __future__ import annotations
 
 import _thread
+import contextlib
 import math
 import select
 import selectors
@@ -134,7 +135,8 @@ class Poller:
         A thread may start at any moment of a run, which must not wait for an import then. asyncio imports the module at
         the first `to_thread()`.
         """
-        import concurrent.futures.thread  # noqa: F401
+        with contextlib.suppress(RuntimeError):  # the interpreter is about to exit: no thread can start any more
+            import concurrent.futures.thread  # noqa: F401
 
         epoll = self.descriptors.epoll
         if epoll is None:
