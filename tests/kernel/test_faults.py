@@ -1,17 +1,22 @@
 """Faults of the simulated board behave as the kernel and lgpio do: each is made on both, with the same result.
 
-Here are those that gpio-sim can have. Serial ports need no other kernel: a simulated one is a pseudo-terminal of the
-machine's own (tests/faults).
+Faults of lgpio and of the chip happen to both. Faults of the wire happen on the simulated board, in virtual time; then
+the same changes of the line, or the same pieces of data, are played at their times to gpio-sim, or to a plain
+pseudo-terminal, and a program must receive the same. i2c-stub has no faults.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import functools
 import os
 import struct
+import threading
 import time
+import tty
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import gpiod
@@ -21,9 +26,11 @@ from gpio_sim import GpioSim
 
 import hwloop
 from firmware_sim import SimBoard
-from hwloop import gpio
+from firmware_sim.trace import Trace
+from hwloop import gpio, serial
 from hwloop.boards.lgpio.module import load_lgpio
 from hwloop.boards.linux import LinuxBoard
+from hwloop.trace_events import LineChange, SerialData
 
 LINE, OTHER = 17, 27
 REPORT = struct.Struct("QBBBBI")
@@ -193,3 +200,105 @@ def test_an_output_whose_chip_has_come_back_can_be_closed(chip: GpioSim, board: 
         chip.plug_in()
         output.close()
     assert gpio.outputs() == []
+
+
+def on_simulated_board(
+    board: SimBoard, play: Callable[[list[object]], Coroutine[Any, Any, None]], act: Callable[[], None]
+) -> list[object]:
+    """Return what a program receives that runs in virtual time beside the actions that `act` plans."""
+    received: list[object] = []
+    act()
+    hwloop.run(play(received), board=board, clock=board.clock)  # type: ignore[arg-type]
+    return received
+
+
+def at_their_times(events: list[tuple[int, Callable[[], object]]]) -> threading.Thread:
+    """Have a thread call functions at their times, in nanoseconds from now."""
+    start = time.monotonic_ns()
+
+    def main() -> None:
+        for when_ns, call in events:
+            time.sleep(max(0, start + when_ns - time.monotonic_ns()) / 1e9)
+            call()
+
+    thread = threading.Thread(target=main)
+    thread.start()
+    return thread
+
+
+WIRES = [
+    ("contact-bounce", {"seconds": 0.1, "bounces": 3}, 0.4),
+    ("contact-bounce", {"seconds": 0.9, "bounces": 2, "profile": "worn"}, 0.0),
+    ("edge-flood", {"rate": 8.0}, 0.0),
+    ("stuck-line", {"level": 1}, 0.0),
+]
+
+
+@pytest.mark.parametrize(("fault", "fields", "debounce"), WIRES)
+def test_a_program_receives_the_same_from_a_faulty_line(
+    chip: GpioSim, board: LinuxBoard, fault: str, fields: dict[str, Any], debounce: float
+) -> None:
+    async def play(received: list[object]) -> None:
+        async with gpio.watch(LINE, debounce=debounce) as watch:
+            watch.on_edge(lambda edge: received.append((edge.value, edge.lost)))
+            await asyncio.sleep(5)
+
+    trace = Trace()
+    with SimBoard(clock=hwloop.VirtualClock(), tracer=trace) as simulated:
+        line, start_ns = simulated.line(LINE), simulated.clock.now_ns()
+
+        def act() -> None:
+            simulated.faults.inject(fault, line=LINE, after=0.5, duration=2.0, seed=7, **fields)
+            for seconds, level in [(1.0, 1), (3.0, 0), (4.0, 1)]:
+                simulated.timeline.after(seconds, functools.partial(line.drive, level))
+
+        expected = on_simulated_board(simulated, play, act)
+    changes = [change for change in trace.of(LineChange) if change.line == LINE]
+    assert len(expected) >= 2
+    received: list[object] = []
+    player = at_their_times([(it.when_ns - start_ns, functools.partial(chip.drive, LINE, it.level)) for it in changes])
+    hwloop.run(play(received), board=board)
+    player.join()
+    assert received == expected
+
+
+@pytest.mark.parametrize(
+    ("fault", "fields"),
+    [
+        ("serial-noise", {"probability": 0.02}),
+        ("serial-truncation", {}),
+        ("serial-gap", {"seconds": 0.3}),
+        ("serial-latency", {}),
+    ],
+)
+def test_a_program_receives_the_same_from_a_faulty_wire(fault: str, fields: dict[str, Any]) -> None:
+    port = "/dev/ttyAMA0"
+
+    def play(path: str) -> Callable[[list[object]], Coroutine[Any, Any, None]]:
+        async def main(received: list[object]) -> None:
+            framing = serial.IdleGap(0.15)
+            async with serial.open(path, 9600, framing=framing) as source:
+                source.add_callback(lambda frame: received.append((frame.data, frame.lost)))
+                await asyncio.sleep(3)
+
+        return main
+
+    trace = Trace()
+    devices = {"device": [{"type": "gps", "port": port}]}
+    with SimBoard(devices, clock=hwloop.VirtualClock(), tracer=trace) as simulated:
+        start_ns = simulated.clock.now_ns()
+        expected = on_simulated_board(
+            simulated, play(port), lambda: simulated.faults.inject(fault, port=port, seed=3, **fields)
+        )
+    data = [it for it in trace.of(SerialData) if it.when_ns < start_ns + 3e9]
+    assert len(expected) >= 2
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    received: list[object] = []
+    player = at_their_times([(it.when_ns - start_ns, functools.partial(os.write, master, it.data)) for it in data])
+    with LinuxBoard() as board:
+        hwloop.run(play(os.ttyname(slave))(received), board=board)
+    player.join()
+    os.close(master)
+    os.close(slave)
+    assert received == expected
