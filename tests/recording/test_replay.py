@@ -465,3 +465,42 @@ def test_a_device_that_is_written_to_gets_what_was_recorded():
     [found] = differences(main(8), trace)
     assert found[:3] == ("i2c 1 0x20", 1, "the program made i2c 1 0x20 w 05 07")
     assert found[3] == "the program made i2c 1 0x20 w 05 08"
+
+
+def test_a_port_that_was_unplugged_is_unplugged_again():
+    async def listen():
+        """Report each line, and ask for another one each time that the port is back."""
+        heard = []
+        async with serial.open(
+            "/dev/ttyUSB0",
+            19200,
+            framing=serial.Lines(),
+            reopen=hwloop.Backoff(0.05, 1.0),
+            on_reopen=lambda port: port.write(b"again\n"),
+        ) as port:
+            async with asyncio.timeout(3):
+                async for line in port:
+                    heard.append((line.data, asyncio.get_running_loop().time()))
+                    if len(heard) == 3:
+                        return heard
+
+    class Talker:
+        def __init__(self, board):
+            self.port = board.add_port("/dev/ttyUSB0")
+            self.port.attach(self)
+            for after in (0.1, 0.2):
+                board.timeline.after(after, lambda: self.port.send(b"hello\n"))
+
+        def receive(self, data):
+            self.port.send(b"you said " + data)
+
+    trace = Trace()
+    with SimBoard(clock=hwloop.VirtualClock()) as board:
+        Talker(board)
+        state, start = board.snapshot(), board.clock.now_ns()
+        board.tracer = trace
+        board.faults.inject("serial-unplug", port="/dev/ttyUSB0", after=0.5, duration=1.0)
+        heard = hwloop.run(listen(), board=board, clock=board.clock)
+    assert [data for data, _ in heard] == [b"hello", b"hello", b"you said again"]
+    board, _, again = replayed(listen(), trace, {"state": state, "start_ns": start})
+    assert (board.outputs.differences, again) == ([], heard)
