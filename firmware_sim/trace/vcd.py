@@ -26,8 +26,8 @@ from hwloop.trace_events import FaultChange, I2cTransfer, SerialData, TraceEvent
 
 try:
     from vcd.writer import Variable, VCDWriter
-except ImportError as error:
-    raise ImportError("a VCD file needs the package pyvcd; install it with 'pip install hwloop[trace]'") from error
+except ImportError as _missing:
+    raise ImportError("a VCD file needs the package pyvcd; install it with 'pip install hwloop[trace]'") from _missing
 
 _UNITS = {1000: "1 us", 100: "100 ns", 10: "10 ns", 1: "1 ns"}
 _UNITS_OF_A_PULSE = 4
