@@ -125,6 +125,13 @@ def test_an_empty_trace_or_one_that_can_not_be_written_is_reported(tmp_path: Pat
     ]
 
 
+def test_a_forked_child_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = trace_file.TraceFile(str(tmp_path / "run.csv"))
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    file.write()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_long_run_keeps_its_last_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(trace_file, "KEPT", 3)
     file = trace_file.TraceFile(str(tmp_path / "run.csv"))

@@ -42,6 +42,6 @@ def test_an_unknown_suffix_is_an_error_that_lists_the_known_ones(tmp_path):
 def test_a_failure_leaves_the_earlier_file(tmp_path):
     (tmp_path / "run.csv").write_text("earlier")
     with pytest.raises(AttributeError):
-        write([object()], tmp_path / "run.csv")
+        write([EVENTS[0], EVENTS[1]._replace(data="not bytes")], tmp_path / "run.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["run.csv"]
     assert (tmp_path / "run.csv").read_text() == "earlier"
