@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextvars
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from hwloop import EventLoop
+from hwloop import EventLoop, Priority
+from hwloop.core.descriptors import IN, OUT
 from hwloop.core.dispatch import Dispatcher
+from hwloop.core.monitor import FILED_TOGETHER
+from hwloop.core.poller import EVENTS_PER_POLL, Poller
+from hwloop.core.urgency import URGENCY, Urgency
 
 
 @pytest.fixture
@@ -42,3 +48,103 @@ def test_a_clock_that_is_replaced_in_a_callback_has_the_loop_poll_after_the_batc
     loop.call_soon(loop.stop)
     loop.run_forever()
     assert polls == [True]
+
+
+class Kernel:
+    """Reports ready descriptors in the poller's place."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ready: list[tuple[int, int]] = []
+        self.urgent: list[tuple[int, int]] = []
+        self.unknown: list[int] = []
+        monkeypatch.setattr(Poller, "poll", lambda poller, when: self.ready)
+        monkeypatch.setattr(Poller, "poll_urgent", lambda poller: self.urgent)
+        monkeypatch.setattr(Poller, "note_unknown", lambda poller, fd: self.unknown.append(fd))
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+@pytest.fixture
+def fds() -> Iterator[list[int]]:
+    fds = [os.eventfd(0) for _ in range(3)]
+    yield fds
+    for fd in fds:
+        os.close(fd)
+
+
+def found(loop: EventLoop) -> list[object]:
+    """Return the callbacks of the handles that polls have found ready."""
+    return [handle._callback for handle in loop._run_queue.found]
+
+
+@pytest.mark.parametrize(("mask", "expected"), [(IN, [min]), (OUT, [max]), (IN | OUT, [min, max]), (8, [min, max])])
+def test_a_ready_descriptor_runs_the_callbacks_of_its_ready_directions(
+    loop: EventLoop,
+    dispatcher: Dispatcher,
+    kernel: Kernel,
+    fds: list[int],
+    mask: int,
+    expected: list[object],
+) -> None:
+    """An error or a hang-up (8 is EPOLLERR) concerns both."""
+    loop.add_reader(fds[0], min)
+    loop.add_writer(fds[0], max)
+    kernel.ready = [(fds[0], mask)]
+    dispatcher.poll(loop)
+    assert found(loop) == expected
+    dispatcher.poll(loop)  # it is ready still, and queued already
+    assert found(loop) == expected
+
+
+def test_a_number_that_nobody_watches_is_noted_and_the_others_are_served(
+    loop: EventLoop, dispatcher: Dispatcher, kernel: Kernel, fds: list[int]
+) -> None:
+    loop.add_reader(fds[1], min)
+    kernel.ready = [(fds[0], IN), (fds[1], IN)]
+    dispatcher.poll(loop)
+    assert kernel.unknown == [fds[0]]
+    assert found(loop) == [min]
+
+
+@pytest.mark.parametrize("add", [EventLoop.add_reader, EventLoop.add_writer])
+def test_a_watcher_with_a_priority_joins_the_priority_queues(
+    loop: EventLoop, dispatcher: Dispatcher, kernel: Kernel, fds: list[int], add: object
+) -> None:
+    loop._urgencies.in_use = True
+    context = contextvars.Context()
+    context.run(URGENCY.set, Urgency(Priority.HIGH))
+    context.run(add, loop, fds[0], min)  # type: ignore[arg-type]
+    kernel.ready = [(fds[0], IN | OUT)]
+    for _ in range(2):
+        dispatcher.poll(loop)
+        assert (found(loop), len(loop._run_queue.urgent)) == ([], 1)
+    assert loop._run_queue.urgent.pick(0.0, False)._callback is min
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_a_full_answer_of_the_kernel_is_completed_by_the_urgent_descriptors(
+    loop: EventLoop, dispatcher: Dispatcher, kernel: Kernel, fds: list[int], more: bool
+) -> None:
+    loop.add_reader(fds[0], min)
+    loop.add_reader(fds[1], max)
+    kernel.ready = [(fds[0], IN)] * (EVENTS_PER_POLL - (not more))
+    kernel.urgent = [(fds[1], IN)]
+    dispatcher.poll(loop)
+    assert found(loop) == ([min, max] if more else [min])
+
+
+def test_latencies_are_filed_when_there_are_enough_of_them(
+    loop: EventLoop, dispatcher: Dispatcher, kernel: Kernel, fds: list[int]
+) -> None:
+    loop.add_reader(fds[0], min)
+    kernel.ready = [(fds[0], IN)]
+    latency = loop._monitor.latency
+    latency.extend([0.0] * (FILED_TOGETHER - 1))
+    dispatcher.poll(loop)
+    assert len(latency) == FILED_TOGETHER - 1
+    latency.append(0.0)
+    dispatcher.poll(loop)
+    assert not latency

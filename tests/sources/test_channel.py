@@ -209,10 +209,17 @@ def test_with_lost_that_raises_is_reported_and_the_event_arrives() -> None:
     play(main, queue_size=1)
 
 
-@pytest.mark.parametrize(("callback", "message"), [(None, "must be callable"), (turn, "plain function")])
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (3, "^owner: a callback must be callable, not 3$"),
+        (turn, "^owner: a callback must be a plain function; for coroutines use 'async for'$"),
+    ],
+)
 def test_a_callback_is_a_plain_function(callback: Any, message: str) -> None:
+    owner = Owner()
     with pytest.raises(TypeError, match=message):
-        Owner().channel.add_callback(callback)
+        owner.channel.add_callback(callback)
 
 
 def test_a_new_callback_ends_the_pause_of_a_queue_that_nobody_takes_from() -> None:
@@ -224,6 +231,48 @@ def test_a_new_callback_ends_the_pause_of_a_queue_that_nobody_takes_from() -> No
         assert owner.asked == ["pause", "resume"]
 
     play(main, when_full="pause", queue_size=1)
+
+
+class Recorder:
+    """As much of a loop as a channel needs, which records the calls that would let its owner look again."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        self.calls.append("call_soon")
+
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
+        self.calls.append("call_soon_threadsafe")
+
+
+@pytest.mark.parametrize(("inside", "call"), [(True, "call_soon"), (False, "call_soon_threadsafe")])
+def test_an_owner_that_waits_for_room_looks_again_on_its_loop(inside: bool, call: str) -> None:
+    owner, loop = Owner(), Recorder()
+    owner.channel.open(loop)  # type: ignore[arg-type]
+    owner.channel.halted = True
+    asyncio._set_running_loop(loop if inside else None)  # type: ignore[arg-type]
+    try:
+        owner.channel.leave()
+    finally:
+        asyncio._set_running_loop(None)
+    assert loop.calls == [call]
+
+
+def test_without_a_loop_or_an_owner_nobody_looks_again() -> None:
+    owner = Owner()
+    channel = owner.channel
+    channel.halted = True
+    channel.leave()
+    loop = Recorder()
+    channel.open(loop)  # type: ignore[arg-type]
+    del owner
+    gc.collect()
+    channel.leave()
+    assert loop.calls == []
 
 
 # Waiting consumers.
