@@ -174,6 +174,9 @@ def test_a_tolerant_timer_waits_until_it_is_due(timers: TimerQueue) -> None:
     assert timer.is_waiting is True
     timers.pop_due(1.0)
     assert timer.is_waiting is False
+    cancelled = tolerant(timers, 1.0, 0.5)
+    cancelled.cancel()
+    assert cancelled.is_waiting is False
 
 
 def test_the_queue_says_when_its_first_timer_is_due_while_that_is_simple(timers: TimerQueue) -> None:

@@ -544,6 +544,26 @@ def test_an_event_whose_losses_can_not_be_read_has_none() -> None:
 # Changes that no other test noticed (`make mutation`).
 
 
+def test_an_event_that_owes_nothing_is_queued_as_it_is() -> None:
+    owner, event = Owner(), Event(1)
+    assert (owner.channel.halted, owner.channel.ended) == (False, False)
+    assert isinstance(owner.channel.halted, bool)
+    assert isinstance(owner.channel.ended, bool)
+    owner.channel.put(event)
+    assert owner.channel.events[0] is event
+
+
+def test_a_loop_that_another_thread_closes_meanwhile_raises_nothing() -> None:
+    class Closing(Recorder):
+        def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
+            raise RuntimeError("Event loop is closed")
+
+    owner = Owner()
+    owner.channel.open(Closing())  # type: ignore[arg-type]
+    owner.channel.halted = True
+    owner.channel.leave()
+
+
 def test_a_callback_gets_the_count_of_an_event_that_was_discarded_before_it() -> None:
     async def main(owner: Owner) -> None:
         seen: list[Event] = []
