@@ -148,3 +148,127 @@ def test_latencies_are_filed_when_there_are_enough_of_them(
     latency.append(0.0)
     dispatcher.poll(loop)
     assert not latency
+
+
+def test_latenesses_are_filed_when_there_are_enough_of_them(
+    loop: EventLoop, dispatcher: Dispatcher, kernel: Kernel
+) -> None:
+    lateness = loop._monitor.lateness
+    lateness.extend([0.0] * (FILED_TOGETHER - 1))
+    for filed in (False, True):
+        timer = loop.call_later(0.001, min)
+        while loop.time() < timer.when():
+            pass
+        dispatcher.poll(loop)
+        assert (not lateness) is filed
+        lateness.append(0.0)
+
+
+def test_a_replaced_clock_has_the_loop_poll_after_each_batch(loop: EventLoop, dispatcher: Dispatcher) -> None:
+    loop.time = lambda: 2.0  # type: ignore[method-assign]
+    loop.call_soon(min)
+    for _ in range(2):
+        loop._run_queue.poll_after_batch = False
+        dispatcher.poll(loop)
+        assert loop._run_queue.poll_after_batch is True
+
+
+# The order of a batch.
+
+
+class Stage:
+    """A loop whose slices are over after one callback, and callbacks that note their names."""
+
+    def __init__(self, loop: EventLoop, kernel: Kernel, fds: list[int]) -> None:
+        self.loop, self.kernel, self.fds = loop, kernel, fds
+        self.trace = ""
+        loop._dispatcher.slice = 0.0
+
+    def note(self, name: str, adds: str = "") -> None:
+        self.trace += name
+        self.soon(adds)
+
+    def soon(self, names: str) -> None:
+        for name in names:
+            self.loop.call_soon(self.note, name)
+
+    def ready(self, names: str, *, adds: str = "") -> None:
+        """Let the next poll find descriptors; the first one's callback adds ordinary work."""
+        for fd, name in zip(self.fds, names, strict=False):
+            self.loop.add_reader(fd, self.note, name, adds if name == names[0] else "")
+        self.kernel.ready = [(fd, IN) for fd in self.fds[: len(names)]]
+
+    def poll(self) -> None:
+        self.loop._dispatcher.poll(self.loop)
+        self.kernel.ready = []
+
+    def run(self) -> str:
+        """Run until nothing is ready."""
+
+        def poll(poller: Poller, when: float | None) -> list[tuple[int, int]]:
+            found, self.kernel.ready = self.kernel.ready, []
+            if not found and not self.loop._run_queue.has_work():
+                self.loop.stop()
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Poller, "poll", poll)
+            self.loop.run_forever()
+        return self.trace
+
+
+@pytest.fixture
+def stage(loop: EventLoop, kernel: Kernel, fds: list[int]) -> Stage:
+    return Stage(loop, kernel, fds)
+
+
+def test_found_callbacks_that_are_left_go_on_taking_turns(stage: Stage) -> None:
+    """Also when the queue has become a short one: only one that was short before the poll goes first."""
+    stage.soon("12345")
+    stage.ready("ABC")
+    assert stage.run() == "A1B2C345"
+
+
+def test_timers_that_were_due_when_set_make_no_short_queue_long(stage: Stage) -> None:
+    stage.soon("123")
+    for name in "tu":
+        stage.loop.call_later(0, stage.note, name)
+    stage.ready("A")
+    assert stage.run() == "123Atu"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "batch", "first", "trace"),
+    [
+        (3, 4, 2, "12A3B4C"),
+        (3, 4, 0, "A1B2C34"),
+        (3, 1, 1, "1ABC"),
+        (2, 3, 1, "1A2B3"),
+        (1, 5, 4, "1234A5"),
+        (0, 2, 1, "12"),
+        (2, 0, 1, "AB"),
+    ],
+)
+def test_a_stopped_loop_runs_the_rest_of_its_batch_in_turns(
+    stage: Stage, dispatcher: Dispatcher, ahead: int, batch: int, first: int, trace: str
+) -> None:
+    stage.ready("ABC", adds="8")
+    stage.poll()
+    stage.soon("12345")
+    watchers = list(stage.loop._run_queue.found)
+    dispatcher._finish_batch(stage.loop, ahead, batch, first)
+    assert stage.trace == trace
+    assert [watcher._scheduled for watcher in watchers] == [False] * ahead + [True] * (3 - ahead)
+
+
+def test_work_of_a_low_priority_goes_after_the_rest_of_the_batch(stage: Stage, dispatcher: Dispatcher) -> None:
+    stage.ready("A")
+    stage.poll()
+    stage.loop.call_soon_priority(Priority.LOW, stage.note, "l")
+    stage.loop._run_queue.urgent.begin_batch()
+    dispatcher._finish_batch(stage.loop, 1, 0, 0)
+    assert stage.trace == "Al"
+
+
+def test_before_its_first_turn_a_loop_has_no_slice(dispatcher: Dispatcher) -> None:
+    assert dispatcher.slice_began == 0.0
