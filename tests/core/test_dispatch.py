@@ -11,7 +11,7 @@ import pytest
 from hwloop import EventLoop, Priority
 from hwloop.core.descriptors import IN, OUT
 from hwloop.core.dispatch import Dispatcher
-from hwloop.core.monitor import FILED_TOGETHER
+from hwloop.core.monitor import FILED_BEFORE_WAIT, FILED_TOGETHER
 from hwloop.core.poller import EVENTS_PER_POLL, Poller
 from hwloop.core.urgency import URGENCY, Urgency
 
@@ -56,10 +56,13 @@ class Kernel:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ready: list[tuple[int, int]] = []
         self.urgent: list[tuple[int, int]] = []
-        self.unknown: list[int] = []
+        self.forgotten = 0
         monkeypatch.setattr(Poller, "poll", lambda poller, when: self.ready)
         monkeypatch.setattr(Poller, "poll_urgent", lambda poller: self.urgent)
-        monkeypatch.setattr(Poller, "note_unknown", lambda poller, fd: self.unknown.append(fd))
+        monkeypatch.setattr(Poller, "forget_closed", lambda poller: self.forget())
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
 
 @pytest.fixture
@@ -99,14 +102,24 @@ def test_a_ready_descriptor_runs_the_callbacks_of_its_ready_directions(
     assert found(loop) == expected
 
 
-def test_a_number_that_nobody_watches_is_noted_and_the_others_are_served(
+def test_a_number_that_nobody_watches_is_forgotten_and_the_others_are_served(
     loop: EventLoop, dispatcher: Dispatcher, kernel: Kernel, fds: list[int]
 ) -> None:
     loop.add_reader(fds[1], min)
     kernel.ready = [(fds[0], IN), (fds[1], IN)]
     dispatcher.poll(loop)
-    assert kernel.unknown == [fds[0]]
+    assert kernel.forgotten == 1
     assert found(loop) == [min]
+
+
+def test_the_alarm_that_has_rung_is_no_number_to_be_forgotten(
+    loop: EventLoop, dispatcher: Dispatcher, kernel: Kernel, fds: list[int]
+) -> None:
+    loop.add_reader(fds[1], min)
+    loop._poller.alarm_when = 5.0
+    kernel.ready = [(loop._poller.alarm_fd, IN), (fds[1], IN)]
+    dispatcher.poll(loop)
+    assert (kernel.forgotten, loop._poller.alarm_when, found(loop)) == (0, 0.0, [min])
 
 
 @pytest.mark.parametrize("add", [EventLoop.add_reader, EventLoop.add_writer])
@@ -136,32 +149,20 @@ def test_a_full_answer_of_the_kernel_is_completed_by_the_urgent_descriptors(
     assert found(loop) == ([min, max] if more else [min])
 
 
-def test_latencies_are_filed_when_there_are_enough_of_them(
-    loop: EventLoop, dispatcher: Dispatcher, kernel: Kernel, fds: list[int]
+@pytest.mark.parametrize("values", ["lateness", "latency"])
+@pytest.mark.parametrize(("busy", "enough"), [(True, FILED_TOGETHER), (False, FILED_BEFORE_WAIT)])
+def test_values_are_filed_when_there_are_enough_of_them(
+    loop: EventLoop, dispatcher: Dispatcher, kernel: Kernel, values: str, busy: bool, enough: int
 ) -> None:
-    loop.add_reader(fds[0], min)
-    kernel.ready = [(fds[0], IN)]
-    latency = loop._monitor.latency
-    latency.extend([0.0] * (FILED_TOGETHER - 1))
+    if busy:
+        loop.call_soon(min)
+    collected: list[float] = getattr(loop._monitor, values)
+    collected.extend([0.0] * (enough - 1))
     dispatcher.poll(loop)
-    assert len(latency) == FILED_TOGETHER - 1
-    latency.append(0.0)
+    assert len(collected) == enough - 1
+    collected.append(0.0)
     dispatcher.poll(loop)
-    assert not latency
-
-
-def test_latenesses_are_filed_when_there_are_enough_of_them(
-    loop: EventLoop, dispatcher: Dispatcher, kernel: Kernel
-) -> None:
-    lateness = loop._monitor.lateness
-    lateness.extend([0.0] * (FILED_TOGETHER - 1))
-    for filed in (False, True):
-        timer = loop.call_later(0.001, min)
-        while loop.time() < timer.when():
-            pass
-        dispatcher.poll(loop)
-        assert (not lateness) is filed
-        lateness.append(0.0)
+    assert not collected
 
 
 def test_a_replaced_clock_has_the_loop_poll_after_each_batch(loop: EventLoop, dispatcher: Dispatcher) -> None:
