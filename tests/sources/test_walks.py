@@ -101,7 +101,7 @@ def test_each_step_of_a_walk_is_taken_in_the_order_of_its_table(
     title: str, program: Callable[[SimBoard, Trace], Coroutine[Any, Any, None]]
 ) -> None:
     steps = walk(title)
-    assert len(steps) >= 7
+    assert len(steps) >= 6
     trace = Trace()
     with SimBoard({"device": [{"type": "bme280"}]}) as board:
         hwloop.run(program(board, trace), board=board)
