@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +140,22 @@ def test_instructions_are_those_of_one_operation(compare: Any, tmp_path: Path, m
     program.write_text("#!/bin/sh\necho 'unknown instruction' >&2\nexit 1\n")
     with pytest.raises(ValueError, match="could not be counted: unknown instruction"):
         compare.instructions.count(ROOT, ["chain"])
+
+
+def test_the_counted_operations_run_as_often_as_asked(compare: Any) -> None:
+    counted = compare.instructions.counted
+    done = subprocess.run(
+        [sys.executable, counted.__file__, ROOT, "2", "20", "chain", *counted.PATHS, counted.START],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    runs = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert len({pid for pid, _ in runs}) == len(runs)  # each in a process of its own
+    assert [run for _, run in runs] == [
+        f"{name} {number}" for name in (counted.START, "chain", *counted.PATHS) for number in (2, 20)
+    ]
 
 
 @pytest.mark.parametrize(
