@@ -52,7 +52,7 @@ STANDARD = {
     "_queue",
     "queue",
     "gc",
-    *({"array", "ctypes._layout", "sysconfig"} if sys.version_info >= (3, 14) else ()),
+    *({"array", "sysconfig"} if sys.version_info >= (3, 14) else ()),
 }
 """Modules of the standard library that asyncio does not load."""
 
