@@ -11,14 +11,19 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import functools
 import math
 import select
 import selectors
 from collections.abc import Callable, Sized
+from typing import TYPE_CHECKING
 
 from hwloop.core.clock import Alarm, monotonic
 from hwloop.core.descriptors import IN, OUT, DescriptorTable
 from hwloop.core.loop_clock import LoopClock
+
+if TYPE_CHECKING:
+    from hwloop.core.gil_poll import GilPoll
 
 SHORTEST_WAIT = 20e-6
 """A wait shorter than this (seconds) costs more than it saves: the loop polls again instead. `set_spin` extends it."""
@@ -63,7 +68,10 @@ class Poller:
         self.alarm_when: float = 0.0
         alarm = self.descriptors.alarm
         self.alarm_fd: int = -1 if alarm is None else alarm.fileno()
-        self._gil_poll: Callable[[], Found] | None = self._prepare_for_threads()
+        make_gil_poll, epoll = _load_for_threads(), self.descriptors.epoll
+        self._gil_poll: Callable[[], Found] | None = None
+        if make_gil_poll is not None and epoll is not None:
+            self._gil_poll = make_gil_poll(epoll.fileno(), EVENTS_PER_POLL)
         self.use_clock()
 
     def poll(self, when: float | None) -> Found:
@@ -129,24 +137,6 @@ class Poller:
         self._epoll = self._alarm = None
         self.descriptors.close()
 
-    def _prepare_for_threads(self) -> Callable[[], Found] | None:
-        """Load what other threads will need, and return a poll that keeps the interpreter lock if there can be one.
-
-        A thread may start at any moment of a run, which must not wait for an import then. asyncio imports the module at
-        the first `to_thread()`.
-        """
-        with contextlib.suppress(RuntimeError):  # the interpreter is about to exit: no thread can start any more
-            import concurrent.futures.thread  # noqa: F401
-
-        epoll = self.descriptors.epoll
-        if epoll is None:
-            return None
-        try:
-            from hwloop.core.gil_poll import GilPoll
-        except (ImportError, AttributeError):
-            return None  # this system has none: `epoll.poll` will do
-        return GilPoll(epoll.fileno(), EVENTS_PER_POLL)
-
     def _poll_selector(self, when: float | None) -> Found:
         """Wait through a selector that the user brought, or by a clock that the kernel's alarm does not follow."""
         timeout = when if when is None else max(0.0, min(when - self._clock.now(), LONGEST_WAIT))
@@ -165,3 +155,19 @@ class Poller:
             (key.fd, (IN if mask & selectors.EVENT_READ else 0) | (OUT if mask & selectors.EVENT_WRITE else 0))
             for key, mask in found
         ]
+
+
+@functools.cache
+def _load_for_threads() -> type[GilPoll] | None:
+    """Import what other threads will need. Return the poll that keeps the interpreter lock if the system allows one.
+
+    A thread may start at any moment of a run, which must not wait for an import then. asyncio imports the module of its
+    thread pool at the first `to_thread()`.
+    """
+    with contextlib.suppress(RuntimeError):  # the interpreter is about to exit: no thread can start any more
+        import concurrent.futures.thread  # noqa: F401
+    try:
+        from hwloop.core.gil_poll import GilPoll
+    except (ImportError, AttributeError):
+        return None  # this system has none: `epoll.poll` will do
+    return GilPoll

@@ -89,6 +89,8 @@ class TolerantTimers:
 
     def clear(self) -> None:
         """Drop all timers."""
+        if not self._heaps:
+            return
         for timer in self:
             timer.is_waiting = timer._scheduled = False
         self._heaps.clear()
