@@ -2,17 +2,20 @@
 
     python benchmarks/virtual.py [--seconds 600]
     python benchmarks/virtual.py --hours 24 [--parts nothing door,climate,position]
+    python benchmarks/virtual.py --traces 200 [--seconds 5]
 
 Each row: the parts, their events, virtual seconds for each second of CPU time and of real
 time, and the resident memory after a tenth of them, half, and all. With `--hours` the rows are the board alone and the
 three parts that are quiet (all but the 1 kHz control loop). `nothing` is the board alone: its button bounces and its
-receiver talks to nobody.
+receiver talks to nobody. With `--traces` each row is a seed and the digest of its trace, everything that happens on the
+board and everything that the three quiet parts report: the same seed has the same row in every process.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import os
 import sys
 import time
@@ -25,6 +28,8 @@ sys.path[:0] = [str(EXAMPLES), str(EXAMPLES.parent)]
 import weather_station as station  # noqa: E402
 
 import hwloop  # noqa: E402
+from firmware_sim import SimBoard  # noqa: E402
+from firmware_sim.trace import Trace  # noqa: E402
 
 QUIET = "door,climate,position"
 ROWS = ("nothing", "door", "climate", "position", QUIET, f"{QUIET},control")
@@ -36,9 +41,13 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGESIZE") / 2**20
 
 
+def parts_of(names: str) -> list[Callable[..., object]]:
+    return [getattr(station, name) for name in names.split(",") if name != "nothing"]
+
+
 def play(names: str, seconds: float) -> tuple[int, list[float]]:
     """Run parts of the station; the number of events, and the memory on the way."""
-    parts: list[Callable[..., object]] = [getattr(station, name) for name in names.split(",") if name != "nothing"]
+    parts = parts_of(names)
     events = 0
     memory = []
 
@@ -59,12 +68,47 @@ def play(names: str, seconds: float) -> tuple[int, list[float]]:
     return events, memory
 
 
+def digest(seed: int, seconds: float) -> str:
+    """The digest of a run with a seed: what the quiet parts report, and the trace of the board.
+
+    Three tasks that tick together give the seed something to decide.
+    """
+    trace, clock = Trace(), hwloop.VirtualClock()
+    reports: list[str] = []
+
+    def report(part: str, event: object) -> None:
+        reports.append(f"{clock.now_ns()} {part} {event!r}")
+
+    async def tie(name: str) -> None:
+        async for tick in hwloop.every(0.1):
+            report(name, tick)
+
+    async def main() -> None:
+        tasks = [asyncio.ensure_future(part(report)) for part in parts_of(QUIET)]  # type: ignore[arg-type]
+        tasks += [asyncio.ensure_future(tie(name)) for name in ("one", "two", "three")]
+        await asyncio.sleep(seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    with SimBoard(EXAMPLES / "weather_station.toml", clock=clock, tracer=trace) as board:
+        hwloop.run(main(), board=board, clock=clock, seed=seed)
+    return hashlib.sha256("\n".join([*reports, *map(repr, trace)]).encode()).hexdigest()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="How much faster than real time is virtual time?")
     parser.add_argument("--seconds", type=float, default=600.0, help="virtual seconds of each row (600)")
     parser.add_argument("--hours", type=float, help="virtual hours of each row, for the rows that a long run is about")
     parser.add_argument("--parts", nargs="+", metavar="PART[,PART]", help=f"the rows: of {', '.join(ROWS)}")
+    parser.add_argument(
+        "--traces", type=int, metavar="SEEDS", help="print the digest of the trace of each of SEEDS seeds"
+    )
     arguments = parser.parse_args()
+    for seed in range(arguments.traces or 0):
+        print(f"seed {seed:4} {digest(seed, arguments.seconds)}", flush=True)
+    if arguments.traces is not None:
+        return
     seconds = arguments.seconds if arguments.hours is None else arguments.hours * 3600
     play("nothing", 1)
     for names in arguments.parts or (ROWS if arguments.hours is None else ("nothing", QUIET)):

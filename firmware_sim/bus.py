@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from firmware_sim.errors import WiringError
 from firmware_sim.libraries.smbus2 import BLOCK_MAX, LENGTH_FIRST, Message, open_on, os_error
-from firmware_sim.limits import Limits
+from firmware_sim.limits import within
 from firmware_sim.timeline import Timeline
 from hwloop.core.clock import Disturbed
 from hwloop.core.naming import short_name
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 FIRST_ADDRESS, LAST_ADDRESS = 0x03, 0x77
 """7-bit addresses of devices; the I2C specification reserves the others (UM10204, 3.1.12)."""
-_CLOCK = Limits(1, 1e9, "bits a second")
-_TIMEOUT = Limits(1e-6, 3600, "seconds")
 
 
 class Nack(Exception):
@@ -91,6 +89,8 @@ class RegisterDevice(I2cDevice):
     def read(self, count: int) -> bytes:
         start = self.pointer
         self.pointer = (start + count) % 256
+        if start + count <= 256 and type(self).read_register is RegisterDevice.read_register:
+            return bytes(self.registers[start : start + count])
         return bytes(self.read_register((start + index) % 256) for index in range(count))
 
     def write_register(self, register: int, value: int) -> None:
@@ -137,6 +137,9 @@ class Bus:
         disturbances: the faults on the wire, in the order in which they began.
     """
 
+    clock: int = within(1, 1e9, "bits a second", default=100_000)
+    adapter_timeout: float = within(1e-6, 3600, "seconds", default=1.0)
+
     def __init__(
         self,
         number: int,
@@ -161,26 +164,6 @@ class Bus:
         self._busy = self._closed = False
         self._hung_by: set[object] = set()
         self._blocked_by: set[object] = set()
-
-    @property
-    def clock(self) -> int:
-        """Bits per second. Setting may raise ValueError."""
-        return self._clock
-
-    @clock.setter
-    def clock(self, clock: int) -> None:
-        _CLOCK.check(f"clock of I2C bus {self.number}", clock)
-        self._clock = clock
-
-    @property
-    def adapter_timeout(self) -> float:
-        """Seconds after which the adapter gives up on a transfer. Setting may raise ValueError."""
-        return self._adapter_timeout
-
-    @adapter_timeout.setter
-    def adapter_timeout(self, seconds: float) -> None:
-        _TIMEOUT.check(f"adapter_timeout of I2C bus {self.number}", seconds)
-        self._adapter_timeout = seconds
 
     def attach(self, address: int, device: I2cDevice) -> None:
         """Put a device on the bus. Raises `WiringError` for an address that is reserved or in use, or for no device."""
@@ -269,7 +252,8 @@ class Bus:
         Blocks for as long as the wire would take. Raises OSError: `nack_errno`, ETIMEDOUT or ENODEV.
         """
         with self._wire:
-            self._wire.wait_for(lambda: not self._busy)
+            if self._busy:
+                self._wire.wait_for(lambda: not self._busy)
             self._busy = True
         try:
             return self._traced(messages) if self.timeline.tracer is not None else self._clocked(messages, [])
@@ -308,12 +292,8 @@ class Bus:
         """Make a transfer, which has the wire to itself. Add each message that has passed to `done`."""
         self.timeline.clock.foresee(self._duration_ns(messages))
         self.transfers += 1
-        with self._wire:
-            self._wire.wait_for(lambda: not self._blocked_by)
-            free = self._wire.wait_for(lambda: not self._hung_by, self.adapter_timeout)
-        if not free:
-            self.timeouts += 1
-            raise os_error(errno.ETIMEDOUT)
+        if self._blocked_by or self._hung_by:
+            self._wait_for_wire()
         if self._closed:
             raise os_error(errno.ENODEV)
         disturbances = tuple(self.disturbances)
@@ -355,6 +335,14 @@ class Bus:
                     self._hold(busy_until, 1)
                 raise os_error(self.nack_errno) from None
         return answers
+
+    def _wait_for_wire(self) -> None:
+        with self._wire:
+            self._wire.wait_for(lambda: not self._blocked_by)
+            free = self._wire.wait_for(lambda: not self._hung_by, self.adapter_timeout)
+        if not free:
+            self.timeouts += 1
+            raise os_error(errno.ETIMEDOUT)
 
     def _duration_ns(self, messages: Sequence[Message]) -> int | None:
         """Return how long a transfer will take that has no effect but the time it takes; None for any other."""

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Protocol
 
 from firmware_sim.bus import Bus
-from firmware_sim.limits import limits_of
 from firmware_sim.pins import Chip, Line
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
@@ -59,12 +58,6 @@ class Device(ABC):
     `__post_init__` may raise ValueError for a value that makes no sense: the error names the place in the board file.
     A number with limits (`firmware_sim.limits.within`) keeps them whenever it is set.
     """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        limits = limits_of(type(self)).get(name)
-        if limits is not None:
-            limits.check(name, value)
-        super().__setattr__(name, value)
 
     @abstractmethod
     def attach(self, board: Connections) -> None:

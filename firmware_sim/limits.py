@@ -12,8 +12,6 @@ nanosecond keeps any computer busy for good.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 LONGEST = 1e9
@@ -22,8 +20,6 @@ LEAST_PERIOD = 0.001
 """Seconds from one action of a part to the next that it plans by itself."""
 BAUD_RATES = (50, 12_000_000)
 """Bits a second: from the slowest rate of termios(3) to the fastest USB adapters."""
-
-_KEY = "firmware_sim.limits"
 
 
 class Limits(NamedTuple):
@@ -42,12 +38,37 @@ class Limits(NamedTuple):
             raise ValueError(f"{name} must be {self.low:.10g} to {self.high:.10g} {self.unit}, not {value!r}")
 
 
+class Limited:
+    """An attribute that keeps to its limits: a descriptor for assignments only, so that reading costs nothing."""
+
+    def __init__(self, limits: Limits, default: float | None) -> None:
+        self.limits: Limits = limits
+        self._default = default
+        self._name = ""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    def __set__(self, instance: object, value: float | Limited | None) -> None:
+        if value is self:  # the default of a dataclass's field
+            value = self._default
+        self.limits.check(self._name, value)
+        vars(instance)[self._name] = value
+
+    def __repr__(self) -> str:
+        return repr(self._default)
+
+
 def within(low: float, high: float, unit: str, *, default: float | None) -> Any:
     """Return the default of a dataclass's field that takes numbers from `low` to `high`, and None if that is it."""
-    return dataclasses.field(default=default, metadata={_KEY: Limits(low, high, unit, default is None)})
+    return Limited(Limits(low, high, unit, default is None), default)
 
 
-@functools.cache
 def limits_of(kind: type[Any]) -> dict[str, Limits]:
-    """Return the limits of a dataclass's fields by name."""
-    return {each.name: each.metadata[_KEY] for each in dataclasses.fields(kind) if _KEY in each.metadata}
+    """Return the limits of a class's fields by name."""
+    return {
+        name: value.limits
+        for base in reversed(kind.__mro__)
+        for name, value in vars(base).items()
+        if isinstance(value, Limited)
+    }

@@ -371,8 +371,8 @@ class Chip:
             return min(held)
         if driven:
             return min(driven)
-        for strength in (0, 1, 2):
-            pulls = {line.pulls()[strength] for line in net.lines} - {"none"}
+        for strength in zip(*(line.pulls() for line in net.lines), strict=True):
+            pulls = {pull for pull in strength if pull != "none"}
             if len(pulls) == 1:
                 return 1 if pulls == {"up"} else 0
         return net.level

@@ -83,7 +83,7 @@ class Timeline:
         with self.lock:
             heapq.heappush(self._heap, (when_ns, self._planned, event))
             self._planned += 1
-            if self._heap[0][2] is event:
+            if not self._driven and self._heap[0][2] is event:
                 self._wake()
         return event
 
@@ -130,9 +130,12 @@ class Timeline:
         """Return the time of the next action; None if nothing is planned."""
         heap = self._heap
         with self.lock:
-            while heap and heap[0][2].action is None:
+            while heap:
+                when_ns, _, event = heap[0]
+                if event.action is not None:
+                    return when_ns
                 heapq.heappop(heap)
-            return heap[0][0] if heap else None
+            return None
 
     def planned(self) -> int:
         """Return how many actions were planned so far."""
@@ -145,8 +148,10 @@ class Timeline:
 
     def run_readable(self) -> bool:
         """Run the actions of readable descriptors; return whether there were any. For a clock that drives this."""
+        if not self._readers:
+            return False
         with self.lock:
-            ready = self._poll.poll(0) if self._readers else ()
+            ready = self._poll.poll(0)
             for fd, _ in ready:
                 action = self._readers.get(fd)
                 if action is not None:
@@ -155,19 +160,22 @@ class Timeline:
 
     def run_due(self) -> bool:
         """Run all that is due by now, in order; whether there was anything."""
-        heap, happened = self._heap, False
+        # By now and no later, or a part that plans faster than this computer runs would keep the lock for good.
+        heap, happened, now_ns = self._heap, False, self.now_ns()
         with self.lock:
-            # By now and no later, or a part that plans faster than this computer runs would keep the lock for good.
-            now_ns = self.now_ns()
-            while heap and (heap[0][2].action is None or heap[0][0] <= now_ns):
-                event = heapq.heappop(heap)[2]
-                if event.action is not None:
-                    self._moment_ns = event.when_ns
-                    try:
-                        self._run(event.action)
-                    finally:
-                        self._moment_ns = None
-                    happened = True
+            if not heap or heap[0][0] > now_ns:
+                return False
+            try:
+                while heap and heap[0][0] <= now_ns:
+                    self._moment_ns, _, event = heapq.heappop(heap)
+                    if (action := event.action) is not None:
+                        happened = True
+                        try:
+                            action()
+                        except BaseException as error:
+                            self._failed(action, error)
+            finally:
+                self._moment_ns = None
         return happened
 
     def catch_up(self) -> None:
@@ -259,11 +267,12 @@ class Timeline:
     def _run(self, action: Callable[[], object]) -> None:
         try:
             action()
-        except Disturbed:
-            raise
         except BaseException as error:
-            # A fault in one simulated device must not stop the others, nor the thread that they share.
-            ours = threading.current_thread() is self._thread
-            if not ours and isinstance(error, SystemExit | KeyboardInterrupt):
-                raise
-            logger.exception("simulated device failed in %s", short_name(action))
+            self._failed(action, error)
+
+    def _failed(self, action: Callable[[], object], error: BaseException) -> None:
+        """Log an exception of an action, which is being handled: it must not stop the other devices, nor the thread."""
+        ours = threading.current_thread() is self._thread
+        if isinstance(error, Disturbed) or (not ours and isinstance(error, SystemExit | KeyboardInterrupt)):
+            raise
+        logger.exception("simulated device failed in %s", short_name(action))

@@ -115,3 +115,28 @@ def test_eager_tasks_are_cancelled_in_order_of_creation() -> None:
         return [task.result() for task in done]
 
     assert hwloop.run(main(), clock="virtual") == hwloop.run(main(), clock="virtual")
+
+
+@pytest.mark.slow
+def test_the_weather_station_has_the_same_trace_beside_busy_processes() -> None:
+    """Its digests: benchmarks/virtual.py. The same seed is the same everywhere, and another seed is another trace."""
+    script = Path(__file__).parents[1] / "benchmarks" / "virtual.py"
+
+    def start(hash_seed: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(script), "--traces", "12", "--seconds", "1"],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        runs = [start("1"), start("2")]
+        outputs = [process.communicate(timeout=300)[0].splitlines() for process in runs]
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert outputs[0] == outputs[1]
+    assert len({line.split()[-1] for line in outputs[0]}) == 12

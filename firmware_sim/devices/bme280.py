@@ -17,11 +17,11 @@ import dataclasses
 import math
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from firmware_sim.bus import RegisterDevice
 from firmware_sim.device import Connections, Device
-from firmware_sim.limits import LEAST_PERIOD, LONGEST, limits_of, within
+from firmware_sim.limits import LEAST_PERIOD, LONGEST, Limited, Limits, within
 from firmware_sim.timeline import Timeline
 
 CHIP_ID = 0x60
@@ -35,7 +35,8 @@ _STANDBY_MS = (0.5, 62.5, 125, 250, 500, 1000, 10, 20)
 _START_UP_NS = 2_000_000
 _SKIPPED = 0x80000
 
-_AIR = ("temperature", "humidity", "pressure")
+_TEMPERATURE, _HUMIDITY = Limits(-40.0, 85.0, "°C"), Limits(0.0, 100.0, "%RH")
+_PRESSURE = Limits(300.0, 1100.0, "hPa")
 
 
 class Calibration(NamedTuple):
@@ -101,12 +102,54 @@ def percent(raw: int, t_fine: float, c: Calibration = CALIBRATION) -> float:
     return min(max(value * (1 - c.h1 * value / 524288), 0.0), 100.0)
 
 
+# The same three formulas solved for the raw value. Each is a quadratic equation, in the form that does not cancel out.
+
+
+def near_celsius(temperature: float, c: Calibration = CALIBRATION) -> float:
+    """Return the raw value, not rounded, for a temperature in °C."""
+    fine = temperature * 5120
+    offset = 2 * fine / (c.t2 + math.sqrt(c.t2 * c.t2 + c.t3 * fine / 16))
+    return (offset + c.t1 / 1024) * 16384
+
+
+def near_pascal(pressure: float, t_fine: float, c: Calibration = CALIBRATION) -> float:
+    """Return the raw value, not rounded, for a pressure in Pa."""
+    a, b = c.p9 / 34359738368, 1 + c.p8 / 524288
+    linear = 2 * (pressure - c.p7 / 16) / (b + math.sqrt(b * b + 4 * a * (pressure - c.p7 / 16)))
+    v1 = t_fine / 2 - 64000
+    v2 = (v1 * v1 * c.p6 / 32768 + v1 * c.p5 * 2) / 4 + c.p4 * 65536
+    v1 = (1 + (c.p3 * v1 * v1 / 524288 + c.p2 * v1) / 524288 / 32768) * c.p1
+    return 1048576 - v2 / 4096 - linear * v1 / 6250
+
+
+def near_percent(humidity: float, t_fine: float, c: Calibration = CALIBRATION) -> float:
+    """Return the raw value, not rounded, for a relative humidity in percent; the least one for 0 %."""
+    if humidity <= 0:
+        return 0.0
+    t = t_fine - 76800
+    value = 2 * humidity / (1 + math.sqrt(1 - 4 * humidity * c.h1 / 524288))
+    slope = c.h2 / 65536 * (1 + c.h6 / 67108864 * t * (1 + c.h3 / 67108864 * t))
+    return value / slope + c.h4 * 64 + c.h5 / 16384 * t
+
+
 class Conditions(NamedTuple):
     """The air around the sensor: °C, %RH, hPa."""
 
     temperature: float
     humidity: float
     pressure: float
+
+
+class _Air(Limited):
+    """A property of the air. Assigning a new value leaves the measurements as they are that were due before."""
+
+    def __set__(self, instance: Any, value: float | Limited | None) -> None:
+        instance.measure_due()
+        super().__set__(instance, value)
+
+
+def _air(limits: Limits, default: float) -> Any:
+    return _Air(limits, default)
 
 
 @dataclasses.dataclass(eq=False)
@@ -127,9 +170,9 @@ class Bme280(RegisterDevice, Device):
 
     bus: int = 1
     address: int = 0x76
-    temperature: float = within(-40, 85, "°C", default=21.5)
-    humidity: float = within(0, 100, "%RH", default=45.0)
-    pressure: float = within(300, 1100, "hPa", default=1013.25)
+    temperature: float = _air(_TEMPERATURE, 21.5)
+    humidity: float = _air(_HUMIDITY, 45.0)
+    pressure: float = _air(_PRESSURE, 1013.25)
     temperature_swing: float = within(-125, 125, "°C", default=0.0)
     humidity_swing: float = within(-100, 100, "%RH", default=0.0)
     pressure_swing: float = within(-800, 800, "hPa", default=0.0)
@@ -145,14 +188,6 @@ class Bme280(RegisterDevice, Device):
         self._epoch_ns = 0
         self._restart(0)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in _AIR and (timeline := self._timeline) is not None:
-            with timeline.lock:
-                self._catch_up(timeline.now_ns())
-                super().__setattr__(name, value)
-            return
-        super().__setattr__(name, value)
-
     def attach(self, board: Connections) -> None:
         """Connect to the board's bus. Raises `WiringError`."""
         board.bus(self.bus).attach(self.address, self)
@@ -163,14 +198,17 @@ class Bme280(RegisterDevice, Device):
     def conditions(self, time_ns: int) -> Conditions:
         """Return the air at a time (nanoseconds, the timeline's clock), unless a value was assigned since."""
         swing = math.sin(2 * math.pi * (time_ns - self._epoch_ns) / 1e9 / self.period)
-        changes = (self.temperature_swing * swing, self.humidity_swing * swing, self.pressure_swing * swing)
-        limits = limits_of(Bme280)
         return Conditions(
-            *(
-                min(max(getattr(self, name) + change, limits[name].low), limits[name].high)
-                for name, change in zip(_AIR, changes, strict=True)
-            )
+            min(max(self.temperature + self.temperature_swing * swing, _TEMPERATURE.low), _TEMPERATURE.high),
+            min(max(self.humidity + self.humidity_swing * swing, _HUMIDITY.low), _HUMIDITY.high),
+            min(max(self.pressure + self.pressure_swing * swing, _PRESSURE.low), _PRESSURE.high),
         )
+
+    def measure_due(self) -> None:
+        """Make the measurements that are due by now, in the air as it is."""
+        if self._timeline is not None:
+            with self._timeline.lock:
+                self._catch_up(self._now_ns())
 
     # The wire.
 
@@ -260,10 +298,12 @@ class Bme280(RegisterDevice, Device):
         self.measurements += 1
         temperature, humidity, pressure = self.conditions(time_ns)
         t, p, h = self._oversampling()
-        raw_t = self._rounded(_solve(celsius, temperature, 1 << 20), t)
+        raw_t = self._rounded(_solve(celsius, temperature, near_celsius(temperature), 1 << 20), t)
         t_fine = fine_temperature(raw_t)
-        raw_p = self._rounded(_solve(lambda raw: -pascal(raw, t_fine), -pressure * 100, 1 << 20), p)
-        raw_h = _solve(lambda raw: percent(raw, t_fine), humidity, 1 << 16)
+        near = near_pascal(pressure * 100, t_fine)
+        raw_p = self._rounded(_solve(lambda raw: -pascal(raw, t_fine), -pressure * 100, near, 1 << 20), p)
+        near = near_percent(humidity, t_fine)
+        raw_h = _solve(lambda raw: percent(raw, t_fine), humidity, near, 1 << 16)
         self._store(raw_p if p else _SKIPPED, raw_t if t else _SKIPPED, raw_h if h else _SKIPPED >> 4)
 
     def _rounded(self, raw: int, oversampling: int) -> int:
@@ -278,23 +318,14 @@ class Bme280(RegisterDevice, Device):
         self.registers[_DATA : _DATA + len(data)] = data
 
 
-def _solve(formula: Callable[[int], float], value: float, size: int) -> int:
+def _solve(formula: Callable[[int], float], value: float, near: float, size: int) -> int:
     """Return the raw value below `size` for which a rising formula comes closest to `value` from above.
 
-    The formulas are nearly straight, so a straight line between two known points leads there in a few steps, where
-    bisection takes 16 or 20. Every sixth step bisects, for the parts that are not straight.
+    `near` is a raw value close to it, by the formula solved for the raw value; rounding errors are corrected here.
     """
-    low, high = -1, size - 1
-    at_low, at_high = formula(0), formula(high)
-    steps = 0
-    while high - low > 1:
-        steps += 1
-        middle = (low + high) // 2
-        if steps % 6 and at_high > at_low:
-            straight = low + round((high - low) * (value - at_low) / (at_high - at_low))
-            middle = min(max(straight, low + 1), high - 1)
-        if (at := formula(middle)) >= value:
-            high, at_high = middle, at
-        else:
-            low, at_low = middle, at
-    return high
+    raw = min(max(math.ceil(near), 0), size - 1)
+    while raw < size - 1 and formula(raw) < value:
+        raw += 1
+    while raw > 0 and formula(raw - 1) >= value:
+        raw -= 1
+    return raw

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import enum
 import errno
 import os
 import threading
@@ -38,8 +37,8 @@ LENGTH_FIRST = -1
 """As a message's count: read one byte, and then as many as its value (the kernel's I2C_M_RECV_LEN)."""
 
 
-class _Size(enum.IntEnum):
-    """The SMBus transactions, as uapi/linux/i2c.h numbers them."""
+class _Size:
+    """The SMBus transactions, as uapi/linux/i2c.h numbers them. Plain numbers, which compare faster than an enum's."""
 
     QUICK = 0
     BYTE = 1

@@ -17,7 +17,7 @@ from firmware_sim.replay.script import Script
 from hwloop.core.clock import REAL, Clock
 from hwloop.lines import EdgeStream, OutputLine
 from hwloop.requests import EdgeRequest, OutputRequest
-from hwloop.trace_events import FaultChange, LineChange, SerialData, TraceEvent
+from hwloop.trace_events import LineChange, SerialData, TraceEvent
 
 if TYPE_CHECKING:
     import smbus2
@@ -118,11 +118,6 @@ class ReplayBoard(SimBoard):
         """Do what a part, or somebody outside, did. The lock is held."""
         if isinstance(event, SerialData):
             self.serial(event.port).send(event.data)
-        elif isinstance(event, FaultChange):
-            if event.begins:
-                self.serial(event.target).unplug(self)
-            elif "back_as=None" in event.detail:  # otherwise it has come back under another name
-                self.serial(event.target).replug(self)
         elif isinstance(event, LineChange):
             line = self.line(event.line).net.lines[0]  # lines that are joined have one level, and one place to drive it
             line.part = event.by

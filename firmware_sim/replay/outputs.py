@@ -236,13 +236,12 @@ class Outputs:
             self._differences[where] = Difference(where, step.number, step.when_ns, recorded, happened)
 
 
-def wire_of(event: TraceEvent) -> str:
+def wire_of(event: LineChange | SerialData | I2cTransfer) -> str:
     """Return the name of the wire of an output."""
     if isinstance(event, LineChange):
         return f"line {event.line}"
     if isinstance(event, SerialData):
         return event.port
-    assert isinstance(event, I2cTransfer)
     address = event.messages[0].address if event.messages else 0
     return f"i2c {event.bus} 0x{address:02x}"
 
@@ -276,7 +275,7 @@ def _requested(bus: int, messages: Sequence[Message]) -> str:
     return " ".join(parts)
 
 
-def _described(event: TraceEvent) -> str:
+def _described(event: LineChange | SerialData | I2cTransfer) -> str:
     if isinstance(event, LineChange):
         return f"the program drove it to {event.level}"
     if isinstance(event, SerialData):

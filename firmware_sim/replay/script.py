@@ -1,7 +1,6 @@
 """The script of a replay: the events of a recording, sorted into the board's inputs and the program's outputs.
 
-An input is whatever did not come from the program: a change of a line by a part, bytes that a port received, or a port
-that was unplugged. An output
+An input is whatever did not come from the program: a change of a line by a part, bytes that a port received. An output
 is a change by the program, the bytes that it sent, or a transfer that it made. (The answer of a transfer belongs to the
 transfer.) All have a place in one order, that of their times.
 """
@@ -12,12 +11,10 @@ import bisect
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from hwloop.trace_events import FaultChange, I2cTransfer, LineChange, SerialData, TraceEvent
+from hwloop.trace_events import I2cTransfer, LineChange, SerialData, TraceEvent
 
 LINES = 54
 """Lines of the replaying board."""
-UNPLUG = "serial-unplug"
-"""The fault that is replayed; the effects of others are in the other events."""
 PROGRAM = "program"
 """The cause of a line's change by the program."""
 
@@ -29,7 +26,7 @@ class Step(NamedTuple):
     """Its place in the order of all events."""
     number: int
     """Its number in the recording."""
-    event: LineChange | SerialData | I2cTransfer | FaultChange
+    event: LineChange | SerialData | I2cTransfer
     when_ns: int
     """When it happened, or was complete, by the clock of the recording."""
 
@@ -62,7 +59,6 @@ class Script:
             (event.end_ns if isinstance(event, I2cTransfer) else event.when_ns, number, event)
             for number, event in events
             if isinstance(event, LineChange | SerialData | I2cTransfer)
-            or (isinstance(event, FaultChange) and event.fault == UNPLUG)
         ]
         kept.sort(key=lambda each: each[0])  # stable: events of one moment keep their order
         steps = [Step(place, number, event, when_ns) for place, (when_ns, number, event) in enumerate(kept)]

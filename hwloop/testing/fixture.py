@@ -63,17 +63,12 @@ class BoardFixture(SimBoard):
         self._time = ProgramTime(clock, self._sleep, self._pause)
 
     @contextlib.contextmanager
-    def in_use(self, *, hosting: bool) -> Iterator[None]:
-        """Use the board in this block, for everything that looks for one; close it at the end.
-
-        With `hosting`, runs that the test starts by `hwloop.run` or `asyncio.run` are in the time of the board.
-        """
+    def in_use(self) -> Iterator[None]:
+        """Use the board in this block, for everything that looks for one; close it at the end."""
         leftovers = Leftovers()
         with leftovers.noting(), self, boards.using(self), self.session.open():
             with contextlib.ExitStack() as stack:
                 stack.enter_context(led_to(self))
-                if hosting:
-                    stack.enter_context(self.session.hosting())
                 if isinstance(self.clock, VirtualClock):
                     stack.enter_context(self._time.in_modules_of(self._settings.project))
                 yield

@@ -7,7 +7,6 @@ time the dispatcher polls after each callback anyway; in real time a slice may h
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import selectors
 import types
@@ -142,29 +141,6 @@ class VirtualLoop(SimLoop):
         task = super().create_task(coro, **options)
         self.tasks.note(task)
         return task
-
-
-class HostedLoop(SimLoop):
-    """The loop of a program that a test starts by `hwloop.run` or `asyncio.run`.
-
-    Parameters:
-        alone: returns a context in which this loop runs, while the loop of the test does not count as running.
-    """
-
-    def __init__(
-        self,
-        seed: int | Literal["random"] | None,
-        *,
-        limit: float | None,
-        clock: VirtualClock,
-        alone: Callable[[], contextlib.AbstractContextManager[None]],
-    ) -> None:
-        self._alone = alone
-        super().__init__(seed, limit=limit, clock=clock)
-
-    def run_forever(self) -> None:
-        with self._alone():
-            super().run_forever()
 
 
 ObservedLoop = RealLoop | VirtualLoop

@@ -31,7 +31,7 @@ def board(request: pytest.FixtureRequest) -> Iterator[BoardFixture]:
     settings = settings_of(request.node)
     made = BoardFixture(settings)
     request.node.stash[_BOARD] = made
-    with made.in_use(hosting=_TEST not in request.node.stash):
+    with made.in_use():
         yield made
     if made.leftovers and settings.leftovers and not request.node.stash.get(_FAILED, False):
         left = "".join(f"\n  {each}" for each in made.leftovers)

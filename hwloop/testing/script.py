@@ -36,14 +36,8 @@ class ScriptClock(VirtualClock):
         super().__init__()
         self._conditions: weakref.WeakSet[threading.Condition] = weakref.WeakSet()
         self._interrupted: threading.Thread | None = None
-        self.keeps_going: bool = True
-        """Whether the clock goes on when a loop closes: a test may run several loops, one after the other."""
         self.on_wait: Callable[[], None] | None = None
         """Called before and after each wait."""
-
-    def close(self) -> None:
-        if not self.keeps_going:
-            super().close()
 
     def sleep(self, seconds: float) -> None:
         self.check()

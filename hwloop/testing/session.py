@@ -16,21 +16,10 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
-from hwloop import runner
 from hwloop.core import registry
 from hwloop.core.clock import Clock
-from hwloop.core.event_loop import EventLoop
 from hwloop.testing.conditions import Conditions, NotReached
-from hwloop.testing.loops import (
-    HostedLoop,
-    ObservedLoop,
-    RealLoop,
-    VirtualLoop,
-    ending_in_program,
-    raise_as_it_was,
-    rest,
-)
-from hwloop.testing.script import ScriptClock
+from hwloop.testing.loops import ObservedLoop, RealLoop, VirtualLoop, ending_in_program, raise_as_it_was, rest
 from hwloop.virtual.clock import DeadlockError, TimeLimitError, VirtualClock
 from hwloop.virtual.wait_report import waits_of
 
@@ -84,7 +73,6 @@ class Session:
         loop: Any = self._runner.get_loop()
         self.loop: ObservedLoop = loop
         self._context = contextvars.copy_context()
-        self._listing = contextlib.ExitStack()
 
     def _make_loop(self) -> ObservedLoop:
         loop: ObservedLoop
@@ -101,39 +89,12 @@ class Session:
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
         """Run the test in this block, and close the loop at its end."""
-        with self._listing:
-            self._listing.enter_context(registry.listed(self.loop))
+        with registry.listed(self.loop):
             self._context = contextvars.copy_context()
             try:
                 yield
             finally:
-                if isinstance(self._clock, ScriptClock):
-                    self._clock.keeps_going = False
                 self._runner.close()
-
-    def hosting(self) -> contextlib.AbstractContextManager[None]:
-        """Run `hwloop.run` and `asyncio.run` in the time of the board, in a test without a loop."""
-        return runner.hosting_runs(runner.Hosting(self._make_hosted_loop, self._clock))
-
-    def _make_hosted_loop(self, seed: Any, limit: float | None) -> EventLoop:
-        if threading.get_ident() != self._thread or not isinstance(self._clock, ScriptClock):
-            return EventLoop()
-        limit = self._limit if limit is None else limit
-        return HostedLoop(
-            self._seed if seed is None else seed,
-            limit=LIMIT if limit is None else limit,
-            clock=self._clock,
-            alone=self._unlisted,
-        )
-
-    @contextlib.contextmanager
-    def _unlisted(self) -> Iterator[None]:
-        """Let another loop serve gpiozero's devices in this block."""
-        self._listing.close()
-        try:
-            yield
-        finally:
-            self._listing.enter_context(registry.listed(self.loop))
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a part of the test on its loop: a fixture, the test function, or a sleep."""

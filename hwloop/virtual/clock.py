@@ -70,10 +70,12 @@ class VirtualClock(Clock):
         """The identifiers of the threads that take turns."""
         self._turn_over = threading.Lock()
         self._turn_over.acquire()
-        self._turn_taken = False
+        self.busy: bool = False
+        """Whether a thread's turn is still going on: it has outlasted the loop's patience."""
         self._undisturbed: Callable[[int], bool] | None = None
         self._in_place = False
         self._foreseen_ns = 0
+        self._played_ns = 0  # the time until which all has happened on the boards, unless somebody has planned more
 
     # For boards and threads.
 
@@ -161,11 +163,6 @@ class VirtualClock(Clock):
         """The descriptors that only what this clock drives makes readable."""
         return frozenset(self._claimed)
 
-    @property
-    def busy(self) -> bool:
-        """Whether a thread's turn is still going on: it has outlasted the loop's patience."""
-        return self._turn_taken
-
     def next_ns(self) -> int | None:
         """Return the time of the next event on a board or in a thread; None if there is none."""
         first = None
@@ -207,7 +204,10 @@ class VirtualClock(Clock):
         """
         if when_ns > self._now_ns:
             self._now_ns = when_ns
-            seconds = max(seconds, when_ns / 1e9)
+            if (whole := when_ns / 1e9) > seconds:
+                seconds = whole
+        else:
+            self._played_ns = 0  # something is due that was planned meanwhile
         if seconds > self.seconds:
             self.seconds = seconds
 
@@ -218,14 +218,17 @@ class VirtualClock(Clock):
         keep its turn while it sleeps.
         """
         happened = False
-        written, self.written = self.written, False
-        for agenda in self._agendas:
-            if written and agenda.run_readable():
-                happened = self.written = True  # a terminal may hand over what was written in more than one piece
-            if agenda.run_due():
-                happened = True
-        if happened or not (self._turn_taken or self._woken or self._sleeping):
+        if self.written or self._played_ns != self._now_ns:
+            written, self.written = self.written, False
+            for agenda in self._agendas:
+                if written and agenda.run_readable():
+                    happened = self.written = True  # a terminal may hand over what was written in more than one piece
+                if agenda.run_due():
+                    happened = True
+            self._played_ns = self._now_ns
+        if happened or not (self.busy or self._woken or self._sleeping):
             return happened
+        self._played_ns = 0
         return self._give_turn(undisturbed)
 
     def close(self) -> None:
@@ -243,7 +246,7 @@ class VirtualClock(Clock):
     def _give_turn(self, undisturbed: Callable[[int], bool] | None = None) -> bool:
         """Let the next thread run until it waits again. Return False if there is none, or its turn takes too long."""
         patience = 0.0
-        if not self._turn_taken:
+        if not self.busy:
             sleeper = self._whose_turn()
             if sleeper is None:
                 return False
@@ -251,17 +254,17 @@ class VirtualClock(Clock):
             if not isinstance(sleeper, Sleeper):
                 self._run_in_place(sleeper)
                 return True
-            self._turn_taken = sleeper.is_member
+            self.busy = sleeper.is_member
             self.written = True
             sleeper.go.release()
             if not sleeper.is_member:
                 return True
             patience = PATIENCE
-        self._turn_taken = not self._turn_over.acquire(timeout=patience)
+        self.busy = not self._turn_over.acquire(timeout=patience)
         if self._undisturbed is not None:
             with self._guard:
                 self._undisturbed = None  # from now on the loop runs, perhaps beside the thread
-        return not self._turn_taken
+        return not self.busy
 
     def _run_in_place(self, turn: Callable[[], object]) -> None:
         self._in_place = True

@@ -97,4 +97,5 @@ class VirtualCondition(threading.Condition):
             self._clock.wake(sleeper)
 
     def notify_all(self) -> None:
-        self.notify(len(self._sleepers) + len(self._waiters))  # type: ignore[attr-defined]
+        if waiting := len(self._sleepers) + len(self._waiters):  # type: ignore[attr-defined]
+            self.notify(waiting)

@@ -128,7 +128,7 @@ class VirtualPoller(Poller):
             now = self._virtual_clock.seconds
             timer = self._timers.next_when()
             # A timer that is due again and again, each time at once, holds up the clock no more than work does.
-            self._jump(now + seconds if timer is None or timer <= now else min(timer, now + seconds))
+            self._jump_to(now + seconds if timer is None or timer <= now else min(timer, now + seconds))
 
     def _rest(self, timer: float) -> Found:
         """Nothing but IDLE work is ready: wait in the real world where that may end the wait, else jump."""
@@ -138,6 +138,7 @@ class VirtualPoller(Poller):
         idle = bool(run_queue.urgent.idle)
         clock.written = True
         self._resting_until = -_INFINITY if idle else timer
+        due_ns = None if timer == _INFINITY else to_ns(timer)
         waiting = False
         while True:
             found = ready_now()
@@ -173,7 +174,7 @@ class VirtualPoller(Poller):
                 if self._idled % IDLE_CALLBACKS or self._is_held_up():
                     return found
                 stride = IDLE_SECONDS * 2.0 ** min(self._idled // IDLE_CALLBACKS - 1, 50)
-                self._jump(min(timer, clock.seconds + stride))
+                self._jump_to(min(timer, clock.seconds + stride))
                 continue
             if self.holds or clock.busy:
                 # A turn that takes long does not report its end: check again soon.
@@ -185,7 +186,7 @@ class VirtualPoller(Poller):
             if timer == _INFINITY and not waiting:
                 waiting = True
                 self._limit.begin_wait()
-            if self._jump(timer):
+            if self._jump(timer, due_ns):
                 if not settle(asked) and timer <= clock.seconds:
                     return []
                 if waiting and (reason := self._limit.stalled()) is not None:
@@ -252,16 +253,17 @@ class VirtualPoller(Poller):
         next_ns = self._virtual_clock.next_ns()
         left = (timer if next_ns is None else min(timer, next_ns / 1e9)) - self._virtual_clock.seconds
         self._wait_really(max(0.0, min(left, 0.02)))
-        self._jump(min(timer, self._virtual_clock.seconds + time.monotonic() - began))
+        self._jump_to(min(timer, self._virtual_clock.seconds + time.monotonic() - began))
 
-    def _jump(self, timer: float) -> bool:
+    def _jump_to(self, timer: float) -> bool:
+        return self._jump(timer, None if timer == _INFINITY else to_ns(timer))
+
+    def _jump(self, timer: float, due_ns: int | None) -> bool:
         """Jump to a timer's time, or to an earlier event on the board or in a thread. False if there is neither."""
         clock = self._virtual_clock
         when_ns, seconds = clock.next_ns(), 0.0
-        if timer != _INFINITY:
-            due_ns = to_ns(timer)
-            if when_ns is None or due_ns <= when_ns:
-                when_ns, seconds = due_ns, timer
+        if due_ns is not None and (when_ns is None or due_ns <= when_ns):
+            when_ns, seconds = due_ns, timer
         if when_ns is None:
             return False
         if when_ns > self._limit.ends_ns:

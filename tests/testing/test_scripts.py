@@ -13,7 +13,6 @@ import smbus2
 from gpiozero import LED, PWMLED, Button
 
 import hwloop
-from hwloop import gpio
 
 PARTS = {
     "device": [
@@ -246,24 +245,3 @@ def test_a_script_runs_in_real_time_too(board, script):
 
 def test_the_board_of_a_test_is_no_longer_in_use_after_it():
     assert not hwloop.board.made_by_program()
-
-
-@pytest.mark.parametrize("run", [hwloop.run, asyncio.run], ids=["hwloop", "asyncio"])
-def test_a_run_that_the_test_starts_is_in_the_time_of_the_board(board, run):
-    async def main():
-        loop = asyncio.get_running_loop()
-        button = Button(17)
-        pressed = asyncio.Event()
-        button.when_pressed = pressed.set
-        loop.call_later(100, board["door"].press)
-        async with asyncio.timeout(200), gpio.output(27, initial=1, safe=0):
-            await pressed.wait()
-        button.close()
-        return loop.time()
-
-    board.advance(50)
-    assert run(main()) == 151
-    assert board.outputs[27] == 0
-    board.advance(50)
-    assert run(asyncio.sleep(100, "done")) == "done"
-    assert board.clock.now_ns() == 301_000_000_000
