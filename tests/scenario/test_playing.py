@@ -147,6 +147,11 @@ def test_values_take_courses(bench: Any) -> None:
     assert bench.board["air"].temperature == 30
 
 
+def test_a_sine_returns_to_the_middle_when_its_time_is_over(bench: Any) -> None:
+    assert bench('{ sine = "air.humidity", amplitude = 5, period = "4s", over = "1s" }').passed
+    assert bench.board["air"].humidity == 45
+
+
 def test_a_sine_without_an_end_ends_with_the_scenario(bench: Any) -> None:
     assert bench('{ sine = "air.humidity", amplitude = 5, period = "4s" }, { wait = "1s" }').passed
     assert bench.board["air"].humidity == pytest.approx(50, abs=0.1)
@@ -252,6 +257,16 @@ def test_transfers_are_expected(bench: Any) -> None:
         bench('{ expect_transfer = "air", writes = "d0", reads = "61", within = "2s" }', read())
 
 
+def test_a_transfer_that_fails_is_not_what_is_expected(bench: Any) -> None:
+    async def read() -> None:
+        async with i2c.open(1) as bus:
+            with pytest.raises(OSError, match="0x40"):
+                await bus.device(0x40).read_register(0)
+
+    with pytest.raises(ScenarioFailure, match=r"there were 1 other transfers with it\n.*EREMOTEIO"):
+        bench('{ expect_transfer = "i2c 1 0x40" }', read())
+
+
 def test_output_is_expected_in_its_order(bench: Any) -> None:
     both = '{ click = "door", hold = "100ms" }, { expect_output = "opened" }, { expect_output = "cl.s", regex = true }'
     assert bench(both, lamp_follows_door()).passed
@@ -259,6 +274,18 @@ def test_output_is_expected_in_its_order(bench: Any) -> None:
     wrong = '{ click = "door", hold = "100ms" }, { expect_output = "closed" }, { expect_output = "opened" }'
     with pytest.raises(ScenarioFailure, match="expect output 'opened': not met within 1 s"):
         bench(wrong, lamp_follows_door())
+
+
+def test_an_event_from_before_an_action_is_not_its_effect(bench: Any) -> None:
+    before = '{ click = "door", hold = "100ms" }, { wait = "1s" }'
+    assert bench(f'{before}, {{ expect_output = "opened" }}', lamp_follows_door()).passed
+    with pytest.raises(ScenarioFailure, match="expect output 'opened': not met within 1 s"):
+        bench(f'{before}, {{ set = "line 22", to = 1 }}, {{ expect_output = "opened" }}', lamp_follows_door())
+
+
+def test_silence_begins_when_the_step_does(bench: Any) -> None:
+    steps = '{ click = "door", hold = "100ms" }, { wait = "1s" }, { expect_quiet = "lamp", during = "1s" }'
+    assert bench(steps, lamp_follows_door()).passed
 
 
 def test_any_order_is_met_in_any_order(bench: Any) -> None:
@@ -336,6 +363,8 @@ def test_the_inputs_of_a_recording_are_replayed(bench: Any, tmp_path: Path) -> N
     assert bench.edges(17, "button") == [(2 + time / 2, level) for time, level in recorded[0]]
     assert bench.edges(27) == [(2 + time / 2, level) for time, level in recorded[1]]
     assert [time for time, _ in bench.times(SerialData)] == [3.0]
+    bench(parse('steps = [{ replay = "run.hwlog" }]', str(tmp_path / "s.toml")))
+    assert bench.edges(27) == [], "the program's own edges are no inputs"
 
 
 def test_python_and_toml_make_the_same_objects() -> None:
@@ -369,6 +398,21 @@ def test_a_cancelled_scenario_does_nothing_more() -> None:
             await asyncio.wait([playing])
             await asyncio.sleep(1)
             assert not board["door"].pressed
+
+        hwloop.run(main(), board=board, clock=clock)
+
+
+def test_nothing_of_a_scenario_goes_on_after_its_end() -> None:
+    clock = hwloop.VirtualClock()
+    with SimBoard({"device": [{"type": "bme280", "name": "air"}]}, clock=clock) as board:
+
+        async def main() -> None:
+            await play(
+                board, parse('steps = [{ sine = "air.humidity", amplitude = 5, period = "4s" }, { wait = "1s" }]')
+            )
+            humidity = board["air"].humidity
+            await asyncio.sleep(1)
+            assert board["air"].humidity == humidity
 
         hwloop.run(main(), board=board, clock=clock)
 

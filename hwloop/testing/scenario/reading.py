@@ -52,7 +52,6 @@ def parse(text: str, file: str = "scenario") -> Scenario:
 
     Raises `ScenarioError`.
     """
-    text = text.replace("\r\n", "\n")
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
