@@ -50,8 +50,8 @@ class Hosting:
         make_loop: makes a loop; in virtual time with the seed and the limit of the program, if any.
         clock: the clock of these loops.
         """
-        self.make_loop = make_loop
-        self.clock = clock
+        self.make_loop: Callable[[Literal["random"] | int | None, float | None], EventLoop] = make_loop
+        self.clock: Clock = clock
 
 
 _hosting: Hosting | None = None

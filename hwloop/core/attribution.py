@@ -33,9 +33,9 @@ class Culprit:
     __slots__ = ("name", "shown", "task")
 
     def __init__(self, name: str, shown: str, task: asyncio.Task[Any] | None = None) -> None:
-        self.name = name
-        self.shown = shown
-        self.task = task
+        self.name: str = name
+        self.shown: str = shown
+        self.task: asyncio.Task[Any] | None = task
 
 
 def culprit(handle: Any) -> Culprit:

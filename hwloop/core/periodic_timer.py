@@ -48,11 +48,11 @@ class Plan:
     __slots__ = ("due_ns", "missed", "number", "start_ns", "taken_before")
 
     def __init__(self, due_ns: int, missed: int, start_ns: int, number: int, taken_before: int) -> None:
-        self.due_ns = due_ns
-        self.missed = missed
-        self.start_ns = start_ns
-        self.number = number
-        self.taken_before = taken_before
+        self.due_ns: int = due_ns
+        self.missed: int = missed
+        self.start_ns: int = start_ns
+        self.number: int = number
+        self.taken_before: int = taken_before
 
 
 class Schedule:

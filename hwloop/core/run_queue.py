@@ -40,7 +40,7 @@ class RunQueue:
         self.urgent = urgent
         self.inbox: collections.deque[Any] = collections.deque()
         self.poll_after_batch = False
-        self.urgencies = urgencies
+        self.urgencies: Urgencies = urgencies
         self._clock = clock
 
     def has_work(self) -> bool:

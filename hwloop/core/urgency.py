@@ -74,8 +74,8 @@ class Change:
     __slots__ = ("deadline", "priority")
 
     def __init__(self, priority: Priority | None, deadline: float | None) -> None:
-        self.priority = priority
-        self.deadline = deadline
+        self.priority: Priority | None = priority
+        self.deadline: float | None = deadline
 
     def applied(self, urgency: Urgency) -> Urgency:
         """Return the changed urgency, always a new object: by that, `scheduled` knows that its own was replaced."""
