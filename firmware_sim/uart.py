@@ -206,8 +206,6 @@ class Port:
         self._wire_free_ns = when_ns + round(len(data) * character_ns)
         place = 0
         for arrival_ns, chunk in batches:
-            if self._wire:
-                arrival_ns = max(arrival_ns, self._wire[-1].when_ns)
             start = place
             for at in sorted(it for it in bad if start <= it < start + len(chunk)) if bad else ():
                 self._wire.append(_Arrival(arrival_ns, data[place:at], baudrate is not None, False))

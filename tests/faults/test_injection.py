@@ -61,6 +61,19 @@ def test_a_schedule_repeats_the_fault_until_it_is_ended(board: SimBoard) -> None
     ]
 
 
+@pytest.mark.parametrize("fault", ["stuck-line", "edge-flood"])
+def test_nothing_is_planned_any_more_once_a_fault_is_ended(fault: str) -> None:
+    with SimBoard({}, clock=hwloop.VirtualClock()) as board:
+        with board.faults.inject(fault, line=17, duration=5, every=10):
+            pass_time(board, 1)
+        assert board.timeline.next_ns() is None
+
+
+def test_a_fault_that_ends_after_its_board_changes_nothing(board: SimBoard) -> None:
+    with board.faults.inject("serial-unplug", port="gps"):
+        board.close()
+
+
 def test_a_fault_that_has_not_begun_can_be_ended(board: SimBoard) -> None:
     with board.faults.inject("stuck-line", line=17, after=1):
         pass_time(board, 0.5)

@@ -82,6 +82,24 @@ def test_a_part_that_moves_again_while_it_bounces_begins_anew(board: SimBoard) -
     assert board.line(17).level == 0
 
 
+def test_a_contact_is_where_the_part_is_right_after_it_moves(board: SimBoard) -> None:
+    board.faults.inject("contact-bounce", line=17, seconds=1, bounces=50)
+    board["door"].press()
+    while board.line(17).level == 0:
+        board.clock.sleep(0.0001)
+    board["door"].release()
+    board["door"].press()
+    assert board.line(17).level == 0
+
+
+def test_each_bounce_is_two_changes(board: SimBoard) -> None:
+    board.faults.inject("contact-bounce", line=17, bounces=40, seed=1)
+    changes = board.line(17).changes
+    board["door"].press()
+    board.clock.sleep(1)
+    assert board.line(17).changes - changes == 1 + 2 * 5
+
+
 def test_a_flood_toggles_the_line_at_its_rate_and_ends_at_the_level_that_was_there(
     board: SimBoard, trace: Trace
 ) -> None:

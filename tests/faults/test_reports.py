@@ -90,6 +90,13 @@ def test_a_claim_wakes_a_thread_that_has_missed_a_wake_up(board: SimBoard, reade
     assert reader.reports() == reader.sent[2:]
 
 
+def test_a_claim_does_not_wake_a_thread_that_gets_no_turn(board: SimBoard, reader: Reader) -> None:
+    board.faults.inject("kernel-overflow")
+    reader.toggle(5, 2)
+    reader.lgpio.gpio_claim_alert(reader.handle, 7, reader.lgpio.BOTH_EDGES, notify_handle=reader.notify)
+    assert reader.reports() == []
+
+
 @pytest.mark.parametrize("capacity", [0, 3])
 def test_a_report_that_finds_the_fifo_full_is_lost(board: SimBoard, reader: Reader, capacity: int) -> None:
     with board.faults.inject("full-fifo", capacity=capacity):
@@ -113,7 +120,9 @@ def test_a_torn_record_comes_in_two_parts_and_later_ones_after_it(board: SimBoar
     assert reader.reports() == reader.sent[3:]
 
 
-def test_the_rest_of_a_torn_record_goes_nowhere_once_its_fifo_is_closed(board: SimBoard, reader: Reader) -> None:
+def test_the_rest_of_a_torn_record_goes_nowhere_once_its_fifo_is_closed(
+    board: SimBoard, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
     board.faults.inject("torn-record", at=5, seconds=0.01)
     reader.toggle(5)
     reader.lgpio.notify_close(reader.notify)
@@ -121,6 +130,7 @@ def test_the_rest_of_a_torn_record_goes_nowhere_once_its_fifo_is_closed(board: S
     board.clock.sleep(0.1)
     os.close(reused)
     assert len(reader.raw()) == 5
+    assert caplog.records == []
 
 
 def test_a_handle_of_a_vanished_chip_fails_for_ever(board: SimBoard, reader: Reader) -> None:

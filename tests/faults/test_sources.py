@@ -165,6 +165,40 @@ def test_a_program_under_a_fault(fault: str, caplog: pytest.LogCaptureFixture) -
         assert sum(when > recovered for when, _ in outcome.events[name]) >= least, name
 
 
+def test_a_watch_notices_at_once_that_its_chip_has_vanished(board: SimBoard) -> None:
+    """Also when the line was quiet for so long that nothing reads it any more."""
+
+    async def main() -> float:
+        async with gpio.watch(5) as watch:
+            board.faults.inject("chip-vanishes", after=100)
+            with pytest.raises(hwloop.HardwareError, match="is gone"):
+                await anext(watch)
+            return asyncio.get_running_loop().time()
+
+    assert hwloop.run(main(), board=board, clock=board.clock) == 101  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("fault", "ends"), [("i2c-clock-stretch", 0.3), ("i2c-hang", 2.0), ("i2c-stuck-sda", 1.0)])
+def test_the_loop_goes_on_while_a_transfer_takes_its_time(board: SimBoard, fault: str, ends: float) -> None:
+    async def main() -> list[float]:
+        loop, ticks = asyncio.get_running_loop(), list[float]()
+        async with i2c.open(1, timeout=5) as bus:
+            fields = {"seconds": 0.3} if fault == "i2c-clock-stretch" else {}
+            await bus.device(0x76).read_register(0xD0)
+            board.faults.inject(fault, duration=2, **fields)  # type: ignore[arg-type]
+            start = loop.time()
+            reading = asyncio.create_task(bus.device(0x76).read_register(0xD0))
+            while not reading.done():
+                await asyncio.sleep(0.01)
+                ticks.append(loop.time() - start)
+            await asyncio.gather(reading, return_exceptions=True)
+        return ticks
+
+    ticks = hwloop.run(main(), board=board, clock=board.clock)  # type: ignore[arg-type]
+    assert ticks == [pytest.approx(0.01 * count) for count in range(1, len(ticks) + 1)]
+    assert ticks[-1] == pytest.approx(ends, abs=0.011)
+
+
 def test_a_checksum_finds_the_frames_that_noise_has_changed() -> None:
     def intact(frame: bytes) -> bool:
         body, _, checksum = frame[1:].partition(b"*")
