@@ -12,6 +12,7 @@ import collections
 import errno
 import logging
 import os
+import stat
 import threading
 
 from hwloop.recording.format import Encoder, Ended, Event, Header, Lost, RecordingError, file_preamble
@@ -51,7 +52,7 @@ class RecordingFile:
         self._thread: threading.Thread | None = None
         self._asleep = False
         self._ending = threading.Event()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if overwrite else os.O_EXCL)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_TRUNC if overwrite else os.O_EXCL)
         try:
             self._fd = os.open(self.path, flags, 0o644)
         except FileExistsError:
@@ -60,6 +61,11 @@ class RecordingFile:
             ) from None
         except OSError as error:
             raise RecordingError(cannot_create(self.path, error)) from error
+        try:
+            check_regular(self._fd, self.path)
+        except RecordingError:
+            os.close(self._fd)
+            raise
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
 
     def begin(self, header: Header) -> None:
@@ -131,6 +137,12 @@ class RecordingFile:
                 "%s: %s; the recording ends here, and the program goes on", self.path, str(error.strerror).lower()
             )
         self._taken += sum(map(len, parts))
+
+
+def check_regular(fd: int, path: str) -> None:
+    """Raise `RecordingError` for anything but an ordinary file: a recording must not overwrite a disk."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise RecordingError(f"{path}: is not an ordinary file; give the path of one")
 
 
 def cannot_create(path: str, error: OSError) -> str:

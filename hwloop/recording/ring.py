@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import NamedTuple
 from zlib import crc32
 
-from hwloop.recording.file import cannot_create
+from hwloop.recording.file import cannot_create, check_regular
 from hwloop.recording.format import (
     TERMINATOR,
     VERSION,
@@ -85,7 +85,7 @@ class Ring:
             )
         self._count = size // SEGMENT
         try:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
         except OSError as error:
             raise RecordingError(cannot_create(self.path, error)) from error
         try:
@@ -152,6 +152,7 @@ class Ring:
 
     def _prepare(self) -> int:
         """Lock the file, make it a ring if it is empty, and return the number of its last segment."""
+        check_regular(self._fd, self.path)
         _lock(self._fd, self.path)
         new = os.fstat(self._fd).st_size == 0
         if new:

@@ -345,3 +345,12 @@ def test_a_damaged_segment_costs_its_rest_and_is_noted(path, small):
     assert found[0] == 1
     assert found[-1] == 59
     assert len(found) < 59
+
+
+def test_a_device_or_a_pipe_is_never_written_to(path):
+    os.mkfifo(path)
+    for name in (path, "/dev/null"):
+        with pytest.raises(recording.RecordingError, match="is not an ordinary file"):
+            Ring(name)
+        with pytest.raises(recording.RecordingError, match=r"is not an ordinary file|no such device"):
+            recording.RecordingFile(name, overwrite=True)
