@@ -119,7 +119,7 @@ class Leftovers:
             return {
                 fd: target
                 for fd, target in now.items()
-                if self._descriptors.get(fd) != target and not target.startswith(_HARMLESS)
+                if fd > 2 and self._descriptors.get(fd) != target and not target.startswith(_HARMLESS)
             }
 
         if opened():

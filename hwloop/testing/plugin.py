@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _TEST = pytest.StashKey[Callable[..., Coroutine[Any, Any, object]]]()
 _BOARD = pytest.StashKey["BoardFixture"]()
-_FAILED = pytest.StashKey[bool]()
+_PASSED = pytest.StashKey[bool]()
 _SEED = "hwloop_seed"
 
 
@@ -33,7 +33,7 @@ def board(request: pytest.FixtureRequest) -> Iterator[BoardFixture]:
     request.node.stash[_BOARD] = made
     with made.in_use():
         yield made
-    if made.leftovers and settings.leftovers and not request.node.stash.get(_FAILED, False):
+    if made.leftovers and settings.leftovers and request.node.stash.get(_PASSED, False):
         left = "".join(f"\n  {each}" for each in made.leftovers)
         pytest.fail(f"the test has left behind:{left}", pytrace=False)
 
@@ -175,8 +175,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     board = item.stash.get(_BOARD, None)
+    if board is not None and call.when == "call":
+        item.stash[_PASSED] = report.passed
     if board is not None and report.failed and call.when in ("setup", "call"):
-        item.stash[_FAILED] = True
         from hwloop.testing import report as reports
 
         if text := reports.waveform(board):

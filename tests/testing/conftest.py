@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+# pytester forgets the modules that its runs import first, and a second copy of them would know no board.
+import firmware_sim.trace
+import hwloop.testing.fixture
+import hwloop.testing.report
+import hwloop.testing.scenario
+from hwloop import gpio, i2c, pins, serial
+
+__all__ = ["firmware_sim", "gpio", "hwloop", "i2c", "pins", "serial"]
+
 STATION = """
 from hwloop import gpio
 

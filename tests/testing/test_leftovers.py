@@ -93,3 +93,17 @@ async def test_a_test_that_ends_everything_passes(board):
     async with gpio.watch(17), gpio.output(27, initial=1):
         pass
     assert board.leftovers == []
+
+
+@pytest.mark.parametrize(("end", "outcomes"), [("pytest.exit('stop')", {}), ("pytest.skip('later')", {"skipped": 1})])
+def test_a_test_that_has_not_passed_reports_no_leftovers(suite, end, outcomes):
+    tests = f"""
+import asyncio, pytest
+
+async def test_ended_early(board):
+    task = asyncio.create_task(asyncio.sleep(10))
+    {end}
+"""
+    result = suite(tests)
+    result.assert_outcomes(**outcomes)
+    assert "left behind" not in str(result.stdout) + str(result.stderr)
