@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -153,11 +153,7 @@ class Injection:
         if (tracer := self._timeline.tracer) is None:
             return
         fault = self.fault
-        details = [
-            f"{field.name}={getattr(fault, field.name)!r}"
-            for field in dataclasses.fields(fault)  # type: ignore[arg-type]
-            if field.name not in fault.place
-        ]
+        details = [f"{key}={value!r}" for key, value in _values(fault).items() if key not in fault.place]
         when_ns = self._timeline.moment_ns()
         tracer.record(FaultChange(when_ns, self.name, self.target, begins, ", ".join(details)))
 
@@ -200,10 +196,15 @@ class Faults:
         """
         if isinstance(fault, str):
             made = self.make(fault, **fields)
+        elif not isinstance(fault, Fault):
+            raise FaultError(f"a fault is a name such as 'stuck-line', or an object of a fault, not {fault!r}")
         elif fields:
             raise FaultError(f"{short_name(fault)}: a fault that is made already takes no field {listed(fields)}")
         else:
             made = fault
+            _check(made.name or short_name(type(made)), type(made), _values(made))
+        if not (seed is None or (isinstance(seed, int) and not isinstance(seed, bool))):
+            raise FaultError(f"fault {made.name}: seed must be a whole number or None, not {seed!r}")
         name = made.name or short_name(type(made))
         _check_schedule(name, made.momentary, after=after, duration=duration, every=every, probability=probability)
         with self._board.timeline.lock:
@@ -242,15 +243,27 @@ def _made(name: str, fields: dict[str, object], directory: Path) -> Fault:
         raise FaultError(f"fault {name}: {error}") from error
     if not (issubclass(kind, Fault) and dataclasses.is_dataclass(kind)):
         raise FaultError(f"fault {name}: {path} is not a dataclass that is derived from firmware_sim.faults.Fault")
+    _check(name, kind, fields)
     try:
-        check_fields(kind, fields, also=_SCHEDULE)
         made: Fault = plugins.make(kind, path, fields)
-    except FieldError as error:
-        raise FaultError(f"fault {name}: {error}") from error
     except plugins.PluginError as error:
         cause = error.__cause__
         raise FaultError(f"fault {name}: {cause if isinstance(cause, ValueError | TypeError) else error}") from cause
     return made
+
+
+def _values(fault: Fault) -> dict[str, object]:
+    """Return the keys of a fault with their values. Raises `FaultError` where its class is no dataclass."""
+    if not dataclasses.is_dataclass(fault):
+        raise FaultError(f"{short_name(fault)}: a fault is a dataclass; decorate its class with @dataclasses.dataclass")
+    return {field.name: getattr(fault, field.name) for field in dataclasses.fields(fault) if field.init}
+
+
+def _check(name: str, kind: type[Fault], fields: Mapping[str, object]) -> None:
+    try:
+        check_fields(kind, fields, also=_SCHEDULE)
+    except FieldError as error:
+        raise FaultError(f"fault {name}: {error}") from error
 
 
 def _check_schedule(name: str, momentary: bool, **given: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,13 +14,15 @@ from firmware_sim.fields import listed
 from firmware_sim.pins import Line
 from firmware_sim.uart import Port
 
+_HEXADECIMAL = re.compile("0[xX][0-9a-fA-F]+")
+
 
 @dataclass
 class LineFault(Fault):
     """A fault on one line.
 
     Parameters:
-        line: its number, or the name of the part on it.
+        line: its number, its name ("GPIO17"), or the name of the part on it.
     """
 
     place: ClassVar[Sequence[str]] = ("line",)
@@ -30,7 +33,10 @@ class LineFault(Fault):
 
     def find(self, board: FaultyBoard) -> Line:
         """Return the line. Raises `FaultError`."""
-        number = _field_of(board, self.name, self.line, "line") if isinstance(self.line, str) else self.line
+        number = self.line
+        if isinstance(number, str):
+            named = next((each for each in map(board.chip.line, range(len(board.chip))) if each.name == number), None)
+            number = named.number if named is not None else _field_of(board, self.name, number, "line")
         try:
             return board.chip.line(number)
         except ValueError as error:
@@ -53,8 +59,9 @@ class PortFault(Fault):
 
     def find(self, board: FaultyBoard) -> Port:
         """Return the port. Raises `FaultError`."""
-        if self.port in board.ports:
-            return board.ports[self.port]
+        for path in (self.port, f"/dev/{self.port}"):
+            if path in board.ports:
+                return board.ports[path]
         if not self.port.startswith("/"):
             return board.ports[_field_of(board, self.name, self.port, "port")]
         there = listed(board.ports) or "none"
@@ -103,6 +110,8 @@ class TransferFault(BusFault):
     def find_device(self, board: FaultyBoard) -> tuple[Bus, int | None]:
         """Return the bus, and the device's address. Raises `FaultError`."""
         address = self.address
+        if isinstance(address, str) and _HEXADECIMAL.fullmatch(address):
+            address = int(address, 16)
         if isinstance(address, str):
             bus = board.buses[_field_of(board, self.name, address, "bus")]
             return bus, _field_of(board, self.name, address, "address")

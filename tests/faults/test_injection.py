@@ -12,6 +12,7 @@ import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.errors import FaultError
 from firmware_sim.faults import FAULTS, Chance, Fault, FaultyBoard
+from firmware_sim.faults.lines import StuckLine
 from firmware_sim.trace import Trace
 from hwloop import plugins
 from hwloop.trace_events import FaultChange
@@ -128,9 +129,22 @@ def test_a_part_is_named_in_place_of_its_line_or_address(board: SimBoard) -> Non
     assert board.faults.inject("stuck-line", line="lamp").target == "line 27"
     assert board.faults.inject("i2c-nack", address="climate").target == "i2c 1 0x76"
     assert board.faults.inject("i2c-nack").target == "i2c 1"
-    assert [it.name for it in board.faults] == ["stuck-line", "i2c-nack", "i2c-nack"]
+    assert board.faults.inject("stuck-line", line="GPIO17").target == "line 17"
+    assert board.faults.inject("i2c-nack", address="0x76").target == "i2c 1 0x76"
+    assert board.faults.inject("serial-noise", port="ttyAMA0").target == "/dev/ttyAMA0"
+    assert [it.name for it in board.faults][:3] == ["stuck-line", "i2c-nack", "i2c-nack"]
     board.faults.end()
     assert not any(it.active for it in board.faults)
+
+
+class Undecorated(Fault):
+    """A fault that is no dataclass."""
+
+    def target(self, board: FaultyBoard) -> str:
+        return "board"
+
+    def begin(self, board: FaultyBoard, chance: Chance) -> None:
+        pass
 
 
 MISTAKES: list[tuple[Callable[[SimBoard], object], str]] = [
@@ -161,6 +175,14 @@ MISTAKES: list[tuple[Callable[[SimBoard], object], str]] = [
     (lambda b: b.faults.inject("stuck-line", line=17, every=1, duration=1), "it needs a duration shorter than that"),
     (lambda b: b.faults.inject("no.such:Thing"), "fault no.such:Thing: no.such:Thing: there is no module no"),
     (lambda b: b.faults.inject("pathlib:Path"), "pathlib:Path is not a dataclass that is derived from"),
+    (lambda b: b.faults.inject(None), "a fault is a name such as 'stuck-line', or an object of a fault, not None"),  # type: ignore[arg-type]
+    (
+        lambda b: b.faults.inject(StuckLine),
+        "or an object of a fault, not <class 'firmware_sim.faults.lines.StuckLine'>",
+    ),  # type: ignore[arg-type]
+    (lambda b: b.faults.inject(StuckLine(17, level=7)), "fault stuck-line: level must be one of 0, 1, not 7"),  # type: ignore[arg-type]
+    (lambda b: b.faults.inject(Undecorated()), "a fault is a dataclass; decorate its class with"),
+    (lambda b: b.faults.inject("stuck-line", line=17, seed=1.5), "seed must be a whole number or None, not 1.5"),  # type: ignore[arg-type]
     (lambda b: b.faults.inject(Pulse(), volts=3), "Pulse(): a fault that is made already takes no field volts"),
     (lambda b: b.faults.inject(Pulse(), duration=1), "it is over as soon as it has happened; leave out duration"),
 ]
