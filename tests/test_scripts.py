@@ -407,29 +407,37 @@ def test_afterwards_all_is_as_it_was() -> None:
 @needs_gpiozero
 @pytest.mark.parametrize("order", ["block ends first", "board closes first"])
 def test_gpiozero_cleans_up_at_the_end_of_each_block(tmp_path: Path, order: str) -> None:
-    """While the lines can still be driven, and although a button presses itself; the next block starts anew."""
+    """While the lines can still be driven, and although a button is pressed; the next block starts anew."""
     (tmp_path / "script.py").write_text(
         textwrap.dedent(
             f"""
             import threading
             from firmware_sim import SimBoard, imports
 
+            def press(button, ended):
+                while not ended.wait(0.002):
+                    button.click()
+
             for _ in range(2):
-                with SimBoard("board.toml") as board, imports.led_to(board):
+                with SimBoard({{"device": [{{"type": "button", "line": 17}}]}}) as board, imports.led_to(board):
                     from gpiozero import Button, LED
                     pressed = threading.Event()
                     led, button = LED(27), Button(17)
                     led.blink(0.01, 0.01)
                     button.when_pressed = pressed.set
-                    print(pressed.wait(10))
+                    ended = threading.Event()
+                    presser = threading.Thread(target=press, args=(board.devices[0], ended))
+                    presser.start()
+                    print(pressed.wait(30))
                     if {order == "board closes first"}:
                         board.close()
+                ended.set()
+                presser.join()
                 print(led.closed, button.closed)
             print("end")
             """
         )
     )
-    (tmp_path / "board.toml").write_text(BOARD.replace("0.15", "0.02").replace("0.05", "0.01"))
     done = subprocess.run(
         [sys.executable, "script.py"],
         cwd=tmp_path,

@@ -230,5 +230,5 @@ def _show(error: BaseException, path: str) -> None:
     while start is not None and start.tb_frame.f_code.co_filename != path:
         start = start.tb_next
     if isinstance(error, DeadlockError):  # its message has the place of each task; the rest are frames of the loop
-        start = program_frames(start)
+        error.__traceback__ = start = program_frames(start)
     traceback.print_exception(error.with_traceback(start or error.__traceback__))
