@@ -48,6 +48,7 @@ def stage() -> Stage:
 def test_an_empty_queue_has_no_work(stage: Stage) -> None:
     assert not stage.queue.has_work()
     assert len(stage.queue) == 0
+    assert stage.queue.poll_after_batch is False
 
 
 def test_ordinary_handles_join_the_fifo(stage: Stage) -> None:

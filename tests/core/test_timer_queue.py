@@ -247,3 +247,36 @@ def test_a_timer_that_a_thread_adds_during_the_admission_is_not_lost(timers: Tim
     assert timers.new == added
     timers.admit()
     assert timers.pop_due(2.0) == [first, *added]
+
+
+def test_a_timer_that_has_left_is_not_scheduled_any_more(timers: TimerQueue) -> None:
+    due, dropped = exact(timers, 1.0), tolerant(timers, 2.0, 1.0)
+    timers.admit()
+    assert due._scheduled is True
+    timers.pop_due(1.0)
+    timers.clear()
+    assert [due._scheduled, dropped._scheduled, dropped.is_waiting] == [False, False, False]
+    assert {type(each) for each in (due._scheduled, dropped._scheduled, dropped.is_waiting)} == {bool}
+    assert not timers.has_tolerant()
+    assert tolerant(timers, 3.0, 1.0) in timers.all()
+
+
+@pytest.mark.parametrize(("due", "later"), [(3, 2), (1, 0)])
+def test_a_cancelled_exact_timer_that_leaves_is_not_counted_any_more(timers: TimerQueue, due: int, later: int) -> None:
+    cancelled = [exact(timers, 1.0) for _ in range(due)] + [exact(timers, 9.0) for _ in range(later)]
+    timers.admit()
+    for timer in cancelled:
+        timer.cancel()
+    assert timers.pop_due(1.0) == []
+    assert timers.cancelled == later
+
+
+def test_a_cancellation_that_was_not_counted_takes_nothing_from_the_count(timers: TimerQueue) -> None:
+    """A thread is in the middle of it."""
+    for when in (1.0, 2.0):
+        exact(timers, when)
+    timers.admit()
+    for timer in timers.all():
+        timer._cancelled = True
+    assert timers.pop_due(1.0) == []
+    assert timers.cancelled == 0
