@@ -45,6 +45,11 @@ def stage() -> Stage:
     return Stage()
 
 
+def test_new_queues_hold_nothing(stage: Stage) -> None:
+    assert (stage.queues.waiting, stage.queues.old, len(stage.queues)) == (0, 0, 0)
+    assert stage.queues.pick(0.0, False) is None
+
+
 def test_a_rank_ages_by_the_turns_of_more_urgent_ones_only(stage: Stage) -> None:
     for _ in range(40):
         stage.push(Priority.INTERRUPT, "i")
