@@ -105,9 +105,9 @@ class Report:
             lines = list(steps_text(result, _SHOWN))
             if not self.passed:
                 lines += ["", *waveform(result, self._names, self._width).splitlines()]
-        if self._run.ended_ns is not None and not self._run.sent:
+        if self._run.ended_ns is not None and not self._run.sent and not self._interrupted:
             at = duration_text(round((self._run.ended_ns - result.start_ns) / 1e9, 6))
-            lines.append(f"  the program ended by itself at {at}")
+            lines.append(f"  the program {'failed' if self._run.status else 'ended by itself'} at {at}")
         return lines
 
     def _summary(self) -> str:

@@ -153,6 +153,7 @@ def test_a_program_that_exits_with_a_status_fails(sim: Sim, tmp_path: Path) -> N
     write(tmp_path, **{"lamp.py": "import sys, hwloop\nasync def main():\n    sys.exit(3)\nhwloop.run(main())\n"})
     status, out, _ = sim("lamp.py", "--scenario", "good.toml")
     assert status == 1
+    assert "  the program failed at 0 s\n" in out
     assert "FAILED: the program failed, with exit status 3; " in out
 
 
@@ -398,6 +399,7 @@ def test_a_signal_ends_it_in_order(sim: Sim, tmp_path: Path, scenarios: list[str
     assert process.returncode == -number
     assert err == ""
     assert "FAILED: interrupted after 1 step; " in out
+    assert "the program ended" not in out
 
 
 @pytest.mark.slow
