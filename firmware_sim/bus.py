@@ -182,6 +182,11 @@ class Bus:
             self._devices[address] = device
             device.connected()
 
+    @property
+    def addresses(self) -> list[int]:
+        """The addresses at which there are devices, in order."""
+        return sorted(self._devices)
+
     def __getitem__(self, address: int) -> I2cDevice:
         """Return the device at an address. Raises KeyError, naming those that are there."""
         try:

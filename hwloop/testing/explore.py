@@ -1,31 +1,98 @@
-"""Schedules of faults: the bug hunter draws, plays and shrinks them.
+"""The bug hunter: runs a program under many schedules of faults, and shrinks one that makes it fail.
 
-A schedule is a seed for the order of tasks and a list of faults, each with its time.
+Hypothesis draws and shrinks the schedules. The board and the program are deterministic, so the smallest schedule that
+still fails in the same way (the same exception at the same place) repeats the failure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from hwloop.testing.schedule import Schedule
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 
-@dataclass(frozen=True)
-class PlannedFault:
-    """A fault of a schedule."""
+class Found(NamedTuple):
+    """A failure, with the smallest schedule that was found for it."""
 
-    name: str
-    """Its name in `board.faults.names()`."""
-    after: float
-    """Seconds from the beginning of the run."""
-    duration: float | None
-    """Seconds; None for a fault that only begins."""
-    fields: tuple[tuple[str, Any], ...]
-    """The keys of the fault and their values."""
+    schedule: Schedule
+    error: BaseException
+    runs: int
+    """The runs that were made, those of shrinking included."""
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """A seed and the faults of a run, in the order of their times."""
+def explore(
+    play: Callable[[Schedule], object], schedules: SearchStrategy[Schedule], *, runs: int, seed: int = 0
+) -> Found | None:
+    """Run `play` with up to `runs` schedules; return the smallest that makes it raise, or None if none does.
 
-    seed: int
-    faults: tuple[PlannedFault, ...]
+    `seed` decides which schedules are drawn.
+    """
+    import hypothesis
+
+    made = 0
+    smallest: Found | None = None
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=runs,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        print_blob=False,
+        verbosity=hypothesis.Verbosity.quiet,
+        phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(schedules)
+    def run(schedule: Schedule) -> None:
+        nonlocal made, smallest
+        made += 1
+        try:
+            play(schedule)
+        except BaseException as error:
+            smallest = Found(schedule, error, made)
+            raise
+
+    try:
+        run()
+    except (SystemExit, KeyboardInterrupt):
+        if smallest is None or isinstance(smallest.error, KeyboardInterrupt):
+            raise
+    except BaseException:
+        if smallest is None:
+            raise
+    if smallest is None:
+        return None
+    found, more = _without_needless_faults(smallest, play)
+    return found._replace(runs=made + more)
+
+
+def _without_needless_faults(found: Found, play: Callable[[Schedule], object]) -> tuple[Found, int]:
+    """Leave out each fault without which the program fails in the same way; return the runs that this took.
+
+    Hypothesis shrinks what it has drawn, and can miss that one of two equal faults is enough.
+    """
+    runs = 0
+    for fault in found.schedule.faults:
+        faults = list(found.schedule.faults)
+        faults.remove(fault)
+        runs += 1
+        try:
+            play(shorter := Schedule(found.schedule.seed, tuple(faults)))
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if _kind(error) == _kind(found.error):
+                found = Found(shorter, error, found.runs)
+    return found, runs
+
+
+def _kind(error: BaseException) -> tuple[object, ...]:
+    """Return the type and the place of an exception, by which failures are distinguished."""
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    return (type(error), *((frame.filename, frame.lineno) for frame in place))

@@ -43,6 +43,7 @@ class BoardFixture(SimBoard):
     Attributes:
         trace: all that has happened on its lines, ports and buses; the newest 200,000 events.
         session: the loop of the test.
+        began_ns: the time at which the test began, on the board's clock.
         leftovers: at the end of the test, the threads, descriptors, processes, tasks and claimed lines left behind.
     """
 
@@ -60,6 +61,7 @@ class BoardFixture(SimBoard):
         except BaseException:
             self.session.loop.close()
             raise
+        self.began_ns: int = clock.now_ns()
         self._time = ProgramTime(clock, self._sleep, self._pause)
 
     @contextlib.contextmanager
@@ -106,6 +108,14 @@ class BoardFixture(SimBoard):
     def seed(self) -> int | None:
         """The seed that decides the order of tasks; None for first come, first served, and in real time."""
         return getattr(self.loop, "seed", None)
+
+    @property
+    def lines_used(self) -> list[int]:
+        """The lines that have a part, or that the program has claimed."""
+        lines = (self.chip.line(number) for number in range(len(self.chip)))
+        return [
+            line.number for line in lines if line.part or str(line.number) in self._claims or line.output is not None
+        ]
 
     @property
     def outputs(self) -> dict[int, int]:

@@ -6,6 +6,7 @@ the loop are imported by the first test that needs them.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -15,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from hwloop.testing.fixture import BoardFixture
+    from hwloop.testing.schedule import Schedule
 
 _TEST = pytest.StashKey[Callable[..., Coroutine[Any, Any, object]]]()
 _BOARD = pytest.StashKey["BoardFixture"]()
@@ -32,6 +34,8 @@ def board(request: pytest.FixtureRequest) -> Iterator[BoardFixture]:
     made = BoardFixture(settings)
     request.node.stash[_BOARD] = made
     with made.in_use():
+        if (schedule := _schedule(request.node)) is not None:
+            schedule.inject(made.faults)
         yield made
     if made.leftovers and settings.leftovers and request.node.stash.get(_PASSED, False):
         left = "".join(f"\n  {each}" for each in made.leftovers)
@@ -65,7 +69,54 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="hwloop_update_golden",
         help="write the golden files of board.assert_golden() instead of comparing with them",
     )
+    group.addoption(
+        "--hwloop-schedule",
+        metavar="SCHEDULE",
+        dest="hwloop_schedule",
+        type=_checked_schedule,
+        help="run the tests that explore schedules of faults under this one only, as the report of a failure says",
+    )
     parser.addini("hwloop_board", "the board file of the fixture board, relative to the ini file")
+
+
+def _explores(item: pytest.Item) -> bool:
+    """Return whether a test runs under schedules of faults."""
+    return uses_board(item) and any(mark.kwargs.get("explore") for mark in item.iter_markers("hwloop"))
+
+
+def _schedule(item: pytest.Item) -> Schedule | None:
+    if not _explores(item):
+        return None
+    from hwloop.testing.settings import SCHEDULE
+
+    return item.stash[SCHEDULE]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    if not _explores(item):
+        return None
+    from hwloop.testing.settings import exploration_of
+
+    try:
+        runs, faults = exploration_of(item)
+    except pytest.UsageError:
+        return None  # the fixture raises it again, and the test fails
+    try:
+        from hwloop.testing.explored_test import Exploration, ExploredTest
+    except ImportError as error:
+        raise pytest.UsageError(
+            f"{item.nodeid}: @pytest.mark.hwloop(explore=...) needs the package hypothesis: "
+            "pip install 'hwloop[explore]'"
+        ) from error
+    from hwloop.testing.schedule import parse
+
+    test = ExploredTest(item, _BOARD)
+    if text := item.config.getoption("hwloop_schedule"):
+        test.report(parse(text), nextitem)
+    else:
+        test.explore(Exploration(runs, faults), nextitem)
+    return True
 
 
 def _count(text: str) -> int:
@@ -74,12 +125,23 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _checked_schedule(text: str) -> str:
+    from hwloop.testing.schedule import ScheduleError, parse
+
+    try:
+        parse(text)
+    except ScheduleError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "hwloop(board=, seed=, clock=, limit=, backend=, leftovers=): settings of the fixture board: the board file, "
-        "the seed of the task order, 'virtual' or 'real' time, the seconds after which the test fails, the way to the "
-        "lines, and whether a test fails that leaves something behind",
+        "hwloop(board=, seed=, clock=, limit=, backend=, explore=, faults=, leftovers=): settings of the fixture "
+        "board: the board file, the seed of the task order, 'virtual' or 'real' time, the seconds after which the test "
+        "fails, the way to the lines, the number of schedules of faults that the test runs under and the names of the "
+        "faults, and whether leaving something behind fails it",
     )
     # Registered last, so that its hooks come before those of other plugins that run async tests.
     config.pluginmanager.register(_AsyncTests(), "hwloop-async-tests")
@@ -177,12 +239,18 @@ def pytest_runtest_makereport(
     board = item.stash.get(_BOARD, None)
     if board is not None and call.when == "call":
         item.stash[_PASSED] = report.passed
+    if call.excinfo is not None and _explores(item):
+        from hwloop.testing.explored_test import ERROR
+
+        item.stash[ERROR] = call.excinfo.value
     if board is not None and report.failed and call.when in ("setup", "call"):
         from hwloop.testing import report as reports
 
         if text := reports.waveform(board):
             report.sections.append(("the last second on the board", text))
-        if (seed := board.seed) is not None:
+        if (schedule := _schedule(item)) is not None:
+            report.sections.append(("the smallest schedule that fails", reports.exploring(item.nodeid, schedule)))
+        elif (seed := board.seed) is not None:
             report.sections.append(("to run it again", reports.repeating(item.nodeid, seed)))
         if directory := item.config.getoption("hwloop_artifacts"):
             files = reports.write_artifacts(board, item.nodeid, item.config.invocation_params.dir / directory)

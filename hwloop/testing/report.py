@@ -18,6 +18,7 @@ from hwloop.core.naming import error_text
 
 if TYPE_CHECKING:
     from hwloop.testing.fixture import BoardFixture
+    from hwloop.testing.schedule import Schedule
 
 SHOWN_NS = 1_000_000_000
 """The last part of the trace that a report shows, in nanoseconds."""
@@ -37,6 +38,13 @@ def repeating(node: str, seed: int) -> str:
     """Return the command that runs a test with a seed again."""
     test = re.sub(r"(?:\[seed\d+\]|-seed\d+(?=\]))$|(?<=\[)seed\d+-", "", node)
     return f"HWLOOP_SEED={seed} python -m pytest {shlex.quote(test)}"
+
+
+def exploring(node: str, schedule: Schedule) -> str:
+    """Return a schedule, a fault a line, and the command that runs a test under it again."""
+    faults = [f"  {fault}" for fault in schedule.faults] or ["  no faults"]
+    command = f"python -m pytest {shlex.quote(node)} --hwloop-schedule {shlex.quote(str(schedule))}"
+    return "\n".join([f"seed {schedule.seed}", *faults, "", "to run it again:", command])
 
 
 def write_artifacts(board: BoardFixture, node: str, directory: str | os.PathLike[str]) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import pytest
 
+from hwloop.testing.schedule import Schedule
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -20,6 +22,10 @@ class Settings:
     clock: Literal["virtual", "real"] = "virtual"
     limit: float | None = None
     backend: Literal["auto", "lgpio"] = "auto"
+    explore: int = 0
+    """How many schedules of faults the test runs under."""
+    faults: tuple[str, ...] | None = None
+    """The names of the faults of these schedules; None for all that the board can have."""
     leftovers: bool = True
     """Whether the test fails if it leaves a thread, a descriptor, a process, a task or a claimed line behind."""
     directory: Path = Path()
@@ -28,6 +34,12 @@ class Settings:
     project: Path = Path()
     """The root of the project, whose modules find the board's time in `time`."""
 
+
+SCHEDULE = pytest.StashKey[Schedule]()
+"""The schedule of faults of the present run of a test."""
+
+PROBLEM = pytest.StashKey[str]()
+"""A mistake in the arguments of a mark that only the board could show."""
 
 _NOT_MARKED = {"directory", "update_golden", "project"}
 FIELDS = {field.name for field in dataclasses.fields(Settings)} - _NOT_MARKED
@@ -71,20 +83,43 @@ def settings_of(item: pytest.Item) -> Settings:
     seed = callspec.params.get("hwloop_seed", seed) if callspec is not None else seed
     if os.environ.get("HWLOOP_SEED"):
         seed = None  # which the loop replaces by that of the environment, as the report of a failure says
+    if SCHEDULE in item.stash:
+        seed = item.stash[SCHEDULE].seed
+    if PROBLEM in item.stash:
+        raise pytest.UsageError(f"{where}: {item.stash[PROBLEM]}")
+    if given.get("explore") and clock == "real":
+        raise pytest.UsageError(f"{where}: explore needs virtual time")
     leftovers = given.get("leftovers", True)
     if not isinstance(leftovers, bool):
         raise pytest.UsageError(f"{where}: leftovers is True or False, not {leftovers!r}")
     return Settings(
         _board(item, given),
-        seed if clock == "virtual" else None,
+        schedule.seed
+        if (schedule := item.stash.get(SCHEDULE, None)) is not None
+        else seed
+        if clock == "virtual"
+        else None,
         clock,
         limit,
         backend,
+        *exploration_of(item),
         leftovers,
         item.path.parent,
         bool(item.config.getoption("hwloop_update_golden")),
         item.config.rootpath,
     )
+
+
+def exploration_of(item: pytest.Item) -> tuple[int, tuple[str, ...] | None]:
+    """Return the number of schedules and the names of faults in a test's marks. Raises UsageError."""
+    given = marked(item)
+    where = f"{item.nodeid}: @pytest.mark.hwloop"
+    runs, faults = given.get("explore", 0), given.get("faults")
+    if isinstance(runs, bool) or not isinstance(runs, int) or runs < 0:
+        raise pytest.UsageError(f"{where}: explore is a number of schedules, not {runs!r}")
+    if faults is not None and (isinstance(faults, str) or not all(isinstance(name, str) for name in faults)):
+        raise pytest.UsageError(f"{where}: faults is a list of names of faults, not {faults!r}")
+    return runs, None if faults is None else tuple(faults)
 
 
 def _board(item: pytest.Item, given: dict[str, Any]) -> str | Path | Mapping[str, object] | None:

@@ -1,0 +1,115 @@
+"""Schedules drawn by Hypothesis: which faults a board can have, where, when, and with which keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hypothesis import strategies
+from hypothesis.strategies import SearchStrategy
+
+from firmware_sim.errors import FaultError
+from firmware_sim.faults import Fault
+from firmware_sim.faults.injector import FAULTS
+from firmware_sim.faults.places import BusFault, LineFault, PortFault, TransferFault
+from hwloop import plugins
+from hwloop.testing.schedule import PlannedFault, Schedule
+
+MOST_FAULTS = 4
+"""Faults of a schedule, at most: what four can't break together, five seldom do."""
+DURATIONS = (0.01, 0.05, 0.2, 1.0, 3.0)
+"""Seconds that a fault lasts."""
+KEYS: Mapping[tuple[str, str], Sequence[Any]] = {
+    ("blocked-loop", "seconds"): (0.02, 0.2, 1.0),
+    ("edge-flood", "rate"): (200.0, 2000.0),
+    ("i2c-clock-stretch", "seconds"): (0.005, 0.05, 1.5),
+    ("serial-gap", "seconds"): (0.02, 0.2, 2.0),
+    ("serial-latency", "seconds"): (0.016, 0.2),
+    ("serial-noise", "bits"): (1, 3),
+    ("serial-truncation", "keep"): (None, 1),
+}
+"""The values that are drawn for keys that are numbers; others keep their default."""
+NEVER = {"program-signal"}
+"""Faults that would end the process of the test."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """Where faults can act on a board, and for how long a run takes."""
+
+    lines: Sequence[int]
+    ports: Sequence[str]
+    buses: Sequence[int]
+    devices: Sequence[tuple[int, int]]
+    """The I2C devices: bus and address."""
+    seconds: float
+    """The length of a run without faults."""
+
+
+def schedules(targets: Targets, names: Iterable[str] | None = None) -> SearchStrategy[Schedule]:
+    """Return a strategy for schedules of the faults called `names`, or of all faults.
+
+    Raises `FaultError` for an unknown name, or if the board can have none of the faults.
+    """
+    chosen = sorted(FAULTS) if names is None else list(names)
+    if unknown := [name for name in chosen if name not in FAULTS]:
+        raise FaultError(f"unknown fault {unknown[0]!r}; known are {', '.join(sorted(FAULTS))}")
+    possible = [made for name in chosen if name not in NEVER and (made := _fault(name, targets)) is not None]
+    if not possible and names is not None:
+        raise FaultError(f"this board can have none of these faults: {', '.join(chosen)}")
+    drawn = strategies.lists(strategies.one_of(possible), max_size=MOST_FAULTS) if possible else strategies.just([])
+    return strategies.builds(
+        lambda seed, faults: Schedule(seed, tuple(sorted(faults, key=lambda fault: fault.after))),
+        strategies.integers(0, 999),
+        drawn,
+    )
+
+
+def _fault(name: str, targets: Targets) -> SearchStrategy[PlannedFault] | None:
+    """Return a strategy for one kind of fault; None if the board has no place for it."""
+    kind: type[Fault] = plugins.load_class(FAULTS[name])
+    places = _places(kind, targets)
+    if not places:
+        return None
+    hints = typing.get_type_hints(kind)
+    keys: dict[str, SearchStrategy[Any]] = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if field.name in kind.place:
+            continue
+        if (name, field.name) in KEYS:
+            keys[field.name] = strategies.sampled_from(KEYS[name, field.name])
+        elif typing.get_origin(hints[field.name]) is typing.Literal:
+            keys[field.name] = strategies.sampled_from(typing.get_args(hints[field.name]))
+    milliseconds = strategies.integers(0, max(1, round(targets.seconds * 1000)))
+
+    def planned(
+        after: int, duration: float | None, place: tuple[tuple[str, Any], ...], others: dict[str, Any]
+    ) -> PlannedFault:
+        given = ((key, value) for key, value in others.items() if value is not None)
+        return PlannedFault(name, after / 1000, duration, (*place, *given))
+
+    return strategies.builds(
+        planned,
+        milliseconds,
+        strategies.none() if kind.momentary else strategies.sampled_from(DURATIONS),
+        strategies.sampled_from(places),
+        strategies.fixed_dictionaries(keys),
+    )
+
+
+def _places(kind: type[Fault], targets: Targets) -> list[tuple[tuple[str, Any], ...]]:
+    """Return the places of a fault as keys and values; one empty place for a fault of the whole board."""
+    if issubclass(kind, LineFault):
+        return [(("line", line),) for line in targets.lines]
+    if issubclass(kind, PortFault):
+        return [(("port", port),) for port in targets.ports]
+    if issubclass(kind, TransferFault):
+        return [(("bus", bus), ("address", address)) for bus, address in targets.devices]
+    if issubclass(kind, BusFault):
+        used = {bus for bus, _ in targets.devices}
+        return [(("bus", bus),) for bus in targets.buses if bus in used]
+    if kind.place:
+        return []
+    return [()]

@@ -1,0 +1,100 @@
+"""Schedules as text, and the faults that are drawn for a board."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+
+import hwloop
+from firmware_sim import SimBoard
+from firmware_sim.faults import FaultError
+from hwloop.testing.drawing import Targets, schedules
+from hwloop.testing.explore import explore
+from hwloop.testing.schedule import PlannedFault, Schedule, ScheduleError, parse
+
+BOARD = {
+    "device": [
+        {"type": "button", "line": 17},
+        {"type": "bme280"},
+        {"type": "modbus-temperature", "port": "/dev/ttyUSB0"},
+    ]
+}
+TARGETS = Targets([17], ["/dev/ttyUSB0"], [1], [(1, 0x76)], 10.0)
+
+
+@given(schedules(TARGETS))
+@settings(max_examples=100, deadline=None)
+def test_every_schedule_that_is_drawn_can_be_written_read_and_injected(schedule):
+    assert parse(str(schedule)) == schedule
+    with SimBoard(BOARD, clock=hwloop.VirtualClock()) as board:
+        schedule.inject(board.faults)
+        assert len(list(board.faults)) == len(schedule.faults)
+
+
+def test_a_schedule_is_one_line():
+    fault = PlannedFault("serial-unplug", 1.5, 0.2, (("port", "/dev/ttyUSB0"), ("back_as", "a b")))
+    text = 'seed=3; serial-unplug after=1.5 duration=0.2 port=/dev/ttyUSB0 back_as="a b"'
+    assert str(Schedule(3, (fault,))) == text
+    assert parse(text) == Schedule(3, (fault,))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stuck-line line=17", "a schedule begins with its seed, as in 'seed=3; stuck-line after=1.0 line=17'"),
+        ("seed=x", "a schedule begins with its seed"),
+        ("seed=1; stuck-line line 17", "fault stuck-line: write key=value, separated by spaces, not 'line 17'"),
+        ("seed=1; stuck-line after=soon line=17", "fault stuck-line: after is a number of seconds, not 'soon'"),
+    ],
+)
+def test_a_schedule_that_cannot_be_read_raises_an_error_that_says_why(text, message):
+    with pytest.raises(ScheduleError, match=f"^{message}"):
+        parse(text)
+
+
+def test_only_faults_that_the_board_can_have_are_drawn():
+    seen = set()
+
+    def play(schedule):
+        seen.update(fault.name for fault in schedule.faults)
+
+    assert explore(play, schedules(Targets([], [], [1], [], 1.0)), runs=200) is None
+    assert not [name for name in seen if name.startswith(("i2c-", "serial-", "stuck-"))]
+    assert "program-signal" not in seen
+    assert "lost-wake-up" in seen
+
+
+def test_unknown_and_impossible_faults_raise_an_error():
+    with pytest.raises(FaultError, match=r"unknown fault 'i2c-nak'; known are blocked-loop, chip-vanishes"):
+        schedules(TARGETS, ["i2c-nak"])
+    with pytest.raises(FaultError, match="this board can have none of these faults: serial-gap"):
+        schedules(Targets([17], [], [1], [], 1.0), ["serial-gap"])
+
+
+def test_the_smallest_schedule_of_a_failure_is_found():
+    def play(schedule):
+        if any(fault.name == "i2c-hang" for fault in schedule.faults):
+            raise ValueError
+
+    found = explore(play, schedules(TARGETS), runs=500)
+    assert [fault.name for fault in found.schedule.faults] == ["i2c-hang"]
+    assert (found.schedule.seed, found.schedule.faults[0].after) == (0, 0.0)
+    assert isinstance(found.error, ValueError)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_same_seed_draws_the_same_schedules(seed):
+    def drawn():
+        seen = []
+        explore(lambda schedule: seen.append(str(schedule)), schedules(TARGETS), runs=20, seed=seed)
+        return seen
+
+    assert drawn() == drawn()
+
+
+def test_ctrl_c_ends_the_exploration():
+    def play(schedule):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explore(play, schedules(TARGETS), runs=5)
