@@ -75,7 +75,7 @@ class Script:
         self.levels: dict[int, int] = dict(state.get("levels", ()))
         """The levels at the start, where they are not those at reset."""
         self.unknown: set[int] = set()
-        """The lines of a real board of which nothing was recorded."""
+        """The lines of a real board that the recording does not mention."""
         if not simulated:
             changed = {step.event.line for step in steps if isinstance(step.event, LineChange)}
             self.unknown = {line for line in range(LINES) if line not in changed}
