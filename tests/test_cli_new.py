@@ -45,6 +45,7 @@ def test_its_tests_pass_as_they_stand_and_its_scenario_too(project):
     assert played.returncode == 0, played.stdout + played.stderr
 
 
+@pytest.mark.slow
 def test_a_mistake_in_the_program_fails_its_tests(project):
     program = project / "door.py"
     program.write_text(program.read_text().replace("alarm.cancel()", "pass"))
