@@ -335,7 +335,8 @@ def test_debug_shows_where_a_constructor_failed(tmp_path: Path, package: Callabl
     (tmp_path / "board.toml").write_text(f'[[device]]\ntype = "{name}:Relay"\nline = 5\n')
     (tmp_path / "program.py").write_text(DOOR)
     command = [sys.executable, "-m", "hwloop", "run", "program.py", "--board", "board.toml"]
-    run = functools.partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = functools.partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert "Traceback" not in run(command).stderr
     shown = run([*command, "--debug"]).stderr
     assert f'{name}.py", line 11, in __post_init__\n' in shown
