@@ -69,14 +69,15 @@ def mutmut(*arguments: str, capture: bool = False) -> str:
     return done.stdout or ""
 
 
+def unnoticed() -> list[str]:
+    """Return mutmut's names of the changes that no test has noticed so far."""
+    rows = (line.strip().rpartition(": ") for line in mutmut("results", capture=True).splitlines())
+    return [name for name, _, status in rows if status in ("survived", "no tests")]
+
+
 def survivors() -> dict[Change, str]:
-    """Return the changes that no test has noticed, with the names that mutmut has for them."""
-    found = {}
-    for line in mutmut("results", capture=True).splitlines():
-        name, _, status = line.strip().rpartition(": ")
-        if status in ("survived", "no tests"):
-            found[change(name, mutmut("show", name, capture=True))] = name
-    return found
+    """Return the changes that no test has noticed, with mutmut's names."""
+    return {change(name, mutmut("show", name, capture=True)): name for name in unnoticed()}
 
 
 def change(name: str, diff: str) -> Change:
@@ -102,12 +103,12 @@ def main() -> int:
     parser.add_argument("mutants", nargs="*", help="names of mutants, with * (default: all)")
     options = parser.parse_args()
     listed = explained()
-    before = survivors() if (COPY / "mutants").exists() else {}
+    before = unnoticed() if (COPY / "mutants").exists() else []
     copy_project()
     mutmut("run", "--max-children", str(options.jobs), *options.mutants)
     survived = survivors()
     # mutmut keeps the results of an earlier run, but a test may have been written since.
-    old = [survived[each] for each in before.keys() & survived.keys() - listed]
+    old = [name for each, name in survived.items() if name in before and each not in listed]
     if old and not options.mutants:
         mutmut("run", "--max-children", str(options.jobs), *old)
         survived = survivors()
