@@ -17,7 +17,6 @@ from typing import Any
 
 import gpiozero
 import pytest
-from gpiozero.pins.lgpio import LGPIOFactory
 
 import hwloop
 from firmware_sim import SimBoard, imports
@@ -79,18 +78,20 @@ def gpiozero_on_hwloop(board: SimBoard) -> Iterator[Look]:
 
 @contextlib.contextmanager
 def gpiozero_on_lgpio(board: SimBoard) -> Iterator[Look]:
-    with imports.led_to(board):
-        import lgpio
+    module = "gpiozero.pins.lgpio"
+    before = sys.modules.pop(module, None)
+    try:
+        with imports.led_to(board):
+            from gpiozero.pins.lgpio import LGPIOFactory
 
-        before = LGPIOFactory.__init__.__globals__["lgpio"]
-        LGPIOFactory.__init__.__globals__["lgpio"] = lgpio
-        try:
             factory = LGPIOFactory(chip=0)
             with gpiozero.DigitalInputDevice(17, pin_factory=factory) as device:
                 yield lambda: device.value
             factory.close()
-        finally:
-            LGPIOFactory.__init__.__globals__["lgpio"] = before
+    finally:
+        del sys.modules[module]  # it has the lgpio of this board
+        if before is not None:
+            sys.modules[module] = before
 
 
 @contextlib.contextmanager
