@@ -176,7 +176,7 @@ def test_unknown_and_invalid_arguments_of_the_mark_are_errors(suite):
     result.assert_outcomes(errors=3)
     result.stdout.fnmatch_lines(
         [
-            "*has no argument bord=; there are: backend=, board=, clock=, explore=, faults=, leftovers=, limit=, seed=*",
+            "*has no argument bord=; there are: backend=, board=, *explore=, faults=, *seed=*",
             "*seed is a whole number or 'random', not '7'*",
             "*no board file *nowhere.toml*",
         ]
