@@ -2,7 +2,7 @@
 
 A schedule is one line of text, so that it can be given on a command line:
 
-    seed=3; i2c-nack after=1.2 duration=0.5 bus=1 address=118; serial-unplug after=2.0 duration=1.0 port=/dev/ttyUSB0
+    seed=3; i2c-nack after=1.2 duration=0.5 bus=1 address=0x76; serial-unplug after=2.0 duration=1.0 port=/dev/ttyUSB0
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PlannedFault:
 
     def __str__(self) -> str:
         given = [("after", self.after), ("duration", self.duration), *self.fields]
-        return " ".join([self.name, *(f"{key}={_written(value)}" for key, value in given if value is not None)])
+        return " ".join([self.name, *(f"{key}={_written(key, value)}" for key, value in given if value is not None)])
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,17 @@ def _fault(text: str) -> PlannedFault:
     return PlannedFault(name, fields=tuple(fields.items()), **times)
 
 
-def _written(value: Any) -> str:
+def _written(key: str, value: Any) -> str:
+    if key == "address" and isinstance(value, int):
+        return f"0x{value:02x}"
     if isinstance(value, str) and _WORD.fullmatch(value) and value not in ("true", "false", "null"):
         return value
     return json.dumps(value)
 
 
 def _read(text: str) -> Any:
+    if re.fullmatch(r"0x[0-9a-f]+", text):
+        return int(text, 16)
     try:
         return json.loads(text)
     except ValueError:

@@ -7,6 +7,7 @@ invariant that holds under the faults of the case.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import functools
 from dataclasses import dataclass, field
@@ -374,6 +375,110 @@ class StartedInTheWrongOrder(Case):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.open_valve())
             tasks.create_task(self.start_pump())
+
+
+class ReadsInPieces(Case):
+    """Takes the bytes of one read for a whole answer."""
+
+    board = ({"type": f"{__name__}:Scale", "name": "scale"},)
+    faults = ("serial-gap",)
+
+    async def check(self, board):
+        async with serial.open(PORT, 9600, framing=None if self.broken else serial.Lines()) as port:
+            for number in range(10):
+                port.write(b"get %d\n" % number)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.3):
+                        answer = await anext(port)
+                        data = answer if isinstance(answer, bytes) else answer.data
+                        assert data.strip().endswith(b" 21.5")
+                await asyncio.sleep(0.1)
+
+
+class ValveLeftOpen(Case):
+    """Opens a valve for a measurement, and closes it only if the measurement works."""
+
+    board = ({"type": "bme280", "name": "climate"},)
+    faults = ("i2c-nack", "i2c-arbitration-loss")
+
+    async def measure(self, bus, valve):
+        valve.set(1)
+        try:
+            await bus.run(lambda it: it.read_byte_data(0x76, 0xFA))
+        except OSError:
+            if self.broken:
+                return
+        valve.set(0)
+
+    async def check(self, board):
+        async with gpio.output(26, initial=0, safe=0) as valve, i2c.open(1) as bus:
+            for _ in range(10):
+                await self.measure(bus, valve)
+                assert board.line(26).level == 0
+                await asyncio.sleep(0.3)
+
+
+class EmptyAverage(Case):
+    """Takes the average of the readings of a second, of which there may be none."""
+
+    board = ({"type": "bme280", "name": "climate"},)
+    faults = ("i2c-nack",)
+
+    async def check(self, board):
+        async with i2c.open(1) as bus:
+            for _ in range(4):
+                readings = []
+                for _ in range(10):
+                    with contextlib.suppress(OSError):
+                        readings.append(await bus.run(lambda it: it.read_byte_data(0x76, 0xFA)))
+                    await asyncio.sleep(0.1)
+                if readings or self.broken:
+                    sum(readings) / len(readings)
+
+
+class BacklogWithoutEnd(Case):
+    """Keeps every measurement that could not be stored yet."""
+
+    board = ({"type": "bme280", "name": "store"},)
+    faults = ("i2c-hang", "i2c-stuck-sda", "i2c-nack")
+
+    async def main(self):
+        async with i2c.open(1) as bus:
+            while True:
+                while self.backlog:
+                    with contextlib.suppress(OSError):
+                        await bus.run(lambda it: it.read_byte_data(0x76, 0xD0))
+                        self.backlog.popleft()
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)
+
+    async def check(self, board):
+        self.backlog = collections.deque(maxlen=None if self.broken else 10)
+        async with running(self.main()):
+            for number in range(100):
+                self.backlog.append(number)
+                assert len(self.backlog) <= 10
+                await asyncio.sleep(0.05)
+
+
+class ReportsEachFailure(Case):
+    """Writes a line for each failed reading, and fills the disk."""
+
+    board = ({"type": "bme280", "name": "climate"},)
+    faults = ("i2c-nack",)
+
+    async def check(self, board):
+        reports, failing = 0, False
+        async with i2c.open(1) as bus:
+            for _ in range(50):
+                try:
+                    await bus.run(lambda it: it.read_byte_data(0x76, 0xFA))
+                    failing = False
+                except OSError:
+                    reports += self.broken or not failing
+                    failing = True
+                await asyncio.sleep(0.1)
+        assert reports <= 5
 
 
 @contextlib.asynccontextmanager

@@ -36,6 +36,9 @@ def test_a_schedule_is_one_line():
     text = 'seed=3; serial-unplug after=1.5 duration=0.2 port=/dev/ttyUSB0 back_as="a b"'
     assert str(Schedule(3, (fault,))) == text
     assert parse(text) == Schedule(3, (fault,))
+    assert (
+        str(PlannedFault("i2c-nack", 0.0, 1.0, (("address", 0x76),))) == "i2c-nack after=0.0 duration=1.0 address=0x76"
+    )
 
 
 @pytest.mark.parametrize(
