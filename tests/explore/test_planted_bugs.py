@@ -419,7 +419,7 @@ class ValveLeftOpen(Case):
 
 
 class EmptyAverage(Case):
-    """Takes the average of the readings of a second, of which there may be none."""
+    """Takes the average of the readings of a second, though there may be none."""
 
     board = ({"type": "bme280", "name": "climate"},)
     faults = ("i2c-nack",)
