@@ -209,6 +209,15 @@ class Soak:
         self.loop.register(Pipe(self._run, self._priority()))
 
 
+BOARD = {
+    "device": [
+        {"type": "wire", "lines": [22, 23]},
+        {"type": "gps", "port": "/dev/ttyAMA0"},
+        {"type": "bme280"},
+    ]
+}
+
+
 async def use_board() -> None:
     """Edges through a wire, a sentence from the receiver, and readings of a sensor."""
     async with (
@@ -230,7 +239,7 @@ def one_loop(number: int, seeded: random.Random, callbacks: int) -> Soak:
     soak = Soak(seeded, callbacks, to_the_end=number % 2 == 0)
     try:
         if number % 10 == 0:
-            with boards.using("sim"):
+            with boards.using(BOARD):
                 soak.loop.run_until_complete(use_board())
         soak.loop.run_until_complete(soak.run())
         soak.loop.run_until_complete(soak.loop.shutdown_asyncgens())
