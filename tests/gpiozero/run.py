@@ -106,8 +106,9 @@ def run(where: Path, factory: str, arguments: Sequence[str], label: str) -> Outc
     if factory == "real":
         environment["HWLOOP_BOARD"] = str(HERE / "wired.toml")
     # With -P the tests get the gpiozero that is installed, not the folder of this name that they read data from.
-    pytest = [sys.executable, "-P", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"]
-    options = ["-o", "faulthandler_timeout=60", "--tb=short"]
+    pytest = [sys.executable, "-P", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", "."]
+    # In order: some of gpiozero's tests use a factory that an earlier one has left.
+    options = ["-p", "no:cacheprovider", "-p", "no:randomly", "-o", "faulthandler_timeout=60", "--tb=short"]
     done = subprocess.run(
         [*pytest, *options, *arguments], cwd=where, env=environment, capture_output=True, text=True, timeout=SECONDS
     )
