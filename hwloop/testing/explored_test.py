@@ -14,6 +14,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from firmware_sim.errors import FaultError
+from hwloop.core.naming import error_text
 from hwloop.testing.drawing import Targets, schedules
 from hwloop.testing.explore import explore
 from hwloop.testing.schedule import Schedule
@@ -27,8 +28,6 @@ LONGEST = 600.0
 
 ERROR = pytest.StashKey[BaseException]()
 """The exception with which the run has failed."""
-RUNS = pytest.StashKey[int]()
-"""The runs after which the smallest failing schedule was known."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +50,7 @@ class ExploredTest:
     def __init__(self, item: pytest.Item, board: pytest.StashKey[BoardFixture]) -> None:
         self._item = item
         self._board = board
+        self._exit: BaseException | None = None
 
     def explore(self, exploration: Exploration, nextitem: pytest.Item | None) -> None:
         """Run the test under schedules, and report the run of the smallest that fails, or that without faults."""
@@ -62,30 +62,54 @@ class ExploredTest:
                 self._item.stash[PROBLEM] = f"faults: {error}"
             else:
                 found = explore(self._play, drawn, runs=exploration.runs)
-        if found is not None:
-            self._item.stash[RUNS] = found.runs
-        self.report(Schedule() if found is None else found.schedule, nextitem)
+            if self._exit is not None:
+                raise self._exit
+        if found is None:
+            self.report(Schedule(), nextitem)
+        else:
+            self.report(found.schedule, nextitem, failed_with=found.error)
 
-    def report(self, schedule: Schedule, nextitem: pytest.Item | None) -> None:
-        """Run the test under one schedule, and report it as any other test."""
+    def report(
+        self, schedule: Schedule, nextitem: pytest.Item | None, *, failed_with: BaseException | None = None
+    ) -> None:
+        """Run the test under one schedule, and report it as any other test.
+
+        `failed_with` is the exception of an earlier run: if this run passes, the report says that both have happened.
+        """
         hook, item = self._item.ihook, self._item
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in self._run(schedule, nextitem):
+        reports = self._run(schedule, nextitem)
+        if failed_with is not None and not any(report.failed for report in reports):
+            for report in reports:
+                if report.when == "call":
+                    report.outcome = "failed"
+                    report.longrepr = (
+                        f"The test failed under this schedule, and passed when it ran again: {schedule}\n"
+                        f"It failed with {error_text(failed_with)}\n"
+                        "Something besides the schedule decides; look for real time, threads, or state of other runs."
+                    )
+        for report in reports:
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
     def _play(self, schedule: Schedule) -> None:
-        if self._fails(schedule):
-            raise self._item.stash[ERROR]
+        if self._exit is None and self._fails(schedule):
+            raise self._item.stash.get(ERROR, None) or AssertionError("the test failed without an exception")
 
     def _fails(self, schedule: Schedule) -> bool:
         # The next item says which fixtures stay: those of the module and above it.
         parent: Any = self._item.parent
-        return any(report.failed for report in self._run(schedule, parent))
+        try:
+            return any(report.failed for report in self._run(schedule, parent))
+        except pytest.exit.Exception as error:
+            self._exit = error  # Hypothesis would take it for a failure
+            return False
 
     def _run(self, schedule: Schedule, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
         item: Any = self._item
         item.stash[SCHEDULE] = schedule
+        if ERROR in item.stash:
+            del item.stash[ERROR]
         item._report_sections.clear()  # what earlier runs have logged
         item._initrequest()  # fixtures of the function are made anew
         return runtestprotocol(item, log=False, nextitem=nextitem)

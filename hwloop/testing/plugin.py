@@ -81,7 +81,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _explores(item: pytest.Item) -> bool:
     """Return whether a test runs under schedules of faults."""
-    return uses_board(item) and any(mark.kwargs.get("explore") for mark in item.iter_markers("hwloop"))
+    return uses_board(item) and bool(_asked_runs(item))
+
+
+def _asked_runs(item: pytest.Item) -> object:
+    """Return the argument `explore` of the closest mark that has one."""
+    given = (mark.kwargs["explore"] for mark in item.iter_markers("hwloop") if "explore" in mark.kwargs)
+    return next(given, 0)
 
 
 def _schedule(item: pytest.Item) -> Schedule | None:
@@ -164,6 +170,8 @@ def uses_board(item: object) -> bool:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     seeds = metafunc.config.getoption("hwloop_seeds")
+    if _asked_runs(metafunc.definition):
+        return  # its schedules have seeds of their own
     if seeds and "board" in metafunc.fixturenames and _is_ours(metafunc._arg2fixturedefs):
         metafunc.fixturenames.append(_SEED)
         metafunc.parametrize(_SEED, range(seeds), ids=[f"seed{seed}" for seed in range(seeds)], indirect=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 
+import pytest
+
 pytest_plugins = ["pytester"]
 
 COUNTS_BOUNCES = """
@@ -51,6 +53,21 @@ def test_a_failure_shows_the_smallest_schedule_and_the_line_that_repeats_it(suit
     again.stdout.fnmatch_lines(["*assert * <= 1*", f"*{schedule}*"])
 
 
+def test_only_the_run_that_is_reported_shows_what_it_has_logged(suite):
+    tests = """
+import logging
+import pytest
+
+@pytest.mark.hwloop(explore=10)
+async def test_it(board):
+    logging.getLogger().warning("so it was")
+    assert not list(board.faults)
+"""
+    result = suite(tests, "-p", "logging", board=BOARD)
+    result.assert_outcomes(failed=1)
+    assert result.stdout.str().count("so it was") == 2  # the line of the test, and the record
+
+
 def test_a_program_that_endures_its_faults_passes_once(suite):
     suite(with_bounces(0.2), board=BOARD).assert_outcomes(passed=1)
 
@@ -87,6 +104,63 @@ def test_a_test_that_fails_without_faults_is_reported_as_it_is(suite):
     result = suite(tests, board=BOARD)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*no faults*"])
+
+
+def test_a_failure_that_does_not_happen_again_is_reported_all_the_same(suite):
+    tests = """
+import pytest
+runs = []
+
+@pytest.mark.hwloop(explore=5)
+async def test_third_run_fails(board):
+    runs.append(1)
+    assert len(runs) != 3
+"""
+    result = suite(tests, board=BOARD)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*failed under this schedule, and passed when it ran again: seed=*"])
+
+
+@pytest.mark.parametrize(("end", "outcomes"), [("pytest.exit('stop')", {}), ("pytest.skip('later')", {"skipped": 1})])
+def test_the_test_may_end_the_session_or_skip_itself(suite, end, outcomes):
+    tests = f"""
+import pytest
+runs = []
+
+@pytest.mark.hwloop(explore=5)
+async def test_it(board):
+    runs.append(1)
+    print("run", len(runs), "of the test")
+    if len(runs) > 1:
+        {end}
+"""
+    result = suite(tests, "-s", board=BOARD)
+    result.assert_outcomes(**outcomes)
+    if not outcomes:
+        assert "run 2 of the test" in result.stdout.str()
+        assert "run 3 of the test" not in result.stdout.str()
+
+
+def test_the_closest_mark_counts_and_seeds_are_those_of_the_schedules(suite):
+    tests = """
+import pytest
+pytestmark = pytest.mark.hwloop(explore=5)
+runs = []
+
+@pytest.mark.hwloop(explore=0)
+async def test_once(board):
+    runs.append(1)
+
+async def test_explored(board):
+    pass
+
+def test_afterwards():
+    assert len(runs) == 1
+"""
+    suite(tests, board=BOARD).assert_outcomes(passed=3)
+    suite(tests.replace("0)", "4)"), "--hwloop-seeds", "3", "-k", "explored or once", board=BOARD).assert_outcomes(
+        passed=2
+    )
 
 
 def test_wrong_arguments_are_errors_that_say_what_to_write(suite):
