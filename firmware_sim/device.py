@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from firmware_sim.bus import Bus
 from firmware_sim.pins import Chip, Line
@@ -58,6 +58,11 @@ class Device(ABC):
     `__post_init__` may raise ValueError for a value that makes no sense: the error names the place in the board file.
     A number with limits (`firmware_sim.limits.within`) keeps them whenever it is set.
     """
+
+    wiring: ClassVar[str] = ""
+    """One line for `hwloop parts`: which pin goes where, the supply voltage, pull-ups."""
+    example: ClassVar[str] = ""
+    """One to three lines of Python, or the call of a program, that use it."""
 
     @abstractmethod
     def attach(self, board: Connections) -> None:

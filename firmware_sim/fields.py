@@ -50,7 +50,7 @@ def check_fields(kind: type[Any], given: Mapping[str, object], *, also: Collecti
 def check_value(key: str, value: object, hint: object) -> None:
     """Check that the value of a key is of an annotated type, and no number out of all measure. Raises `FieldError`."""
     if not _fits(value, hint):
-        raise FieldError(f"{key} must be {_named(hint)}, not {value!r}")
+        raise FieldError(f"{key} must be {named(hint)}, not {value!r}")
     if (number := _absurd(value, hint)) is not None:
         raise FieldError(
             f"{key} must be a number that a board can mean, not {number!r}: 0, or {SMALLEST:g} to {LARGEST:g} in size"
@@ -115,16 +115,16 @@ def _fits(value: object, hint: object) -> bool:
     return isinstance(hint, type) and isinstance(value, hint)
 
 
-def _named(hint: object) -> str:
-    """Return a type's name for writers of files."""
+def named(hint: object) -> str:
+    """Return the name of an annotated type for writers of files: "a whole number"."""
     names: dict[object, str] = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
     if hint in names:
         return names[hint]
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is list:
-        return f"a list, each {_named(arguments[0])}"
+        return f"a list, each {named(arguments[0])}"
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(repr(argument) for argument in arguments)
     if not arguments:
         return f"of type {getattr(hint, '__name__', hint)}"
-    return " or ".join(_named(argument) for argument in arguments if argument is not type(None))
+    return " or ".join(named(argument) for argument in arguments if argument is not type(None))

@@ -43,7 +43,7 @@ class Limited:
 
     def __init__(self, limits: Limits, default: float | None) -> None:
         self.limits: Limits = limits
-        self._default = default
+        self.default: float | None = default
         self._name = ""
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
@@ -51,12 +51,12 @@ class Limited:
 
     def __set__(self, instance: object, value: float | Limited | None) -> None:
         if value is self:  # the default of a dataclass's field
-            value = self._default
+            value = self.default
         self.limits.check(self._name, value)
         vars(instance)[self._name] = value
 
     def __repr__(self) -> str:
-        return repr(self._default)
+        return repr(self.default)
 
 
 def within(low: float, high: float, unit: str, *, default: float | None) -> Any:

@@ -41,6 +41,7 @@ DEVICES = {
     "gps": "firmware_sim.devices.gps:Gps",
     "led": "firmware_sim.devices.pin_parts:Led",
     "modbus-temperature": "firmware_sim.devices.modbus:ModbusTemperature",
+    "pir": "firmware_sim.devices.pir:Pir",
     "wire": "firmware_sim.devices.pin_parts:Wire",
 }
 
@@ -115,7 +116,7 @@ def parse(document: Mapping[str, object], where: str = "wiring", directory: Path
 
 def _make(entry: dict[str, Any], where: str, directory: Path | None) -> Device:
     name = entry.get("type")
-    kind, path = _device_class(name, where, directory)
+    kind, path = device_class(name, where, directory)
     where = f"{where} ({name})"
     taken = {field.name for field in dataclasses.fields(kind) if field.init}
     given = {key: value for key, value in entry.items() if key != "type" and (key != "name" or key in taken)}
@@ -136,7 +137,7 @@ def _make(entry: dict[str, Any], where: str, directory: Path | None) -> Device:
     return device
 
 
-def _device_class(name: object, where: str, directory: Path | None) -> tuple[type[Any], str]:
+def device_class(name: object, where: str, directory: Path | None = None) -> tuple[type[Any], str]:
     """Return the class of a device's type, and the path from which it was imported. Raises `WiringError`."""
     path = DEVICES.get(name) if isinstance(name, str) else None
     if path is None and isinstance(name, str):

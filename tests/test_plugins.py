@@ -214,9 +214,9 @@ def test_a_misspelt_type_is_recognized() -> None:
 def test_an_unknown_type_names_the_known_ones_and_the_form_of_a_path() -> None:
     with pytest.raises(
         WiringError,
-        match=r"unknown type .relay.; known are bme280, .*; .* install the package that provides it, or write package",
+        match=r"unknown type .valve.; known are .*; .* install the package that provides it, or write package",
     ):
-        SimBoard({"device": [{"type": "relay"}]})
+        SimBoard({"device": [{"type": "valve"}]})
 
 
 RELAY = """

@@ -179,6 +179,10 @@ class Bme280(RegisterDevice, Device):
     period: float = within(LEAST_PERIOD, LONGEST, "seconds", default=60.0)
     stretch: float = within(0, 3600, "seconds", default=0.0)
     passive = True
+
+    wiring = "SDA and SCL to lines 2 and 3, VCC to 3.3 V, GND to GND; SDO to GND for address 0x76, to 3.3 V for 0x77"
+    example = "bme280.sample(bus := smbus2.SMBus(1), 0x76, bme280.load_calibration_params(bus, 0x76)).temperature"
+
     measurements: int = dataclasses.field(default=0, init=False)
     _timeline: Timeline | None = dataclasses.field(default=None, init=False, repr=False)
 

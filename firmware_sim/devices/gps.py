@@ -39,6 +39,9 @@ class Gps(Device):
     interval: float = within(LEAST_PERIOD, LONGEST, "seconds", default=1.0)
     sentences_sent: int = field(default=0, init=False)
 
+    wiring = "TX to RXD (line 15), RX to TXD (line 14), VCC to 3.3 V or 5 V, GND to GND"
+    example = 'async with hwloop.serial.open("/dev/ttyUSB0", 9600, framing=hwloop.serial.Lines()) as gps: ...'
+
     def attach(self, board: Connections) -> None:
         self._bursts = _bursts(list(walk()) if self.log is None else _read_log(board.directory / self.log))
         longest = max(sum(map(len, burst)) for burst in self._bursts) * 10 / self.baudrate

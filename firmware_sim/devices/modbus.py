@@ -66,6 +66,9 @@ class ModbusTemperature(Device):
     answered: int = field(default=0, init=False)
     ignored: int = field(default=0, init=False)
 
+    wiring = "A and B to an RS-485 adapter, 120 Ω between them at both ends of the line; supply as the sensor says"
+    example = 'minimalmodbus.Instrument("/dev/ttyUSB0", 1).read_register(0, 1, functioncode=4, signed=True)'
+
     def __post_init__(self) -> None:
         if self.parity not in ("E", "O", "N", None):
             raise ValueError(f"parity must be 'E', 'O' or 'N', not {self.parity!r}")

@@ -45,6 +45,9 @@ class Button(Device):
     seed: int = 0
     pressed: bool = field(default=False, init=False)
 
+    wiring = "one contact to the line, the other to GND; set a pull-up, or add 10 kΩ to 3.3 V (resistor)"
+    example = "button = gpiozero.Button(17); button.wait_for_press()"
+
     def __post_init__(self) -> None:
         if self.hold <= self.bounce:
             raise ValueError(f"hold must be longer than the bounce of {self.bounce} s, not {self.hold}")
@@ -120,6 +123,10 @@ class Button(Device):
 class Led(Device):
     """An LED that lights while its line is high, or with `active_low` while it is low.
 
+    Parameters:
+        line: its line.
+        active_low: whether it lights while the line is low.
+
     Attributes:
         history: (time in ns, the board's clock; lit or not), oldest first: the initial state, then each change. A long
             run keeps the last ten thousand and more.
@@ -128,6 +135,9 @@ class Led(Device):
     line: int
     active_low: bool = False
     history: list[tuple[int, bool]] = field(default_factory=list, init=False)
+
+    wiring = "anode over 330 Ω to the line, cathode to GND; with active_low the anode over 330 Ω to 3.3 V"
+    example = "gpiozero.LED(17).on()"
 
     def attach(self, board: Connections) -> None:
         line = board.use_line(self.line, f"the LED on line {self.line}")
@@ -151,9 +161,16 @@ class Led(Device):
 
 @dataclass
 class Wire(Device):
-    """A wire that joins lines, which may have other parts on them."""
+    """A wire that joins lines, which may have other parts on them.
+
+    Parameters:
+        lines: the lines that it joins.
+    """
 
     lines: list[int]
+
+    wiring = "from line to line"
+    example = "gpiozero.LED(17).on(); assert gpiozero.InputDevice(27).value == 1"
 
     def __post_init__(self) -> None:
         if len(set(self.lines)) < 2 or len(set(self.lines)) < len(self.lines):
