@@ -12,7 +12,7 @@ BENCHMARKS := core scale startup ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-clients test-gpiozero test-kernel test-sigrok check conformance docs docs-serve bench bench-all soak figures bench-compare bench-record mutation release-check lock format clean
+.PHONY: help demo test coverage test-clients test-scripts test-gpiozero test-kernel test-sigrok check conformance docs docs-serve bench bench-all soak figures bench-compare bench-record mutation release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -56,19 +56,29 @@ demo: $(VENV)/installed  ## run the main job on the simulated board (about ten s
 	$(BIN)/hwloop demo
 
 test: $(VENV)/installed-test  ## run the tests on the simulated board (about two minutes; the ones below are apart)
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --ignore tests/clients
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --ignore tests/clients --ignore tests/scripts
 
 # Tracing makes everything two or three times slower. A test that fails under it must pass without. Status 1: some failed;
 # any other failure is the run's own, and no test can make up for it. Tests that failed in earlier runs are forgotten.
 coverage: $(VENV)/installed-coverage  ## run these and the slow tests; fail if they cover less than 95 % of lines and branches
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q $(PARALLEL) --cache-clear \
-		|| { [ $$? = 1 ] && $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
+	$(BIN)/coverage run -m pytest -q $(PARALLEL) --cache-clear --ignore tests/scripts \
+		|| { [ $$? = 1 ] && $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --ignore tests/scripts; }
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 test-clients: $(VENV)/installed-clients  ## run aiohttp, anyio, uvicorn and others on the loop (installs them)
 	$(BIN)/python -m pytest tests/clients
+
+build/scripts/installed: pyproject.toml tests/scripts/requirements.txt
+	mkdir -p build/scripts
+	test -x build/scripts/venv/bin/python || $(PYTHON) -m venv build/scripts/venv
+	build/scripts/venv/bin/pip install --quiet --disable-pip-version-check \
+	    --editable '.[test]' --requirement tests/scripts/requirements.txt
+	touch $@
+
+test-scripts: build/scripts/installed  ## run third-party scripts and drivers on the simulated board (installs them), and count them
+	build/scripts/venv/bin/python -m pytest $(PARALLEL) tests/scripts $(ONLY)
 
 test-gpiozero: $(VENV)/installed-test  ## gpiozero's own tests on our pin factories (downloads them)
 	$(BIN)/python tests/gpiozero/run.py
@@ -129,7 +139,8 @@ bench-record: $(VENV)/installed  ## measure all figures for benchmarks/history/ 
 
 lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,trace,clients,check,mutation,release,plot,docs]'
+	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,trace,clients,check,mutation,release,plot,docs]' \
+	    --requirement tests/scripts/requirements.txt
 	build/lock/bin/pip freeze --exclude hwloop > .ci/constraints.txt
 
 format: $(VENV)/installed-check  ## format and fix what can be fixed
