@@ -11,7 +11,7 @@ import dataclasses
 import types
 import typing
 import weakref
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from hwloop.core.naming import error_text
@@ -127,4 +127,6 @@ def named(hint: object) -> str:
         return "one of " + ", ".join(repr(argument) for argument in arguments)
     if not arguments:
         return f"of type {getattr(hint, '__name__', hint)}"
-    return " or ".join(named(argument) for argument in arguments if argument is not type(None))
+    # A file has no functions, which a field may take from Python.
+    taken = (argument for argument in arguments if typing.get_origin(argument) is not Callable)
+    return " or ".join(named(argument) for argument in taken if argument is not type(None))

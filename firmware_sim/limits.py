@@ -43,17 +43,17 @@ class Limited:
 
     def __init__(self, limits: Limits, default: float | None) -> None:
         self.limits: Limits = limits
-        self.default: float | None = default
-        self._name = ""
+        self.default: Any = default
+        self.name: str = ""
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
-        self._name = name
+        self.name = name
 
     def __set__(self, instance: object, value: float | Limited | None) -> None:
         if value is self:  # the default of a dataclass's field
             value = self.default
-        self.limits.check(self._name, value)
-        vars(instance)[self._name] = value
+        self.limits.check(self.name, value)
+        vars(instance)[self.name] = value
 
     def __repr__(self) -> str:
         return repr(self.default)

@@ -36,6 +36,7 @@ from hwloop.errors import HardwareError, suggestion
 
 # Imported when a board file names one.
 DEVICES = {
+    "ads1115": "firmware_sim.devices.ads1115:Ads1115",
     "bme280": "firmware_sim.devices.bme280:Bme280",
     "button": "firmware_sim.devices.pin_parts:Button",
     "gps": "firmware_sim.devices.gps:Gps",

@@ -19,7 +19,7 @@ from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
 from hwloop import plugins
 
-ABSURD = (float("nan"), float("inf"), -float("inf"), -1e30, 1e30, 10**40, "5", [])
+ABSURD = (float("nan"), float("inf"), -float("inf"), -1e30, 1e30, 10**40, "5", {})
 KINDS: dict[str, type[Any]] = {name: plugins.load_class(path) for name, path in wiring.DEVICES.items()}
 
 

@@ -1,0 +1,199 @@
+"""The base of parts on an I2C bus: their keys, their time, power-on, measured quantities, and signals to the program.
+
+A part on a bus runs nothing by itself. When the program reads or writes it, or a test changes what it measures, it
+first catches up: it completes the conversions that have ended by the timeline's clock. So a board with fifty sensors
+costs nothing while nobody looks at them, and a reading is the one that a real part would have had at that time.
+
+    @dataclass(eq=False)
+    class Thermometer(WordPart):
+        address: int = 0x48
+        addresses: ClassVar[Sequence[int]] = range(0x48, 0x50)
+        temperature: float = measured(-55, 125, "°C", default=21.5)
+
+        def read_word(self, register: int) -> int:
+            return round(self.temperature * 256) & 0xFFFF
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from firmware_sim.bus import I2cDevice, RegisterDevice
+from firmware_sim.device import Connections, Device
+from firmware_sim.limits import Limited, Limits
+from firmware_sim.pins import Line
+from firmware_sim.timeline import Timeline
+
+
+class _Measured(Limited):
+    """A quantity that a part measures. Assigning a new value first ends the conversions that were due before."""
+
+    def __set__(self, instance: Any, value: float | Limited | None) -> None:
+        if self is not value:
+            self.limits.check(self.name, value)
+            instance.catch_up()
+        super().__set__(instance, value)
+
+
+def measured(low: float, high: float, unit: str, *, default: float) -> Any:
+    """Return the default of a field that a part measures: numbers from `low` to `high`, assigned at any time."""
+    return _Measured(Limits(low, high, unit), default)
+
+
+class Signal:
+    """An output of a part on a line of the board, or on none.
+
+    Parameters:
+        line: the line; None if the output is not connected.
+        user: the part, for messages.
+    """
+
+    def __init__(self, board: Connections, line: int | None, user: str) -> None:
+        self._line: Line | None = None if line is None else board.use_line(line, f"{user} on line {line}")
+
+    @property
+    def connected(self) -> bool:
+        """Whether the output is connected to a line."""
+        return self._line is not None
+
+    def drive(self, level: int | None) -> None:
+        """Drive the line high or low, or let it go, as an open-drain output does for high."""
+        if self._line is not None:
+            self._line.drive(level)
+
+
+@dataclass(eq=False)
+class I2cPart(I2cDevice, Device):
+    """A part on an I2C bus.
+
+    Parameters:
+        bus, address: its place.
+    """
+
+    addresses: ClassVar[Sequence[int]] = ()
+    """The addresses that its pins or its order code can give it."""
+    bus: int = 1
+    address: int = 0
+    _timeline: ClassVar[Timeline | None] = None
+
+    def __post_init__(self) -> None:
+        if self.address not in self.addresses:
+            *most, last = (f"{address:#04x}" for address in self.addresses)
+            known = f"{', '.join(most)} or {last}" if most else last
+            raise ValueError(f"address of a part of type {type(self).__name__} is {known}, not {self.address:#04x}")
+
+    def attach(self, board: Connections) -> None:
+        """Connect to the board's bus. Raises `WiringError`."""
+        vars(self)["_timeline"] = board.timeline
+        self._began_ns = board.timeline.now_ns()
+        self.passive: bool = True
+        self.connect(board)
+        board.bus(self.bus).attach(self.address, self)
+
+    def connect(self, board: Connections) -> None:
+        """Connect to lines by `signal()`. Raises `WiringError`. By default there are none."""
+
+    def signal(self, board: Connections, line: int | None, name: str) -> Signal:
+        """Return the signal of a pin, which is connected to a line or to nothing. Raises `WiringError`."""
+        if line is not None:
+            self.passive = False
+        return Signal(board, line, f"{name} of the {type(self).__name__.upper()} at {self.address:#04x}")
+
+    def connected(self) -> None:
+        self.power_on()
+
+    def reset(self) -> None:
+        """Begin again as after power-on."""
+        self.power_on()
+
+    def power_on(self) -> None:
+        """Set everything as after power-on."""
+
+    def update(self, now_ns: int) -> None:
+        """End the conversions that are due by `now_ns`. The lock is held."""
+
+    def catch_up(self) -> None:
+        """End the conversions that are due by now."""
+        if self._timeline is not None:
+            with self._timeline.lock:
+                self.update(self.now_ns())
+
+    @property
+    def timeline(self) -> Timeline:
+        """The board's time."""
+        assert self._timeline is not None, "the part is on no board yet"
+        return self._timeline
+
+    def now_ns(self) -> int:
+        """Return the time (nanoseconds, the timeline's clock)."""
+        return self.timeline.moment_ns()
+
+    def seconds(self, time_ns: int) -> float:
+        """Return a time as seconds since the board began."""
+        return (time_ns - self._began_ns) / 1e9
+
+
+@dataclass(eq=False)
+class RegisterPart(RegisterDevice, I2cPart):
+    """A part with one-byte registers and a pointer."""
+
+    def connected(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again as after power-on."""
+        self.pointer = 0
+        self.registers[:] = bytes(256)
+        self.power_on()
+
+    def write(self, data: bytes) -> None:
+        self.update(self.now_ns())
+        super().write(data)
+
+    def read(self, count: int) -> bytes:
+        self.update(self.now_ns())
+        return super().read(count)
+
+
+@dataclass(eq=False)
+class WordPart(I2cPart):
+    """A part with 16-bit registers, the high byte first, and a pointer that stays where the program has set it."""
+
+    byte_registers: ClassVar[Sequence[int]] = ()
+    """Registers of one byte."""
+    pointer_mask: ClassVar[int] = 0xFF
+    """The bits of the pointer that count."""
+
+    def connected(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again as after power-on."""
+        self.pointer: int = 0
+        self.power_on()
+
+    def write(self, data: bytes) -> None:
+        self.update(self.now_ns())
+        if data:
+            self.pointer = data[0] & self.pointer_mask
+        width = self._width()
+        if len(data) > width:  # what is incomplete has no effect
+            self.write_word(self.pointer, int.from_bytes(data[1 : 1 + width]))
+
+    def read(self, count: int) -> bytes:
+        self.update(self.now_ns())
+        width = self._width()
+        word = self.read_word(self.pointer).to_bytes(width)
+        return (word * (count // width + 1))[:count]
+
+    def _width(self) -> int:
+        return 1 if self.pointer in self.byte_registers else 2
+
+    def read_word(self, register: int) -> int:
+        """Return the value of a register."""
+        return 0
+
+    def write_word(self, register: int, value: int) -> None:
+        """Take a new value of a register. By default it is read-only."""
