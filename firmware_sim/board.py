@@ -211,8 +211,10 @@ class SimBoard(Board):
             raise WiringError(f"{user}: line {line} is not on the board; lines are 0 to {HEADER_LINES - 1}")
         if line in self._users:
             raise WiringError(f"{user}: line {line} is used already, by {self._users[line]}")
-        self._users[line] = self.chip.line(line).part = user
-        return self.chip.line(line)
+        found = self.chip.line(line)
+        self._users[line] = found.part = user
+        found.used = True
+        return found
 
     def add_port(self, name: str) -> Port:
         """Return a new serial port, which programs open as `name`. Raises `WiringError` if there is one already."""

@@ -123,7 +123,7 @@ class Line:
         number: its offset on the chip, the BCM number.
         name: the kernel's name for it: "GPIO17".
         level_at_reset: its level while nothing but the chip's pull resistor acts on it, as at reset.
-        consumer: the name of its user; None while it is free.
+        consumer, used: the name of its user, or None while it is free; whether it has a part, or has ever had a user.
         flags: the flags of the claim, as lgpio numbers them.
         active_low: whether its user reads and writes it inverted.
         bias: the chip's own pull resistor.
@@ -141,9 +141,9 @@ class Line:
         self.number = number
         self.name: str = f"GPIO{number}"
         self.consumer: str | None = None
+        self.used: bool = False
         self.changes: int = 0
-        self.reports = 0
-        self.reports_lost = 0
+        self.reports = self.reports_lost = 0
         self.level_at_reset: int = 1 if number in _PULLED_UP_AT_RESET else 0
         self.bias: Pull = "up" if self.level_at_reset else "down"
         self._bias_set = False  # by a program, not at reset
@@ -217,7 +217,7 @@ class Line:
         """Claim the line as an input, or as an output at this electrical level. Bias None leaves it as it is."""
         with self._chip.timeline.lock:
             self.find_kept()
-            self.consumer, self.flags = consumer, flags
+            self.consumer, self.flags, self.used = consumer, flags, True
             self.output, self._drive, self.active_low = output, drive, active_low
             if bias is not None:
                 self.bias, self._bias_set = bias, True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
+from firmware_sim import SimBoard
 from firmware_sim.errors import FaultError
 from firmware_sim.faults import Fault
 from firmware_sim.faults.injector import FAULTS
@@ -19,6 +20,8 @@ from hwloop.testing.schedule import PlannedFault, Schedule
 
 MOST_FAULTS = 4
 """Faults of a schedule, at most: what four can't break together, five seldom do."""
+LONGEST = 600.0
+"""Seconds of a run in which faults begin, at most."""
 DURATIONS = (0.01, 0.05, 0.2, 1.0, 3.0)
 """Seconds that a fault lasts."""
 KEYS: Mapping[tuple[str, str], Sequence[Any]] = {
@@ -46,6 +49,17 @@ class Targets:
     """The I2C devices: bus and address."""
     seconds: float
     """The length of a run without faults."""
+
+    @classmethod
+    def of(cls, board: SimBoard, began_ns: int) -> Self:
+        """Return the targets of a board on which a run has just ended that began at `began_ns`."""
+        return cls(
+            [line.number for line in map(board.chip.line, range(len(board.chip))) if line.used],
+            sorted(board.ports),
+            sorted(board.buses),
+            [(number, address) for number, bus in sorted(board.buses.items()) for address in bus.addresses],
+            min((board.timeline.now_ns() - began_ns) / 1e9, LONGEST),
+        )
 
 
 def schedules(targets: Targets, names: Iterable[str] | None = None) -> SearchStrategy[Schedule]:

@@ -30,7 +30,7 @@ def explore(
 ) -> Found | None:
     """Run `play` with up to `runs` schedules; return the smallest that makes it raise, or None if none does.
 
-    `seed` decides which schedules are drawn.
+    `seed` decides which schedules are drawn. Two failures are the same if they have the same type and the same place.
     """
     import hypothesis
 
@@ -54,15 +54,16 @@ def explore(
         made += 1
         try:
             play(schedule)
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:
             smallest = Found(schedule, error, made)
             raise
 
     try:
         run()
-    except (SystemExit, KeyboardInterrupt):
-        if smallest is None or isinstance(smallest.error, KeyboardInterrupt):
-            raise
+    except KeyboardInterrupt:
+        raise
     except BaseException:
         if smallest is None:
             raise
@@ -84,7 +85,7 @@ def _without_needless_faults(found: Found, play: Callable[[Schedule], object]) -
         runs += 1
         try:
             play(shorter := Schedule(found.schedule.seed, tuple(faults)))
-        except (SystemExit, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
         except BaseException as error:
             if _kind(error) == _kind(found.error):

@@ -2,12 +2,14 @@
 
 Each run is a whole run of the test, with fresh fixtures. The first has no faults; it shows what the program uses
 and how long it takes. Then the bug hunter draws schedules. Only the last run is reported: that of the smallest schedule
-that fails, or of none.
+that fails, or of none; only that one stops in the debugger of --pdb.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,11 +25,11 @@ from hwloop.testing.settings import PROBLEM, SCHEDULE
 if TYPE_CHECKING:
     from hwloop.testing.fixture import BoardFixture
 
-LONGEST = 600.0
-"""Seconds of a run in which faults begin, at most."""
-
 ERROR = pytest.StashKey[BaseException]()
-"""The exception with which the run has failed."""
+"""The first exception with which the run has failed, whether or not the test is marked xfail."""
+
+_DEBUGGERS = ("pdbinvoke", "pdbtrace")
+"""The plugins of pytest that stop at a failure (--pdb) and at the beginning of a test (--trace)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +81,7 @@ class ExploredTest:
         hook, item = self._item.ihook, self._item
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         reports = self._run(schedule, nextitem)
-        if failed_with is not None and not any(report.failed for report in reports):
+        if failed_with is not None and ERROR not in item.stash:
             for report in reports:
                 if report.when == "call":
                     report.outcome = "failed"
@@ -94,16 +96,18 @@ class ExploredTest:
 
     def _play(self, schedule: Schedule) -> None:
         if self._exit is None and self._fails(schedule):
-            raise self._item.stash.get(ERROR, None) or AssertionError("the test failed without an exception")
+            raise self._item.stash[ERROR]
 
     def _fails(self, schedule: Schedule) -> bool:
         # The next item says which fixtures stay: those of the module and above it.
         parent: Any = self._item.parent
         try:
-            return any(report.failed for report in self._run(schedule, parent))
+            with without_debugger(self._item.config):
+                self._run(schedule, parent)
         except pytest.exit.Exception as error:
             self._exit = error  # Hypothesis would take it for a failure
             return False
+        return ERROR in self._item.stash
 
     def _run(self, schedule: Schedule, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
         item: Any = self._item
@@ -116,6 +120,18 @@ class ExploredTest:
 
     def _targets(self) -> Targets:
         board = self._item.stash[self._board]
-        seconds = (board.clock.now_ns() - board.began_ns) / 1e9
-        devices = [(number, address) for number, bus in sorted(board.buses.items()) for address in bus.addresses]
-        return Targets(board.lines_used, sorted(board.ports), sorted(board.buses), devices, min(seconds, LONGEST))
+        return Targets.of(board, board.began_ns)
+
+
+@contextlib.contextmanager
+def without_debugger(config: pytest.Config) -> Iterator[None]:
+    """Run tests in this block as if --pdb and --trace were not given."""
+    manager = config.pluginmanager
+    plugins = {name: manager.unregister(name=name) for name in _DEBUGGERS if manager.has_plugin(name)}
+    asked, config.option.usepdb = config.option.usepdb, False
+    try:
+        yield
+    finally:
+        config.option.usepdb = asked
+        for name, plugin in plugins.items():
+            manager.register(plugin, name)

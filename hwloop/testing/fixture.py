@@ -110,14 +110,6 @@ class BoardFixture(SimBoard):
         return getattr(self.loop, "seed", None)
 
     @property
-    def lines_used(self) -> list[int]:
-        """The lines that have a part, or that the program has claimed."""
-        lines = (self.chip.line(number) for number in range(len(self.chip)))
-        return [
-            line.number for line in lines if line.part or str(line.number) in self._claims or line.output is not None
-        ]
-
-    @property
     def outputs(self) -> dict[int, int]:
         """The level of each line that the program drives, or has driven and left that way."""
         lines = (self.chip.line(number) for number in range(len(self.chip)))

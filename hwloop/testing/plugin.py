@@ -239,6 +239,11 @@ async def _exhaust(generator: Any, name: str) -> None:
         raise ValueError(f"the fixture {name} yields more than once")
 
 
+def _failed(item: pytest.Item, report: pytest.TestReport) -> bool:
+    """Return whether a test has failed; one that explores also if it was expected to."""
+    return report.failed or (report.skipped and hasattr(report, "wasxfail") and _explores(item))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -250,8 +255,9 @@ def pytest_runtest_makereport(
     if call.excinfo is not None and _explores(item):
         from hwloop.testing.explored_test import ERROR
 
-        item.stash[ERROR] = call.excinfo.value
-    if board is not None and report.failed and call.when in ("setup", "call"):
+        if not isinstance(call.excinfo.value, pytest.skip.Exception | pytest.xfail.Exception):
+            item.stash.setdefault(ERROR, call.excinfo.value)
+    if board is not None and _failed(item, report) and call.when in ("setup", "call"):
         from hwloop.testing import report as reports
 
         if text := reports.waveform(board):

@@ -106,6 +106,27 @@ def test_a_test_that_fails_without_faults_is_reported_as_it_is(suite):
     result.stdout.fnmatch_lines(["*no faults*"])
 
 
+def test_only_the_smallest_failure_stops_in_the_debugger(suite, monkeypatch):
+    stopped = []
+    monkeypatch.setattr("_pytest.debugging._enter_pdb", lambda node, excinfo, report: stopped.append(node.name))
+    result = suite(with_bounces(0).replace("explore=60", "explore=8"), "--pdb", board=BOARD)
+    result.assert_outcomes(failed=1)
+    assert stopped == ["test_a_click_is_one_press"]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_test_that_is_expected_to_fail_explores_until_it_does(suite, strict):
+    def outcome(debounce):
+        mark = f"@pytest.mark.xfail(strict={strict})\n@pytest.mark.hwloop("
+        tests = with_bounces(debounce).replace("@pytest.mark.hwloop(explore=60", f"{mark}explore=8")
+        return suite(tests, "-rx", "--xfail-tb", board=BOARD)
+
+    failed = outcome(0)
+    failed.assert_outcomes(xfailed=1)
+    failed.stdout.fnmatch_lines(["*the smallest schedule that fails*", "*--hwloop-schedule 'seed=0; contact-bounce *"])
+    outcome(0.2).assert_outcomes(**{"failed" if strict else "xpassed": 1})
+
+
 def test_a_failure_that_does_not_happen_again_is_reported_all_the_same(suite):
     tests = """
 import pytest
