@@ -21,6 +21,7 @@ from firmware_sim.errors import WiringError
 from firmware_sim.faults.injector import Faults
 from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.pins import Chip, Line
+from firmware_sim.spi import SpiBus
 from firmware_sim.surviving_lines import surviving_lines
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
@@ -101,6 +102,7 @@ class SimBoard(Board):
         self._lines: LgpioChip = self._open_chip()
         self.ports: dict[str, Port] = {}
         self.buses: dict[int, Bus] = {1: Bus(1, self.timeline)}
+        self.spi_buses: dict[int, SpiBus] = {0: SpiBus(0, self.timeline)}
         self._users: dict[int, str] = {}
         self._closed = self._closing = False
         self.faults: Faults = Faults(self)
@@ -170,6 +172,14 @@ class SimBoard(Board):
             there = ", ".join(map(str, sorted(self.buses)))
             raise KeyError(f"no I2C bus {number} on {self.label}; there are: {there}") from None
 
+    def spi(self, number: int) -> SpiBus:
+        """Return SPI bus `number`; `board.spi(0)[1]` is a device. Raises KeyError, naming those that are there."""
+        try:
+            return self.spi_buses[number]
+        except KeyError:
+            there = ", ".join(map(str, sorted(self.spi_buses)))
+            raise KeyError(f"no SPI bus {number} on {self.label}; there are: {there}") from None
+
     @property
     def tracer(self) -> Tracer | None:
         """Records the events on its lines, ports and buses; None records nothing."""
@@ -232,6 +242,14 @@ class SimBoard(Board):
         if number not in self.buses:
             self.buses[number] = Bus(number, self.timeline)
         return self.buses[number]
+
+    def spi_bus(self, number: int) -> SpiBus:
+        """Return SPI bus `number`, which is made by the first call. Raises `WiringError` unless it is 0 to 255."""
+        if not 0 <= number <= _LAST_BUS:
+            raise WiringError(f"bus must be 0 to {_LAST_BUS}, as in /dev/spidev0.1, not {number}")
+        if number not in self.spi_buses:
+            self.spi_buses[number] = SpiBus(number, self.timeline)
+        return self.spi_buses[number]
 
     # The seam.
 
@@ -321,6 +339,8 @@ class SimBoard(Board):
             port.close()
         for bus in self.buses.values():
             bus.close()
+        for spi_bus in self.spi_buses.values():
+            spi_bus.close()
 
 
 def SMBus(bus: int, board: SimBoard | None = None) -> smbus2.SMBus:

@@ -27,6 +27,7 @@ from typing import ClassVar, Protocol
 
 from firmware_sim.bus import Bus
 from firmware_sim.pins import Chip, Line
+from firmware_sim.spi import SpiBus
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
 
@@ -49,6 +50,9 @@ class Connections(Protocol):
 
     def bus(self, number: int) -> Bus:
         """Return I2C bus `number`, which is made by the first call."""
+
+    def spi_bus(self, number: int) -> SpiBus:
+        """Return SPI bus `number`, which is made by the first call."""
 
 
 class Device(ABC):

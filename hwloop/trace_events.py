@@ -86,6 +86,27 @@ class I2cTransfer(NamedTuple):
     """The name of the errno with which it failed ("EREMOTEIO"), or of another exception; empty if it did not fail."""
 
 
+class SpiTransfer(NamedTuple):
+    """A device on an SPI bus was selected, has exchanged bytes with the controller, and was deselected."""
+
+    when_ns: int
+    end_ns: int
+    bus: int
+    select: int
+    """The number of the select line: 1 stands for /dev/spidev0.1."""
+    sent: bytes
+    """The bytes on MOSI."""
+    received: bytes
+    """The bytes on MISO at the same time; as many, or none if the transfer failed."""
+    error: str
+    """The name of the errno with which it failed ("ESHUTDOWN"), or of another exception; empty if it did not fail."""
+
+    @property
+    def device(self) -> str:
+        """Its bus and select line, as in the name of its device node: "0.1"."""
+        return f"{self.bus}.{self.select}"
+
+
 class FaultChange(NamedTuple):
     """An injected fault has begun or ended. One that has no duration only begins."""
 
@@ -106,7 +127,7 @@ class Printed(NamedTuple):
     text: str
 
 
-TraceEvent = LineChange | SerialData | SerialFrame | I2cTransfer | FaultChange | Printed
+TraceEvent = LineChange | SerialData | SerialFrame | I2cTransfer | SpiTransfer | FaultChange | Printed
 
 
 class Tracer(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from firmware_sim.trace.rows import Span, checked_span
-from hwloop.trace_events import I2cTransfer, TraceEvent
+from hwloop.trace_events import I2cTransfer, SpiTransfer, TraceEvent
 
 Writer = Callable[[list[TraceEvent], IO[str], Mapping[int, str], Span], None]
 
@@ -60,7 +60,8 @@ def write(
     writer = writer_for(path)
     events = list(events)
     first_ns = min((event.when_ns for event in events), default=0)
-    last_ns = max((event.end_ns if isinstance(event, I2cTransfer) else event.when_ns for event in events), default=0)
+    ends = (event.end_ns if isinstance(event, I2cTransfer | SpiTransfer) else event.when_ns for event in events)
+    last_ns = max(ends, default=0)
     margin_ns = 1 + (last_ns - first_ns) // 50
     span = checked_span(
         first_ns - margin_ns if start_ns is None else start_ns, last_ns + margin_ns if end_ns is None else end_ns

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from firmware_sim.trace.line_levels import LineLevels, lines_of
-from firmware_sim.trace.wording import data_text, printable, transfer_text
+from firmware_sim.trace.wording import data_text, exchange_text, printable, transfer_text
 from hwloop.trace_events import (
     FaultChange,
     I2cTransfer,
@@ -18,6 +18,7 @@ from hwloop.trace_events import (
     Printed,
     SerialData,
     SerialFrame,
+    SpiTransfer,
     TraceEvent,
 )
 
@@ -109,6 +110,8 @@ def _row(event: TraceEvent) -> tuple[int, str] | None:
         return 1, f"{event.port} frames"
     if isinstance(event, I2cTransfer):
         return 2, f"i2c {event.bus}"
+    if isinstance(event, SpiTransfer):
+        return 2, f"spi {event.device}"
     if isinstance(event, FaultChange):
         return 3, "faults"
     if isinstance(event, Printed):
@@ -119,6 +122,8 @@ def _row(event: TraceEvent) -> tuple[int, str] | None:
 def _item(event: TraceEvent) -> Item:
     if isinstance(event, I2cTransfer):
         return Item(event.when_ns, event.end_ns, transfer_text(event))
+    if isinstance(event, SpiTransfer):
+        return Item(event.when_ns, event.end_ns, exchange_text(event))
     if isinstance(event, FaultChange):
         text = f"{event.fault} {event.target}" + ("" if event.begins else " ends")
         return Item(event.when_ns, event.when_ns, printable(text))

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import IO
 
 from firmware_sim.trace.rows import Span
-from firmware_sim.trace.wording import transfer_text
-from hwloop.trace_events import FaultChange, I2cTransfer, LineChange, SerialData, SerialFrame, TraceEvent
+from firmware_sim.trace.wording import exchange_text, transfer_text
+from hwloop.trace_events import FaultChange, I2cTransfer, LineChange, SerialData, SerialFrame, SpiTransfer, TraceEvent
 
 COLUMNS = ("seconds", "kind", "where", "name", "value", "detail")
 
@@ -32,6 +32,8 @@ def _row(event: TraceEvent, names: Mapping[int, str]) -> tuple[object, ...]:
         return "frame", event.port, "", event.data.hex(" "), ""
     if isinstance(event, I2cTransfer):
         return "i2c", event.bus, "", transfer_text(event._replace(error="")), event.error
+    if isinstance(event, SpiTransfer):
+        return "spi", event.device, "", exchange_text(event._replace(error="")), event.error
     if isinstance(event, FaultChange):
         return "fault", event.target, event.fault, "begins" if event.begins else "ends", event.detail
     return "output", event.stream, "", event.text, ""

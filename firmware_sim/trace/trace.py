@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from firmware_sim.trace.line_levels import LineLevels
-from hwloop.trace_events import Direction, I2cTransfer, LineChange, SerialData, SerialFrame, TraceEvent
+from hwloop.trace_events import Direction, I2cTransfer, LineChange, SerialData, SerialFrame, SpiTransfer, TraceEvent
 
 _Event = TypeVar("_Event", bound=TraceEvent)
 
@@ -69,7 +69,7 @@ class Trace:
         """
         part = Trace()
         for event in self:
-            ended_ns = event.end_ns if isinstance(event, I2cTransfer) else event.when_ns
+            ended_ns = event.end_ns if isinstance(event, I2cTransfer | SpiTransfer) else event.when_ns
             if event.when_ns < end_ns and ended_ns >= start_ns:
                 part.record(event)
         return part
@@ -111,4 +111,12 @@ class Trace:
             if isinstance(event, I2cTransfer)
             and event.bus == bus
             and (address is None or any(message.address == address for message in event.messages))
+        ]
+
+    def exchanges(self, bus: int, select: int | None = None) -> list[SpiTransfer]:
+        """Return the transfers of an SPI bus; with a select line, those of its device."""
+        return [
+            event
+            for event in self
+            if isinstance(event, SpiTransfer) and event.bus == bus and select in (None, event.select)
         ]

@@ -1,8 +1,8 @@
 """A trace as a value change dump (VCD), which GTKWave, PulseView and sigrok-cli open.
 
 Lines are wires. A serial port is two wires, as its receiver and its transmitter would show on a logic analyser, an I2C
-bus is SDA and SCL (`wires`), and a fault is a wire that is high while it lasts. Times are those of the board's clock,
-from shortly before the first event on.
+bus is SDA and SCL, an SPI bus its clock, its data and select lines (`wires`), and a fault is a wire that is high while
+it lasts. Times are those of the board's clock, from shortly before the first event on.
 
 A program such as PulseView keeps a sample for each unit of time. So the unit is the coarsest one, from 1 ns to 1 µs, in
 which pulses have four; a few shorter ones on a wire do not count. In virtual time a program may switch a line several
@@ -21,8 +21,8 @@ from typing import IO, Any
 
 from firmware_sim.trace.line_levels import LineLevels, lines_of
 from firmware_sim.trace.rows import Span
-from firmware_sim.trace.wires import Wire, i2c_wires, serial_wire
-from hwloop.trace_events import FaultChange, I2cTransfer, SerialData, TraceEvent
+from firmware_sim.trace.wires import Wire, i2c_wires, serial_wire, spi_wires
+from hwloop.trace_events import FaultChange, I2cTransfer, SerialData, SpiTransfer, TraceEvent
 
 try:
     from vcd.writer import Variable, VCDWriter
@@ -38,12 +38,12 @@ _LEAD_UNITS = 1000
 
 
 def write_vcd(events: Iterable[TraceEvent], file: IO[str], names: Mapping[int, str], span: Span) -> None:
-    """Write the lines, serial ports and I2C buses of a trace."""
+    """Write the lines, serial ports, I2C and SPI buses of a trace."""
     events = list(events)
     lines = {line: levels.part(*span) for line, levels in lines_of(events).items()}
     inside = [event for event in events if span.holds(event)]
-    wires, faults = dict(_wires(inside)), _fault_wires(inside)
-    wires |= faults
+    wires, low = dict(_wires(inside)), _spi_wires(inside) | _fault_wires(inside)
+    wires |= low
     drawn = [*(list(zip(each.times, each.levels, strict=True)) for each in lines.values()), *wires.values()]
     unit_ns = _unit_ns(drawn)
     changes = [_line_changes(lines, unit_ns)]
@@ -56,7 +56,7 @@ def write_vcd(events: Iterable[TraceEvent], file: IO[str], names: Mapping[int, s
             name = _identifier(f"line{line} {names.get(line, '')}")
             variables[line] = writer.register_var("board", name, "wire", size=1, init=levels.initial or 0)
         for name in wires:
-            variables[name] = writer.register_var("board", name, "wire", size=1, init=int(name not in faults))
+            variables[name] = writer.register_var("board", name, "wire", size=1, init=int(name not in low))
         last = first
         for when, key, level in heapq.merge(*changes, key=lambda change: change[0]):
             writer.change(variables[key], when, level)
@@ -110,6 +110,25 @@ def _wires(events: list[TraceEvent]) -> Iterator[tuple[str, Wire]]:
         sda, scl = i2c_wires(transfer for transfer in transfers if transfer.bus == bus)
         yield f"i2c{bus}_sda", sda
         yield f"i2c{bus}_scl", scl
+    for bus, exchanges in _by_spi_bus(events).items():
+        yield from ((f"spi{bus}_ce{select}", wire) for select, wire in spi_wires(exchanges)[0].items())
+
+
+def _by_spi_bus(events: Iterable[TraceEvent]) -> dict[int, list[SpiTransfer]]:
+    buses: dict[int, list[SpiTransfer]] = {}
+    for event in events:
+        if isinstance(event, SpiTransfer):
+            buses.setdefault(event.bus, []).append(event)
+    return buses
+
+
+def _spi_wires(events: Iterable[TraceEvent]) -> dict[str, Wire]:
+    """Return the clocks and data lines of SPI buses, which are low at rest."""
+    return {
+        f"spi{bus}_{name}": wire
+        for bus, exchanges in _by_spi_bus(events).items()
+        for name, wire in zip(("sclk", "mosi", "miso"), spi_wires(exchanges)[1:], strict=True)
+    }
 
 
 def _fault_wires(events: Iterable[TraceEvent]) -> dict[str, Wire]:

@@ -1,4 +1,4 @@
-"""The wires of serial ports and I2C buses: waveforms synthesised from the bytes and transfers of a trace.
+"""The wires of serial ports, I2C and SPI buses: waveforms synthesised from the bytes and transfers of a trace.
 
 A trace has bytes and messages with their times. These functions draw the bits that carried them, so that the protocol
 decoders of a logic analyser read the same bytes and messages again. The bits are exact; their times are as near to the
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hwloop.trace_events import I2cMessage, I2cTransfer, SerialData, SerialSettings
+from hwloop.trace_events import I2cMessage, I2cTransfer, SerialData, SerialSettings, SpiTransfer
 
 Wire = list[tuple[int, int]]
 """The changes of a wire: times (ns) and levels. It is high before the first one. The last entry may be the end of the
@@ -76,6 +76,32 @@ def i2c_wires(transfers: Iterable[I2cTransfer]) -> tuple[Wire, Wire]:
             pen.message(message, failed)
         pen.stop()
     return pen.sda, pen.scl
+
+
+def spi_wires(transfers: Iterable[SpiTransfer]) -> tuple[dict[int, Wire], Wire, Wire, Wire]:
+    """Return the wires of an SPI bus: the select lines by number, then SCLK, MOSI and MISO.
+
+    They are those of mode 0 with the highest bit first, whatever the controller was set to: a trace has the bytes.
+    Select lines are high before their first change, the others low.
+    """
+    transfers = list(transfers)
+    selects: dict[int, Wire] = {transfer.select: [] for transfer in transfers}
+    clock, mosi, miso, free_ns = Wire(), Wire(), Wire(), 0
+    for transfer in transfers:
+        bits = 8 * len(transfer.sent)
+        half_ns = max(_QUARTER_NS, (transfer.end_ns - transfer.when_ns) // (2 * bits + 2))
+        now_ns = max(free_ns, transfer.when_ns)
+        selects[transfer.select].append((now_ns, 0))
+        for place in range(bits - 1, -1, -1):
+            for wire, data in ((mosi, transfer.sent), (miso, transfer.received)):
+                level = int.from_bytes(data, "big") >> place & 1
+                if level != (wire[-1][1] if wire else 0):
+                    wire.append((now_ns, level))
+            clock += [(now_ns + half_ns, 1), (now_ns + 2 * half_ns, 0)]
+            now_ns += 2 * half_ns
+        selects[transfer.select].append((now_ns + half_ns, 1))
+        free_ns = now_ns + 2 * half_ns
+    return selects, clock, mosi, miso
 
 
 class _Pen:

@@ -3,6 +3,7 @@
 line 17 falls by the button on line 17
 /dev/ttyAMA0 received '$GPRMC,1\\r\\n'
 i2c 1 0x76 w d0 r 60
+spi 0.1 w 01 80 00 r 00 02 a0
 fault stuck-line on line 17 begins
 """
 
@@ -15,6 +16,7 @@ from hwloop.trace_events import (
     Printed,
     SerialData,
     SerialFrame,
+    SpiTransfer,
     TraceEvent,
 )
 
@@ -29,6 +31,8 @@ def describe(event: TraceEvent) -> str:
         return f"{event.port} frame {data_text(event.data)}"
     if isinstance(event, I2cTransfer):
         return f"i2c {event.bus} {transfer_text(event)}"
+    if isinstance(event, SpiTransfer):
+        return f"spi {event.device} {exchange_text(event)}"
     if isinstance(event, FaultChange):
         return f"fault {event.fault} on {event.target} {'begins' if event.begins else 'ends'}"
     assert isinstance(event, Printed)
@@ -64,6 +68,14 @@ def transfer_text(transfer: I2cTransfer) -> str:
     if transfer.error:
         parts.append(transfer.error)
     return " ".join(parts)
+
+
+def exchange_text(transfer: SpiTransfer) -> str:
+    """Return the bytes of an SPI transfer, as "w 01 80 00 r 00 02 a0", and its error."""
+    parts = ["w", transfer.sent.hex(" ")]
+    if transfer.received:
+        parts += ["r", transfer.received.hex(" ")]
+    return " ".join([*filter(None, parts), transfer.error]).rstrip()
 
 
 def printable(text: str) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from hwloop.cli import Failure, UsageError, say
 from hwloop.recording import Ended, Event, Lost, RecordingError, Run, Signalled, read
-from hwloop.trace_events import I2cTransfer, LineChange, SerialData, SerialFrame
+from hwloop.trace_events import I2cTransfer, LineChange, SerialData, SerialFrame, SpiTransfer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--line", type=int, action="append", metavar="N", help="changes of this line; repeatable")
     parser.add_argument("--port", action="append", metavar="PORT", help="data of this serial port; repeatable")
     parser.add_argument("--bus", type=int, action="append", metavar="N", help="transfers on this I2C bus; repeatable")
+    parser.add_argument("--spi", action="append", metavar="BUS.SELECT", help="SPI transfers, such as 0.1; repeatable")
     parser.add_argument("--from", dest="start", type=float, metavar="SECONDS", help="events from this time on")
     parser.add_argument("--to", dest="end", type=float, metavar="SECONDS", help="events up to this time")
     parser.add_argument("--out", metavar="TRACE", help="write a trace instead, in the format of its suffix: trace.csv")
@@ -92,8 +93,9 @@ def _selected(run: Run, arguments: argparse.Namespace) -> Iterator[tuple[int, Ev
         SerialData: ("port", arguments.port),
         SerialFrame: ("port", arguments.port),
         I2cTransfer: ("bus", arguments.bus),
+        SpiTransfer: ("device", arguments.spi),
     }
-    anything = not (arguments.line or arguments.port or arguments.bus)
+    anything = not (arguments.line or arguments.port or arguments.bus or arguments.spi)
     start_ns = run.header.start_ns
     for number, event in enumerate(run, 1):
         after = (event.when_ns - start_ns) / 1e9

@@ -29,6 +29,7 @@ from hwloop.trace_events import (
     SerialData,
     SerialFrame,
     SerialSettings,
+    SpiTransfer,
     TraceEvent,
 )
 
@@ -131,6 +132,7 @@ class Kind:
     LOST = 9
     SIGNAL = 10
     END = 11
+    SPI = 12
 
 
 _NAME = struct.Struct("<BH")
@@ -139,6 +141,7 @@ _SERIAL = struct.Struct("<BqHBH")
 _FRAME = struct.Struct("<BqH")
 _I2C = struct.Struct("<BqqIHH")
 _MESSAGE = struct.Struct("<BBI")
+_SPI = struct.Struct("<BqqIBHI")
 _FAULT = struct.Struct("<BqHHB")
 _PRINTED = struct.Struct("<BqB")
 _LOST = struct.Struct("<BqQ")
@@ -187,6 +190,7 @@ class Encoder:
             SerialData: self._serial,
             SerialFrame: self._frame,
             I2cTransfer: self._transfer,
+            SpiTransfer: self._exchange,
             FaultChange: self._fault,
             Printed: lambda it: _PRINTED.pack(Kind.PRINTED, it.when_ns, _STREAMS.index(it.stream)) + _bytes(it.text),
             Lost: lambda it: _LOST.pack(Kind.LOST, *it),
@@ -228,6 +232,10 @@ class Encoder:
             parts.append(data)
         return b"".join(parts)
 
+    def _exchange(self, transfer: SpiTransfer) -> bytes:
+        when_ns, end_ns, bus, select, sent, received, error = transfer
+        return _SPI.pack(Kind.SPI, when_ns, end_ns, bus, select, self._name(error), len(sent)) + sent + received
+
     def _fault(self, change: FaultChange) -> bytes:
         when_ns, fault, target, begins, detail = change
         return _FAULT.pack(Kind.FAULT, when_ns, self._name(fault), self._name(target), begins) + _bytes(detail)
@@ -255,6 +263,7 @@ class Decoder:
             Kind.SERIAL: self._serial,
             Kind.FRAME: self._frame,
             Kind.I2C: self._transfer,
+            Kind.SPI: self._exchange,
             Kind.FAULT: self._fault,
             Kind.PRINTED: _read_printed,
             Kind.LOST: lambda body: Lost(*_LOST.unpack(body)[1:]),
@@ -299,6 +308,13 @@ class Decoder:
             messages.append(I2cMessage(address, _DIRECTIONS[direction], data))
             start += length
         return I2cTransfer(when_ns, end_ns, bus, tuple(messages), self._names[error])
+
+    def _exchange(self, body: bytes) -> SpiTransfer:
+        _, when_ns, end_ns, bus, select, error, count = _SPI.unpack_from(body)
+        data = body[_SPI.size :]
+        if len(data) < count:
+            raise ValueError("a transfer is longer than its record")
+        return SpiTransfer(when_ns, end_ns, bus, select, data[:count], data[count:], self._names[error])
 
     def _fault(self, body: bytes) -> FaultChange:
         _, when_ns, fault, target, begins = _FAULT.unpack_from(body)

@@ -20,6 +20,7 @@ from hwloop.trace_events import (
     SerialData,
     SerialFrame,
     SerialSettings,
+    SpiTransfer,
 )
 
 TIMES = st.integers(-(2**63), 2**63 - 1)
@@ -35,6 +36,7 @@ EVENTS = st.one_of(
     st.builds(SerialData, TIMES, NAMES, DIRECTIONS, DATA, st.none() | SETTINGS),
     st.builds(SerialFrame, TIMES, NAMES, DATA),
     st.builds(I2cTransfer, TIMES, TIMES, st.integers(0, 255), st.lists(MESSAGES, max_size=5).map(tuple), NAMES),
+    st.builds(SpiTransfer, TIMES, TIMES, st.integers(0, 255), st.integers(0, 15), DATA, DATA, NAMES),
     st.builds(FaultChange, TIMES, NAMES, NAMES, st.booleans(), st.text()),
     st.builds(Printed, TIMES, st.sampled_from(["stdout", "stderr"]), st.text(st.characters())),
     st.builds(Lost, TIMES, st.integers(0, 2**64 - 1)),
@@ -46,6 +48,7 @@ SAMPLE = [
     LineChange(1_000, 17, 0, "the button on line 17"),
     SerialData(2_000, "/dev/ttyAMA0", "received", b"$GPGGA\r\n", SerialSettings(9600, 7, "E", 1.5)),
     I2cTransfer(3_000, 4_000, 1, (I2cMessage(0x76, "sent", b"\xf7"), I2cMessage(0x76, "received", b"abc")), ""),
+    SpiTransfer(4_500, 4_600, 0, 1, b"\x01\x80\x00", b"\x00\x02\xa0", ""),
     SerialFrame(5_000, "/dev/ttyAMA0", b"$GPGGA"),
     FaultChange(6_000, "stuck-line", "line 17", True, "at 0"),
     Printed(7_000, "stdout", "door 13°"),

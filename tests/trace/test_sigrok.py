@@ -23,7 +23,7 @@ from firmware_sim.bus import Nack, RegisterDevice
 from firmware_sim.trace import Trace, write
 from hwloop import HardwareError, gpio, i2c, serial
 from hwloop.pins import SimFactory
-from hwloop.trace_events import I2cMessage
+from hwloop.trace_events import I2cMessage, SpiTransfer
 
 pytestmark = pytest.mark.skipif(shutil.which("sigrok-cli") is None, reason="needs sigrok-cli; run make test-sigrok")
 
@@ -276,3 +276,19 @@ def test_an_edge_of_a_watched_line_is_a_change_in_the_file(stage):
     stage.run(main)
     found = stage.decode("counter:data=line17:data_edge=any")
     assert len([kind for kind, _ in found if kind == "edge_count"]) == counted[0] >= 100
+
+
+def test_every_byte_of_recorded_spi_transfers_is_decoded(stage):
+    source = random.Random(8)
+    stage.trace.record(SpiTransfer(1000, 25_000, 0, 0, b"\x01\x80\x00", b"\x00\x02\xa0", ""))
+    for number in range(1, 50):
+        sent, received = source.randbytes(number), source.randbytes(number)
+        start_ns = number * 1_000_000
+        stage.trace.record(SpiTransfer(start_ns, start_ns + 8000 * number, 0, number % 2, sent, received, ""))
+    write(stage.trace, stage.file)
+    for select in (0, 1):
+        wires = "clk=spi0_sclk:mosi=spi0_mosi:miso=spi0_miso"
+        found = stage.decode(f"spi:{wires}:cs=spi0_ce{select}")
+        for kind, name in (("mosi-data", "sent"), ("miso-data", "received")):
+            data = bytes(int(text, 16) for each, text in found if each == kind)
+            assert data == b"".join(getattr(event, name) for event in stage.trace.exchanges(0, select))

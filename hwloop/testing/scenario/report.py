@@ -9,7 +9,7 @@ from hwloop.testing.scenario.control_steps import AnyOrder
 from hwloop.testing.scenario.result import Played, Result
 from hwloop.testing.scenario.step import Expectation, Step
 from hwloop.testing.scenario.times import duration_text
-from hwloop.trace_events import I2cTransfer, TraceEvent
+from hwloop.trace_events import I2cTransfer, SpiTransfer, TraceEvent
 
 WINDOW = 1.0
 """Seconds before a failure that the waveform shows."""
@@ -81,4 +81,4 @@ def moment(result: Result, when_ns: int) -> str:
 def _shifted(event: TraceEvent, start_ns: int) -> TraceEvent:
     """Return an event with its times counted from `start_ns`."""
     moved = event._replace(when_ns=event.when_ns - start_ns)
-    return moved._replace(end_ns=moved.end_ns - start_ns) if isinstance(moved, I2cTransfer) else moved
+    return moved._replace(end_ns=moved.end_ns - start_ns) if isinstance(moved, I2cTransfer | SpiTransfer) else moved
