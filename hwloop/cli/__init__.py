@@ -33,6 +33,7 @@ COMMANDS = {
     "guard": "drive outputs to their safe level when a program is killed or hangs",
     "demo": "run a weather station on the simulated board, on asyncio and on hwloop, and compare both",
     "bench": "measure the lateness of timers and edges on this machine, on hwloop and on other loops",
+    "doctor": "show what this machine can do, what stands in the way, and the command that mends it",
     "monitor": "print the events of GPIO lines, serial ports and I2C devices",
 }
 """The subcommands: each a module here with `add_arguments(parser)` and `execute(arguments)`, which returns a status."""

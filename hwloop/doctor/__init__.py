@@ -1,0 +1,26 @@
+"""The doctor: what a machine can do for a program on hwloop, what stands in the way, and the command that mends it.
+
+The checks read files below /dev, /proc, /sys, /boot and /etc, ask `systemctl`, `timedatectl` and `vcgencmd`, and change
+nothing. They run on any Linux; what is normal on a desktop is no problem there.
+"""
+
+from __future__ import annotations
+
+from hwloop.doctor import buses, gpio, kernel, system
+from hwloop.doctor.finding import Finding
+from hwloop.doctor.machine import Machine
+
+MODEL = "/proc/device-tree/model"
+
+
+def examine(machine: Machine) -> list[Finding]:
+    """Return all findings about a machine, in the order in which a reader needs them."""
+    model = machine.text(MODEL)
+    is_pi = model.startswith("Raspberry Pi")
+    return [
+        Finding("machine", "ok", model or "no device tree: not a Raspberry Pi"),
+        *gpio.examine(machine, is_pi=is_pi),
+        *buses.examine(machine, is_pi=is_pi),
+        *kernel.examine(machine),
+        *system.examine(machine),
+    ]

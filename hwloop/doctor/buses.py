@@ -1,0 +1,99 @@
+"""I2C, SPI and serial ports: whether they are there, enabled in config.txt, free, and usable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from hwloop.doctor.access import examine_access
+from hwloop.doctor.boot_config import BootConfig
+from hwloop.doctor.finding import Finding
+from hwloop.doctor.machine import Machine
+
+_PORTS = ("/dev/ttyAMA[0-9]*", "/dev/ttyS[0-9]*", "/dev/ttyUSB[0-9]*", "/dev/ttyACM[0-9]*")
+_SERIAL_PORT = ("serial0", "ttyAMA0", "ttyS0", "ttyAMA10")
+"""The names of the header's serial port in the kernel's command line."""
+
+
+def examine(machine: Machine, *, is_pi: bool) -> Iterator[Finding]:
+    """Yield the findings about I2C, SPI and serial ports."""
+    config = BootConfig(machine)
+    yield from _examine_bus(
+        machine, "i2c", machine.find("/dev/i2c-[0-9]*"), is_pi=is_pi,
+        enabled=config.is_on("dtparam=i2c_arm", "dtparam=i2c", "dtparam=i2c1"),
+        how=f"sudo raspi-config nonint do_i2c 0, or write dtparam=i2c_arm=on into {_config(config)} and restart",
+        module="i2c-dev", package="smbus2",
+    )  # fmt: skip
+    yield from _examine_bus(
+        machine, "spi", machine.find("/dev/spidev[0-9]*"), is_pi=is_pi,
+        enabled=config.is_on("dtparam=spi"),
+        how=f"sudo raspi-config nonint do_spi 0, or write dtparam=spi=on into {_config(config)} and restart",
+        module="spi-bcm2835 and spidev", package="spidev",
+    )  # fmt: skip
+    yield from _examine_serial(machine, config, is_pi=is_pi)
+
+
+def _config(config: BootConfig) -> str:
+    return config.path or "/boot/firmware/config.txt"
+
+
+def _examine_bus(
+    machine: Machine,
+    topic: str,
+    nodes: Sequence[str],
+    *,
+    is_pi: bool,
+    enabled: bool,
+    how: str,
+    module: str,
+    package: str,
+) -> Iterator[Finding]:
+    if nodes:
+        yield Finding(topic, "ok", f"there are {', '.join(nodes)}")
+        yield from examine_access(machine, topic, nodes)
+        if not machine.version(package):
+            yield Finding(topic, "note", f"the package {package} is not installed", f"pip install {package}")
+    elif enabled:
+        yield Finding(
+            topic, "problem", f"{topic.upper()} is enabled in config.txt, but there is no device node",
+            f"sudo reboot if it was enabled just now; else load its driver: sudo modprobe {module.split(' ')[-1]}",
+        )  # fmt: skip
+    elif is_pi:
+        yield Finding(topic, "note", f"{topic.upper()} is not enabled", how)
+
+
+def _examine_serial(machine: Machine, config: BootConfig, *, is_pi: bool) -> Iterator[Finding]:
+    # /dev/ttyS* of a PC exist without hardware behind them; root owns them, and the doctor should not mention them.
+    patterns = _PORTS if is_pi else _PORTS[2:]
+    ports = [port for pattern in patterns for port in machine.find(pattern)]
+    header = machine.link("/dev/serial0")
+    if ports:
+        named = [f"{port} (serial0, on the header)" if port == f"/dev/{header}" else port for port in ports]
+        yield Finding("serial", "ok", f"there are {', '.join(named)}")
+        yield from examine_access(machine, "serial", ports)
+    if is_pi and not header:
+        yield Finding(
+            "serial", "note", "the header's serial port is not enabled",
+            f"sudo raspi-config nonint do_serial_hw 0, or write enable_uart=1 into {_config(config)} and restart",
+        )  # fmt: skip
+    if is_pi and header == "ttyS0":
+        yield Finding(
+            "serial", "note",
+            "serial0 is the mini UART, which has no parity, and whose bit rate follows the clock of the processor",
+            f"write dtoverlay=disable-bt into {_config(config)} for the full UART, if Bluetooth is not needed",
+        )  # fmt: skip
+    console = _console(config.command_line)
+    if is_pi and console:
+        yield Finding(
+            "serial", "warning",
+            f"the kernel's console is on {console}: a device there receives its messages, and a login prompt answers",
+            f"sudo raspi-config nonint do_serial_cons 1, or remove console={console} from {config.command_line_path}",
+        )  # fmt: skip
+
+
+def _console(command_line: str) -> str:
+    """Return the "serial0,115200" of a command line, if the console is on the header's port."""
+    for word in command_line.split():
+        name, _, value = word.partition("=")
+        if name == "console" and value.partition(",")[0] in _SERIAL_PORT:
+            return value
+    return ""
