@@ -5,7 +5,7 @@ resistor, a part's contact or output, a part's resistor, and everything that act
 Lines that are joined form one net, and a net has one level, found by these rules, in this order:
 
 1. Strong drivers (a push-pull output, an open-drain output that is low, an open-source output that is high, a part
-   that drives) set the level. Where two disagree it is a short circuit: low wins, it is counted, and logged once.
+   that drives) set the level. Where two disagree it is a short circuit: low wins, and `firmware_sim.strain` reports it.
 2. Resistors of parts pull; where they disagree they cancel out.
 3. The chip's own weak resistors pull (about 50 kΩ against the 10 kΩ of a part); where they disagree they cancel out.
    One that a program has set wins over one that is as it was at reset: 50 kΩ against 50 kΩ would be undefined, and a
@@ -22,6 +22,8 @@ import collections
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
+from firmware_sim.line_faults import Contact, Hold
+from firmware_sim.strain import Strain
 from firmware_sim.surviving_lines import SurvivingLines
 from firmware_sim.timeline import Timeline
 from hwloop.board import Drive, Pull
@@ -34,83 +36,20 @@ logger: logging.Logger = logging.getLogger("firmware_sim")
 Observer = Callable[[int, int], object]
 """Called as `observer(level, when_ns)` (CLOCK_MONOTONIC) after each change, with the timeline's lock held."""
 
+_RELEASED: dict[Drive, int | None] = {"push-pull": None, "open-drain": 1, "open-source": 0}
+"""The level at which an output stage drives nothing."""
 _PULLED_UP_AT_RESET = range(9)  # BCM2835 ARM peripherals, table 6-31: GPIO 0 to 8 are pulled up, 9 to 27 down
 
 
 class Net:
     """Lines joined by wires: one level for all of them."""
 
-    __slots__ = ("level", "lines", "shorted", "warned")
+    __slots__ = ("level", "lines", "shorted")
 
     def __init__(self, lines: list[Line], level: int) -> None:
         self.lines: list[Line] = lines
         self.level: int = level
         self.shorted: bool = False
-        self.warned: bool = False
-
-
-class Hold:
-    """A level that a fault forces on a line, whatever drives or pulls it. Of two that disagree, low wins.
-
-    Attributes:
-        level: 0 or 1; None lets the line go.
-    """
-
-    def __init__(self, line: Line, by: str, resolve: Callable[[Net, str], None]) -> None:
-        self.level: int | None = None
-        self._line = line
-        self._by = by
-        self._resolve = resolve
-        line.holds = [*line.holds, self]
-
-    def set(self, level: int | None) -> None:
-        """Force another level, or let the line go. The timeline's lock is held."""
-        self.level = level
-        self._resolve(self._line.net, self._by)
-
-    def end(self) -> None:
-        """Let the line go for good. The timeline's lock is held."""
-        self._line.holds = [other for other in self._line.holds if other is not self]
-        self._resolve(self._line.net, self._by)
-
-
-class Contact:
-    """The contact between a part and its line, which a fault may open and close although the part stands still.
-
-    Attributes:
-        bouncing: whether `level` counts instead of what the part does.
-        level: what it drives while it bounces: 0, 1, or None while it is open.
-    """
-
-    def __init__(
-        self,
-        line: Line,
-        by: str,
-        moved: Callable[[int | None, int | None], object],
-        resolve: Callable[[Net, str], None],
-    ) -> None:
-        self.bouncing: bool = False
-        self.level: int | None = None
-        self.moved: Callable[[int | None, int | None], object] = moved
-        self._line = line
-        self._by = by
-        self._resolve = resolve
-        line.contacts = [*line.contacts, self]
-
-    def touch(self, level: int | None) -> None:
-        """Drive a level as the part would, or open. The timeline's lock is held."""
-        self.bouncing, self.level = True, level
-        self._resolve(self._line.net, self._by)
-
-    def rest(self) -> None:
-        """Do what the part does. The timeline's lock is held."""
-        self.bouncing = False
-        self._resolve(self._line.net, self._by)
-
-    def end(self) -> None:
-        """Do what the part does, and bounce no more. The timeline's lock is held."""
-        self._line.contacts = [other for other in self._line.contacts if other is not self]
-        self.rest()
 
 
 class Line:
@@ -155,6 +94,7 @@ class Line:
         self._driven: int | None = None
         self._pulled: Pull = "none"
         self._observers: list[Observer] = []
+        self._loads: dict[int, float] = {}  # mA by the level at which they flow
         self.holds: list[Hold] = []
         self.contacts: list[Contact] = []
         self.net: Net = Net([self], self.level_at_reset)
@@ -174,7 +114,7 @@ class Line:
             self._chip.timeline.catch_up()
             before, self._driven = self._driven, level
             if before != level:
-                for contact in self.contacts:
+                for contact in tuple(self.contacts):
                     contact.moved(before, level)
             self._chip.resolve(self.net, self.part or "outside")
 
@@ -187,12 +127,26 @@ class Line:
 
     def hold(self, by: str) -> Hold:
         """Return a new `Hold` of the line, which does nothing yet. `by` names the fault."""
-        return Hold(self, by, self._chip.resolve)
+        return Hold(self.holds, lambda: self._chip.resolve(self.net, by))
 
     def contact(self, by: str, moved: Callable[[int | None, int | None], object]) -> Contact:
         """Return a new `Contact` of the line's part. `moved(before, now)` is called when the part drives another level,
         just before the line has it."""
-        return Contact(self, by, moved, self._chip.resolve)
+        return Contact(self.contacts, moved, lambda: self._chip.resolve(self.net, by))
+
+    def load(self, milliamps: float, level: int = 1) -> None:
+        """Draw a current from the chip's output, as a part, while that drives `level`; 0 ends it.
+
+        More than a pin gives is logged, with the name of the part.
+        """
+        with self._chip.timeline.lock:
+            self._loads[level] = milliamps
+            self._chip.strain.check(self)
+
+    def current(self) -> float:
+        """Return the current that the chip's output gives or takes now, in mA. The timeline's lock is held."""
+        output = self.chip_output
+        return 0.0 if output is None else self._loads.get(output, 0.0)
 
     def observe(self, observer: Observer) -> None:
         """Call `observer` after each change of level, in the order in which observers were added."""
@@ -223,6 +177,8 @@ class Line:
                 self.bias, self._bias_set = bias, True
             self._keep()
             self._chip.resolve(self.net, "program")
+            if self._loads:
+                self._chip.strain.check(self)
 
     def release(self) -> None:
         """Free the line, which goes on driving and pulling as before."""
@@ -234,6 +190,8 @@ class Line:
             self.output = level
             self._keep()
             self._chip.resolve(self.net, "program")
+            if self._loads:
+                self._chip.strain.check(self)
 
     def find_kept(self) -> None:
         """Drive the level that another process has left, where lines survive their process. The lock is held."""
@@ -253,9 +211,13 @@ class Line:
                 driven = contact.level
         if driven is not None:
             yield driven
-        released = {"push-pull": None, "open-drain": 1, "open-source": 0}[self._drive]
-        if self.output is not None and self.output != released:
-            yield self.output
+        if (output := self.chip_output) is not None:
+            yield output
+
+    @property
+    def chip_output(self) -> int | None:
+        """The level that the chip's output stage drives now; None if it drives none."""
+        return None if self.output == _RELEASED[self._drive] else self.output
 
     def pulls(self) -> tuple[Pull, Pull, Pull]:
         """Return this line's pulls, the strongest first: a part's, the chip's own as set, and as at reset."""
@@ -283,7 +245,7 @@ class Chip:
     Attributes:
         timeline: the board's time and its lock.
         label: the name of its driver, as the kernel would give it.
-        short_circuits: how often two strong drivers began to disagree.
+        strain: the short circuits and currents that would damage it.
         surviving: the levels that its lines drive, in a file shared with other processes; None without such a file.
         at_removal: callables for the moment when it vanishes, called with the timeline's lock held.
     """
@@ -292,7 +254,7 @@ class Chip:
         self.timeline = timeline
         self.surviving = surviving
         self.label = label
-        self.short_circuits: int = 0
+        self.strain: Strain = Strain()
         self.at_removal: list[Callable[[], object]] = []
         self._removed_by: set[object] = set()
         self._lines = tuple(Line(self, number) for number in range(lines))
@@ -311,6 +273,11 @@ class Chip:
         if not 0 <= number < len(self._lines):
             raise ValueError(f"no line {number!r} on chip {self.label}: lines are 0 to {len(self._lines) - 1}")
         return self._lines[number]
+
+    @property
+    def short_circuits(self) -> int:
+        """How often two strong drivers began to disagree."""
+        return self.strain.short_circuits
 
     @property
     def present(self) -> bool:
@@ -361,11 +328,7 @@ class Chip:
         driven |= held
         shorted = len(driven) > 1
         if shorted and not net.shorted:
-            self.short_circuits += 1
-            if not net.warned:
-                net.warned = True
-                lines = "+".join(str(line.number) for line in net.lines)
-                logger.warning("short circuit: line %s is driven both low and high", lines)
+            self.strain.short_circuit(net.lines)
         net.shorted = shorted
         if held:
             return min(held)

@@ -19,6 +19,10 @@ from firmware_sim.timeline import Event, Timeline
 
 HISTORY = 10_000
 """The least number of an LED's changes that are kept."""
+LED_DROP = 1.3
+"""Volts over the series resistor of a red LED: 3.3 V less its forward voltage."""
+_PIN_RESISTANCE = 45.0
+"""Ohms of a pin's output transistor and of an LED, together."""
 
 
 @dataclass
@@ -126,6 +130,7 @@ class Led(Device):
     Parameters:
         line: its line.
         active_low: whether it lights while the line is low.
+        resistor: its series resistor; with less than about 40 Ω the pin gives more than it can.
 
     Attributes:
         history: (time in ns, the board's clock; lit or not), oldest first: the initial state, then each change. A long
@@ -134,6 +139,7 @@ class Led(Device):
 
     line: int
     active_low: bool = False
+    resistor: float = within(0, 1e6, "Ω", default=330.0)
     history: list[tuple[int, bool]] = field(default_factory=list, init=False)
 
     wiring = "anode over 330 Ω to the line, cathode to GND; with active_low the anode over 330 Ω to 3.3 V"
@@ -145,6 +151,7 @@ class Led(Device):
         with board.timeline.lock:
             self._note(line.level, board.timeline.now_ns())
             line.observe(self._note)
+            line.load(1000 * LED_DROP / (self.resistor + _PIN_RESISTANCE), 0 if self.active_low else 1)
 
     @property
     def lit(self) -> bool:

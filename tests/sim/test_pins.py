@@ -130,7 +130,10 @@ def test_a_short_circuit_reads_low_is_counted_each_time_and_logged_once(
             line.drive(None)
             assert line.level == 1
     assert chip.short_circuits == 3
-    assert [record.getMessage() for record in caplog.records] == ["short circuit: line 17 is driven both low and high"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "short circuit: line 17 is driven low by a part on line 17 and high by the program's output 17; "
+        "make the program's line an input or open-drain, or put a resistor between them"
+    ]
 
 
 def test_changes_are_counted_and_reported_with_their_time(chip: Chip, timeline: Any) -> None:
