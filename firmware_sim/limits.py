@@ -41,10 +41,11 @@ class Limits(NamedTuple):
 class Limited:
     """An attribute that keeps to its limits: a descriptor for assignments only, so that reading costs nothing."""
 
-    def __init__(self, limits: Limits, default: float | None) -> None:
+    def __init__(self, limits: Limits, default: float | None, changed: str = "") -> None:
         self.limits: Limits = limits
         self.default: Any = default
         self.name: str = ""
+        self._changed = changed
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         self.name = name
@@ -53,15 +54,22 @@ class Limited:
         if value is self:  # the default of a dataclass's field
             value = self.default
         self.limits.check(self.name, value)
-        vars(instance)[self.name] = value
+        values = vars(instance)
+        again = self.name in values
+        values[self.name] = value
+        if again and self._changed:
+            getattr(instance, self._changed)()
 
     def __repr__(self) -> str:
         return repr(self.default)
 
 
-def within(low: float, high: float, unit: str, *, default: float | None) -> Any:
-    """Return the default of a dataclass's field that takes numbers from `low` to `high`, and None if that is it."""
-    return Limited(Limits(low, high, unit, default is None), default)
+def within(low: float, high: float, unit: str, *, default: float | None, changed: str = "") -> Any:
+    """Return the default of a dataclass's field that takes numbers from `low` to `high`, and None if that is it.
+
+    `changed` names a method that is called when the value is set again, after the constructor.
+    """
+    return Limited(Limits(low, high, unit, default is None), default, changed)
 
 
 def limits_of(kind: type[Any]) -> dict[str, Limits]:

@@ -1,4 +1,4 @@
-"""What faults do to a line: hold it at a level, and let the contact of its part bounce."""
+"""Faults of a line: a level that is forced on it, and a contact that bounces."""
 
 from __future__ import annotations
 

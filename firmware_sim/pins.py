@@ -257,6 +257,7 @@ class Chip:
         self.strain: Strain = Strain()
         self.at_removal: list[Callable[[], object]] = []
         self._removed_by: set[object] = set()
+        self._wires: list[tuple[int, int]] = []
         self._lines = tuple(Line(self, number) for number in range(lines))
         self._pending: collections.deque[tuple[Line, int, int]] = collections.deque()
         self._notifying = False
@@ -304,16 +305,35 @@ class Chip:
     def wire(self, a: int, b: int) -> None:
         """Join two lines: everything that acts on one acts on both."""
         with self.timeline.lock:
-            first, second = self.line(a).net, self.line(b).net
-            if first is second:
-                return
-            # A line changes now if its level before was another; a floating pair takes the first one's level.
-            before = [(line, line.net.level) for line in first.lines + second.lines]
-            joined = Net(sorted(first.lines + second.lines, key=lambda line: line.number), first.level)
-            for line in joined.lines:
-                line.net = joined
-            joined.level = self._level(joined)
-            self._notify([line for line, level in before if level != joined.level], joined.level, "wire")
+            joined = self.line(a).net is self.line(b).net
+            self._wires.append((a, b))
+            if not joined:
+                self._rejoin([*self.line(a).net.lines, *self.line(b).net.lines])
+
+    def cut(self, a: int, b: int) -> None:
+        """Remove a wire between two lines. They stay joined if another wire joins them. Harmless if there is none."""
+        with self.timeline.lock:
+            if (a, b) in self._wires:
+                self._wires.remove((a, b))
+                self._rejoin(self.line(a).net.lines)
+
+    def _rejoin(self, lines: Sequence[Line]) -> None:
+        """Make the nets of these lines again, by the wires between them."""
+        before = {line: line.net.level for line in lines}
+        nets = {line.number: Net([line], before[line]) for line in lines}
+        for a, b in self._wires:
+            if a in nets and (first := nets[a]) is not (second := nets[b]):
+                first.lines += second.lines
+                for line in second.lines:
+                    nets[line.number] = first
+        for net in dict.fromkeys(nets.values()):
+            net.lines.sort(key=lambda line: line.number)
+            for line in net.lines:
+                line.net = net
+        # A line changes now if its level before was another; a floating net takes the level of the first line.
+        for net in dict.fromkeys(nets.values()):
+            net.level = self._level(net)
+            self._notify([line for line in net.lines if before[line] != net.level], net.level, "wire")
 
     def resolve(self, net: Net, by: str) -> None:
         """Find the level of `net` again and notify its lines if it changed. `by` caused it. The lock is held."""

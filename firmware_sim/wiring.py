@@ -39,10 +39,16 @@ DEVICES = {
     "ads1115": "firmware_sim.devices.ads1115:Ads1115",
     "bme280": "firmware_sim.devices.bme280:Bme280",
     "button": "firmware_sim.devices.pin_parts:Button",
+    "dht11": "firmware_sim.devices.dht22:Dht11",
+    "dht22": "firmware_sim.devices.dht22:Dht22",
+    "flow-meter": "firmware_sim.devices.flow_meter:FlowMeter",
     "gps": "firmware_sim.devices.gps:Gps",
+    "hc-sr04": "firmware_sim.devices.hc_sr04:HcSr04",
     "led": "firmware_sim.devices.pin_parts:Led",
     "modbus-temperature": "firmware_sim.devices.modbus:ModbusTemperature",
     "pir": "firmware_sim.devices.pir:Pir",
+    "reed-switch": "firmware_sim.devices.reed_switch:ReedSwitch",
+    "rotary-encoder": "firmware_sim.devices.rotary_encoder:RotaryEncoder",
     "wire": "firmware_sim.devices.pin_parts:Wire",
 }
 

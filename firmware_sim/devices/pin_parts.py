@@ -1,16 +1,10 @@
-"""Parts on single lines: a push button with bouncing contacts, an LED, a wire.
-
-Real contacts bounce: for some milliseconds after a press or a release they open and close several times. Debouncing
-exists for that reason, and a simulated button without bounces would hide that a program lacks it.
-"""
+"""Parts on single lines: a push button with bouncing contacts, an LED, a wire."""
 
 from __future__ import annotations
 
-import functools
-import itertools
-import random
 from dataclasses import dataclass, field
 
+from firmware_sim.contacts import Contacts
 from firmware_sim.device import Connections, Device
 from firmware_sim.errors import WiringError
 from firmware_sim.limits import LEAST_PERIOD, LONGEST, within
@@ -57,13 +51,12 @@ class Button(Device):
             raise ValueError(f"hold must be longer than the bounce of {self.bounce} s, not {self.hold}")
         if self.press_every is not None and self.press_every <= self.hold + self.bounce:
             raise ValueError(f"press_every must be longer than hold and bounce together, not {self.press_every}")
-        self._random = random.Random(self.seed)
-        self._bounces: list[Event] = []
         self._next_press: Event | None = None
 
     def attach(self, board: Connections) -> None:
         self._line: Line = board.use_line(self.line, f"the button on line {self.line}")
         self._timeline: Timeline = board.timeline
+        self._contacts = Contacts(board.timeline, self._touch, self.seed)
         if self.resistor:
             self._line.pull("up" if self.active_low else "down")
         if self.press_every is not None:
@@ -101,25 +94,10 @@ class Button(Device):
     def _move(self, pressed: bool) -> None:
         with self._timeline.lock:
             self._timeline.catch_up()
-            if pressed == self.pressed:
-                return
             self.pressed = pressed
-            for event in self._bounces:
-                event.cancel()
-            self._bounces.clear()
-            self._contact(pressed)
-            if self.bounce:
-                self._plan_bounces(pressed)
+            self._contacts.move(pressed, self.bounce)
 
-    def _plan_bounces(self, pressed: bool) -> None:
-        """Plan an even number of changes after the first, so that the contact ends where it was moved to."""
-        now_ns = self._timeline.moment_ns()
-        moments = sorted(self._random.uniform(0, self.bounce) for _ in range(2 * self._random.randint(1, 4)))
-        for moment, closed in zip(moments, itertools.cycle((not pressed, pressed)), strict=False):
-            contact = functools.partial(self._contact, closed)
-            self._bounces.append(self._timeline.at(now_ns + round(moment * 1e9), contact))
-
-    def _contact(self, closed: bool) -> None:
+    def _touch(self, closed: bool) -> None:
         self._line.drive((0 if self.active_low else 1) if closed else None)
 
 

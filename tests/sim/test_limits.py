@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,8 @@ KINDS: dict[str, type[Any]] = {name: plugins.load_class(path) for name, path in 
 
 def number_fields(kind: type[Any]) -> list[str]:
     """The fields that a board file may give a number with a fraction, and those with limits of their own."""
-    return [name for name, hint in kind.__annotations__.items() if "float" in hint or name in limits_of(kind)]
+    fields = [field for field in dataclasses.fields(kind) if field.init]
+    return [field.name for field in fields if "float" in str(field.type) or field.name in limits_of(kind)]
 
 
 WITH_NUMBERS = [name for name, kind in KINDS.items() if number_fields(kind)]
