@@ -21,6 +21,7 @@ from __future__ import annotations
 import collections
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 from firmware_sim.line_faults import Contact, Hold
 from firmware_sim.strain import Strain
@@ -35,6 +36,9 @@ logger: logging.Logger = logging.getLogger("firmware_sim")
 
 Observer = Callable[[int, int], object]
 """Called as `observer(level, when_ns)` (CLOCK_MONOTONIC) after each change, with the timeline's lock held."""
+
+Use = Literal["requested", "reconfigured", "released"]
+"""The changes of a line's use."""
 
 _RELEASED: dict[Drive, int | None] = {"push-pull": None, "open-drain": 1, "open-source": 0}
 """The level at which an output stage drives nothing."""
@@ -171,6 +175,7 @@ class Line:
         """Claim the line as an input, or as an output at this electrical level. Bias None leaves it as it is."""
         with self._chip.timeline.lock:
             self.find_kept()
+            use: Use = "requested" if self.consumer is None else "reconfigured"
             self.consumer, self.flags, self.used = consumer, flags, True
             self.output, self._drive, self.active_low = output, drive, active_low
             if bias is not None:
@@ -179,10 +184,14 @@ class Line:
             self._chip.resolve(self.net, "program")
             if self._loads:
                 self._chip.strain.check(self)
+            self._chip.note_use(self, use)
 
     def release(self) -> None:
         """Free the line, which goes on driving and pulling as before."""
-        self.consumer, self.flags, self.active_low = None, 0, False
+        with self._chip.timeline.lock:
+            claimed, self.consumer, self.flags, self.active_low = self.consumer is not None, None, 0, False
+            if claimed:
+                self._chip.note_use(self, "released")
 
     def set_output(self, level: int) -> None:
         """Change the electrical level of the chip's output stage."""
@@ -248,6 +257,7 @@ class Chip:
         strain: the short circuits and currents that would damage it.
         surviving: the levels that its lines drive, in a file shared with other processes; None without such a file.
         at_removal: callables for the moment when it vanishes, called with the timeline's lock held.
+        at_use: callables for each change of a line's use, called with the line and the change, with the lock held.
     """
 
     def __init__(self, timeline: Timeline, *, label: str, lines: int, surviving: SurvivingLines | None = None) -> None:
@@ -256,6 +266,7 @@ class Chip:
         self.label = label
         self.strain: Strain = Strain()
         self.at_removal: list[Callable[[], object]] = []
+        self.at_use: list[Callable[[Line, Use], object]] = []
         self._removed_by: set[object] = set()
         self._wires: list[tuple[int, int]] = []
         self._lines = tuple(Line(self, number) for number in range(lines))
@@ -301,6 +312,11 @@ class Chip:
         """Let the chip come back. Whatever had it open must open it again."""
         with self.timeline.lock:
             self._removed_by.discard(by)
+
+    def note_use(self, line: Line, use: Use) -> None:
+        """Pass on that a line's use has changed. The lock is held."""
+        for callback in tuple(self.at_use):
+            callback(line, use)
 
     def wire(self, a: int, b: int) -> None:
         """Join two lines: everything that acts on one acts on both."""
