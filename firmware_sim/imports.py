@@ -154,7 +154,7 @@ def _lead_smbus2(smbus2: Any, board: SimBoard, undo: contextlib.ExitStack) -> No
         if wire is None:
             path = f"/dev/i2c-{bus}" if isinstance(bus, int) else bus
             raise FileNotFoundError(errno.ENOENT, "no such bus on the simulated board", path)
-        with redirection.opening(wire):
+        with redirection.opening(wire, int(number[1])):
             real(self, bus)
 
     _replace(undo, smbus2.SMBus, "open", open)

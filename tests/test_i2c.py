@@ -18,7 +18,7 @@ import smbus2
 
 from firmware_sim import SimBoard
 from firmware_sim.bus import Bus, RegisterDevice
-from firmware_sim.libraries import smbus2 as i2c_dev
+from firmware_sim import i2c_dev
 from hwloop import HardwareError, Priority, create_task, new_event_loop
 from hwloop import board as boards
 from hwloop.sources import Backoff, i2c

@@ -13,7 +13,8 @@ from typing import Literal
 from firmware_sim.bus import Bus, Disturbance
 from firmware_sim.faults.fault import Chance, FaultyBoard
 from firmware_sim.faults.places import BusFault, TransferFault
-from firmware_sim.libraries.smbus2 import Message, os_error
+from firmware_sim.i2c_dev import Message
+from firmware_sim.nodes import os_error
 
 
 class _Selective(Disturbance):

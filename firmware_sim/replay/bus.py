@@ -6,7 +6,8 @@ import errno
 from collections.abc import Sequence
 
 from firmware_sim.bus import Bus
-from firmware_sim.libraries.smbus2 import Message, os_error
+from firmware_sim.i2c_dev import Message
+from firmware_sim.nodes import os_error
 from firmware_sim.replay.outputs import Outputs
 from firmware_sim.timeline import Timeline
 from hwloop.trace_events import I2cTransfer

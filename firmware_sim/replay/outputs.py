@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from firmware_sim.libraries.smbus2 import LENGTH_FIRST, Message
+from firmware_sim.i2c_dev import LENGTH_FIRST, Message
 from firmware_sim.replay.script import Script, Step
 from firmware_sim.trace.wording import data_text, describe
 from hwloop.trace_events import I2cTransfer, LineChange, SerialData, TraceEvent

@@ -1,0 +1,81 @@
+"""The open descriptors of simulated nodes: a table from their numbers to their handles.
+
+C code may close a descriptor behind the table's back, and whoever gets the same number next must not be answered by a
+simulated device. So each entry knows its file (fstat(2)), and counts only as long as the number stands for that.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import NamedTuple
+
+from firmware_sim.nodes import Handle, Node
+
+
+class _Entry(NamedTuple):
+    handle: Handle
+    file: tuple[int, int]
+
+
+class Descriptors:
+    """The table. There is one for the process, as descriptors are the process's."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, _Entry] = {}
+        self._lock = threading.Lock()
+
+    def open(self, node: Node, flags: int) -> int:
+        """Open a node and return its descriptor. Raises OSError."""
+        handle = node.open(flags)
+        try:
+            fd = handle.descriptor()
+        except BaseException:
+            handle.close()
+            raise
+        with self._lock:
+            stale = self._entries.pop(fd, None)
+            self._entries[fd] = _Entry(handle, _file(fd))
+        if stale is not None:
+            stale.handle.close()
+        return fd
+
+    def handle(self, fd: int) -> Handle | None:
+        """Return the handle of a descriptor; None if it is not of a node."""
+        entry = self._entries.get(fd)
+        if entry is None:
+            return None
+        try:
+            if _file(fd) == entry.file:
+                return entry.handle
+        except OSError:
+            pass
+        self._forget(fd)
+        return None
+
+    def close(self, fd: int) -> bool:
+        """Close the descriptor of a node; return False, and leave it open, if it is not of a node. Raises OSError."""
+        if self.handle(fd) is None:
+            return False
+        try:
+            self._forget(fd)
+        finally:
+            _close(fd)
+        return True
+
+    def _forget(self, fd: int) -> None:
+        with self._lock:
+            entry = self._entries.pop(fd, None)
+        if entry is not None:
+            entry.handle.close()
+
+
+_close = os.close  # not the one that leads here
+
+
+def _file(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+descriptors: Descriptors = Descriptors()
