@@ -1,25 +1,25 @@
 """A barrier that keeps a program on a simulated board from real devices, whatever library it uses.
 
 `firmware_sim.imports` redirects the libraries that can be redirected. Others open a device node themselves, or in C.
-The node of a port that the board has leads to that port. Opening any other node from Python raises (the audit event
-"open", PEP 578), and so does importing a library whose C code would open one. Each error is an ordinary exception that
-names the simulated board.
+`firmware_sim.node_calls` leads them to the nodes that the board has. Opening any other node from Python raises (the
+audit event "open", PEP 578), and so does importing a library whose C code would open one. Each error is an ordinary
+exception that names the simulated board.
 """
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import errno
 import importlib.abc
 import importlib.machinery
-import io
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from firmware_sim.node_calls import calls
 
 if TYPE_CHECKING:
     from firmware_sim.board import SimBoard
@@ -28,6 +28,7 @@ _PORT = re.compile(r"/dev/(tty(AMA|S|USB|ACM|THS|mxc|SC|O)\d|serial)")
 _BUS = re.compile(r"/dev/i2c")
 _SPI = re.compile(r"/dev/spidev")
 _LINES = re.compile(r"/dev/(gpio|mem$|vcio)|/sys/class/(gpio|pwm)\b")
+_ONE_WIRE = re.compile(r"/sys/bus/w1\b|/sys/devices/w1_bus_master")
 _LIBRARY = re.compile(r"lib(gpiod|lgpio|rgpio|pigpio|wiringPi|bcm2835|bcm_host)\b")
 
 _LINE_LIBRARIES = (
@@ -61,33 +62,20 @@ def around(board: SimBoard | None) -> Iterator[None]:
         _hooked = True
     finder = _Refusing()
     hidden = {name: sys.modules.pop(name) for name in REFUSED if name in sys.modules}
-    os_open, builtin_open = os.open, builtins.open
-
-    def led_os_open(path: Any, *arguments: Any, **options: Any) -> int:
-        return os_open(_led(board, path), *arguments, **options)
-
-    def led_open(file: Any, *arguments: Any, **options: Any) -> Any:
-        return builtin_open(_led(board, file), *arguments, **options)
-
     sys.meta_path.insert(0, finder)
-    os.open, builtins.open, io.open = led_os_open, led_open, led_open
     _boards.append(board)
     try:
-        yield
+        with contextlib.nullcontext() if board is None else calls.reaching(board.nodes, hides):
+            yield
     finally:
         _boards.remove(board)
-        os.open, builtins.open, io.open = os_open, builtin_open, builtin_open
         sys.meta_path.remove(finder)
         sys.modules.update(hidden)
 
 
-def _led(board: SimBoard | None, path: Any) -> Any:
-    """Return the terminal of the port of the board that `path` names; else `path` itself."""
-    if board is None:
-        return path
-    name = os.fspath(path) if isinstance(path, os.PathLike) else path
-    port = board.ports.get(name) if isinstance(name, str) else None
-    return path if port is None else port.path
+def hides(path: str) -> bool:
+    """Return whether a real file of this path must not show to a program on a simulated board."""
+    return any(kind.match(path) for kind in (_PORT, _BUS, _SPI, _LINES, _ONE_WIRE))
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
@@ -105,10 +93,12 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         ports = ", ".join(sorted(board.ports)) if board is not None and board.ports else "none"
         raise FileNotFoundError(errno.ENOENT, f"no such port on the simulated board; its ports are: {ports}", path)
     elif _BUS.match(path):
-        message = "the program runs on the simulated board, whose buses smbus2, smbus and hwloop.i2c reach"
-        raise FileNotFoundError(errno.ENOENT, message, path)
+        buses = ", ".join(map(str, sorted(board.buses))) if board is not None else "none"
+        raise FileNotFoundError(errno.ENOENT, f"no such bus on the simulated board; its buses are: {buses}", path)
     elif _SPI.match(path):
         raise FileNotFoundError(errno.ENOENT, "the simulated board has no SPI devices", path)
+    elif _ONE_WIRE.match(path):
+        raise FileNotFoundError(errno.ENOENT, "the simulated board has no such 1-Wire device", path)
     elif _LINES.match(path):
         message = "the program runs on the simulated board, whose lines gpiozero, lgpio and hwloop.gpio reach"
         raise FileNotFoundError(errno.ENOENT, message, path)

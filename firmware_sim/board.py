@@ -19,8 +19,12 @@ from firmware_sim.chip_removal import ChipRemoval
 from firmware_sim.device import Device
 from firmware_sim.errors import WiringError
 from firmware_sim.faults.injector import Faults
+from firmware_sim.i2c_dev import I2cNode
 from firmware_sim.libraries.lgpio.api import Lgpio
+from firmware_sim.nodes import Nodes
+from firmware_sim.onewire import OneWireBus
 from firmware_sim.pins import Chip, Line
+from firmware_sim.port_node import PortNode
 from firmware_sim.spi import SpiBus
 from firmware_sim.surviving_lines import surviving_lines
 from firmware_sim.timeline import Timeline
@@ -62,6 +66,7 @@ class SimBoard(Board):
         devices: its devices, in the order of the board file.
         names: those that have a `name` there, by it.
         line_names: for each line that a device uses, the device's name in the board file, or else its description.
+        nodes: its files below /dev, /sys and /proc, for programs that open them.
         faults: the faults injected into it: `board.faults.inject("stuck-line", line=17, level=0)`.
         signal_program: sends a signal to the program, for a fault; None where its process is not the program's own.
     """
@@ -101,8 +106,11 @@ class SimBoard(Board):
         self.lgpio: Lgpio = Lgpio(self.chip)
         self._lines: LgpioChip = self._open_chip()
         self.ports: dict[str, Port] = {}
-        self.buses: dict[int, Bus] = {1: Bus(1, self.timeline)}
+        self.buses: dict[int, Bus] = {}
         self.spi_buses: dict[int, SpiBus] = {0: SpiBus(0, self.timeline)}
+        self.onewire_buses: dict[int, OneWireBus] = {}
+        self.nodes: Nodes = Nodes()
+        self.bus(1)
         self._users: dict[int, str] = {}
         self._closed = self._closing = False
         self.faults: Faults = Faults(self)
@@ -212,6 +220,8 @@ class SimBoard(Board):
         del self.ports[old]
         self.ports[new] = port
         port.name = new
+        self.nodes.remove(old)
+        self.nodes.add(new, PortNode(port))
 
     # For devices, when they attach.
 
@@ -233,6 +243,7 @@ class SimBoard(Board):
         if name in self.ports:
             raise WiringError(f"port {name} is used already")
         port = self.ports[name] = Port(name, self.timeline)
+        self.nodes.add(name, PortNode(port))
         return port
 
     def bus(self, number: int) -> Bus:
@@ -240,7 +251,8 @@ class SimBoard(Board):
         if not 0 <= number <= _LAST_BUS:
             raise WiringError(f"bus must be 0 to {_LAST_BUS}, as in /dev/i2c-1, not {number}")
         if number not in self.buses:
-            self.buses[number] = Bus(number, self.timeline)
+            bus = self.buses[number] = Bus(number, self.timeline)
+            self.nodes.add(f"/dev/i2c-{number}", I2cNode(bus, number))
         return self.buses[number]
 
     def spi_bus(self, number: int) -> SpiBus:
@@ -250,6 +262,13 @@ class SimBoard(Board):
         if number not in self.spi_buses:
             self.spi_buses[number] = SpiBus(number, self.timeline)
         return self.spi_buses[number]
+
+    def onewire(self, line: int) -> OneWireBus:
+        """Return the 1-Wire bus on a line, which is made by the first call. Raises `WiringError` as `use_line` does."""
+        if line not in self.onewire_buses:
+            self.use_line(line, f"the 1-Wire bus on line {line}")
+            self.onewire_buses[line] = OneWireBus(line, self.timeline)
+        return self.onewire_buses[line]
 
     # The seam.
 

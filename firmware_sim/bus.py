@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from firmware_sim.errors import WiringError
 from firmware_sim.i2c_dev import BLOCK_MAX, LENGTH_FIRST, Message
 from firmware_sim.libraries.smbus2 import open_on
-from firmware_sim.nodes import os_error
 from firmware_sim.limits import within
+from firmware_sim.nodes import os_error
 from firmware_sim.timeline import Timeline
 from hwloop.core.clock import Disturbed
 from hwloop.core.naming import short_name

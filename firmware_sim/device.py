@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from firmware_sim.bus import Bus
+from firmware_sim.nodes import Nodes
+from firmware_sim.onewire import OneWireBus
 from firmware_sim.pins import Chip, Line
 from firmware_sim.spi import SpiBus
 from firmware_sim.timeline import Timeline
@@ -39,6 +41,8 @@ class Connections(Protocol):
     """The board's time: `now_ns()`, `after(seconds, action)`, and the lock."""
     chip: Chip
     """Its lines, for a device that joins some without using one alone."""
+    nodes: Nodes
+    """Its files below /dev, /sys and /proc, for a device that has some of its own."""
     directory: Path
     """The directory of the board file, where relative paths begin."""
 
@@ -53,6 +57,9 @@ class Connections(Protocol):
 
     def spi_bus(self, number: int) -> SpiBus:
         """Return SPI bus `number`, which is made by the first call."""
+
+    def onewire(self, line: int) -> OneWireBus:
+        """Return the 1-Wire bus on a line, which is made by the first call."""
 
 
 class Device(ABC):

@@ -113,7 +113,7 @@ class I2cNode(Node):
 
     def __init__(self, wire: Wire, number: int) -> None:
         self._wire = wire
-        self.device = os.makedev(_MAJOR, number)
+        self.device: int = os.makedev(_MAJOR, number)
 
     def open(self, flags: int) -> Handle:
         return I2cHandle(self._wire)
@@ -142,7 +142,7 @@ class I2cHandle(Handle):
             return self._combined(_RawMessages.from_buffer(argument))
         elif request == _Request.FUNCS:
             size = min(8, memoryview(argument).nbytes)  # smbus2 makes room for four bytes
-            (ctypes.c_char * size).from_buffer(argument)[:] = FUNCTIONS.to_bytes(8, "little")[:size]
+            ctypes.memmove((ctypes.c_char * size).from_buffer(argument), FUNCTIONS.to_bytes(8, "little"), size)
         else:
             self._set(request, argument)
         return 0

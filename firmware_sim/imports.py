@@ -149,12 +149,13 @@ def _lead_smbus2(smbus2: Any, board: SimBoard, undo: contextlib.ExitStack) -> No
     real = smbus2.SMBus.open
 
     def open(self: Any, bus: int | str) -> None:
-        number = re.fullmatch(r"(?:/dev/i2c-)?(\d+)", str(bus))
-        wire = board.buses.get(int(number[1])) if number is not None else None
+        matched = re.fullmatch(r"(?:/dev/i2c-)?(\d+)", str(bus))
+        number = -1 if matched is None else int(matched[1])
+        wire = board.buses.get(number)
         if wire is None:
             path = f"/dev/i2c-{bus}" if isinstance(bus, int) else bus
             raise FileNotFoundError(errno.ENOENT, "no such bus on the simulated board", path)
-        with redirection.opening(wire, int(number[1])):
+        with redirection.opening(wire, number):
             real(self, bus)
 
     _replace(undo, smbus2.SMBus, "open", open)

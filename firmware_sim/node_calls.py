@@ -3,11 +3,11 @@
     with node_calls.reaching(board.nodes, hides):
         os.listdir("/sys/bus/w1/devices")
 
-`os.open`, `open`, `os.stat`, `os.listdir`, `os.scandir`, `os.readlink`, `os.access` and `fcntl.ioctl` are replaced in such
-a block; what is built on them (`os.path`, `glob`, `pathlib`) follows. `os.read`, `os.write`, `os.lseek` and `os.close`
-are replaced only while the program has a node open, because every program calls them all the time, and hwloop does. What
-does not concern a node is passed on. A module may keep one of the functions beyond the block, as `from fcntl import ioctl`
-does; it then passes everything on.
+`os.open`, `open`, `os.stat`, `os.listdir`, `os.scandir`, `os.readlink`, `os.access` and `fcntl.ioctl` are replaced in
+such a block; what is built on them (`os.path`, `glob`, `pathlib`) follows. `os.read`, `os.write`, `os.lseek` and
+`os.close` are replaced only while the program has a node open, because hwloop calls them all the time. Each function
+passes on the calls that concern no node. A module may keep one beyond the block, as `from fcntl import ioctl` does; it
+then passes everything on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from firmware_sim import node_file
 from firmware_sim.descriptors import descriptors
-from firmware_sim.node_listing import Entries, Entry, Place
+from firmware_sim.node_listing import Entries, Place
 from firmware_sim.nodes import ROOTS, Link, Node, Nodes, os_error
 
 _STATIC = 1024
@@ -200,7 +200,13 @@ class _Calls:
         return self.stat(path, dir_fd=dir_fd, follow_symlinks=False)
 
     def access(
-        self, path: Any, mode: int, *, dir_fd: int | None = None, effective_ids: bool = False, follow_symlinks: bool = True
+        self,
+        path: Any,
+        mode: int,
+        *,
+        dir_fd: int | None = None,
+        effective_ids: bool = False,
+        follow_symlinks: bool = True,
     ) -> bool:
         place = self._place(path, follow=follow_symlinks) if dir_fd is None else None
         try:

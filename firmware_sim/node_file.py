@@ -1,4 +1,4 @@
-"""A simulated node as a file object, as `open` returns one: a raw file, and Python's own buffers and text layer on it."""
+"""A simulated node as a file object: a raw file, with Python's own buffers and text layer over it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from typing import IO, Any
 
-from firmware_sim.descriptors import descriptors
 from firmware_sim.nodes import Handle
 
 _ACCESS = {"r": os.O_RDONLY, "w": os.O_WRONLY, "a": os.O_WRONLY, "x": os.O_WRONLY}
@@ -42,9 +41,7 @@ class NodeFile(io.RawIOBase):
         close: closes `fd`; None leaves it open.
     """
 
-    def __init__(
-        self, fd: int, handle: Handle, name: Any, mode: str, close: Callable[[int], object] | None
-    ) -> None:
+    def __init__(self, fd: int, handle: Handle, name: Any, mode: str, close: Callable[[int], object] | None) -> None:
         self.name = name
         self.mode = mode
         self._fd = fd

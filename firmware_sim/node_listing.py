@@ -35,9 +35,7 @@ class Place(NamedTuple):
             return None
         raise os_error(errno.ENOENT, self.path)
 
-    def entries(
-        self, directory: str, scandir: Callable[[str], Any], hides: Callable[[str], bool]
-    ) -> list[Any]:
+    def entries(self, directory: str, scandir: Callable[[str], Any], hides: Callable[[str], bool]) -> list[Any]:
         """Return the entries of the directory that the program calls `directory`: the board's, and real ones.
 
         Raises OSError if there is none of this path.
@@ -49,7 +47,9 @@ class Place(NamedTuple):
         if not self.hidden:
             try:
                 with scandir(directory) as found:
-                    real = [it for it in found if it.name not in names and not hides(posixpath.join(self.path, it.name))]
+                    real = [
+                        it for it in found if it.name not in names and not hides(posixpath.join(self.path, it.name))
+                    ]
             except FileNotFoundError:
                 if not names:
                     raise

@@ -4,9 +4,9 @@
     board.nodes.add("/sys/class/pwm/pwmchip0/npwm", Attribute(show=lambda: "2"))
     board.nodes.add("/dev/serial0", Link("/dev/ttyAMA0"))
 
-A node is the driver's side of a file. Its `open` returns a `Handle`, which answers the system calls on one open file, as
-the file operations of a driver in the kernel do. `firmware_sim.node_calls` leads the calls of a program to them:
-`os.open`, `open`, `os.read`, `fcntl.ioctl`, `os.listdir` and so on, while the program runs and for these paths only.
+A node is the driver's side of a file. Its `open` returns a `Handle`, which answers the system calls on one open file,
+as the file operations of a driver in the kernel do. `firmware_sim.node_calls` leads the calls of a program to them
+(`os.open`, `open`, `os.read`, `fcntl.ioctl`, `os.listdir` and so on), while the program runs and for these paths only.
 
 Methods of handles are called on the program's thread, without the timeline's lock. They raise `OSError` as the driver
 would.
@@ -20,6 +20,8 @@ import posixpath
 import stat
 from collections.abc import Callable
 from typing import Any
+
+from firmware_sim.errors import WiringError
 
 ROOTS = ("/dev", "/sys", "/proc")
 """The directories below which nodes are; a serial port may also have a name of its own."""
@@ -122,7 +124,7 @@ class Attribute(Node):
     def __init__(self, show: Callable[[], str] | None = None, store: Callable[[str], object] | None = None) -> None:
         self.show = show
         self.store = store
-        self.mode = stat.S_IFREG | (0o444 if show is not None else 0) | (0o220 if store is not None else 0)
+        self.mode: int = stat.S_IFREG | (0o444 if show is not None else 0) | (0o220 if store is not None else 0)
 
     def open(self, flags: int) -> Handle:
         access = flags & os.O_ACCMODE
@@ -160,9 +162,9 @@ class Nodes:
         self._nodes: dict[str, Node] = {}
 
     def add(self, path: str, node: Node) -> None:
-        """Add a file. Raises ValueError if there is one already."""
+        """Add a file. Raises `WiringError` if there is one already."""
         if path in self._nodes:
-            raise ValueError(f"there is a node {path} already")
+            raise WiringError(f"{path} is used already, by another part")
         self._nodes = {**self._nodes, path: node}  # a new one, because other threads may be looking
 
     def remove(self, path: str) -> None:

@@ -16,9 +16,8 @@ from typing import Any, NoReturn
 import pytest
 import smbus2
 
-from firmware_sim import SimBoard
+from firmware_sim import SimBoard, i2c_dev
 from firmware_sim.bus import Bus, RegisterDevice
-from firmware_sim import i2c_dev
 from hwloop import HardwareError, Priority, create_task, new_event_loop
 from hwloop import board as boards
 from hwloop.sources import Backoff, i2c

@@ -221,7 +221,7 @@ def test_no_library_reaches_a_real_device_and_each_says_on_which_board_the_progr
                 print(type(refused).__name__, "simulated board" in str(refused))
 
         for path in (
-            "/dev/i2c-1", "/dev/ttyS0", "/dev/ttyUSB3", "/dev/serial0", "/dev/serial/by-id/usb-x", "/dev/spidev0.0",
+            "/dev/i2c-9", "/dev/ttyS0", "/dev/ttyUSB3", "/dev/serial0", "/dev/serial/by-id/usb-x", "/dev/spidev0.0",
             "/dev/gpiochip0", "/dev/gpiomem", "/dev/mem", "/sys/class/gpio/export", "/sys/class/pwm/pwmchip0/export",
         ):
             attempt(lambda: os.open(path, os.O_RDWR))
