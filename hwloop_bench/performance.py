@@ -23,7 +23,7 @@ from hwloop.board import Edge
 from hwloop.cli.term import Colour, Terminal
 from hwloop.core.counters import Histogram
 from hwloop.core.periodic_timer import Tick
-from hwloop.sources.i2c.poll import Reading
+from hwloop.sources.poll import Reading
 from hwloop.sources.serial.framing import Frame, nmea_checksum
 
 D = TypeVar("D")

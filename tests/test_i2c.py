@@ -481,7 +481,7 @@ def test_an_answer_that_came_while_the_loop_was_held_up_is_not_too_late(run: Run
             task = create_task(bus.device(ADDRESS).read_register(1), priority=Priority.INTERRUPT)
             await asyncio.sleep(0)
             time.sleep(0.012)
-            while not chip.asked or (bus._thread and bus._thread.under_way):
+            while not chip.asked or (bus._access and bus._access.under_way):
                 time.sleep(0.001)
             assert await task == 1
             assert not bus.suspect
@@ -681,7 +681,7 @@ def test_the_end_of_the_block_waits_for_the_transfer_under_way(run: Run, chip: C
         async with i2c.open(1) as bus:
             under_way = asyncio.create_task(bus.device(ADDRESS).read_register(1))
             queued = asyncio.create_task(bus.device(ADDRESS).read_register(2))
-            await until(lambda: bus._thread and bus._thread.under_way)
+            await until(lambda: bus._access and bus._access.under_way)
             late = asyncio.create_task(bus.device(ADDRESS).read_register(3))  # begins when the block has ended
         assert bus_threads() == []
         with pytest.raises(RuntimeError, match="i2c:1 is closed"):

@@ -13,7 +13,7 @@ from hwloop import board as boards
 from hwloop import gpio, serial
 from hwloop.board import Edge
 from hwloop.sources import Backoff, RateLimit, Source
-from hwloop.sources.i2c.poll import Poll
+from hwloop.sources.poll import Poll
 
 
 class Pipe(Source[int]):

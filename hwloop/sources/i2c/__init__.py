@@ -7,10 +7,10 @@ async with i2c.open(1) as bus:
 
 from __future__ import annotations
 
-from hwloop.sources.i2c.bus import FIRST_ADDRESS, LAST_ADDRESS, Bus, Transaction, open
+from hwloop.sources.bus import BusTimeoutError, Transaction
+from hwloop.sources.i2c.bus import FIRST_ADDRESS, LAST_ADDRESS, Bus, open
 from hwloop.sources.i2c.device import Device
-from hwloop.sources.i2c.faults import BusTimeoutError
-from hwloop.sources.i2c.poll import Poll, Reading
+from hwloop.sources.poll import Poll, Reading
 
 __all__ = [
     "FIRST_ADDRESS",

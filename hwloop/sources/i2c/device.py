@@ -12,6 +12,8 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, TypeVarTuple
 
+from hwloop.sources.bus import whole
+
 if TYPE_CHECKING:
     from smbus2 import SMBus
 
@@ -121,17 +123,6 @@ class Device:
 
     async def _perform(self, function: Callable[[SMBus, *Ts], T], *args: *Ts) -> T:
         return await self.bus.perform(f"address {self.address:#04x}", function, *args, one_transfer=True)
-
-
-def whole(what: str, value: object) -> int:
-    """Return `value` as an int. Raises TypeError, which names it `what`, unless it is a whole number."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)  # type: ignore[arg-type]  # raises for anything but a whole number
-    except TypeError:
-        hint = f"; write {value:.0f}" if isinstance(value, float) and value.is_integer() else ""
-        raise TypeError(f"{what} is a whole number, such as 1 or 0x76, not {value!r}{hint}") from None
 
 
 def _check_byte(what: str, value: int) -> None:

@@ -11,11 +11,7 @@ import errno
 import os
 
 from hwloop.errors import HardwareError
-
-
-class BusTimeoutError(HardwareError, TimeoutError):
-    """No answer in time: the kernel gave up on the transfer, or the caller's timeout has passed."""
-
+from hwloop.sources.bus import BusTimeoutError
 
 _FAULTS = {
     errno.EREMOTEIO: ("no answer", "check wiring and address; 'i2cdetect -y {bus}' lists the devices that answer"),
@@ -35,10 +31,7 @@ _FAULTS = {
 
 def explained(error: BaseException, bus: int, job: str) -> BaseException:
     """Return `error`, which `job` raised on bus number `bus`, as a `HardwareError` if it is one of these faults."""
-    if isinstance(error, StopIteration):
-        # A future can't carry one (PEP 479).
-        made: Exception = RuntimeError(f"{job} raised StopIteration")
-    elif isinstance(error, OSError) and not isinstance(error, HardwareError) and error.errno in _FAULTS:
+    if isinstance(error, OSError) and not isinstance(error, HardwareError) and error.errno in _FAULTS:
         reason, hint = _FAULTS[error.errno]
         kind = BusTimeoutError if error.errno == errno.ETIMEDOUT else HardwareError
         made = kind(

@@ -25,8 +25,8 @@ from hwloop.core.urgency import Priority, as_priority
 from hwloop.scheduling.cooperative import scheduled
 from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import EXITS, ends_task, logger, run_hooks
+from hwloop.sources.data_ready import DataReady
 from hwloop.sources.event_stream import EventStream
-from hwloop.sources.i2c.data_ready import DataReady
 from hwloop.sources.rate_limit import Moderator, RateLimit
 from hwloop.sources.source import Source
 
@@ -53,7 +53,7 @@ class Opened(Protocol):
 
 
 class Poll(EventStream[Reading[T]]):
-    """A stream of readings; made by `Bus.poll`.
+    """A stream of readings; made by the method `poll` of a bus or device.
 
     Parameters:
         through: the bus that the readings use. It has to be open before the poll is.

@@ -1,0 +1,302 @@
+"""The base of sources that make transfers on a bus: I2C buses, and devices on an SPI bus.
+
+A transfer takes as long as the wire does, and a hung one longer, so a separate thread makes them, one after the other,
+and an eventfd wakes the loop when answers are there (`bus_thread`, `bus_access`). The source guarantees:
+
+- while the bus is busy or hung, the loop is not;
+- an answer or an error within `timeout` seconds, whatever the wire, the driver and earlier jobs in the queue do;
+- a job that is cancelled or times out before it begins is never done; one that is under way ends, and its answer is
+  discarded;
+- an error names the device, and says what to check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import errno
+import math
+import operator
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Iterable
+from typing import ClassVar, Generic, NamedTuple, TypeVar, TypeVarTuple
+
+from hwloop.board import Edge
+from hwloop.core.naming import short_name
+from hwloop.core.ordered_sets import WeakOrderedSet
+from hwloop.core.statistics import SourceStatistics
+from hwloop.core.urgency import Priority
+from hwloop.errors import HardwareError
+from hwloop.sources.bus_access import BusAccess, BusJob, Closable
+from hwloop.sources.channel import WhenFull
+from hwloop.sources.containment import run_hooks
+from hwloop.sources.poll import Poll
+from hwloop.sources.rate_limit import RateLimit
+from hwloop.sources.reopening import Backoff, ReopenHook
+from hwloop.sources.source import Source
+
+H = TypeVar("H", bound=Closable)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class BusTimeoutError(HardwareError, TimeoutError):
+    """No answer in time: the kernel gave up on the transfer, or the caller's timeout has passed."""
+
+
+class Transaction(NamedTuple):
+    """One job that a bus has done, as its source yields them. Times in nanoseconds of the board's clock."""
+
+    what: str
+    began_ns: int
+    ended_ns: int
+    error: BaseException | None
+
+
+class BusSource(Source[Transaction], Generic[H]):
+    """A source of `Transaction`s that makes them: for consumers that ask for them, a log.
+
+    Attributes:
+        title: the device or bus, for messages: "I2C bus 1".
+        timeout: seconds within which each operation has its answer.
+        suspect: whether a transfer has outlasted its time and none has succeeded since.
+    """
+
+    hung_hint: ClassVar[str]
+    """The remedy for a transfer without an answer, for messages."""
+
+    def __init__(
+        self,
+        title: str,
+        *,
+        timeout: float,
+        queue_size: int,
+        when_full: WhenFull,
+        priority: Priority,
+        name: str,
+        reopen: Backoff | None,
+        on_reopen: ReopenHook | None,
+    ) -> None:
+        super().__init__(name=name, priority=priority, queue_size=queue_size, when_full=when_full, on_reopen=on_reopen)
+        if not (reopen is None or isinstance(reopen, Backoff)):
+            raise TypeError(f"{self.name}: reopen must be a Backoff or None, not {short_name(reopen)}")
+        self.title = title
+        self.timeout: float = _checked_timeout(timeout)
+        self.suspect: bool = False
+        self._backoff = reopen or Backoff()
+        self._reopenings_reported = 0
+        self._access: BusAccess[H] | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._polls = WeakOrderedSet()
+
+    @abstractmethod
+    def reach(self) -> BusAccess[H]:
+        """Open the device and return the way to it. Raises `HardwareError`."""
+
+    @abstractmethod
+    def explained(self, error: BaseException, what: str) -> BaseException:
+        """Return the error of a job as a `HardwareError` that says what to check, or as it is."""
+
+    # For programs.
+
+    async def run(self, function: Callable[[H, *Ts], T], *args: *Ts, timeout: float | None = None) -> T:
+        """Call `function(device, *args)` on the bus's thread: any blocking driver that accepts smbus2's `SMBus`, or
+        spidev's `SpiDev`.
+
+        Nothing else is on the bus meanwhile. `timeout` in seconds, counted from now (None: the source's own; math.inf:
+        none). Raises the function's exception; the kernel's errors become `HardwareError`.
+        """
+        return await self.perform(short_name(function), function, *args, timeout=timeout)
+
+    async def perform(
+        self,
+        what: str,
+        function: Callable[[H, *Ts], T],
+        *args: *Ts,
+        timeout: float | None = None,
+        one_transfer: bool = False,
+    ) -> T:
+        """Do as `run()` does, under a name for the job that errors and the log show.
+
+        `one_transfer` says that the function makes one transfer and does nothing else.
+        """
+        timeout = self.timeout if timeout is None else _checked_timeout(timeout)
+        access = self._usable()
+        assert self._loop is not None
+        future: asyncio.Future[T] = self._loop.create_future()
+        job = access.submit(what, function, args, future, one_transfer)
+        timer = self._loop.call_later(timeout, self._expire, job, timeout) if timeout < math.inf else None
+        try:
+            return await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            access.withdraw(job)
+
+    def poll(
+        self,
+        read: Callable[[], Awaitable[T]],
+        *,
+        every: float | None = None,
+        trigger: Source[Edge] | None = None,
+        name: str | None = None,
+        priority: Priority = Priority.NORMAL,
+        queue_size: int = 1024,
+        when_full: WhenFull = "drop-oldest",
+        rate_limit: RateLimit | float | None = None,
+    ) -> Poll[T]:
+        """Return a stream of readings: `read()` is called and awaited every `every` seconds, or on each edge of
+        `trigger`.
+
+        `read` runs on the loop and may await any number of transfers; for a blocking driver give
+        `lambda: bus.run(driver.sample)`. `rate_limit` bounds the readings a second, for a trigger that may chatter.
+        `Poll` describes the other parameters. The poll ends with the source.
+
+            async with bus.poll(lambda: chip.read_block(0xF7, 8), every=0.1) as readings:
+                async for reading in readings: ...
+        """
+        poll = Poll(
+            self,
+            read,
+            every=every,
+            trigger=trigger,
+            name=name or f"{self.name} poll",
+            priority=priority,
+            queue_size=queue_size,
+            when_full=when_full,
+            rate_limit=rate_limit,
+        )
+        self._polls.add(poll)
+        return poll
+
+    def statistics(self) -> SourceStatistics:
+        """Return the counters so far. `received` counts the jobs done, `lost` the answers that came too late."""
+        reopened = 0 if self._access is None else self._access.reopened
+        return dataclasses.replace(super().statistics(), reopened=reopened)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close it. Waits for the transfer under way, for `timeout` seconds at most; `close()` does not."""
+        try:
+            if self._access is not None and not self._closed:
+                self._give_up_waiting(self._access)
+                if self._access.under_way is not None:
+                    assert self._loop is not None
+                    self._ended = self._loop.create_future()
+                    await asyncio.wait([self._ended], timeout=self.timeout)
+        finally:
+            self.close()
+
+    # For the base class.
+
+    def connect(self) -> int:
+        self._access = self.reach()
+        return self._access.fileno()
+
+    def receive(self) -> Iterable[Transaction]:
+        assert self._access is not None
+        transactions = []
+        succeeded = False
+        for job in self._access.collect():
+            self._settle(job)
+            succeeded = succeeded or job.error is None
+            transaction = Transaction(job.what, job.began_ns, job.ended_ns, job.error)
+            if self._channel.wanted:
+                transactions.append(transaction)
+            else:
+                self._channel.bypass(transaction)
+        if succeeded and self._hook is not None and self._access.reopened > self._reopenings_reported:
+            self._reopenings_reported = self._access.reopened
+            assert self._loop is not None
+            self._hook.run(self, self._loop, self.report_failure)
+        if self._access.ended and self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+        return transactions
+
+    def disconnect(self) -> None:
+        access = self._access
+        assert access is not None
+        self._give_up_waiting(access)
+        under_way = access.under_way
+        for job in access.collect():
+            self._settle(job)
+        if under_way is not None:
+            self._fail(under_way)
+        access.release()
+
+    # Jobs and their answers.
+
+    def _usable(self) -> BusAccess[H]:
+        if self._closed or (self._access is not None and self._access.stopping):
+            raise RuntimeError(f"{self.name} is closed")
+        if self._access is None:
+            raise RuntimeError(f"{self.name} is not open; use 'async with' or call open() first")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(f"{self.name} was opened on another event loop")
+        return self._access
+
+    def _settle(self, job: BusJob[H]) -> None:
+        """Give the answer to the caller that waits for it."""
+        if job.error is None:
+            self.suspect = False
+        if job.future.done():  # cancelled, or out of time
+            self.count_lost(1)
+        elif job.error is None:
+            job.future.set_result(job.result)
+        else:
+            self._errors += 1
+            job.future.set_exception(self._presented(job.error, job.what))
+
+    def _presented(self, error: BaseException, what: str) -> BaseException:
+        if not isinstance(error, StopIteration):
+            return self.explained(error, what)
+        made = RuntimeError(f"{what} raised StopIteration")  # a future can't carry one (PEP 479)
+        made.__cause__ = error
+        return made
+
+    def _expire(self, job: BusJob[H], timeout: float) -> None:
+        """The caller's timeout has passed. Only a job that has begun makes the bus suspect."""
+        assert self._access is not None
+        if not job.future.done():
+            # The loop may have been held up for longer than the bus: an answer that has arrived meanwhile counts.
+            self.on_readable()
+        if job.future.done():
+            return
+        busy_with = self._access.busy_with
+        if self._access.withdraw(job):
+            reason = f"not begun within {timeout:g} s" + (f": {busy_with.what} is under way" if busy_with else "")
+            hint = "increase timeout=, or find out why that takes so long"
+        else:
+            self.suspect = True
+            reason = f"no answer within {timeout:g} s"
+            hint = self.hung_hint
+        self._errors += 1
+        job.future.set_exception(BusTimeoutError(f"{self.title}, {job.what}", reason, hint, errno=errno.ETIMEDOUT))
+
+    def _give_up_waiting(self, access: BusAccess[H]) -> None:
+        """Close the polls and fail the jobs that have not begun."""
+        closing = [poll.close for poll in self._polls]
+        run_hooks(closing, "a poll could not be closed:", self.report_failure)
+        for job in access.stop():
+            self._fail(job)
+
+    def _fail(self, job: BusJob[H]) -> None:
+        if not job.future.done():
+            error = HardwareError(f"{self.title}, {job.what}", "the bus was closed before there was an answer")
+            job.future.set_exception(error)
+
+
+def whole(what: str, value: object) -> int:
+    """Return `value` as an int. Raises TypeError, which names it `what`, unless it is a whole number."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]  # raises for anything but a whole number
+    except TypeError:
+        hint = f"; write {value:.0f}" if isinstance(value, float) and value.is_integer() else ""
+        raise TypeError(f"{what} is a whole number, such as 1 or 0x76, not {value!r}{hint}") from None
+
+
+def _checked_timeout(timeout: float) -> float:
+    if not timeout > 0:
+        raise ValueError(f"a timeout is a number of seconds, more than 0, not {timeout!r}")
+    return timeout

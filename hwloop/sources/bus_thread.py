@@ -1,0 +1,159 @@
+"""The thread that makes the transfers of one I2C or SPI bus.
+
+The descriptor of a bus can't be polled: a transfer is a system call that returns when the wire is done, after 0.09 ms a
+byte on I2C or, when a device holds the bus, after a second. And the transfers of a bus have an order. Hence one thread
+for each bus, and jobs in the order in which they were submitted; `bus_access` has what they are done with, and wakes
+the loop when answers are there.
+
+A system call can't be cancelled either. The guarantee is that nothing waits for it: no method blocks on a job that is
+under way, and the thread, a daemon, ends by itself when the system call returns.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from hwloop.core.clock import Clock, Disturbed
+
+
+class Job(Protocol):
+    """A piece of work for the thread.
+
+    `one_transfer`: it makes one transfer and does nothing else, and so can be started again as long as the wire has not
+    begun.
+    """
+
+    one_transfer: bool
+
+    @property
+    def closes(self) -> bool:
+        """Whether it is the last one of its user."""
+        ...
+
+    def do(self) -> None:
+        """Do it, without the lock."""
+
+    def finish(self) -> None:
+        """Note that it is done, with the lock held."""
+
+
+class BusThread:
+    """Does jobs one after the other, for one user or for several. It ends with its last user.
+
+    Parameters:
+        name: the thread's name.
+        clock: the board's.
+
+    Attributes:
+        changed: the lock of the queue, and of all that its users keep beside it.
+    """
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: collections.deque[Job] = collections.deque()
+        self._under_way: Job | None = None
+        self._called = False
+        self._users = 1
+        self.changed: threading.Condition = clock.condition()
+        self._thread = clock.start(self._main, name)
+
+    def share(self) -> bool:
+        """Add a user. Return False if the thread is about to end, or has ended in the process that was forked."""
+        with self.changed:
+            if self._users == 0 or not self._thread.is_alive():
+                return False
+            self._users += 1
+            return True
+
+    @property
+    def under_way(self) -> Job | None:
+        """The job that is on the bus now."""
+        return self._under_way
+
+    def submit(self, job: Job) -> None:
+        """Put a job at the end of the queue."""
+        with self.changed:
+            self._waiting.append(job)
+            self._call_for_work()
+
+    def withdraw(self, job: Job) -> bool:
+        """Remove a job that has not begun. Return False if it has begun: its answer will arrive late, if at all."""
+        with self.changed:
+            try:
+                self._waiting.remove(job)
+            except ValueError:
+                return False
+            return True
+
+    def leave(self, dropped: Callable[[Job], bool], closing: Job) -> list[Job]:
+        """Have `closing` done for a user after the job under way. Return its jobs, which will not begin any more.
+
+        `dropped(job)` says whether a job is the user's.
+        """
+        with self.changed:
+            jobs = [job for job in self._waiting if dropped(job)]
+            self._waiting = collections.deque(job for job in self._waiting if not dropped(job))
+            self._waiting.appendleft(closing)
+            self.changed.notify()
+            return jobs
+
+    def wait_left(self, left: Callable[[], bool]) -> None:
+        """Wait until a user that leaves has left, as `left()` says, unless a job is under way."""
+        with self.changed:
+            if self._under_way is not None and not self._under_way.closes:
+                return
+            if self._users > 1:
+                self.changed.wait_for(left)
+                return
+        self._clock.join(self._thread)
+
+    def _call_for_work(self) -> None:
+        """Wake the thread; in virtual time the loop may do a single transfer itself. The lock is held."""
+        if not self._called:
+            self._called = self._waiting[0].one_transfer and self._clock.take_turn(self._do_in_place)
+            if not self._called:
+                self.changed.notify()
+
+    def _do_in_place(self) -> None:
+        """Do the first job on the loop's thread, in virtual time, or else wake the bus's thread."""
+        with self.changed:
+            self._called = False
+            if self._under_way is not None or not self._waiting:
+                return
+            if not self._waiting[0].one_transfer:
+                self.changed.notify()
+                return
+            try:
+                self._waiting[0].do()
+            except Disturbed:
+                self.changed.notify()
+                return
+            self._waiting.popleft().finish()
+            if self._waiting:
+                self._call_for_work()
+
+    # The thread.
+
+    def _main(self) -> None:
+        while (job := self._next()) is not None:
+            job.do()
+            with self.changed:
+                self._under_way = None
+                job.finish()
+                if job.closes:
+                    self._users -= 1
+                    self.changed.notify_all()
+            # Held here, a failed job's traceback would keep its frames alive until the next job.
+            del job
+
+    def _next(self) -> Job | None:
+        with self.changed:
+            while not self._waiting and self._users:
+                self.changed.wait()
+            if not self._waiting:
+                return None
+            self._under_way = self._waiting.popleft()
+            return self._under_way
