@@ -7,14 +7,16 @@ from collections.abc import Callable
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Timeline
 
+_LONGEST_PERIOD_NS = 1_000_000_000
+_JITTER_NS = 1_000_000
+
 
 class PulseMeter:
-    """A meter of the pulses on a line.
+    """A meter of the pulses on a line. Without an edge for two periods, the line counts as steady.
 
     Parameters:
         on_pulse: called as `on_pulse(seconds)` with the width of each pulse at its end; None calls nothing.
         active: the level of a pulse.
-        silence: seconds without an edge after which the line counts as steady.
 
     Attributes:
         pulses: pulses that have ended.
@@ -27,14 +29,12 @@ class PulseMeter:
         on_pulse: Callable[[float], object] | None = None,
         *,
         active: int = 1,
-        silence: float = 0.1,
     ) -> None:
         self.pulses: int = 0
         self._timeline = timeline
         self._line = line
         self._on_pulse = on_pulse
         self._active = active
-        self._silence_ns = round(silence * 1e9)
         self._began_ns: int | None = None
         self._period_ns = 0
         self._width_ns = 0
@@ -58,14 +58,13 @@ class PulseMeter:
             return self._width_ns / self._period_ns
 
     def _steady(self) -> bool:
-        now_ns = self._timeline.moment_ns()
-        # A period may be longer than the silence: then an edge is missing only after one and a half of it.
-        return not self._period_ns or now_ns - self._edge_ns > max(self._silence_ns, self._period_ns * 3 // 2)
+        silent_ns = self._timeline.moment_ns() - self._edge_ns
+        return not self._period_ns or silent_ns > 2 * self._period_ns + _JITTER_NS
 
     def _on_level(self, level: int, when_ns: int) -> None:
         if level == self._active:
             began_ns = self._began_ns
-            if began_ns is not None and self._width_ns and when_ns - began_ns <= 10 * self._silence_ns:
+            if began_ns is not None and self._width_ns and when_ns - began_ns <= _LONGEST_PERIOD_NS:
                 self._period_ns = when_ns - began_ns
             else:
                 self._period_ns = 0

@@ -36,19 +36,32 @@ from hwloop.errors import HardwareError, suggestion
 
 # Imported when a board file names one.
 DEVICES = {
+    "28byj-48": "firmware_sim.devices.stepper_28byj:Stepper28byj",
+    "74hc595": "firmware_sim.devices.shift_register:ShiftRegister",
+    "a4988": "firmware_sim.devices.a4988:A4988",
     "ads1115": "firmware_sim.devices.ads1115:Ads1115",
     "bme280": "firmware_sim.devices.bme280:Bme280",
     "button": "firmware_sim.devices.pin_parts:Button",
+    "buzzer": "firmware_sim.devices.buzzer:Buzzer",
     "dht11": "firmware_sim.devices.dht22:Dht11",
     "dht22": "firmware_sim.devices.dht22:Dht22",
+    "drv8833": "firmware_sim.devices.motor_bridge:Drv8833",
     "flow-meter": "firmware_sim.devices.flow_meter:FlowMeter",
     "gps": "firmware_sim.devices.gps:Gps",
+    "h-bridge": "firmware_sim.devices.motor_bridge:HBridge",
     "hc-sr04": "firmware_sim.devices.hc_sr04:HcSr04",
+    "ir-receiver": "firmware_sim.devices.ir_receiver:IrReceiver",
+    "keypad": "firmware_sim.devices.keypad:Keypad",
+    "l298n": "firmware_sim.devices.motor_bridge:L298n",
     "led": "firmware_sim.devices.pin_parts:Led",
     "modbus-temperature": "firmware_sim.devices.modbus:ModbusTemperature",
     "pir": "firmware_sim.devices.pir:Pir",
     "reed-switch": "firmware_sim.devices.reed_switch:ReedSwitch",
+    "relay": "firmware_sim.devices.relay:Relay",
+    "rgb-led": "firmware_sim.devices.rgb_led:RgbLed",
     "rotary-encoder": "firmware_sim.devices.rotary_encoder:RotaryEncoder",
+    "servo": "firmware_sim.devices.servo:Servo",
+    "tm1637": "firmware_sim.devices.tm1637:Tm1637",
     "wire": "firmware_sim.devices.pin_parts:Wire",
 }
 

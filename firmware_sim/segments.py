@@ -1,0 +1,15 @@
+"""The characters of seven-segment displays: bit 0 is segment A, bit 6 segment G, bit 7 the point or colon."""
+
+from __future__ import annotations
+
+_CHARACTERS = {
+    0x00: " ", 0x3F: "0", 0x06: "1", 0x5B: "2", 0x4F: "3", 0x66: "4", 0x6D: "5", 0x7D: "6", 0x07: "7", 0x7F: "8",
+    0x6F: "9", 0x77: "A", 0x7C: "b", 0x39: "C", 0x5E: "d", 0x79: "E", 0x71: "F", 0x3D: "G", 0x76: "H", 0x74: "h",
+    0x30: "I", 0x10: "i", 0x1E: "J", 0x75: "k", 0x38: "L", 0x54: "n", 0x37: "N", 0x5C: "o", 0x73: "P", 0x67: "q",
+    0x50: "r", 0x78: "t", 0x3E: "U", 0x1C: "u", 0x6E: "y", 0x40: "-", 0x08: "_", 0x48: "=", 0x63: "°", 0x58: "c",
+}  # fmt: skip
+
+
+def character(segments: int) -> str:
+    """Return the character that lit segments form, "?" for a pattern that is none."""
+    return _CHARACTERS.get(segments & 0x7F, "?")
