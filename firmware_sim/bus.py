@@ -34,6 +34,10 @@ class Nack(Exception):
     """Raised by a device that does not acknowledge."""
 
 
+class ClockHeld(Exception):
+    """Raised by `read` of a device that holds the clock low for `args[0]` seconds before it answers a second call."""
+
+
 class I2cDevice:
     """A device on the wire. Its methods run with the timeline's lock held.
 
@@ -195,8 +199,7 @@ class Bus:
             return self._devices[address]
         except KeyError:
             there = ", ".join(f"0x{each:02x}" for each in sorted(self._devices)) or "none"
-            message = f"no device at 0x{address:02x} on I2C bus {self.number}; there are: {there}"
-            raise KeyError(message) from None
+            raise KeyError(f"no device at 0x{address:02x} on I2C bus {self.number}; there are: {there}") from None
 
     def devices(self) -> list[I2cDevice]:
         """Return its devices, in the order of their addresses."""
@@ -328,9 +331,14 @@ class Bus:
                         device.write(message.data)
                     done.append(I2cMessage(message.address, "sent", message.data))
                 else:
-                    with self.timeline.lock:
-                        self.timeline.catch_up()
-                        answer = _read(device, message.reads)
+                    try:
+                        with self.timeline.lock:
+                            self.timeline.catch_up()
+                            answer = _read(device, message.reads)
+                    except ClockHeld as held:
+                        busy_until += self._stretch(held.args[0])
+                        with self.timeline.lock:
+                            answer = _read(device, message.reads)
                     for disturbance in disturbances:
                         answer = disturbance.answer(message, answer)
                     answers.append(answer)

@@ -24,7 +24,7 @@ from firmware_sim.bus import I2cDevice, RegisterDevice
 from firmware_sim.device import Connections, Device
 from firmware_sim.limits import Limited, Limits
 from firmware_sim.pins import Line
-from firmware_sim.timeline import Timeline
+from firmware_sim.timeline import Event, Timeline
 
 
 class _Measured(Limited):
@@ -40,6 +40,12 @@ class _Measured(Limited):
 def measured(low: float, high: float, unit: str, *, default: float) -> Any:
     """Return the default of a field that a part measures: numbers from `low` to `high`, assigned at any time."""
     return _Measured(Limits(low, high, unit), default)
+
+
+def signed(value: int, bits: int = 16) -> int:
+    """Return the lowest `bits` of a value as a two's complement."""
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> bits - 1 else value
 
 
 class Signal:
@@ -62,6 +68,41 @@ class Signal:
         """Drive the line high or low, or let it go, as an open-drain output does for high."""
         if self._line is not None:
             self._line.drive(level)
+
+
+class Cycle:
+    """A conversion that a part makes once or again and again: when it ends, by the timeline's clock.
+
+    Attributes:
+        ends_ns: when the conversion under way ends; None if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.ends_ns: int | None = None
+        self._period_ns = 0
+        self._repeats = False
+
+    def start(self, now_ns: int, seconds: float, *, repeats: bool = False, pause: float = 0.0) -> None:
+        """Begin a conversion of `seconds`; one that repeats begins again `pause` seconds after its end."""
+        self.ends_ns = now_ns + round(seconds * 1e9)
+        self._period_ns = round((seconds + pause) * 1e9)
+        self._repeats = repeats
+
+    def stop(self) -> None:
+        """Abandon the conversion under way."""
+        self.ends_ns = None
+
+    def ended(self, now_ns: int) -> int | None:
+        """Return when the last conversion ended, if one has ended since the last call."""
+        ends_ns = self.ends_ns
+        if ends_ns is None or now_ns < ends_ns:
+            return None
+        if not self._repeats:
+            self.ends_ns = None
+            return ends_ns
+        ends_ns += (now_ns - ends_ns) // self._period_ns * self._period_ns
+        self.ends_ns = ends_ns + self._period_ns
+        return ends_ns
 
 
 @dataclass(eq=False)
@@ -89,6 +130,8 @@ class I2cPart(I2cDevice, Device):
         vars(self)["_timeline"] = board.timeline
         self._began_ns = board.timeline.now_ns()
         self.passive: bool = True
+        self._wake: Event | None = None
+        self._earlier_ns = 0
         self.connect(board)
         board.bus(self.bus).attach(self.address, self)
 
@@ -102,10 +145,15 @@ class I2cPart(I2cDevice, Device):
         return Signal(board, line, f"{name} of the {type(self).__name__.upper()} at {self.address:#04x}")
 
     def connected(self) -> None:
-        self.power_on()
+        # The board was powered long before a program runs on it: the first conversions are over.
+        self._earlier_ns = 60_000_000_000
+        self.reset()
+        self._earlier_ns = 0
+        self.update(self.now_ns())
 
     def reset(self) -> None:
         """Begin again as after power-on."""
+        self.wake(None)
         self.power_on()
 
     def power_on(self) -> None:
@@ -120,6 +168,12 @@ class I2cPart(I2cDevice, Device):
             with self._timeline.lock:
                 self.update(self.now_ns())
 
+    def wake(self, when_ns: int | None) -> None:
+        """Have `catch_up()` called at a time, and no more at the one that was asked for before; None: at no time."""
+        if self._wake is not None:
+            self._wake.cancel()
+        self._wake = None if when_ns is None else self.timeline.at(when_ns, self.catch_up)
+
     @property
     def timeline(self) -> Timeline:
         """The board's time."""
@@ -128,7 +182,7 @@ class I2cPart(I2cDevice, Device):
 
     def now_ns(self) -> int:
         """Return the time (nanoseconds, the timeline's clock)."""
-        return self.timeline.moment_ns()
+        return self.timeline.moment_ns() - self._earlier_ns
 
     def seconds(self, time_ns: int) -> float:
         """Return a time as seconds since the board began."""
@@ -140,13 +194,12 @@ class RegisterPart(RegisterDevice, I2cPart):
     """A part with one-byte registers and a pointer."""
 
     def connected(self) -> None:
-        self.reset()
+        I2cPart.connected(self)
 
     def reset(self) -> None:
-        """Begin again as after power-on."""
         self.pointer = 0
         self.registers[:] = bytes(256)
-        self.power_on()
+        I2cPart.reset(self)
 
     def write(self, data: bytes) -> None:
         self.update(self.now_ns())
@@ -166,13 +219,9 @@ class WordPart(I2cPart):
     pointer_mask: ClassVar[int] = 0xFF
     """The bits of the pointer that count."""
 
-    def connected(self) -> None:
-        self.reset()
-
     def reset(self) -> None:
-        """Begin again as after power-on."""
         self.pointer: int = 0
-        self.power_on()
+        super().reset()
 
     def write(self, data: bytes) -> None:
         self.update(self.now_ns())

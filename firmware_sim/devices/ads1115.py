@@ -12,8 +12,7 @@ from typing import ClassVar
 
 from firmware_sim.analog import Voltage, inputs, volts_at
 from firmware_sim.device import Connections
-from firmware_sim.i2c_part import WordPart
-from firmware_sim.timeline import Event
+from firmware_sim.i2c_part import WordPart, signed
 
 _CONVERSION, _CONFIG, _LOW, _HIGH = range(4)
 _START, _SINGLE, _WINDOW, _ACTIVE_HIGH, _LATCHING = 0x8000, 0x0100, 0x10, 0x08, 0x04
@@ -51,7 +50,6 @@ class Ads1115(WordPart):
 
     def connect(self, board: Connections) -> None:
         self._alert = self.signal(board, self.interrupt, "ALERT/RDY")
-        self._planned: Event | None = None
 
     def power_on(self) -> None:
         self.conversions: int = 0
@@ -96,7 +94,7 @@ class Ads1115(WordPart):
                 self._ends_ns = None
             else:
                 period_ns = self._period_ns()
-                if self._settings == self._words[_CONFIG] and self._planned is None:
+                if self._settings == self._words[_CONFIG] and not self._compares():
                     self._ends_ns += (now_ns - self._ends_ns) // period_ns * period_ns
                 self._convert(self._ends_ns)
                 self._settings = self._words[_CONFIG]
@@ -117,7 +115,7 @@ class Ads1115(WordPart):
         self._compare(code)
 
     def _compare(self, code: int) -> None:
-        queue, low, high = self._words[_CONFIG] & 3, _signed(self._words[_LOW]), _signed(self._words[_HIGH])
+        queue, low, high = self._words[_CONFIG] & 3, signed(self._words[_LOW]), signed(self._words[_HIGH])
         if queue == 3:
             return
         if self._signals_ready():
@@ -148,14 +146,9 @@ class Ads1115(WordPart):
         high = config & 3 == 3 or self._asserted == bool(config & _ACTIVE_HIGH)
         self._alert.drive(None if high else 0)
 
+    def _compares(self) -> bool:
+        return self._alert.connected and self._words[_CONFIG] & 3 != 3
+
     def _plan(self) -> None:
         """Have the next conversion end at its time if the pin shows it."""
-        if self._planned is not None:
-            self._planned.cancel()
-            self._planned = None
-        if self._ends_ns is not None and self._alert.connected and self._words[_CONFIG] & 3 != 3:
-            self._planned = self.timeline.at(self._ends_ns, self.catch_up)
-
-
-def _signed(word: int) -> int:
-    return word - 0x10000 if word & 0x8000 else word
+        self.wake(self._ends_ns if self._compares() else None)
