@@ -8,12 +8,15 @@ acknowledged, a device may stretch the clock, and a hung bus blocks the caller u
 from __future__ import annotations
 
 import errno
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from firmware_sim.errors import WiringError
 from firmware_sim.i2c_dev import BLOCK_MAX, LENGTH_FIRST, Message
+from firmware_sim.i2c_device import ClockHeld, GeneralCall
+from firmware_sim.i2c_device import I2cDevice as I2cDevice
+from firmware_sim.i2c_device import Nack as Nack
+from firmware_sim.i2c_device import RegisterDevice as RegisterDevice
 from firmware_sim.libraries.smbus2 import open_on
 from firmware_sim.limits import within
 from firmware_sim.nodes import os_error
@@ -28,84 +31,6 @@ if TYPE_CHECKING:
 
 FIRST_ADDRESS, LAST_ADDRESS = 0x03, 0x77
 """7-bit addresses of devices; the I2C specification reserves the others (UM10204, 3.1.12)."""
-
-
-class Nack(Exception):
-    """Raised by a device that does not acknowledge."""
-
-
-class ClockHeld(Exception):
-    """Raised by `read` of a device that holds the clock low for `args[0]` seconds before it answers a second call."""
-
-
-class I2cDevice:
-    """A device on the wire. Its methods run with the timeline's lock held.
-
-    Attributes:
-        stretch: seconds for which it holds the clock in each transfer that begins with it.
-        passive: whether `write` and `read` touch its own registers only: no line, no port, no planned action. In
-            virtual time a transfer with it may then be made in one step.
-    """
-
-    stretch: float = 0.0
-    passive: bool = False
-
-    def write(self, data: bytes) -> None:
-        """Take the bytes of one write message (none for an SMBus quick command). Raises `Nack` to reject them."""
-
-    def read(self, count: int) -> bytes:
-        """Return the next `count` bytes of a read message. Missing ones read as 0xFF: nothing pulls the line down."""
-        return b""
-
-    def connected(self) -> None:
-        """Called once the device was put on a bus."""
-
-    def reset(self) -> None:
-        """Begin again as after power-on: called when its supply fails for a moment. By default nothing changes."""
-
-
-class RegisterDevice(I2cDevice):
-    """A device with 256 one-byte registers and a pointer, as most sensors have.
-
-    The first byte written sets the pointer, further ones are stored; the pointer advances with every byte and wraps.
-    """
-
-    pointer: int = 0
-
-    @functools.cached_property
-    def registers(self) -> bytearray:
-        # No constructor makes them, because the constructor of a dataclass would not call it.
-        return bytearray(256)
-
-    def connected(self) -> None:
-        self._at_power_on = bytes(self.registers)
-
-    def reset(self) -> None:
-        """Set the pointer to 0, and the registers as they were when the device was put on the bus."""
-        self.pointer = 0
-        self.registers[:] = self._at_power_on
-
-    def write(self, data: bytes) -> None:
-        if data:
-            self.pointer = data[0]
-        for value in data[1:]:
-            self.write_register(self.pointer, value)
-            self.pointer = (self.pointer + 1) % 256
-
-    def read(self, count: int) -> bytes:
-        start = self.pointer
-        self.pointer = (start + count) % 256
-        if start + count <= 256 and type(self).read_register is RegisterDevice.read_register:
-            return bytes(self.registers[start : start + count])
-        return bytes(self.read_register((start + index) % 256) for index in range(count))
-
-    def write_register(self, register: int, value: int) -> None:
-        """Store one byte."""
-        self.registers[register] = value
-
-    def read_register(self, register: int) -> int:
-        """Return one byte."""
-        return self.registers[register]
 
 
 class Disturbance:
@@ -313,6 +238,8 @@ class Bus:
         answers = []
         for index, message in enumerate(messages):
             device = self._devices.get(message.address)
+            if device is None and message.address == 0:
+                device = GeneralCall(self.devices())
             seconds = device.stretch if device is not None and index == 0 else 0.0
             if disturbances:
                 seconds += sum(disturbance.stretch(message) for disturbance in disturbances)

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from firmware_sim.bus import I2cDevice, RegisterDevice
 from firmware_sim.device import Connections, Device
+from firmware_sim.i2c_device import I2cDevice, RegisterDevice
 from firmware_sim.limits import Limited, Limits
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Event, Timeline
@@ -115,6 +115,8 @@ class I2cPart(I2cDevice, Device):
 
     addresses: ClassVar[Sequence[int]] = ()
     """The addresses that its pins or its order code can give it."""
+    reset_by_general_call: ClassVar[bool] = False
+    """Whether the byte 0x06 to address 0 resets it."""
     bus: int = 1
     address: int = 0
     _timeline: ClassVar[Timeline | None] = None
@@ -158,6 +160,12 @@ class I2cPart(I2cDevice, Device):
 
     def power_on(self) -> None:
         """Set everything as after power-on."""
+
+    def general_call(self, data: bytes) -> bool:
+        if self.reset_by_general_call and data == b"\x06":
+            self.reset()
+            return True
+        return False
 
     def update(self, now_ns: int) -> None:
         """End the conversions that are due by `now_ns`. The lock is held."""

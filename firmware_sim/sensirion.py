@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from firmware_sim.bus import ClockHeld, Nack
+from firmware_sim.i2c_device import ClockHeld, Nack
 from firmware_sim.i2c_part import I2cPart
 
 

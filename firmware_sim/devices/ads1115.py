@@ -1,7 +1,7 @@
 """An ADS1115: Texas Instruments' 16-bit ADC with four inputs, a programmable gain and a comparator.
 
 Source: TI SBAS444E; sections are named where they are kept. The oscillator has its nominal frequency (real ones are up
-to 10 % off). Not simulated: noise, the SMBus alert response, and the reset by general call.
+to 10 % off). Not simulated: noise, and the SMBus alert response.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Ads1115(WordPart):
         "smbus.write_i2c_block_data(0x48, 1, [0xC3, 0x83])  # convert AIN0, ±4.096 V; ready after 8 ms\n"
         "volts = int.from_bytes(smbus.read_i2c_block_data(0x48, 0, 2), signed=True) * 4.096 / 32768"
     )
+    reset_by_general_call: ClassVar[bool] = True
     addresses: ClassVar[Sequence[int]] = range(0x48, 0x4C)
     pointer_mask: ClassVar[int] = 3
     address: int = 0x48

@@ -19,8 +19,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from firmware_sim.bus import RegisterDevice
 from firmware_sim.device import Connections, Device
+from firmware_sim.i2c_device import RegisterDevice
 from firmware_sim.limits import LEAST_PERIOD, LONGEST, Limited, Limits, within
 from firmware_sim.timeline import Timeline
 

@@ -1,4 +1,4 @@
-"""An HTU21D: TE Connectivity's temperature and humidity sensor. Sensirion's SHT20 and SHT21, and Silicon Labs' Si7021, are like it.
+"""An HTU21D: a temperature and humidity sensor. Sensirion's SHT20 and SHT21, and Silicon Labs' Si7021, are like it.
 
 Source: Measurement Specialties HPC199_6; sections are named where they are kept. Measurements take their typical
 time. Not simulated: the heater's effect on the readings.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from firmware_sim.bus import ClockHeld, Nack
+from firmware_sim.i2c_device import ClockHeld, Nack
 from firmware_sim.i2c_part import I2cPart, measured
 from firmware_sim.sensirion import crc8
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from firmware_sim.bus import Nack
+from firmware_sim.i2c_device import Nack
 from firmware_sim.i2c_part import Cycle, measured
 from firmware_sim.sensirion import CommandPart
 

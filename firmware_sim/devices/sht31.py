@@ -1,7 +1,7 @@
 """An SHT31: Sensirion's temperature and humidity sensor of the family SHT3x-DIS.
 
 Source: Sensirion, data sheet SHT3x-DIS, version 6; sections are named where they are kept. Measurements take their
-typical time (table 4). Not simulated: the interface reset, the reset by general call, and the nRESET pin.
+typical time (table 4). Not simulated: the interface reset, and the nRESET pin.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from firmware_sim.bus import Nack
 from firmware_sim.device import Connections
+from firmware_sim.i2c_device import Nack
 from firmware_sim.i2c_part import Cycle, measured
 from firmware_sim.sensirion import CommandPart
 
@@ -70,6 +70,7 @@ class Sht31(CommandPart):
         "data = bytes(smbus.read_i2c_block_data(0x44, 0, 6))  # temperature, CRC, humidity, CRC\n"
         "celsius = int.from_bytes(data[0:2]) * 175 / 65535 - 45"
     )
+    reset_by_general_call: ClassVar[bool] = True
     addresses: ClassVar[Sequence[int]] = (0x44, 0x45)
     address: int = 0x44
     temperature: float = measured(-40, 125, "°C", default=21.5)
