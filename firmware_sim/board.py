@@ -104,7 +104,8 @@ class SimBoard(Board):
                 self.address: str = f"sim:{path}"
         self.chip: Chip = Chip(self.timeline, label="simulated-gpio", lines=HEADER_LINES, surviving=self._surviving)
         self.lgpio: Lgpio = Lgpio(self.chip)
-        self._lines: LgpioChip = self._open_chip()
+        self._lines: LgpioChip | None = None  # until something needs it: a script has lgpio to itself
+        self._process = os.getpid()
         self.ports: dict[str, Port] = {}
         self.buses: dict[int, Bus] = {}
         self.spi_buses: dict[int, SpiBus] = {0: SpiBus(0, self.timeline)}
@@ -312,9 +313,16 @@ class SimBoard(Board):
             raise HardwareError(
                 f"chip {wanted!r}", "no such chip on the simulated board", f"its chip is {self.chip.label}"
             )
-        if not self.forked and self._lines.gone():
+        if self.forked:
+            raise HardwareError(
+                self.label,
+                "it was opened before this process was forked and belongs to its parent",
+                "open one in the child: hwloop.run(main(), board=...), or with hwloop.board.using('sim')",
+            )
+        if self._lines is None or self._lines.gone():
             reopened = self._open_chip()
-            self._lines.close()
+            if self._lines is not None:
+                self._lines.close()
             self._lines = reopened
         return self._lines
 
@@ -337,7 +345,7 @@ class SimBoard(Board):
     @property
     def forked(self) -> bool:
         """Whether this process was forked from the one that made the board, and so must leave it alone."""
-        return self._lines.forked
+        return os.getpid() != self._process
 
     def close(self) -> None:
         if self._closed or self._closing:
@@ -349,7 +357,8 @@ class SimBoard(Board):
         super().close()
         self._closed = True
         self.timeline.stop()
-        self._lines.close()
+        if self._lines is not None:
+            self._lines.close()
         if self._surviving is not None:
             self._surviving.close()
             self.chip.surviving = None

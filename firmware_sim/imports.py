@@ -32,39 +32,8 @@ from typing import Any
 
 from firmware_sim import barrier
 from firmware_sim.board import SimBoard
-from firmware_sim.libraries.lgpio.api import Lgpio
+from firmware_sim.libraries.lgpio.module import LgpioModule
 from firmware_sim.libraries.smbus2 import redirection
-
-# Names of the simulated lgpio that the module lacks.
-_OWN = ("cancel_callbacks", "close", "directory", "exceptions", "reports")
-
-
-class LgpioModule(ModuleType):
-    """The simulated lgpio as a module, for `import lgpio` and `from lgpio import *`."""
-
-    def __init__(self, lgpio: Lgpio) -> None:
-        super().__init__("lgpio", lgpio.__doc__)
-        self.__dict__["_lgpio"] = lgpio
-        names = (name for name in dir(lgpio) if not name.startswith("_") and name not in _OWN)
-        self.__dict__.update((name, getattr(lgpio, name)) for name in names)
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"module 'lgpio' has no {name!r} here: the program runs on the simulated board, whose lgpio has the "
-            "functions for lines; for I2C there is smbus2, for serial ports pyserial",
-            name=name,
-            obj=self,
-        )
-
-    @property
-    def exceptions(self) -> bool:
-        """Whether errors are raised; programs set it."""
-        lgpio: Lgpio = self.__dict__["_lgpio"]
-        return lgpio.exceptions
-
-    @exceptions.setter
-    def exceptions(self, value: bool) -> None:
-        self.__dict__["_lgpio"].exceptions = value
 
 
 @contextlib.contextmanager
@@ -85,7 +54,7 @@ def led_to(board: SimBoard) -> Iterator[None]:
                 undo.callback(os.environ.pop, name, None)
         for name in ("lgpio", "smbus"):
             undo.callback(_put_back, name, sys.modules.pop(name, None))
-        sys.modules["lgpio"] = LgpioModule(board.lgpio)
+        sys.modules["lgpio"] = LgpioModule(board)
         for name, change in finder.changes.items():
             if name in sys.modules:
                 change(sys.modules[name])

@@ -76,10 +76,11 @@ def test_a_child_cannot_use_its_parents_output_and_closing_it_keeps_the_level(ru
 
 def test_a_child_gets_no_edges_from_the_lgpio_of_its_parent() -> None:
     with SimBoard() as board, boards.using(board):
+        board.open_output(boards.OutputRequest(27, consumer="x")).close()
 
         def check() -> bool:
             try:
-                board._lines._process = os.getpid()  # as if the chip had been opened here
+                board._process = board._lines._process = os.getpid()  # as if the chip had been opened here
                 board.open_edges(boards.EdgeRequest([12], consumer="x"))
             except HardwareError as error:
                 return "its threads, which report edges, are the parent's; use gpiod" in str(error)

@@ -244,7 +244,7 @@ def test_an_edge_whose_report_was_lost_is_found_in_the_level(virtual):
             await asyncio.sleep(1)
             press(virtual)
             release(virtual)
-            for notifications in virtual.lgpio._handles.values():
+            for notifications in virtual.lgpio.handles.values():
                 if isinstance(notifications, Notifications):
                     notifications.paused = True
             press(virtual)

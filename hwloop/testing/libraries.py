@@ -10,6 +10,7 @@ from typing import Any
 
 from firmware_sim import imports
 from firmware_sim.board import SimBoard
+from firmware_sim.libraries.lgpio.module import LgpioModule
 
 _OWN = "hwloop"
 """The name of hwloop's pin factory, as gpiozero finds it."""
@@ -32,7 +33,7 @@ def led_to(board: SimBoard) -> Iterator[None]:
 @contextlib.contextmanager
 def _module_led_to(lgpio: Any, board: SimBoard) -> Iterator[None]:
     """Replace the functions of the real lgpio, which a module may have imported at its top."""
-    simulated = imports.LgpioModule(board.lgpio)
+    simulated = LgpioModule(board)
     names = vars(lgpio)
     before = {name: names[name] for name in vars(simulated) if name in names and not name.startswith("_")}
     names.update((name, getattr(simulated, name)) for name in before)

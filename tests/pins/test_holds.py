@@ -114,7 +114,7 @@ def test_a_release_that_was_lost_proves_no_hold(virtual: Bench) -> None:
             await asyncio.sleep(1)
             virtual.press()
             await asyncio.sleep(0.2)
-            for held in virtual.board.lgpio._handles.values():
+            for held in virtual.board.lgpio.handles.values():
                 if isinstance(held, Notifications):
                     held.paused = True
             virtual.release()
@@ -329,7 +329,7 @@ def test_whatever_is_lost_devices_end_as_their_lines_are_and_handlers_take_turns
                 line, hold_time=0.1, hold_repeat=chance.random() < 0.5, bounce_time=chance.choice((None, None, 0.01))
             )
             listen(device, seen[line])
-        fifos = [held for held in bench.board.lgpio._handles.values() if isinstance(held, Notifications)]
+        fifos = [held for held in bench.board.lgpio.handles.values() if isinstance(held, Notifications)]
         for _ in range(chance.randint(1, 40)):
             for fifo in fifos:
                 fifo.paused = chance.random() < 0.3

@@ -18,7 +18,7 @@ from firmware_sim.libraries.lgpio.alerts import Notifications
 @contextlib.contextmanager
 def silence(bench: Bench) -> Iterator[None]:
     """Edges in this block are not reported."""
-    fifos = [held for held in bench.board.lgpio._handles.values() if isinstance(held, Notifications)]
+    fifos = [held for held in bench.board.lgpio.handles.values() if isinstance(held, Notifications)]
     for fifo in fifos:
         fifo.paused = True
     yield

@@ -317,7 +317,7 @@ def test_order_holds_after_losses(virtual: Bench) -> None:
             pin.input_with_pull("up")
             pin.when_changed = taker.changed
             pins.append(pin)
-        fifos = [held for held in virtual.board.lgpio._handles.values() if isinstance(held, Notifications)]
+        fifos = [held for held in virtual.board.lgpio.handles.values() if isinstance(held, Notifications)]
         await asyncio.sleep(1)
         for _ in range(300):
             for fifo in fifos:

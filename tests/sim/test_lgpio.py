@@ -343,6 +343,33 @@ def test_callbacks_run_on_a_thread_of_their_own_until_one_raises(setup: Setup) -
     assert counter.tally() == 0
 
 
+def test_a_report_from_before_a_claim_does_not_reach_the_callback_made_after_it(setup: Setup) -> None:
+    lgpio, h = setup.lgpio, setup.handle
+    first, second = threading.Event(), list[int]()
+    go_on, done = threading.Event(), threading.Event()
+
+    def on_first(*call: int) -> None:
+        first.set()
+        go_on.wait(5)
+
+    lgpio.gpio_claim_alert(h, 17, lgpio.BOTH_EDGES)
+    old = lgpio.callback(h, 17, func=on_first)
+    setup.chip.line(17).drive(1)
+    assert first.wait(5)
+    setup.timeline.advance(0.001)
+    setup.chip.line(17).drive(0)  # its report waits in the FIFO, while the thread is in the callback
+    old.cancel()
+    lgpio.gpio_free(h, 17)
+    setup.timeline.advance(0.001)
+    lgpio.gpio_claim_alert(h, 17, lgpio.BOTH_EDGES)
+    lgpio.callback(h, 17, func=lambda chip, line, level, when_ns: (second.append(when_ns), done.set()))
+    setup.timeline.advance(0.001)
+    setup.chip.line(17).drive(1)
+    go_on.set()
+    assert done.wait(5)
+    assert second == [3 * MS]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_callback_that_raises_ends_the_thread_as_in_lgpio(setup: Setup) -> None:
     lgpio, h = setup.lgpio, setup.handle

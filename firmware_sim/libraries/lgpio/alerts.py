@@ -155,7 +155,7 @@ class CallbackThread(threading.Thread):
             while report := fifo.read(REPORT.size):
                 timestamp, chip, gpio, level, _, _ = REPORT.unpack(report)
                 for callback in tuple(self.callbacks):
-                    if callback.chip == chip and callback.gpio == gpio:
+                    if callback.chip == chip and callback.gpio == gpio and callback.made_ns <= timestamp:
                         try:
                             callback.func(chip, gpio, level, timestamp)
                         except BaseException:
@@ -165,7 +165,10 @@ class CallbackThread(threading.Thread):
 
 
 class Callback:
-    """The result of `lgpio.callback`. `edge` is kept and, as in lgpio, ignored."""
+    """The result of `lgpio.callback`. `edge` is kept and, as in lgpio, ignored.
+
+    Reports of edges from before `made_ns` may still be on their way, from an earlier claim; they are not passed on.
+    """
 
     def __init__(
         self,
@@ -174,7 +177,9 @@ class Callback:
         gpio: int,
         edge: int,
         func: Callable[[int, int, int, int], object] | None,
+        made_ns: int,
     ) -> None:
+        self.made_ns = made_ns
         self.chip = chip
         self.gpio = gpio
         self.edge = edge

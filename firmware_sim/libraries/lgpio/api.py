@@ -7,9 +7,9 @@ writing; a report that finds it full is lost silently.
 
 It also shares lgpio's surprises: claiming a line that the caller holds frees it first, a second claim of the same kind
 changes nothing, an alert on a busy line fails with "bad event request" rather than "GPIO busy", and a transmission on a
-free line claims it as open drain. Two things differ: lgpio's C thread holds reports back for 0.5 to 1.1 ms, and here
-they are written immediately; lgpio's I2C, SPI and serial functions are missing, as the simulated board has these parts
-itself.
+free line claims it as open drain. One thing differs: lgpio's C thread holds reports back for 0.5 to 1.1 ms, and here
+they are written immediately. The functions for I2C, SPI and serial ports are in modules of their own (`i2c`, `spi`,
+`serial`), and `module` puts all of them together.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from firmware_sim.libraries.lgpio.lines import (
     OUTPUT,
     Held,
     LgpioLines,
+    OpenChip,
     claim,
-    free_all,
     kernel_accepts,
     status,
 )
@@ -83,12 +83,12 @@ class Lgpio(LgpioLines):
                 return
             self._closed = True
             self._chip.at_removal.remove(self._lose_chip)
-            for held in self._handles.values():
-                if isinstance(held, Notifications):
-                    held.close()
-                elif held is not None:
-                    free_all(held)
-            self._handles = {0: None}
+            for opened in self.handles.values():
+                if isinstance(opened, Notifications):
+                    opened.close()
+                elif isinstance(opened, OpenChip):
+                    opened.free_all()
+            self.handles.clear()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(1)  # a callback of the program may take its time to return
         self._directory.remove()
@@ -103,7 +103,7 @@ class Lgpio(LgpioLines):
 
     # Alerts.
 
-    @status(gone=lg.BAD_EVENT_REQUEST)
+    @status(gone=lg.BAD_EVENT_REQUEST, order=("handle", "lFlags", "eFlags"))
     def gpio_claim_alert(
         self,
         handle: int,
@@ -165,35 +165,34 @@ class Lgpio(LgpioLines):
     ) -> Callback:
         """Call `func(chip, gpio, level, timestamp_ns)`, or count, at each report of an alert claimed with no handle."""
         with self._chip.timeline.lock:
-            return Callback(self._own_thread(), handle >> 16, gpio, edge, func)
+            return Callback(self._own_thread(), handle >> 16, gpio, edge, func, self._chip.timeline.now_ns())
 
     # Notifications.
 
-    @status()
+    @status(chip=False)
     def notify_open(self) -> int:
-        handle = self._new_handle(None)
+        handle = self.handles.add(None)
         try:
-            self._handles[handle] = Notifications(self._fifo(handle), self._chip.timeline.clock)
+            self.handles[handle] = Notifications(self._fifo(handle), self._chip.timeline.clock)
         except OSError:
-            del self._handles[handle]
+            del self.handles[handle]
             raise Refused(lg.BAD_PATHNAME) from None
         return handle
 
-    @status()
+    @status(chip=False)
     def notify_pause(self, handle: int) -> int:
-        self._notifications(handle).paused = True
+        self.handles.find(handle, Notifications).paused = True
         return lg.OKAY
 
-    @status()
+    @status(chip=False)
     def notify_resume(self, handle: int) -> int:
-        self._notifications(handle).paused = False
+        self.handles.find(handle, Notifications).paused = False
         return lg.OKAY
 
-    @status()
+    @status(chip=False)
     def notify_close(self, handle: int) -> int:
         if not self._closed:
-            self._notifications(handle).close()
-            del self._handles[handle]
+            self.handles.take(handle, Notifications).close()
         return lg.OKAY
 
     # Transmissions.
@@ -259,8 +258,8 @@ class Lgpio(LgpioLines):
     def tx_wave(self, handle: int, gpio: int, pulses: Sequence[Pulse]) -> int:
         if not pulses:
             return lg.OKAY
-        held = self._sender(handle, gpio)
         steps = [(step.group_bits, step.group_mask, step.pulse_delay) for step in pulses]
+        held = self._sender(handle, gpio)
         if held.wave is not None and held.wave.active:
             held.wave.add(steps)
         else:
@@ -284,18 +283,12 @@ class Lgpio(LgpioLines):
 
     def _own_thread(self) -> CallbackThread:
         if self._thread is None:
-            self._handles[0] = Notifications(self._fifo(0), self._chip.timeline.clock)
+            self.handles[0] = Notifications(self._fifo(0), self._chip.timeline.clock)
             self._thread = CallbackThread(self._fifo(0))
         return self._thread
 
-    def _notifications(self, handle: int) -> Notifications:
-        found = self._handles.get(handle)
-        if not isinstance(found, Notifications):
-            raise Refused(lg.BAD_HANDLE)
-        return found
-
     def _find_notifications(self, handle: int) -> Notifications | None:
-        found = self._handles.get(handle)
+        found = self.handles.get(handle)
         return found if isinstance(found, Notifications) else None
 
     def _sender(self, handle: int, gpio: int) -> Held:

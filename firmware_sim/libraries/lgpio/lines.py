@@ -6,13 +6,17 @@ The order of lgpio's checks is kept, because it decides which error a wrong call
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
-from firmware_sim.libraries.lgpio.alerts import Alert, Notifications
-from firmware_sim.libraries.lgpio.constants import TEXTS, Refused
+from firmware_sim.libraries.lgpio.alerts import Alert
+from firmware_sim.libraries.lgpio.calls import Arguments, Unsigned, answer
 from firmware_sim.libraries.lgpio.constants import Constants as lg
+from firmware_sim.libraries.lgpio.constants import Refused
 from firmware_sim.libraries.lgpio.constants import error as lgpio_error
+from firmware_sim.libraries.lgpio.constants import error_text as text_of
+from firmware_sim.libraries.lgpio.handles import Handles
 from firmware_sim.libraries.lgpio.transmissions import Pwm, Wave
 from firmware_sim.pins import Chip, Line
 from hwloop.board import Drive, Pull
@@ -26,7 +30,6 @@ INPUT, OUTPUT, ALERT, GROUP = 1, 2, 4, 8
 CONSUMER = "lg"
 """The name under which lgpio claims lines."""
 
-_HANDLES = 1024
 _MAX_GROUP = 64
 _PULLS: dict[int, Pull] = {lg.SET_PULL_UP: "up", lg.SET_PULL_DOWN: "down", lg.SET_PULL_NONE: "none"}
 _DRIVES: dict[int, Drive] = {0: "push-pull", lg.SET_OPEN_DRAIN: "open-drain", lg.SET_OPEN_SOURCE: "open-source"}
@@ -73,19 +76,37 @@ class Held:
             member.group = (member,)
 
 
+class OpenChip:
+    """A chip handle. `lost` is set when the chip vanishes."""
+
+    def __init__(self, chip: Chip) -> None:
+        self.lines: dict[int, Held] = {number: Held(chip.line(number)) for number in range(len(chip))}
+        self.lost = False
+
+    def free_all(self) -> None:
+        """Free every line."""
+        for held in self.lines.values():
+            if held.mode and held.leads:
+                held.free()
+
+
 def status(
-    *rest: object, gone: int | None = None, reads: bool = False
+    *rest: object, gone: int | None = None, reads: bool = False, order: tuple[str, ...] = (), chip: bool = True
 ) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Concatenate[S, P], R]]:
     """Run a function under the board's lock, after all actions that are due by then, and fail as lgpio does.
 
     That is an `error`, or with `exceptions` set to False the negative status itself, followed by `rest` in a list
     where the function returns a list. `gone` is the status for a handle whose chip has vanished. A function that reads
-    lines (`reads`) counts as a read of the program.
+    lines (`reads`) counts as a read of the program. `order` and `chip` are those of `Arguments`.
     """
 
     def decorate(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+        expected = Arguments(function, order, chip=chip)
+
         @functools.wraps(function)
         def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            if kwargs or not all(type(each) is int for each in args):
+                expected.check(self, args, kwargs)
             timeline = self._chip.timeline
             if reads:
                 timeline.count_read()
@@ -96,9 +117,8 @@ def status(
                         raise Refused(gone)
                     return function(self, *args, **kwargs)
                 except Refused as refused:
-                    if self.exceptions:
-                        raise lgpio_error(self.error_text(refused.code)) from None
-                    return [refused.code, *rest] if rest else refused.code  # type: ignore[return-value]
+                    expected.check(self, args, kwargs)  # a number that is no C int
+                    return answer(self, refused, rest)  # type: ignore[no-any-return]
 
         return call
 
@@ -111,46 +131,42 @@ class LgpioLines(lg):
     error: type[Exception] = lgpio_error
 
     def __init__(self, chip: Chip) -> None:
-        self.exceptions = True
+        self.exceptions: bool = True
+        self.handles: Handles = Handles()
         self._closed = False  # then everything is given back, and a program that does it in an exit function may
         self._chip = chip
-        # Handle 0 belongs to lgpio's callback thread; here it is made when the first callback wants it.
-        self._handles: dict[int, dict[int, Held] | Notifications | None] = {0: None}
-        self._lost: set[int] = set()
         chip.at_removal.append(self._lose_chip)
 
     def _lose_chip(self) -> None:
         """Let every line go and fail every later call, because the chip has vanished. The lock is held."""
-        for handle, held in self._handles.items():
-            if isinstance(held, dict):
-                free_all(held)
-                self._lost.add(handle)
+        for opened in self.handles.values():
+            if isinstance(opened, OpenChip):
+                opened.free_all()
+                opened.lost = True
 
     def _has_lost(self, handle: object) -> bool:
         """Return whether this is the handle of a chip that has vanished since it was opened."""
-        return isinstance(handle, int) and handle & 0xFFFF in self._lost
+        opened = self.handles.get(handle & 0xFFFF) if isinstance(handle, int) else None
+        return isinstance(opened, OpenChip) and opened.lost
 
     def error_text(self, errnum: int) -> str:
-        """The text of a negative status."""
-        return TEXTS.get(errnum, "unknown error")
+        """Return the text of a negative status."""
+        return text_of(errnum)
 
     # Chips and lines.
 
-    @status()
+    @status(chip=False)
     def gpiochip_open(self, gpiochip: int) -> int:
         if gpiochip < 0:
             raise Refused(lg.BAD_GPIOCHIP)
         if gpiochip != 0 or not self._chip.present:
             raise Refused(lg.CANNOT_OPEN_CHIP)
-        lines: dict[int, Held] = {number: Held(self._chip.line(number)) for number in range(len(self._chip))}
-        return self._new_handle(lines) | gpiochip << 16
+        return self.handles.add(OpenChip(self._chip)) | gpiochip << 16
 
     @status()
     def gpiochip_close(self, handle: int) -> int:
         if not self._closed:
-            free_all(self._lines(handle))
-            del self._handles[handle & 0xFFFF]
-            self._lost.discard(handle & 0xFFFF)
+            self.handles.take(handle & 0xFFFF, OpenChip).free_all()
         return lg.OKAY
 
     @status(0, "", "", gone=lg.BAD_CHIPINFO_IOCTL)
@@ -168,26 +184,28 @@ class LgpioLines(lg):
 
     # Claims.
 
-    @status(gone=lg.UNEGPECTED_ERROR)
+    @status(gone=lg.UNEGPECTED_ERROR, order=("handle", "lFlags"))
     def gpio_claim_input(self, handle: int, gpio: int, lFlags: int = 0) -> int:
         return self._claim(handle, [gpio], lFlags, None)
 
-    @status(gone=lg.UNEGPECTED_ERROR)
+    @status(gone=lg.UNEGPECTED_ERROR, order=("handle", "lFlags"))
     def gpio_claim_output(self, handle: int, gpio: int, level: int = 0, lFlags: int = 0) -> int:
         return self._claim(handle, [gpio], lFlags, [level])
 
-    @status(gone=lg.UNEGPECTED_ERROR)
+    @status(gone=lg.UNEGPECTED_ERROR, order=("handle", "lFlags"))
     def group_claim_input(self, handle: int, gpio: Sequence[int], lFlags: int = 0) -> int:
+        _check_packs(gpio)
         return self._claim(handle, gpio, lFlags, None)
 
-    @status(gone=lg.UNEGPECTED_ERROR)
+    @status(gone=lg.UNEGPECTED_ERROR, order=("handle", "lFlags"))
     def group_claim_output(
         self,
         handle: int,
         gpio: Sequence[int],
-        levels: Sequence[int] = (0,),
+        levels: Sequence[int] = [0],  # as in lgpio
         lFlags: int = 0,
     ) -> int:
+        _check_packs([*gpio, *levels])
         return self._claim(handle, gpio, lFlags, [*levels, *[0] * (len(gpio) - len(levels))])
 
     @status()
@@ -202,6 +220,7 @@ class LgpioLines(lg):
         held.free()
         return lg.OKAY
 
+    @status()
     def group_free(self, handle: int, gpio: int) -> int:
         return self.gpio_free(handle, gpio)
 
@@ -230,7 +249,7 @@ class LgpioLines(lg):
         return [len(group), sum(member.read() << place for place, member in enumerate(group))]
 
     @status(gone=lg.BAD_WRITE)
-    def group_write(self, handle: int, gpio: int, group_bits: int, group_mask: int = lg.GROUP_ALL) -> int:
+    def group_write(self, handle: int, gpio: int, group_bits: Unsigned, group_mask: Unsigned = lg.GROUP_ALL) -> int:
         held = self._leader(handle, gpio)
         if not held.mode & OUTPUT or not group_mask & (1 << len(held.group)) - 1:
             raise Refused(lg.BAD_WRITE)
@@ -239,18 +258,8 @@ class LgpioLines(lg):
 
     # Helpers of the functions; the lock is held.
 
-    def _new_handle(self, what: dict[int, Held] | None) -> int:
-        handle = next((number for number in range(_HANDLES) if number not in self._handles), None)
-        if handle is None:
-            raise Refused(lg.NO_HANDLE)
-        self._handles[handle] = what
-        return handle
-
     def _lines(self, handle: int) -> dict[int, Held]:
-        found = self._handles.get(handle & 0xFFFF)
-        if not isinstance(found, dict):
-            raise Refused(lg.BAD_HANDLE)
-        return found
+        return self.handles.find(handle & 0xFFFF, OpenChip).lines
 
     def _held(self, handle: int, gpio: int) -> Held:
         held = self._lines(handle).get(gpio)
@@ -268,11 +277,11 @@ class LgpioLines(lg):
 
     def _claim(self, handle: int, numbers: Sequence[int], flags: int, levels: Sequence[int] | None) -> int:
         """Claim lines as inputs, or with `levels` as outputs."""
-        lines = self._lines(handle)
         if not numbers:
             return lg.OKAY
         if len(numbers) > _MAX_GROUP:
             raise ValueError("Expecting 1-64 GPIO")
+        lines = self._lines(handle)
         if any(number not in lines for number in numbers):
             raise Refused(lg.NOT_PERMITTED)
         group = tuple(lines[number] for number in numbers)
@@ -295,10 +304,10 @@ class LgpioLines(lg):
         return lg.OKAY
 
 
-def free_all(lines: dict[int, Held]) -> None:
-    for held in lines.values():
-        if held.mode and held.leads:
-            held.free()
+def _check_packs(numbers: Sequence[int]) -> None:
+    """Raise the error that lgpio gets from `struct` for anything but numbers of 32 bits."""
+    for each in numbers:
+        struct.pack("I", each)
 
 
 def kernel_accepts(flags: int, *, output: bool) -> bool:
