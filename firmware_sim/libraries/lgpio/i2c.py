@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from firmware_sim.i2c_dev import BLOCK_MAX, LENGTH_FIRST, Message, Wire
 from firmware_sim.libraries.lgpio.calls import Count, Data, called, to_bytes
 from firmware_sim.libraries.lgpio.constants import Constants as lg
 from firmware_sim.libraries.lgpio.constants import Refused
 from firmware_sim.libraries.lgpio.handles import Process
-from firmware_sim.libraries.smbus2 import BLOCK_MAX, LENGTH_FIRST, Message, Wire
 
 _LAST_ADDRESS = 0x7F
 _DEVICE_MAX = 65536

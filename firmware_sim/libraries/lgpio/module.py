@@ -17,13 +17,13 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Protocol
 
+from firmware_sim.i2c_dev import Wire
 from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.libraries.lgpio.constants import Constants, error
 from firmware_sim.libraries.lgpio.i2c import I2cFunctions
 from firmware_sim.libraries.lgpio.serial import SerialFunctions
 from firmware_sim.libraries.lgpio.settings import SettingsFunctions
 from firmware_sim.libraries.lgpio.spi import SpiFunctions
-from firmware_sim.libraries.smbus2 import Wire
 from firmware_sim.spi import SpiBus
 from firmware_sim.timeline import Timeline
 
