@@ -66,6 +66,7 @@ class SimBoard(Board):
         devices: its devices, in the order of the board file.
         names: those that have a `name` there, by it.
         line_names: for each line that a device uses, the device's name in the board file, or else its description.
+        line_devices: the device that uses each line.
         nodes: its files below /dev, /sys and /proc, for programs that open them.
         faults: the faults injected into it: `board.faults.inject("stuck-line", line=17, level=0)`.
         signal_program: sends a signal to the program, for a fault; None where its process is not the program's own.
@@ -120,6 +121,7 @@ class SimBoard(Board):
         self.devices: list[Device] = []
         self.names: Mapping[str, Device] = checked.names
         self.line_names: dict[int, str] = {}
+        self.line_devices: dict[int, Device] = {}
         names = {id(device): name for name, device in checked.names.items()}
         try:
             for number, device in enumerate(checked.devices, 1):
@@ -140,6 +142,7 @@ class SimBoard(Board):
                 self.devices.append(device)
                 for line in self._users.keys() - before:
                     self.line_names[line] = names.get(id(device)) or self._users[line]
+                    self.line_devices[line] = device
         except BaseException:
             self.close()
             raise

@@ -28,6 +28,7 @@ COMMANDS = {
     "record": "run a program, and record every edge, byte and transfer of its board",
     "replay": "run a program again with the inputs of a recording, and compare its outputs",
     "log": "print a recording, or convert it to a waveform",
+    "parts": "list the parts of simulated boards with their keys, wiring and use, or draw a board",
     "sim": "play scenarios with a program on the simulated board, for tests and CI",
     "new": "make a small project: a program, its simulated board, tests, a scenario, a unit, a CI workflow",
     "guard": "drive outputs to their safe level when a program is killed or hangs",
