@@ -460,16 +460,24 @@ def test_the_kernels_own_timeout_is_a_bus_timeout(run: Run, wire: Bus, chip: Chi
 
 
 def test_a_timeout_can_be_set_for_each_run_and_turned_off(run: Run, board: SimBoard) -> None:
+    over = threading.Event()
+
     def work(smbus: smbus2.SMBus) -> str:
         time.sleep(0.03)
         return "done"
+
+    def hang(smbus: smbus2.SMBus) -> None:
+        over.wait(30)  # longer than the loop may be late: an answer that came before it looked would be in time
 
     async def main() -> None:
         async with i2c.open(1, timeout=0.01) as bus:
             assert await bus.run(work, timeout=10) == "done"
             assert await bus.run(work, timeout=float("inf")) == "done"
-            with pytest.raises(TimeoutError):
-                await bus.run(work)
+            try:
+                with pytest.raises(TimeoutError):
+                    await bus.run(hang)
+            finally:
+                over.set()
 
     run(main())
 
