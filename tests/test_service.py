@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import hwloop
-from hwloop import Priority
-from hwloop.service import systemd as service
+from hwloop import Priority, service
+from hwloop.service import messages, systemd
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -49,8 +49,8 @@ class Manager:
 def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(service, "_undelivered", 0)
-    monkeypatch.setattr(service, "_malformed", None)
+    monkeypatch.setattr(messages, "_undelivered", 0)
+    monkeypatch.setattr(systemd, "_malformed", None)
 
 
 @pytest.fixture

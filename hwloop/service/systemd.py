@@ -1,13 +1,11 @@
-"""Messages to systemd: the service is ready, its status, a sign of life for the watchdog, and that it is stopping.
+"""The service and its manager: it is ready, it gives a sign of life for the watchdog, and it is stopping.
 
 systemd kills and restarts a service that does not feed its watchdog in time. That helps only if the loop that does the
 work feeds it: a thread would go on feeding for a loop that hangs. So the watchdog here is an ordinary timer of the
-loop, which runs only while ordinary work runs.
+loop, which runs only while ordinary work runs. It also heeds what the program calls critical
+(`hwloop.service.critical`).
 
-Without NOTIFY_SOCKET in the environment, which systemd sets for services of `Type=notify`, nothing here does anything.
-A socket that has gone never fails the program: an undelivered message is counted, and the first one is logged.
-
-The protocol is that of sd_notify(3) and sd_watchdog_enabled(3): one datagram of lines `NAME=value` on a Unix socket.
+The environment variables are those of sd_watchdog_enabled(3).
 """
 
 from __future__ import annotations
@@ -17,66 +15,24 @@ import contextlib
 import contextvars
 import logging
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 
 from hwloop.core.clock import REAL
-from hwloop.core.naming import short_name
+from hwloop.service import startup
+from hwloop.service.critical import shortest_bound, stalled
+from hwloop.service.messages import notify
 
 logger: logging.Logger = logging.getLogger("hwloop.service")
 
 FEEDS_PER_TIMEOUT = 3
 """systemd recommends half of the timeout. A third leaves time for the loop to be late."""
 
-LONGEST_STATUS = 1000
-"""Characters. systemd drops messages of more than 4096 bytes, and a character has up to four."""
-
 SHORTEST_INTERVAL = 0.001
 """Seconds between two feeds, at least, so that feeding does not use all of the loop's time."""
 
-_undelivered = 0
 _malformed: str | None = None
 """The value of WATCHDOG_USEC that was reported as malformed; each run reads the variable again."""
-
-
-def notify(state: str | bytes) -> bool:
-    """Send `state` to systemd: "READY=1", "RELOADING=1", "EXTEND_TIMEOUT_USEC=5000000", or several such lines.
-
-    Return whether the message was sent: False if no service manager listens, or it could not be reached. Never blocks,
-    and never raises for a failure of the system: a message for which systemd has no room is lost and counted. Raises
-    `TypeError` for anything but text, also outside of a service.
-    """
-    if not isinstance(state, str | bytes):
-        raise TypeError(f"notify() takes text such as 'READY=1', not {short_name(state)}")
-    state = state.decode(errors="replace") if isinstance(state, bytes) else state
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return False
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
-            # A name that begins with @ is in the abstract namespace, unix(7), where it begins with a zero byte.
-            channel.sendto(_sendable(state), "\0" + address[1:] if address.startswith("@") else address)
-    except (OSError, ValueError) as error:
-        _count_undelivered(address, state, error)
-        return False
-    return True
-
-
-def status(text: str) -> bool:
-    """Show `text` in `systemctl status` as one line, at most 1000 characters long."""
-    line = " ".join(str(text).splitlines())
-    return notify("STATUS=" + (line if len(line) <= LONGEST_STATUS else line[: LONGEST_STATUS - 1] + "…"))
-
-
-def _sendable(state: str) -> bytes:
-    """Encode a message: systemd drops those that are not UTF-8 or contain a zero byte."""
-    return state.replace("\0", " ").encode(errors="replace")
-
-
-def undelivered() -> int:
-    """Return the number of messages that could not be delivered to systemd."""
-    return _undelivered
 
 
 def watchdog_timeout() -> float:
@@ -132,13 +88,18 @@ class Watchdog:
             self._timer = None
 
     def _feed(self) -> None:
-        _fed_since[self] = os.getpid()
+        if stalled(self.loop):
+            _fed_since[self] = 0
+        else:
+            _fed_since[self] = os.getpid()
         if all(_fed_since.values()):
             for each in tuple(_fed_since):
                 _fed_since[each] = 0
             notify("WATCHDOG=1")
         # An empty context: the urgency of the caller of start() would keep the timer going while ordinary work starves.
-        self._timer = self.loop.call_later(self.interval, self._feed, context=contextvars.Context())
+        # Looking twice within a bound, the watchdog notices a pause that is half as long again, or sooner.
+        interval = shortest_bound(self.loop, otherwise=2 * self.interval) / 2
+        self._timer = self.loop.call_later(interval, self._feed, context=contextvars.Context())
 
 
 _fed_since: dict[Watchdog, int] = {}
@@ -176,7 +137,7 @@ class LoopNotifier:
     def _begin(self, watchdog: Watchdog, tasks: set[asyncio.Task[object]]) -> None:
         if tasks and all(task.done() for task in tasks):
             return
-        self._ready = self._ready or notify("READY=1")
+        self._ready = self._ready or startup.is_held() or notify("READY=1")
         if getattr(watchdog.loop, "clock", REAL) is REAL:  # a loop in virtual time proves nothing
             watchdog.start()
 
@@ -206,14 +167,3 @@ async def supervised() -> AsyncIterator[None]:
     finally:
         notify("STOPPING=1")
         watchdog.stop()
-
-
-def _count_undelivered(address: str, state: str, error: OSError | ValueError) -> None:
-    global _undelivered
-    _undelivered += 1
-    if _undelivered == 1:
-        said = state.partition("\n")[0][:40]
-        reason = getattr(error, "strerror", None) or error
-        # The environment and a status may contain characters that no stream can encode.
-        where, said = (text.encode(errors="backslashreplace").decode() for text in (address, said))
-        logger.warning("NOTIFY_SOCKET=%s: could not send %s: %s (reported once)", where, said, reason)
