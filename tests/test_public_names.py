@@ -107,7 +107,10 @@ def test_the_first_name_loads_the_loop_and_nothing_else_of_ours():
 
 PACKAGES = {
     "firmware_sim": ["Connections", "Device", "SMBus", "SimBoard", "WiringError"],
-    "hwloop.service": ["Watchdog", "notify", "status", "supervised", "undelivered", "watchdog_timeout"],
+    "hwloop.service": [
+        *("Critical", "Watchdog", "critical", "notify", "ready", "reloadable", "starting", "status", "supervised"),
+        *("undelivered", "watchdog_timeout"),
+    ],
     "hwloop.sources": ["Backoff", "EventStream", "RateLimit", "ReopenHook", "Source", "WhenFull"],
     "hwloop.sources.gpio": [
         *("Click", "Clicks", "Edge", "EdgeKind", "Encoder", "Frequency", "LineName", "Output", "Pull", "Pulse"),

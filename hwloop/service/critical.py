@@ -35,7 +35,7 @@ _DEPTH = 50
 
 @runtime_checkable
 class Source(Protocol):
-    """What a source offers here: its counters."""
+    """A source, with its counters."""
 
     def statistics(self) -> SourceStatistics:
         """Return the counters so far."""

@@ -206,7 +206,7 @@ def test_a_bound_shorter_than_the_watchdogs_is_kept(heard, monkeypatch):
     run(main())
 
 
-def test_what_is_critical_on_another_loop_is_that_loops_concern(heard):
+def test_a_watchdog_heeds_only_the_critical_tasks_of_its_own_loop(heard):
     async def elsewhere() -> None:
         service.critical(within=0.001)
 
