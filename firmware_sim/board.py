@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from firmware_sim import raspberry_pi
 from firmware_sim import wiring as wirings
 from firmware_sim.bus import Bus
 from firmware_sim.chip_removal import ChipRemoval
@@ -112,6 +113,7 @@ class SimBoard(Board):
         self.spi_buses: dict[int, SpiBus] = {0: SpiBus(0, self.timeline)}
         self.onewire_buses: dict[int, OneWireBus] = {}
         self.nodes: Nodes = Nodes()
+        raspberry_pi.add_files(self.nodes, self.revision)
         self.bus(1)
         self._users: dict[int, str] = {}
         self._closed = self._closing = False

@@ -23,7 +23,7 @@ _MESSAGES_MAX, _MESSAGE_MAX = 42, 8192
 _READ_FLAG = 0x0001
 
 
-class _Request:
+class Request:
     """The ioctls, as uapi/linux/i2c-dev.h numbers them."""
 
     RETRIES = 0x0701
@@ -47,7 +47,7 @@ LENGTH_FIRST = -1
 """As a message's count: read one byte, and then as many as its value (the kernel's I2C_M_RECV_LEN)."""
 
 
-class _Size:
+class Size:
     """The SMBus transactions, as uapi/linux/i2c.h numbers them. Plain numbers, which compare faster than an enum's."""
 
     QUICK = 0
@@ -56,11 +56,12 @@ class _Size:
     WORD_DATA = 3
     PROC_CALL = 4
     BLOCK_DATA = 5
+    I2C_BLOCK_BROKEN = 6
     BLOCK_PROC_CALL = 7
     I2C_BLOCK_DATA = 8
 
 
-_SIZES = (*range(6), 7, 8)
+_SIZES = range(9)
 
 
 class Message(NamedTuple):
@@ -80,15 +81,24 @@ class Wire(Protocol):
         """Clock messages out with repeated starts; return the bytes of each read. Raises OSError."""
 
 
-class _SmbusData(ctypes.Structure):
-    """`struct i2c_smbus_ioctl_data`; the block is a `union i2c_smbus_data`."""
+SmbusBlock = ctypes.c_uint8 * (BLOCK_MAX + 2)
+"""`union i2c_smbus_data`: a byte, a word, or a block with its length first."""
+
+
+class SmbusData(ctypes.Structure):
+    """`struct i2c_smbus_ioctl_data`."""
 
     _fields_ = (
         ("read_write", ctypes.c_uint8),
         ("command", ctypes.c_uint8),
         ("size", ctypes.c_uint32),
-        ("block", ctypes.POINTER(ctypes.c_uint8 * (BLOCK_MAX + 2))),
+        ("block", ctypes.POINTER(SmbusBlock)),
     )
+
+    @classmethod
+    def of(cls, read: bool, command: int, size: int, block: ctypes.Array[ctypes.c_uint8] | None) -> SmbusData:
+        """Return the request for a transaction."""
+        return cls(int(read), command, size, None if block is None else ctypes.pointer(block))
 
 
 class _RawMessage(ctypes.Structure):
@@ -136,11 +146,11 @@ class I2cHandle(Handle):
 
     def ioctl(self, request: int, argument: Any) -> int:
         """Answer as i2c-dev does (drivers/i2c/i2c-dev.c)."""
-        if request == _Request.SMBUS:
-            self._smbus(_SmbusData.from_buffer(argument))
-        elif request == _Request.RDWR:
+        if request == Request.SMBUS:
+            self._smbus(SmbusData.from_buffer(argument))
+        elif request == Request.RDWR:
             return self._combined(_RawMessages.from_buffer(argument))
-        elif request == _Request.FUNCS:
+        elif request == Request.FUNCS:
             size = min(8, memoryview(argument).nbytes)  # smbus2 makes room for four bytes
             ctypes.memmove((ctypes.c_char * size).from_buffer(argument), FUNCTIONS.to_bytes(8, "little"), size)
         else:
@@ -150,53 +160,55 @@ class I2cHandle(Handle):
     def _set(self, request: int, value: int) -> None:
         """Take the requests whose argument is a number."""
         match request:
-            case _Request.SLAVE | _Request.SLAVE_FORCE:
+            case Request.SLAVE | Request.SLAVE_FORCE:
                 if not 0 <= value <= 0x7F:
                     raise os_error(errno.EINVAL)
                 self.address = value
-            case _Request.TENBIT | _Request.PEC:
+            case Request.TENBIT | Request.PEC:
                 if value:
                     raise os_error(errno.EOPNOTSUPP)
-            case _Request.RETRIES | _Request.TIMEOUT:
+            case Request.RETRIES | Request.TIMEOUT:
                 pass
             case _:
                 raise os_error(errno.ENOTTY)
 
-    def _smbus(self, request: _SmbusData) -> None:
+    def _smbus(self, request: SmbusData) -> None:
         """Make an SMBus transaction of plain messages, as the kernel's i2c_smbus_xfer_emulated() does."""
         size, read = request.size, request.read_write == 1
         if request.read_write > 1 or size not in _SIZES:
             raise os_error(errno.EINVAL)
-        has_data = size != _Size.QUICK and (size != _Size.BYTE or read)
+        has_data = size != Size.QUICK and (size != Size.BYTE or read)
         if has_data and not request.block:
             raise os_error(errno.EINVAL)
         block: Any = request.block.contents if has_data else ()
         length = block[0] if has_data else 0
-        if length > BLOCK_MAX and size >= _Size.BLOCK_DATA and not (read and size == _Size.BLOCK_DATA):
+        if size == Size.I2C_BLOCK_BROKEN:  # of old programs, which read whole blocks only
+            size, length = Size.I2C_BLOCK_DATA, BLOCK_MAX if read else length
+        if length > BLOCK_MAX and size >= Size.BLOCK_DATA and not (read and size == Size.BLOCK_DATA):
             raise os_error(errno.EINVAL)
         written = bytes([request.command])
         count: int | None = None
         match size:
-            case _Size.QUICK:  # the read/write bit is all there is
+            case Size.QUICK:  # the read/write bit is all there is
                 written, count = b"", 0 if read else None
-            case _Size.BYTE:  # no register
+            case Size.BYTE:  # no register
                 written, count = (b"", 1) if read else (written, None)
-            case _Size.BYTE_DATA | _Size.WORD_DATA:
-                width = 1 if size == _Size.BYTE_DATA else 2
+            case Size.BYTE_DATA | Size.WORD_DATA:
+                width = 1 if size == Size.BYTE_DATA else 2
                 if read:
                     count = width
                 else:
                     written += bytes(block[0:width])
-            case _Size.PROC_CALL:
+            case Size.PROC_CALL:
                 written, count = written + bytes(block[0:2]), 2
-            case _Size.BLOCK_DATA:
+            case Size.BLOCK_DATA:
                 if read:
                     count = LENGTH_FIRST
                 else:
                     written += bytes(block[0 : length + 1])
-            case _Size.BLOCK_PROC_CALL:
+            case Size.BLOCK_PROC_CALL:
                 written, count = written + bytes(block[0 : length + 1]), LENGTH_FIRST
-            case _Size.I2C_BLOCK_DATA:
+            case Size.I2C_BLOCK_DATA:
                 if read:
                     count = length
                 else:
@@ -208,7 +220,7 @@ class I2cHandle(Handle):
             messages.append(Message(self.address, reads=count))
         answers = self._wire.transfer(messages)
         if answers and has_data:
-            first = 1 if size == _Size.I2C_BLOCK_DATA else 0
+            first = 1 if size == Size.I2C_BLOCK_DATA else 0
             block[first : first + len(answers[0])] = list(answers[0])
 
     def _combined(self, argument: _RawMessages) -> int:

@@ -5,8 +5,8 @@
 
 `lgpio` is the simulated module itself, so gpiozero's own LGPIOFactory runs on it, and rpi-lgpio's RPi.GPIO too. smbus2
 and pyserial keep their code, except that an `SMBus` opens the board's bus, and a `Serial` the terminal of its port.
-They are changed when the program imports them, and not at all if it doesn't. `smbus` is smbus2, which has the same
-names. Importing a library that can't be redirected raises (`firmware_sim.barrier`).
+They are changed when the program imports them, and not at all if it doesn't. `smbus` is a module with its names.
+Importing a library that can't be redirected raises (`firmware_sim.barrier`).
 
 When the block ends, or the board is closed before, gpiozero cleans up as at the end of a program: it closes its devices
 while their lines can still be driven.
@@ -96,11 +96,12 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Smbus(importlib.abc.Loader):
-    """Loads `smbus` as smbus2, its successor with the same names."""
+    """Loads `smbus`, whether it is installed or not."""
 
     def exec_module(self, module: ModuleType) -> None:
-        smbus2 = importlib.import_module("smbus2")
-        module.__dict__.update((name, getattr(smbus2, name)) for name in dir(smbus2) if not name.startswith("__"))
+        from firmware_sim.libraries import smbus
+
+        module.__dict__.update(__doc__=smbus.__doc__, SMBus=smbus.SMBus)
 
 
 def _put_back(name: str, module: ModuleType | None) -> None:

@@ -113,44 +113,63 @@ class Link(Node):
         raise os_error(errno.ELOOP)
 
 
+class File(Node):
+    """A file that can be read only, such as those of /proc.
+
+    Parameters:
+        content: its bytes.
+    """
+
+    mode = stat.S_IFREG | 0o444
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def open(self, flags: int) -> Handle:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise os_error(errno.EACCES)
+        return _TextHandle(lambda: self._content, None)
+
+
 class Attribute(Node):
     """A sysfs attribute: a short text that is read and written whole (Documentation/filesystems/sysfs.rst).
 
     Parameters:
-        show: returns the text, without the newline at its end; None: it can't be read.
+        show: returns the text, without the newline at its end; None: it can't be read. Raises OSError.
         store: takes what is written, without the newline at its end; None: it can't be written. Raises OSError.
     """
 
     def __init__(self, show: Callable[[], str] | None = None, store: Callable[[str], object] | None = None) -> None:
-        self.show = show
-        self.store = store
+        self._show = show
+        self._store = store
         self.mode: int = stat.S_IFREG | (0o444 if show is not None else 0) | (0o220 if store is not None else 0)
 
     def open(self, flags: int) -> Handle:
-        access = flags & os.O_ACCMODE
-        if (access != os.O_WRONLY and self.show is None) or (access != os.O_RDONLY and self.store is None):
+        access, show = flags & os.O_ACCMODE, self._show
+        if (access != os.O_WRONLY and show is None) or (access != os.O_RDONLY and self._store is None):
             raise os_error(errno.EACCES)
-        return _AttributeHandle(self)
+        return _TextHandle(None if show is None else lambda: show().encode() + b"\n", self._store)
 
 
-class _AttributeHandle(Handle):
+class _TextHandle(Handle):
     seekable = True
 
-    def __init__(self, attribute: Attribute) -> None:
-        self._attribute = attribute
+    def __init__(self, show: Callable[[], bytes] | None, store: Callable[[str], object] | None) -> None:
+        self._show = show
+        self._store = store
         self._text: bytes = b""
 
     def read(self, count: int) -> bytes:
-        assert self._attribute.show is not None
+        assert self._show is not None
         if self.position == 0:  # the kernel asks the driver again whenever a read begins at the start
-            self._text = self._attribute.show().encode() + b"\n"
+            self._text = self._show()
         data = self._text[self.position : self.position + count]
         self.position += len(data)
         return data
 
     def write(self, data: bytes) -> int:
-        assert self._attribute.store is not None
-        self._attribute.store(data.decode(errors="replace").removesuffix("\n"))
+        assert self._store is not None
+        self._store(data.decode(errors="replace").removesuffix("\n"))
         self.position += len(data)
         return len(data)
 
