@@ -81,7 +81,7 @@ class Wire(Protocol):
         """Clock messages out with repeated starts; return the bytes of each read. Raises OSError."""
 
 
-SmbusBlock = ctypes.c_uint8 * (BLOCK_MAX + 2)
+SmbusBlock: type[ctypes.Array[ctypes.c_uint8]] = ctypes.c_uint8 * (BLOCK_MAX + 2)
 """`union i2c_smbus_data`: a byte, a word, or a block with its length first."""
 
 

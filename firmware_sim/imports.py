@@ -34,6 +34,7 @@ from firmware_sim import barrier
 from firmware_sim.board import SimBoard
 from firmware_sim.libraries.lgpio.module import LgpioModule
 from firmware_sim.libraries.smbus2 import redirection
+from firmware_sim.node_calls import calls
 
 
 @contextlib.contextmanager
@@ -42,6 +43,7 @@ def led_to(board: SimBoard) -> Iterator[None]:
     undo = contextlib.ExitStack()
     changes = {
         "smbus2": _lead_smbus2,
+        "Adafruit_PureIO.smbus": _lead_pureio,
         "serial": _lead_serial,
         "gpiozero.pins.local": _lead_gpiozero,
         "gpiozero.pins.lgpio": _lead_gpiozero_to_lgpio,
@@ -131,6 +133,11 @@ def _lead_smbus2(smbus2: Any, board: SimBoard, undo: contextlib.ExitStack) -> No
     _replace(undo, smbus2.SMBus, "open", open)
 
 
+def _lead_pureio(smbus: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
+    # It keeps the function that it has imported, which may have been long before this block.
+    _replace(undo, smbus, "ioctl", calls.ioctl)
+
+
 def _lead_serial(serial: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
     real = serial.Serial.open
 
@@ -153,7 +160,6 @@ def _lead_serial(serial: Any, board: SimBoard, undo: contextlib.ExitStack) -> No
 
 
 def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
-    _replace(undo, local, "get_pi_revision", lambda: board.revision)
     # In a block that lasts until the process ends, as under `hwloop run`, this runs right before gpiozero's own exit
     # handler, which its import has just registered: while devices are being closed, a button that presses itself would
     # make gpiozero's handlers fail in lgpio's thread.
