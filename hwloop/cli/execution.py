@@ -62,8 +62,11 @@ def run_program(
     *,
     simulated: bool,
     begin: Callable[[], object] | None = None,
+    failed: Callable[[BaseException], object] | None = None,
 ) -> int:
-    """Run a program on the board in use and return its exit status. `begin` is called just before it begins.
+    """Run a program on the board in use and return its exit status.
+
+    `begin` is called just before it begins, `failed` with an exception that is shown as Python shows it.
 
     `lifetime` is closed when the process ends. Raises `Ended` where a signal ends the program, `HardwareError`, and the
     `UsageError` or `Failure` of `find`. Other exceptions are shown as Python shows them.
@@ -100,6 +103,8 @@ def run_program(
         parts = causes(error)
         if not all(isinstance(part, HardwareError) for part in parts):
             _show(error, path)
+            if failed is not None:
+                failed(error)
             return 1
         for part in parts:
             _note_where(part, path)

@@ -9,12 +9,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import FrameType
-from typing import Any
 from xml.etree import ElementTree
 
-from hwloop.cli import Ended, Failure
-from hwloop.cli.process import SIGNALS
+from hwloop.cli import Ended, Failure, signals
 from hwloop.cli.sim_command import command_line
 from hwloop.cli.term import Terminal
 from hwloop.testing.scenario.junit import Case, read_cases, write_cases
@@ -38,9 +35,8 @@ def play_all(arguments: argparse.Namespace) -> int:
                 cases += read_cases(results)
             else:
                 problem = f"not played: exit status {statuses[-1]}"
-                case = Case(
-                    scenario, arguments.program or arguments.module, 0.0, problem, "the reason is in the output"
-                )
+                program = arguments.program or arguments.module
+                case = Case(scenario, program, 0.0, problem, "not played", "the reason is in the output")
                 cases.append(case.element())
             terminal.line("")
     failed = [scenario for scenario, status in zip(arguments.scenario, statuses, strict=True) if status]
@@ -64,24 +60,13 @@ def _numbered(path: str | None, scenario: str) -> str | None:
 
 def _run(command: list[str]) -> int:
     """Run a process to its end and return its status. Signals end it too, and then raise `Ended`."""
-    received = list[int]()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        raise Ended(number)
-
-    before: dict[int, Any] = {
-        each: signal.signal(each, on_signal) for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN
-    }
-    child = subprocess.Popen(command)
-    try:
-        status = child.wait()
-    except Ended as ended:
-        _end(child, ended.number)
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with signals.raised():
+        child = subprocess.Popen(command)
+        try:
+            status = child.wait()
+        except Ended as ended:
+            _end(child, ended.number)
+            raise
     return status if status >= 0 else 1  # a signal that only this process got, from a fault or for its threads
 
 

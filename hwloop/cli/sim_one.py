@@ -10,6 +10,7 @@ import signal
 import time
 
 from firmware_sim import SimBoard, WiringError
+from firmware_sim.errors import FaultError
 from firmware_sim.trace import Trace
 from hwloop import board as boards
 from hwloop.board_interface import Board
@@ -37,15 +38,19 @@ def play_one(arguments: argparse.Namespace) -> int:
     found = None if arguments.program is None else find_program(arguments.program, None, arguments.rest)
     is_real = arguments.realtime or (found is not None and found.is_script)
     seed = None if is_real else _seed(arguments, scenario)
-    if is_real and (arguments.seed is not None or arguments.limit is not None):
-        raise UsageError(f"{arguments.program}: a script runs in real time, in which --seed and --limit mean nothing")
+    if is_real and (arguments.seed is not None or arguments.limit is not None or arguments.schedule is not None):
+        raise UsageError(
+            f"{arguments.program}: a script runs in real time, and --seed, --limit, --schedule and --explore need "
+            "virtual time"
+        )
     options = argparse.Namespace(
         clock="real" if is_real else "virtual", realtime=None, seed=seed, limit=arguments.limit, debug=arguments.debug
     )
     hosting = make_hosting(options)
     lifetime: contextlib.ExitStack = arguments.lifetime
     choice = _board_of(arguments.board, scenario)
-    trace = Trace() if arguments.vcd is not None or arguments.trace is not None else None
+    is_traced = any(each is not None for each in (arguments.vcd, arguments.trace, arguments.artifacts))
+    trace = Trace() if is_traced else None
     files = Files(arguments)
 
     def opened(board: Board) -> None:
@@ -60,6 +65,11 @@ def play_one(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--board {choice}: scenarios are played on the simulated board only; give a board file")
     board.faults.seed = seed or 0
     run = ProgramRun(scenario, board, hosting.clock)
+    if arguments.schedule is not None:
+        try:
+            arguments.schedule.inject(board.faults)
+        except FaultError as error:
+            raise UsageError(f"--schedule: {error}") from error
 
     def find() -> Found:
         return find_program(None, arguments.module, arguments.rest) if found is None else found
@@ -69,7 +79,9 @@ def play_one(arguments: argparse.Namespace) -> int:
     try:
         with traced_output(board):
             is_script = found is not None and (found.is_script or (is_real and not _is_async(found)))
-            run.status = run_program(find, host, hosting, lifetime, simulated=True, begin=lambda: run.begin(is_script))
+            run.status = run_program(
+                find, host, hosting, lifetime, simulated=True, begin=lambda: run.begin(is_script), failed=run.fail
+            )
     except (UsageError, Failure):
         raise
     except NoLoop:
@@ -78,7 +90,8 @@ def play_one(arguments: argparse.Namespace) -> int:
         if ended.number not in run.sent:
             failure = ended
     except Exception as error:  # of the hardware: the command shows it
-        failure, run.status = error, 1
+        failure = error
+        run.fail(error)
     try:
         run.end(plays_on=failure is None and run.status == 0)
     except Ended as ended:
@@ -86,7 +99,7 @@ def play_one(arguments: argparse.Namespace) -> int:
         run.player.stop()
     report = Report(run, arguments, seed, time.monotonic() - begun, interrupted=isinstance(failure, Ended))
     report.show()
-    files.write(trace, report.case(), board)
+    files.write(trace, report.case(), board, failed=not report.passed)
     if failure is not None:
         raise failure
     if run.left:
@@ -108,8 +121,10 @@ def _is_async(found: Found) -> bool:
 
 
 def _seed(arguments: argparse.Namespace, scenario: Scenario) -> int | None:
-    """Return the seed: the option's, the scenario's, or that of the environment."""
+    """Return the seed: the schedule's, the option's, the scenario's, or that of the environment."""
     try:
+        if arguments.schedule is not None:
+            return arguments.schedule.seed  # type: ignore[no-any-return]
         return chosen_seed(scenario.seed if arguments.seed is None else arguments.seed)[0]
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -38,8 +38,9 @@ class ProgramRun:
         sent: the signals sent to the program: by a step, by a fault, or because the scenario has ended.
         forced: whether a signal had to be repeated, because the program did not end.
         status: its exit status.
+        error: the exception with which it failed; None for none.
         problem: why it could not be played; empty if it could.
-        ended_ns: when it ended (the board's clock).
+        began_ns, ended_ns: when it began and ended (the board's clock).
         left: the names of the threads that it has left running, and that are no daemons.
     """
 
@@ -49,6 +50,8 @@ class ProgramRun:
         self.sent: set[int] = set()
         self.forced: bool = False
         self.status: int = 0
+        self.error: BaseException | None = None
+        self.began_ns: int = board.timeline.now_ns()
         self.problem: str = ""
         self.ended_ns: int | None = None
         self.left: list[str] = []
@@ -62,6 +65,10 @@ class ProgramRun:
         self._runs = self._is_script = False
         self._threads = frozenset(threading.enumerate())
         self._handlers: dict[int, Any] = {}
+
+    def fail(self, error: BaseException) -> None:
+        """Note that the program has failed."""
+        self.status, self.error = 1, error
 
     def begin(self, is_script: bool) -> None:
         """Begin, just before the program does; in real time a program with a loop begins when its loop does."""

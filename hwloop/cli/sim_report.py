@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 import signal
 import sys
+import traceback
+from typing import NamedTuple
 
 from firmware_sim import SimBoard
 from firmware_sim.trace import Trace, write
-from hwloop.cli import Failure
+from hwloop.cli import Failure, causes, say
 from hwloop.cli.sim_command import repeating
 from hwloop.cli.sim_program import GRACE, ProgramRun
 from hwloop.cli.term import Terminal
+from hwloop.testing.places import is_of_project
+from hwloop.testing.report import write_artifacts
 from hwloop.testing.scenario.junit import Case, write_cases
-from hwloop.testing.scenario.report import WIDTH, failure_text, steps_text, waveform
+from hwloop.testing.scenario.report import WIDTH, failure_text, is_expectation, steps_text, waveform
 from hwloop.testing.scenario.times import duration_text
+from hwloop.testing.targets import Targets
 from hwloop.virtual.clock import VirtualClock
 
 _SHOWN = 200
 """Steps that a report lists at most."""
 
 
+class Problem(NamedTuple):
+    """A problem of a run; none if its text is empty."""
+
+    text: str = ""
+    """A line for the report."""
+    kind: str = ""
+    """The type of the program's exception, or what else went wrong."""
+    place: str = ""
+    """The line of the program or the scenario file where it happened, if it is known."""
+
+
 class Files:
-    """The files of the options --vcd, --trace and --junit, whatever directory the program changes to."""
+    """The files of --vcd, --trace, --junit and --artifacts, whatever directory the program changes to."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         given = (arguments.vcd, arguments.trace)
         self._traces = [os.path.abspath(path) for path in given if path is not None]
         self._junit = None if arguments.junit is None else os.path.abspath(arguments.junit)
+        self._artifacts = None if arguments.artifacts is None else os.path.abspath(arguments.artifacts)
+        self._scenario = os.path.splitext(os.path.basename(arguments.scenario[0]))[0]
 
-    def write(self, trace: Trace | None, case: Case, board: SimBoard) -> None:
-        """Write them. Raises `Failure`."""
+    def write(self, trace: Trace | None, case: Case, board: SimBoard, *, failed: bool) -> None:
+        """Write them, and those of --artifacts if the scenario has failed. Raises `Failure`."""
+        if self._artifacts is not None and failed:
+            for each in write_artifacts(trace or (), board.line_names, self._scenario, self._artifacts):
+                say(f"artifact: {each}\n")
         try:
             for path in self._traces:
                 write(trace or (), path, names=board.line_names)
@@ -62,25 +85,32 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether the scenario has passed, and the program has ended well."""
-        return not self._problem
+        return not self._problem.text
 
-    def _find_problem(self) -> str:
-        """Return what went wrong, in a line; empty if nothing did."""
+    def _find_problem(self) -> Problem:
         run, result = self._run, self._result
         if self._interrupted:
-            return f"interrupted after {_counted(result.steps, 'step')}"
+            return Problem(f"interrupted after {_counted(result.steps, 'step')}", "interrupted")
         if run.problem:
-            return run.problem
+            return Problem(run.problem, "no event loop")
         if run.status not in (0, 128 + signal.SIGTERM) or (run.status and not run.sent):
-            return f"the program failed, with exit status {run.status}"
-        if result.failure is not None:
-            return f"{result.failure.step.describe()}: {result.failure.problem}"
+            text = f"the program failed, with exit status {run.status}"
+            if run.error is None:
+                return Problem(text, "SystemExit")
+            cause = causes(run.error)[0]
+            return Problem(text, type(cause).__name__, _place(cause))
+        if (failed := result.failure) is not None:
+            kind = "expectation" if is_expectation(failed.step) else "action"
+            return Problem(f"{failed.step.describe()}: {failed.problem}", kind, str(failed.step.place or ""))
         if run.left:
-            return (
+            return Problem(
                 f"the program has left threads running ({', '.join(run.left)}), which keep its process from ending; "
-                "end them on SIGTERM, or make them daemon threads"
+                "end them on SIGTERM, or make them daemon threads",
+                "threads",
             )
-        return f"the program did not end within {duration_text(GRACE)} of the signal" if run.forced else ""
+        if run.forced:
+            return Problem(f"the program did not end within {duration_text(GRACE)} of the signal", "signal ignored")
+        return Problem()
 
     def show(self) -> None:
         """Print it."""
@@ -90,6 +120,9 @@ class Report:
         scenario = self._run.scenario
         title = f"{scenario.title} ({scenario.file})" if scenario.name else scenario.file
         terminal.line(("scenario  ", "dim"), (title, "bold"))
+        if self._arguments.schedule is not None:
+            for fault in self._arguments.schedule.faults:
+                terminal.line(("fault     ", "dim"), str(fault))
         for line in self._lines():
             terminal.line((line, "red") if "FAILED" in line else line)
         verdict = ("passed", "green") if self.passed else ("FAILED", "red")
@@ -119,16 +152,29 @@ class Report:
         else:
             seed = " of real time"
         counts = f"{_counted(result.steps, 'step')}, {_counted(result.expectations, 'expectation')}, {played}{seed}"
-        return counts if self.passed else f"{self._problem}; {counts}"
+        return counts if self.passed else f"{self._problem.text}; {counts}"
 
     def case(self) -> Case:
         """Return it for JUnit XML."""
         arguments = self._arguments
         properties = {"seed": "none" if self._seed is None else str(self._seed), "board": self._run.board.label}
         properties["repeat"] = repeating(arguments, self._seed)
+        if (schedule := arguments.schedule) is not None:
+            properties["schedule"] = str(schedule)
+            targets = Targets.of(self._run.board, self._run.began_ns)
+            properties["targets"] = json.dumps(dataclasses.asdict(targets))
+        text, kind, place = self._problem
+        if place:
+            properties["failed at"] = place
         report = "\n".join([*self._lines(), self._summary()])
         program = arguments.program or arguments.module
-        return Case(self._run.scenario.title, program, self._seconds, self._problem, report, properties)
+        return Case(self._run.scenario.title, program, self._seconds, text, kind, report, properties)
+
+
+def _place(error: BaseException) -> str:
+    """Return the innermost line of the program that an exception has passed, as FILE:LINE; empty if there is none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_of_project(frame.filename)]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
 def _counted(count: int, what: str) -> str:

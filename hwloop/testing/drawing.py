@@ -5,23 +5,21 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
-from firmware_sim import SimBoard
 from firmware_sim.errors import FaultError
 from firmware_sim.faults import Fault
 from firmware_sim.faults.injector import FAULTS
 from firmware_sim.faults.places import BusFault, LineFault, PortFault, TransferFault
 from hwloop import plugins
 from hwloop.testing.schedule import PlannedFault, Schedule
+from hwloop.testing.targets import Targets
 
 MOST_FAULTS = 4
 """Faults of a schedule, at most: what four can't break together, five seldom do."""
-LONGEST = 600.0
-"""Seconds of a run in which faults begin, at most."""
 DURATIONS = (0.01, 0.05, 0.2, 1.0, 3.0)
 """Seconds that a fault lasts."""
 KEYS: Mapping[tuple[str, str], Sequence[Any]] = {
@@ -38,30 +36,6 @@ NEVER = {"program-signal"}
 """Faults that would end the process of the test."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Targets:
-    """Where faults can act on a board, and for how long a run takes."""
-
-    lines: Sequence[int]
-    ports: Sequence[str]
-    buses: Sequence[int]
-    devices: Sequence[tuple[int, int]]
-    """The I2C devices: bus and address."""
-    seconds: float
-    """The length of a run without faults."""
-
-    @classmethod
-    def of(cls, board: SimBoard, began_ns: int) -> Self:
-        """Return the targets of a board on which a run has just ended that began at `began_ns`."""
-        return cls(
-            [line.number for line in map(board.chip.line, range(len(board.chip))) if line.used],
-            sorted(board.ports),
-            sorted(board.buses),
-            [(number, address) for number, bus in sorted(board.buses.items()) for address in bus.addresses],
-            min((board.timeline.now_ns() - began_ns) / 1e9, LONGEST),
-        )
-
-
 def schedules(targets: Targets, names: Iterable[str] | None = None) -> SearchStrategy[Schedule]:
     """Return a strategy for schedules of the faults called `names`, or of all faults.
 
@@ -70,6 +44,10 @@ def schedules(targets: Targets, names: Iterable[str] | None = None) -> SearchStr
     chosen = sorted(FAULTS) if names is None else list(names)
     if unknown := [name for name in chosen if name not in FAULTS]:
         raise FaultError(f"unknown fault {unknown[0]!r}; known are {', '.join(sorted(FAULTS))}")
+    if names is not None and (ending := [name for name in chosen if name in NEVER]):
+        raise FaultError(
+            f"{ending[0]} ends the program, so it is not drawn; a scenario can end it with the step 'stop'"
+        )
     possible = [made for name in chosen if name not in NEVER and (made := _fault(name, targets)) is not None]
     if not possible and names is not None:
         raise FaultError(f"this board can have none of these faults: {', '.join(chosen)}")

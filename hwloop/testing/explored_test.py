@@ -17,10 +17,11 @@ from _pytest.runner import runtestprotocol
 
 from firmware_sim.errors import FaultError
 from hwloop.core.naming import error_text
-from hwloop.testing.drawing import Targets, schedules
+from hwloop.testing.drawing import schedules
 from hwloop.testing.explore import explore
 from hwloop.testing.schedule import Schedule
 from hwloop.testing.settings import PROBLEM, SCHEDULE
+from hwloop.testing.targets import Targets
 
 if TYPE_CHECKING:
     from hwloop.testing.fixture import BoardFixture

@@ -267,6 +267,7 @@ def pytest_runtest_makereport(
         elif (seed := board.seed) is not None:
             report.sections.append(("to run it again", reports.repeating(item.nodeid, seed)))
         if directory := item.config.getoption("hwloop_artifacts"):
-            files = reports.write_artifacts(board, item.nodeid, item.config.invocation_params.dir / directory)
+            directory = item.config.invocation_params.dir / directory
+            files = reports.write_artifacts(board.trace, board.line_names, item.nodeid, directory)
             report.sections.append(("the trace", "\n".join(files)))
     return report

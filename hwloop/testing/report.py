@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firmware_sim.trace import text_waveform, write
 from firmware_sim.trace.files import FORMATS
 from hwloop.core.naming import error_text
+from hwloop.trace_events import TraceEvent
 
 if TYPE_CHECKING:
     from hwloop.testing.fixture import BoardFixture
@@ -47,18 +49,20 @@ def exploring(node: str, schedule: Schedule) -> str:
     return "\n".join([f"seed {schedule.seed}", *faults, "", "to run it again:", command])
 
 
-def write_artifacts(board: BoardFixture, node: str, directory: str | os.PathLike[str]) -> list[str]:
-    """Write the trace of a test in every format, into a directory named after the test.
+def write_artifacts(
+    trace: Iterable[TraceEvent], names: Mapping[int, str], title: str, directory: str | os.PathLike[str]
+) -> list[str]:
+    """Write a trace in every format, into a directory named after the test or scenario. `names` are those of lines.
 
     Return the paths of the files, or why one could not be written.
     """
-    folder = Path(directory) / re.sub(r"[^\w.=+-]+", "_", node).strip("_")
-    events = list(board.trace)
+    folder = Path(directory) / re.sub(r"[^\w.=+-]+", "_", title).strip("_")
+    events = list(trace)
     results = []
     for file in (folder / f"trace{suffix}" for suffix in FORMATS):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write(events, file, names=board.line_names)
+            write(events, file, names=names)
             results.append(f"{file}")
         except Exception as error:
             results.append(f"{file} was not written: {error_text(error)}")

@@ -17,8 +17,9 @@ import pytest
 import hwloop
 from firmware_sim import Connections, Device, SimBoard
 from hwloop import Backoff, gpio, i2c, serial
-from hwloop.testing.drawing import Targets, schedules
+from hwloop.testing.drawing import schedules
 from hwloop.testing.explore import explore
+from hwloop.testing.targets import Targets
 
 RUNS = 120
 PORT = "/dev/ttyUSB0"

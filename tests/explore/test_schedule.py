@@ -9,9 +9,10 @@ import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.faults import FaultError
 from firmware_sim.trace import Trace
-from hwloop.testing.drawing import Targets, schedules
+from hwloop.testing.drawing import schedules
 from hwloop.testing.explore import explore
 from hwloop.testing.schedule import PlannedFault, Schedule, ScheduleError, parse
+from hwloop.testing.targets import Targets
 from hwloop.trace_events import LineChange
 
 BOARD = {

@@ -22,6 +22,7 @@ class Case:
         program: the program.
         seconds: how long it took, in real time.
         failure: the first line of its report, if it failed; or empty.
+        kind: the kind of failure: the type of the program's exception, or what else went wrong.
         report: its report.
         properties: further facts: the seed, the board.
     """
@@ -30,6 +31,7 @@ class Case:
     program: str
     seconds: float
     failure: str = ""
+    kind: str = ""
     report: str = ""
     properties: dict[str, str] = field(default_factory=dict)
 
@@ -43,7 +45,8 @@ class Case:
             for name, value in self.properties.items():
                 ElementTree.SubElement(properties, "property", name=name, value=_clean(value))
         if self.failure:
-            ElementTree.SubElement(case, "failure", message=_clean(self.failure)).text = _clean(self.report)
+            failure = ElementTree.SubElement(case, "failure", message=_clean(self.failure), type=_clean(self.kind))
+            failure.text = _clean(self.report)
         else:
             ElementTree.SubElement(case, "system-out").text = _clean(self.report)
         return case
