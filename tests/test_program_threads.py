@@ -206,6 +206,26 @@ def test_the_default_executor_is_not_given_up_while_its_thread_is_ending(result:
     assert play(main()) == 0
 
 
+@pytest.mark.usefixtures("impatient")
+def test_the_default_executor_is_not_given_up_where_the_machine_takes_its_time_to_end_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def shut_down_late(self: ThreadPoolExecutor, **options: bool) -> None:
+        time.sleep(0.3)  # longer than the loop's patience
+        shutdown(self, **options)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shut_down_late)
+
+    async def main() -> float:
+        await asyncio.to_thread(int)
+        await asyncio.get_running_loop().shutdown_default_executor()
+        return now()
+
+    assert play(main()) == 0
+
+
 def test_time_stands_still_for_a_job_that_an_idle_thread_of_a_pool_has_yet_to_begin() -> None:
     async def main() -> float:
         loop = asyncio.get_running_loop()

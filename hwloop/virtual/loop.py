@@ -242,8 +242,10 @@ class SimLoop(EventLoop):
         thread = threading.Thread(target=self._do_shutdown, args=(done,), daemon=True)
         thread.start()
         try:
-            async with asyncio.timeout(timeout):
-                await done
+            # A thread without a job ends by itself, however long the machine takes for that.
+            with contextlib.nullcontext() if executor.unfinished else self.hold():
+                async with asyncio.timeout(timeout):
+                    await done
         except TimeoutError:
             waits = "\n".join(self._threads.waits())
             warnings.warn(f"a thread job has not ended and is given up\n{waits}", RuntimeWarning, stacklevel=2)

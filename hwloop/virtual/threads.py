@@ -267,6 +267,14 @@ class SerialExecutor(ThreadPoolExecutor):
 
     def __init__(self) -> None:
         super().__init__(max_workers=1, thread_name_prefix="asyncio")
+        self.unfinished: set[Job] = set()
+        """Its jobs that have not ended."""
+
+    def submit(self, function: Any, /, *args: Any, **options: Any) -> Job:
+        job = super().submit(function, *args, **options)
+        self.unfinished.add(job)
+        job.add_done_callback(self.unfinished.discard)
+        return job
 
     def abandon(self) -> None:
         """Let the process end even if a job never ends."""
