@@ -71,7 +71,7 @@ class Htu21d(I2cPart):
                 self._answer = bytes([self._user])
             case [code] if code == _RESET:
                 self.reset()
-                self._busy(0.015)
+                self._busy(0.005)  # the data sheet says less than 15 ms; drivers wait for 10 ms
             case []:
                 pass
             case _:

@@ -266,7 +266,7 @@ def test_the_resolution_of_an_htu21d(make: Make) -> None:
     rig.write(0xFE)
     with pytest.raises(OSError, match="Remote I/O"):
         rig.read(1, 0xE7)
-    rig.wait(0.015)
+    rig.wait(0.005)
     assert rig.read(1, 0xE7) == b"\x02"
     with pytest.raises(OSError, match="Remote I/O"):
         rig.write(0x11)

@@ -35,6 +35,10 @@ def ads1115(rig: Any) -> float:
     return float(rig.word(0) * 4.096 / 32768)
 
 
+def ads7830(rig: Any) -> float:
+    return rig.read(1, 0x84)[0] * 3.3 / 256
+
+
 def aht20(rig: Any) -> float:
     rig.write(0xAC, 0x33, 0)
     rig.wait(0.08)
@@ -68,6 +72,30 @@ def mcp9808(rig: Any) -> float:
     return (rig.word(5) & 0xFFF) / 16
 
 
+def mcp23017(rig: Any) -> float:
+    rig.write(0x00, 0xF0)
+    rig.write(0x12, 0x05)
+    return rig.read(1, 0x12)[0]
+
+
+def pca9685(rig: Any) -> float:
+    rig.write(0x00, 0x20)
+    rig.wait(0.001)
+    rig.write(0x06, 0, 0, 0, 0x04)
+    assert rig.read(4, 0x06) == bytes([0, 0, 0, 0x04])
+    return float(rig.part.duty_cycle(0))
+
+
+def pcf8574(rig: Any) -> float:
+    rig.write(0xF5)
+    return rig.read(1)[0]
+
+
+def pcf8591(rig: Any) -> float:
+    rig.write(0x41)
+    return rig.read(2)[1] * 3.3 / 256
+
+
 def scd40(rig: Any) -> float:
     rig.write(0x3F, 0x86)
     rig.wait(0.5)
@@ -98,11 +126,16 @@ class Measurement(NamedTuple):
 
 MEASUREMENTS = {
     "ads1115": Measurement(ads1115, {"inputs": [1.25]}, 1.25),
+    "ads7830": Measurement(ads7830, {"inputs": [1.65]}, 1.65),
     "aht20": Measurement(aht20, {"temperature": 25.0}, 25.0, checks=True),
     "htu21d": Measurement(htu21d, {"temperature": 25.0}, 25.0, checks=True),
     "ina219": Measurement(ina219, {"voltage": 12.0}, 12.0),
     "lm75": Measurement(lm75, {"temperature": 25.0}, 25.0),
     "mcp9808": Measurement(mcp9808, {"temperature": 25.0}, 25.0),
+    "mcp23017": Measurement(mcp23017, {}, 5),
+    "pca9685": Measurement(pca9685, {}, 0.25),
+    "pcf8574": Measurement(pcf8574, {}, 0xF5),
+    "pcf8591": Measurement(pcf8591, {"inputs": [0.0, 1.65]}, 1.65),
     "scd40": Measurement(scd40, {"co2": 615.0}, 615.0, checks=True),
     "sht31": Measurement(sht31, {"temperature": 25.0}, 25.0, checks=True),
 }
