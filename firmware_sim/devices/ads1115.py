@@ -26,7 +26,7 @@ _READY_PULSE = 8e-6
 
 @dataclass(eq=False)
 class Ads1115(WordPart):
-    """An ADS1115 on an I2C bus.
+    """An ADS1115 ADC with four inputs, 16 bits and a comparator.
 
     Parameters:
         bus, address: its place; the address is 0x48 to 0x4b (pin ADDR at GND, VDD, SDA or SCL).

@@ -20,7 +20,7 @@ _INTERNAL_VOLTS = 2.5
 
 @dataclass(eq=False)
 class Ads7830(I2cPart):
-    """An ADS7830 on an I2C bus.
+    """An ADS7830 ADC with eight inputs and 8 bits.
 
     Parameters:
         bus, address: its place; the address is 0x48 to 0x4b (pins A0 and A1).

@@ -20,7 +20,7 @@ _BUSY, _IDLE = 0x98, 0x18
 
 @dataclass(eq=False)
 class Aht20(I2cPart):
-    """An AHT20 on an I2C bus.
+    """An AHT20 temperature and humidity sensor.
 
     Parameters:
         bus, address: its place; the address is 0x38.

@@ -32,7 +32,7 @@ _SECONDS = {
 
 @dataclass(eq=False)
 class Htu21d(I2cPart):
-    """An HTU21D on an I2C bus.
+    """An HTU21D temperature and humidity sensor.
 
     Parameters:
         bus, address: its place; the address is 0x40.

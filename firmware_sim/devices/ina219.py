@@ -26,7 +26,7 @@ _SECONDS = (
 
 @dataclass(eq=False)
 class Ina219(WordPart):
-    """An INA219 on an I2C bus.
+    """An INA219 monitor of a supply's voltage, current and power.
 
     Parameters:
         bus, address: its place; the address is 0x40 to 0x4f (pins A0 and A1).

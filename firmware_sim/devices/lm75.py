@@ -21,7 +21,7 @@ _SECONDS = 0.1
 
 @dataclass(eq=False)
 class Lm75(WordPart):
-    """An LM75 on an I2C bus.
+    """An LM75 temperature sensor and thermostat.
 
     Parameters:
         bus, address: its place; the address is 0x48 to 0x4f (pins A0 to A2).

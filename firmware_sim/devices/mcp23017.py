@@ -21,7 +21,7 @@ _BANK, _MIRROR, _SEQOP, _ODR, _INTPOL = 0x80, 0x40, 0x20, 0x04, 0x02
 
 @dataclass(eq=False)
 class Mcp23017(Expander):
-    """An MCP23017 on an I2C bus.
+    """An MCP23017 port expander with sixteen pins.
 
     Parameters:
         bus, address: its place; the address is 0x20 to 0x27 (pins A0 to A2).

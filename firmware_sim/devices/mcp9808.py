@@ -21,7 +21,7 @@ _HYSTERESIS = (0.0, 1.5, 3.0, 6.0)
 
 @dataclass(eq=False)
 class Mcp9808(WordPart):
-    """An MCP9808 on an I2C bus.
+    """An MCP9808 temperature sensor with an alert output.
 
     Parameters:
         bus, address: its place; the address is 0x18 to 0x1f (pins A0 to A2).

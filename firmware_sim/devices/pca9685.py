@@ -23,7 +23,7 @@ _WAKE_UP_NS = 500_000
 
 @dataclass(eq=False)
 class Pca9685(RegisterPart):
-    """A PCA9685 on an I2C bus.
+    """A PCA9685 PWM controller for sixteen LEDs or servos.
 
     Parameters:
         bus, address: its place; the address is 0x40 to 0x77 without 0x70 (pins A0 to A5).

@@ -16,7 +16,7 @@ from firmware_sim.expander import Expander
 
 @dataclass(eq=False)
 class Pcf8574(Expander):
-    """A PCF8574 or PCF8574A on an I2C bus.
+    """A PCF8574 or PCF8574A port expander with eight pins.
 
     Parameters:
         bus, address: its place; the address is 0x20 to 0x27, that of a PCF8574A 0x38 to 0x3f (pins A0 to A2).

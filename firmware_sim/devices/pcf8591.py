@@ -28,7 +28,7 @@ _CHANNELS: tuple[tuple[tuple[int, int | None], ...], ...] = (
 
 @dataclass(eq=False)
 class Pcf8591(I2cPart):
-    """A PCF8591 on an I2C bus.
+    """A PCF8591 ADC with four inputs and 8 bits, and a DAC.
 
     Parameters:
         bus, address: its place; the address is 0x48 to 0x4f (pins A0 to A2).

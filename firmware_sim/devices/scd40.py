@@ -28,7 +28,7 @@ _SELF_HEATING = 4.0
 
 @dataclass(eq=False)
 class Scd40(CommandPart):
-    """An SCD40 on an I2C bus.
+    """An SCD40 sensor of carbon dioxide, temperature and humidity.
 
     Parameters:
         bus, address: its place; the address is 0x62.

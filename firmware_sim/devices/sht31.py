@@ -55,7 +55,7 @@ _INVALID, _WRONG_CHECKSUM = 0x0002, 0x0001
 
 @dataclass(eq=False)
 class Sht31(CommandPart):
-    """An SHT31 (or SHT30, SHT35) on an I2C bus.
+    """An SHT31 (or SHT30, SHT35) temperature and humidity sensor.
 
     Parameters:
         bus, address: its place; the address is 0x44 or 0x45 (pin ADDR).
