@@ -38,7 +38,6 @@ REFUSED = {
     "RPi._GPIO": _LINE_LIBRARIES + ", and RPi.GPIO does as rpi-lgpio has it",
     "_rpi_ws281x": _LINE_LIBRARIES,
     "bcm2835": _LINE_LIBRARIES,
-    "gpiod": _LINE_LIBRARIES,
     "pigpio": _LINE_LIBRARIES,
     "rgpio": _LINE_LIBRARIES,
     "spidev": "real SPI devices, and the program runs on the simulated board, which has none; gpiozero needs no spidev",

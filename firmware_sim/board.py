@@ -20,6 +20,7 @@ from firmware_sim.chip_removal import ChipRemoval
 from firmware_sim.device import Device
 from firmware_sim.errors import WiringError
 from firmware_sim.faults.injector import Faults
+from firmware_sim.gpio_device import GpioDevice
 from firmware_sim.i2c_dev import I2cNode
 from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.nodes import Nodes
@@ -108,12 +109,14 @@ class SimBoard(Board):
         self.lgpio: Lgpio = Lgpio(self.chip)
         self._lines: LgpioChip | None = None  # until something needs it: a script has lgpio to itself
         self._process = os.getpid()
+        self._gpiochip = GpioDevice(self.chip, 0)
         self.ports: dict[str, Port] = {}
         self.buses: dict[int, Bus] = {}
         self.spi_buses: dict[int, SpiBus] = {0: SpiBus(0, self.timeline)}
         self.onewire_buses: dict[int, OneWireBus] = {}
         self.nodes: Nodes = Nodes()
         raspberry_pi.add_files(self.nodes, self.revision)
+        self.nodes.add(self._gpiochip.path, self._gpiochip)
         self.bus(1)
         self._users: dict[int, str] = {}
         self._closed = self._closing = False
@@ -367,6 +370,7 @@ class SimBoard(Board):
         if self._surviving is not None:
             self._surviving.close()
             self.chip.surviving = None
+        self._gpiochip.close()
         self.lgpio.close()
         for port in self.ports.values():
             port.close()

@@ -29,10 +29,14 @@ class Descriptors:
         """Open a node and return its descriptor. Raises OSError."""
         handle = node.open(flags)
         try:
-            fd = handle.descriptor()
+            return self.add(handle)
         except BaseException:
             handle.close()
             raise
+
+    def add(self, handle: Handle) -> int:
+        """Enter an open file and return its descriptor. Raises OSError."""
+        fd = handle.descriptor()
         with self._lock:
             stale = self._entries.pop(fd, None)
             self._entries[fd] = _Entry(handle, _file(fd))
@@ -57,17 +61,22 @@ class Descriptors:
         """Close the descriptor of a node; return False, and leave it open, if it is not of a node. Raises OSError."""
         if self.handle(fd) is None:
             return False
+        entry = self._take_out(fd)  # first: another thread may get the number as soon as it is free
         try:
-            self._forget(fd)
-        finally:
             _close(fd)
+        finally:
+            if entry is not None:
+                entry.handle.close()
         return True
 
     def _forget(self, fd: int) -> None:
-        with self._lock:
-            entry = self._entries.pop(fd, None)
+        entry = self._take_out(fd)
         if entry is not None:
             entry.handle.close()
+
+    def _take_out(self, fd: int) -> _Entry | None:
+        with self._lock:
+            return self._entries.pop(fd, None)
 
 
 _close = os.close  # not the one that leads here

@@ -1,12 +1,13 @@
-"""The libraries that an unprepared program imports, led to a simulated board: lgpio, gpiozero, smbus, smbus2, serial.
+"""The libraries that an unprepared program imports, led to a simulated board: lgpio, gpiod, gpiozero, smbus2, serial.
 
     with SimBoard("board.toml") as board, imports.led_to(board):
         runpy.run_path("blink.py", run_name="__main__")
 
-`lgpio` is the simulated module itself, so gpiozero's own LGPIOFactory runs on it, and rpi-lgpio's RPi.GPIO too. smbus2
-and pyserial keep their code, except that an `SMBus` opens the board's bus, and a `Serial` the terminal of its port.
-They are changed when the program imports them, and not at all if it doesn't. `smbus` is a module with its names.
-Importing a library that can't be redirected raises (`firmware_sim.barrier`).
+`lgpio` is the simulated module itself, so gpiozero's own LGPIOFactory runs on it, and rpi-lgpio's RPi.GPIO too. gpiod
+keeps its code on another extension module (`firmware_sim.libraries.gpiod`). smbus2 and pyserial keep their code, except
+that an `SMBus` opens the board's bus, and a `Serial` the terminal of its port. They are changed when the program
+imports them, and not at all if it doesn't. `smbus` is a module with its names. Importing a library that can't be
+redirected raises (`firmware_sim.barrier`).
 
 When the block ends, or the board is closed before, gpiozero cleans up as at the end of a program: it closes its devices
 while their lines can still be driven.
@@ -32,6 +33,7 @@ from typing import Any
 
 from firmware_sim import barrier
 from firmware_sim.board import SimBoard
+from firmware_sim.libraries.gpiod.bindings import redirected
 from firmware_sim.libraries.lgpio.module import LgpioModule
 from firmware_sim.libraries.smbus2 import redirection
 from firmware_sim.node_calls import calls
@@ -63,6 +65,7 @@ def led_to(board: SimBoard) -> Iterator[None]:
         sys.meta_path.insert(0, finder)
         undo.callback(sys.meta_path.remove, finder)
         undo.enter_context(barrier.around(board))
+        undo.enter_context(redirected(board.nodes))
         clean_up = functools.partial(_clean_gpiozero_up, board)
         board.before_closing.append(clean_up)
         try:
