@@ -31,6 +31,7 @@ from firmware_sim.spi import SpiBus
 from firmware_sim.surviving_lines import surviving_lines
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
+from firmware_sim.w1 import W1Master
 from hwloop import plugins
 from hwloop.board import SIMULATED_LINES, Board, current
 from hwloop.boards.lgpio.chip import LgpioChip
@@ -275,8 +276,9 @@ class SimBoard(Board):
     def onewire(self, line: int) -> OneWireBus:
         """Return the 1-Wire bus on a line, which is made by the first call. Raises `WiringError` as `use_line` does."""
         if line not in self.onewire_buses:
-            self.use_line(line, f"the 1-Wire bus on line {line}")
-            self.onewire_buses[line] = OneWireBus(line, self.timeline)
+            used = self.use_line(line, f"the 1-Wire bus on line {line}")
+            bus = self.onewire_buses[line] = OneWireBus(used, self.timeline)
+            W1Master(bus, self.nodes, len(self.onewire_buses))
         return self.onewire_buses[line]
 
     # The seam.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import re
 import stat
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,16 @@ _LINKS_MAX = 40  # of a path, as in the kernel (MAXSYMLINKS)
 def os_error(number: int, path: str | None = None) -> OSError:
     """Return the exception for a system call's error number."""
     return OSError(number, os.strerror(number)) if path is None else OSError(number, os.strerror(number), path)
+
+
+def integer(text: str, base: int = 10) -> int:
+    """Return a number as the kernel's kstrtoint() reads it; with base 0 it may begin with 0x. Raises OSError."""
+    if re.fullmatch(r"[+-]?(0[xX])?[0-9a-fA-F]+\n?", text) is None:
+        raise os_error(errno.EINVAL)
+    try:
+        return int(text, base)
+    except ValueError:
+        raise os_error(errno.EINVAL) from None
 
 
 class Handle:
@@ -135,7 +146,8 @@ class Attribute(Node):
     """A sysfs attribute: a short text that is read and written whole (Documentation/filesystems/sysfs.rst).
 
     Parameters:
-        show: returns the text, without the newline at its end; None: it can't be read. Raises OSError.
+        show: returns the text, without the newline at its end, or an empty one for an empty file; None: it can't be
+            read. Raises OSError.
         store: takes what is written, without the newline at its end; None: it can't be written. Raises OSError.
     """
 
@@ -148,7 +160,11 @@ class Attribute(Node):
         access, show = flags & os.O_ACCMODE, self._show
         if (access != os.O_WRONLY and show is None) or (access != os.O_RDONLY and self._store is None):
             raise os_error(errno.EACCES)
-        return _TextHandle(None if show is None else lambda: show().encode() + b"\n", self._store)
+        return _TextHandle(None if show is None else lambda: _line(show()), self._store)
+
+
+def _line(text: str) -> bytes:
+    return text.encode() + b"\n" if text else b""
 
 
 class _TextHandle(Handle):
@@ -191,6 +207,11 @@ class Nodes:
         nodes = dict(self._nodes)
         del nodes[path]
         self._nodes = nodes
+
+    def remove_below(self, directory: str) -> None:
+        """Remove a directory with all files in it. Harmless if there is none."""
+        start = directory + "/"
+        self._nodes = {path: node for path, node in self._nodes.items() if not path.startswith(start)}
 
     def get(self, path: str) -> Node | None:
         """Return the file of this very path, which may be a link; None if there is none."""

@@ -3,16 +3,28 @@
     board.onewire(4).attach(device)        # a OneWireDevice, such as the part ds18b20
 
 Every device has a 64-bit ROM code: family, serial number and a CRC, by which the master finds and selects it
-(Maxim application note 27). After the selection it gets a function command, and answers what is read.
+(Maxim application note 27). After the selection it gets a function command, and answers the read slots. A device that
+does not pull the line down sends ones; so a bus without a device reads 0xFF, and one whose line is shorted to ground
+reads 0x00, which is a valid CRC over zeros.
 """
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from typing import ClassVar
 
 from firmware_sim.errors import WiringError
 from firmware_sim.nodes import os_error
+from firmware_sim.pins import Line
 from firmware_sim.timeline import Timeline
+
+_RESET = 0.00096
+"""Seconds of a reset pulse and the presence pulse after it (DS18B20 datasheet, figure 15)."""
+_BYTE = 8 * 0.00007
+"""Seconds for a byte: eight time slots of 60 µs and more."""
+_MATCH_ROM, _SKIP_ROM = 9, 1
+"""Bytes of the commands that select one device, or all."""
 
 
 def crc8(data: bytes) -> int:
@@ -30,67 +42,109 @@ class OneWireDevice:
 
     Attributes:
         family: the lowest byte of its ROM code: the kind of device.
-        serial: the next 48 bits, unique to each device.
+        rom_serial: the next 48 bits, unique to each device.
     """
 
-    family: int = 0
-    serial: int = 0
+    family: ClassVar[int] = 0
+    rom_serial: int = 0
 
     @property
     def rom(self) -> bytes:
         """The ROM code, as it is sent."""
-        code = bytes([self.family]) + self.serial.to_bytes(6, "little")
+        code = bytes([self.family]) + self.rom_serial.to_bytes(6, "little")
         return code + bytes([crc8(code)])
 
-    def select(self) -> None:
-        """Begin a command: the bus was reset, and this device was addressed."""
-
     def write(self, data: bytes) -> None:
-        """Take bytes after the selection: a function command and its parameters."""
+        """Take a function command and its parameters: the bus was reset, and this device was selected."""
 
     def read(self, count: int) -> bytes:
         """Return the next `count` bytes. Missing ones read as 0xFF: nothing pulls the line down."""
         return b""
 
-    def reset(self) -> None:
-        """Begin again as after power-on: called when its supply fails for a moment. By default nothing changes."""
-
 
 class OneWireBus:
-    """One 1-Wire bus."""
+    """A 1-Wire bus, driven by the kernel as w1-gpio drives it.
 
-    def __init__(self, line: int, timeline: Timeline) -> None:
-        self.line: int = line
+    Attributes:
+        line: its line.
+        transfers: commands on the bus so far.
+        shows_bad_checksums: whether `w1_slave` shows a reading whose checksum is wrong, with the word NO, as kernels
+            before Linux 5.8 do; later ones try again, and then show an empty file.
+        at_change: callables for each device that is attached or detached, called with the device and whether it is
+            there now, with the timeline's lock held.
+    """
+
+    def __init__(self, line: Line, timeline: Timeline) -> None:
+        self.line = line
         self.timeline = timeline
+        self.transfers: int = 0
+        self.shows_bad_checksums: bool = False
+        self.at_change: list[Callable[[OneWireDevice, bool], object]] = []
         self._devices: dict[bytes, OneWireDevice] = {}
+        self._wire = timeline.clock.condition()
+        self._busy = False
+        line.pull("up")
+        line.claim(f"onewire@{line.number:x}", output=1, drive="open-drain")
 
     def attach(self, device: OneWireDevice) -> None:
         """Put a device on the bus. Raises `WiringError` if there is one with its ROM code."""
         with self.timeline.lock:
             if device.rom in self._devices:
-                raise WiringError(f"1-Wire bus on line {self.line}: serial {device.serial:012x} is used already")
+                raise WiringError(
+                    f"1-Wire bus on line {self.line.number}: serial 0x{device.rom_serial:012x} is used already"
+                )
             self._devices[device.rom] = device
+            for callback in self.at_change:
+                callback(device, True)
 
     def detach(self, device: OneWireDevice) -> None:
         """Remove a device from the bus, as when its wire comes loose. Harmless if it is not there."""
         with self.timeline.lock:
-            self._devices.pop(device.rom, None)
+            if self._devices.pop(device.rom, None) is not None:
+                for callback in self.at_change:
+                    callback(device, False)
 
-    def search(self) -> list[bytes]:
-        """Return the ROM codes of all devices, in the order in which the search algorithm finds them."""
-        with self.timeline.lock:
-            return sorted(self._devices, key=lambda rom: f"{int.from_bytes(rom, 'little'):064b}"[::-1])
+    def devices(self) -> list[OneWireDevice]:
+        """Return its devices, in the order of their ROM codes."""
+        return [self._devices[rom] for rom in sorted(self._devices)]
 
-    def transfer(self, rom: bytes, sent: bytes, count: int = 0) -> bytes:
-        """Reset the bus, select a device, write `sent` and return the next `count` bytes.
+    def transfer(self, rom: bytes | None, sent: bytes, count: int = 0) -> bytes:
+        """Reset the bus, select the device with this ROM code (all with None), write `sent`, and return `count` bytes.
 
-        Raises OSError (ENODEV) if the device does not answer the reset.
+        Blocks for as long as the wire would take. Raises OSError (ENODEV) if no device answers the reset.
         """
-        with self.timeline.lock:
-            self.timeline.catch_up()
-            device = self._devices.get(rom)
-            if device is None:
-                raise os_error(errno.ENODEV)
-            device.select()
-            device.write(sent)
-            return device.read(count).ljust(count, b"\xff") if count else b""
+        with self._wire:
+            self._wire.wait_for(lambda: not self._busy)
+            self._busy = True
+        try:
+            self.timeline.clock.sleep(_RESET)
+            self.transfers += 1
+            selecting = _SKIP_ROM if rom is None else _MATCH_ROM
+            with self.timeline.lock:
+                self.timeline.catch_up()
+                shorted = self.line.level == 0
+                if not shorted and (self._driven_high() or not self._devices):
+                    raise os_error(errno.ENODEV)
+            self.timeline.clock.sleep((selecting + len(sent)) * _BYTE)
+            with self.timeline.lock:
+                self.timeline.catch_up()
+                selected = self.devices() if rom is None else [each for each in (self._devices.get(rom),) if each]
+                answer = b"\0" * count if shorted else b"\xff" * count
+                for device in () if shorted else selected:
+                    device.write(sent)
+                    if count:
+                        read = device.read(count).ljust(count, b"\xff")
+                        answer = bytes(one & other for one, other in zip(answer, read, strict=True))
+            if count:
+                self.timeline.clock.sleep(count * _BYTE)
+            return answer
+        finally:
+            with self._wire:
+                self._busy = False
+                self._wire.notify_all()
+
+    def _driven_high(self) -> bool:
+        """Return whether something other than the pull-up keeps the line high, so that no device can pull it down."""
+        lines = self.line.net.lines
+        held = any(hold.level == 1 for line in lines for hold in line.holds)
+        return held or any(1 in line.drivers() for line in lines)

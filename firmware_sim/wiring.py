@@ -48,6 +48,7 @@ DEVICES = {
     "dht11": "firmware_sim.devices.dht22:Dht11",
     "dht22": "firmware_sim.devices.dht22:Dht22",
     "drv8833": "firmware_sim.devices.motor_bridge:Drv8833",
+    "ds18b20": "firmware_sim.devices.ds18b20:Ds18b20",
     "flow-meter": "firmware_sim.devices.flow_meter:FlowMeter",
     "gps": "firmware_sim.devices.gps:Gps",
     "h-bridge": "firmware_sim.devices.motor_bridge:HBridge",
