@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -83,6 +84,50 @@ class Bench:
         for level in levels:
             self.board.line(line).set_output(level)
             self.wait(hold)
+
+
+class Terminal:
+    """The program's side of a serial port of a bench."""
+
+    def __init__(self, bench: Bench, name: str) -> None:
+        self._bench = bench
+        self._fd = os.open(bench.board.serial(name).path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+
+    def ask(self, data: bytes, seconds: float = 1.0) -> bytes:
+        """Write to the port, let time pass, and return all that arrived."""
+        if data:
+            os.write(self._fd, data)
+        self._bench.board.timeline.run_readable()
+        return self.read(seconds)
+
+    def read(self, seconds: float = 1.0) -> bytes:
+        """Let time pass, and return all that arrived."""
+        self._bench.wait(seconds)
+        received = b""
+        try:
+            while True:
+                received += os.read(self._fd, 65536)
+        except BlockingIOError:
+            return received
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@pytest.fixture
+def terminal(bench: Bench) -> Iterator[Callable[..., tuple[Any, Terminal]]]:
+    """`part, terminal = terminal("gps")` puts a part on a port of the bench, and opens that as a program does."""
+    opened: list[Terminal] = []
+
+    def put(name: str, **keys: Any) -> tuple[Any, Terminal]:
+        port = f"/dev/ttyUSB{len(opened)}"
+        part = bench.put(name, port=port, **keys)
+        opened.append(Terminal(bench, port))
+        return part, opened[-1]
+
+    yield put
+    for each in opened:
+        each.close()
 
 
 @pytest.fixture

@@ -148,8 +148,8 @@ class TestOnTheWire:
             async with self.line() as line:
                 request = frame("01 04 0000 0001")
                 with board.timeline.lock:
-                    slave.receive(request[:3])
-                    slave.receive(request[3:])
+                    slave.wire.receive(request[:3])
+                    slave.wire.receive(request[3:])
                 assert (await anext(line)).data == frame("01 04 02 00D7")
                 assert (slave.answered, slave.ignored) == (1, 0)
 
@@ -159,8 +159,8 @@ class TestOnTheWire:
         [slave] = board.devices
         assert isinstance(slave, ModbusTemperature)
         with board.timeline.lock:
-            slave.receive(bytes(10_000))
-            assert len(slave._request) <= 257
+            slave.wire.receive(bytes(10_000))
+            assert len(slave.wire._request) <= 257
 
     def test_two_requests_without_silence_between_them_are_one_bad_frame(self, run: Run, board: SimBoard) -> None:
         async def main() -> None:
