@@ -60,6 +60,7 @@ DEVICES = {
     "ir-receiver": "firmware_sim.devices.ir_receiver:IrReceiver",
     "keypad": "firmware_sim.devices.keypad:Keypad",
     "l298n": "firmware_sim.devices.motor_bridge:L298n",
+    "lcd1602": "firmware_sim.devices.lcd1602:Lcd1602",
     "led": "firmware_sim.devices.pin_parts:Led",
     "lm75": "firmware_sim.devices.lm75:Lm75",
     "mcp23017": "firmware_sim.devices.mcp23017:Mcp23017",
@@ -81,6 +82,7 @@ DEVICES = {
     "sds011": "firmware_sim.devices.sds011:Sds011",
     "servo": "firmware_sim.devices.servo:Servo",
     "sht31": "firmware_sim.devices.sht31:Sht31",
+    "ssd1306": "firmware_sim.devices.ssd1306:Ssd1306",
     "tm1637": "firmware_sim.devices.tm1637:Tm1637",
     "wire": "firmware_sim.devices.pin_parts:Wire",
 }

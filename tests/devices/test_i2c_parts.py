@@ -60,6 +60,16 @@ def ina219(rig: Any) -> float:
     return (rig.word(2) >> 3) * 0.004
 
 
+def lcd1602(rig: Any) -> float:
+    rig.wait(0.05)
+    for byte in (0x30, 0x30, 0x30, 0x20, 0x20, 0x80, 0x00, 0xC0, 0x00, 0x10):
+        rig.write(byte, byte | 4, byte)
+        rig.wait(0.005)
+    for byte in (0x30, 0x70):
+        rig.write(byte | 1, byte | 5, byte | 1)
+    return float(rig.part.text()[0])
+
+
 def lm75(rig: Any) -> float:
     rig.write(1, 0)
     rig.wait(0.1)
@@ -116,6 +126,12 @@ def sht31(rig: Any) -> float:
     return checked(data[:3]) * 175 / 65535 - 45
 
 
+def ssd1306(rig: Any) -> float:
+    rig.write(0x00, 0xA1, 0xC8, 0x8D, 0x14, 0xAF, 0xB0, 0x00, 0x10)
+    rig.write(0x40, 0x07)
+    return sum(rig.part.picture().dots)
+
+
 class Measurement(NamedTuple):
     measure: Callable[[Any], float]
     keys: dict[str, object]
@@ -130,6 +146,7 @@ MEASUREMENTS = {
     "aht20": Measurement(aht20, {"temperature": 25.0}, 25.0, checks=True),
     "htu21d": Measurement(htu21d, {"temperature": 25.0}, 25.0, checks=True),
     "ina219": Measurement(ina219, {"voltage": 12.0}, 12.0),
+    "lcd1602": Measurement(lcd1602, {}, 7.0),
     "lm75": Measurement(lm75, {"temperature": 25.0}, 25.0),
     "mcp9808": Measurement(mcp9808, {"temperature": 25.0}, 25.0),
     "mcp23017": Measurement(mcp23017, {}, 5),
@@ -138,6 +155,7 @@ MEASUREMENTS = {
     "pcf8591": Measurement(pcf8591, {"inputs": [0.0, 1.65]}, 1.65),
     "scd40": Measurement(scd40, {"co2": 615.0}, 615.0, checks=True),
     "sht31": Measurement(sht31, {"temperature": 25.0}, 25.0, checks=True),
+    "ssd1306": Measurement(ssd1306, {}, 3.0),
 }
 
 
