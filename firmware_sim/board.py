@@ -11,10 +11,11 @@ import os
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from firmware_sim import raspberry_pi
 from firmware_sim import wiring as wirings
+from firmware_sim.attaching import attach_devices
 from firmware_sim.bus import Bus
 from firmware_sim.chip_removal import ChipRemoval
 from firmware_sim.device import Device
@@ -32,13 +33,11 @@ from firmware_sim.surviving_lines import surviving_lines
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
 from firmware_sim.w1 import W1Master
-from hwloop import plugins
 from hwloop.board import SIMULATED_LINES, Board, current
 from hwloop.boards.lgpio.chip import LgpioChip
 from hwloop.boards.lgpio.edges import watch_lines
 from hwloop.boards.lgpio.output import LgpioOutput
 from hwloop.core.clock import REAL, Clock
-from hwloop.core.naming import error_text
 from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
 from hwloop.requests import EdgeRequest, OutputRequest
@@ -46,6 +45,9 @@ from hwloop.trace_events import Tracer
 
 if TYPE_CHECKING:
     import smbus2
+
+K = TypeVar("K", int, str)
+T = TypeVar("T")
 
 _LAST_BUS = 255
 HEADER_LINES = 54
@@ -130,23 +132,9 @@ class SimBoard(Board):
         self.line_devices: dict[int, Device] = {}
         names = {id(device): name for name, device in checked.names.items()}
         try:
-            for number, device in enumerate(checked.devices, 1):
-                before = set(self._users)
-                call = f"{type(device).__qualname__}.attach"
-                try:
-                    with plugins.exits_logged(f"{checked.where}: device {number}: {call}"):
-                        device.attach(self)
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except WiringError as error:
-                    raise WiringError(f"{checked.where}: device {number}: {error}") from error
-                except BaseException as error:
-                    raise WiringError(
-                        f"{checked.where}: device {number}: {call} failed: {error_text(error)}; "
-                        "its class is to blame, not hwloop; 'hwloop run --debug' shows where"
-                    ) from error
+            for device, taken in attach_devices(checked, self, self._users):
                 self.devices.append(device)
-                for line in self._users.keys() - before:
+                for line in taken:
                     self.line_names[line] = names.get(id(device)) or self._users[line]
                     self.line_devices[line] = device
         except BaseException:
@@ -176,27 +164,15 @@ class SimBoard(Board):
 
     def serial(self, name: str) -> Port:
         """Return the serial port that programs open as `name`. Raises KeyError, naming those that are there."""
-        try:
-            return self.ports[name]
-        except KeyError:
-            there = ", ".join(sorted(self.ports)) or "none"
-            raise KeyError(f"no port {name!r} on {self.label}; there are: {there}") from None
+        return _found(self.ports, name, "port", self.label)
 
     def i2c(self, number: int) -> Bus:
         """Return I2C bus `number`; `board.i2c(1)[0x76]` is a device. Raises KeyError, naming those that are there."""
-        try:
-            return self.buses[number]
-        except KeyError:
-            there = ", ".join(map(str, sorted(self.buses)))
-            raise KeyError(f"no I2C bus {number} on {self.label}; there are: {there}") from None
+        return _found(self.buses, number, "I2C bus", self.label)
 
     def spi(self, number: int) -> SpiBus:
         """Return SPI bus `number`; `board.spi(0)[1]` is a device. Raises KeyError, naming those that are there."""
-        try:
-            return self.spi_buses[number]
-        except KeyError:
-            there = ", ".join(map(str, sorted(self.spi_buses)))
-            raise KeyError(f"no SPI bus {number} on {self.label}; there are: {there}") from None
+        return _found(self.spi_buses, number, "SPI bus", self.label)
 
     @property
     def tracer(self) -> Tracer | None:
@@ -380,6 +356,14 @@ class SimBoard(Board):
             bus.close()
         for spi_bus in self.spi_buses.values():
             spi_bus.close()
+
+
+def _found(things: Mapping[K, T], key: K, kind: str, label: str) -> T:
+    try:
+        return things[key]
+    except KeyError:
+        there = ", ".join(map(str, sorted(things))) or "none"
+        raise KeyError(f"no {kind} {key!r} on {label}; there are: {there}") from None
 
 
 def SMBus(bus: int, board: SimBoard | None = None) -> smbus2.SMBus:
