@@ -14,7 +14,7 @@ class ChipRemoval:
         self._chip = chip
         self._clock = chip.timeline.clock
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._clock.claim(self._fd)
+        self._clock.claim(self._fd, announced=True)
         chip.at_removal.append(self._ring)
 
     def fileno(self) -> int:
@@ -37,3 +37,4 @@ class ChipRemoval:
 
     def _ring(self) -> None:
         os.eventfd_write(self._fd, 1)
+        self._clock.announce()

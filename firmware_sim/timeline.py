@@ -31,6 +31,9 @@ FOREVER = 1e18
 _FOREVER_NS = int(FOREVER * 1e9)
 _LONGEST_WAIT_MS = 3_600_000
 
+_MOMENTS = 256
+"""Moments that `play` lets pass at most: the clock then looks for signals."""
+
 FREE_READS = 1000
 READ_NS = 2000
 """A program that reads lines again and again until one changes would stop a virtual clock. After this many reads with
@@ -177,6 +180,33 @@ class Timeline:
             finally:
                 self._moment_ns = None
         return happened
+
+    def play(self, until_ns: float, jump: Callable[[int], object], concerned: Callable[[], object]) -> int:
+        """Run the actions up to `until_ns`, each at its time. For a clock that drives this; see `Agenda.play`."""
+        heap, moments = self._heap, 0
+        with self.lock:
+            try:
+                while heap and moments < _MOMENTS:
+                    when_ns, _, event = heap[0]
+                    if event.action is None:
+                        heapq.heappop(heap)
+                        continue
+                    if when_ns > until_ns:
+                        break
+                    jump(when_ns)
+                    moments += 1
+                    while heap and heap[0][0] <= when_ns:
+                        self._moment_ns, _, event = heapq.heappop(heap)
+                        if (action := event.action) is not None:
+                            try:
+                                action()
+                            except BaseException as error:
+                                self._failed(action, error)
+                    if concerned():
+                        break
+            finally:
+                self._moment_ns = None
+        return moments
 
     def catch_up(self) -> None:
         """Run the actions that are due by now, because the program looks. The lock is held.

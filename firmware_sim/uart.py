@@ -257,7 +257,7 @@ class Port:
         self._room_left = 0
         tty.setraw(self._slave)
         self._terminal.plug_in(self._slave)
-        self._timeline.clock.claim(self._slave)
+        self._timeline.clock.claim(self._slave, announced=True)
         os.set_blocking(self._master, False)
         if self._peer is not None:
             self._timeline.add_reader(self._master, self._on_written)
@@ -349,6 +349,7 @@ class Port:
         self.bytes_out += taken
         self._room_left -= taken
         if taken:
+            self._timeline.clock.announce()
             if self._timeline.tracer is not None:
                 self._trace("received", chunk[:taken])
             if exact:

@@ -60,6 +60,13 @@ class Agenda(Protocol):
     def plans_before(self, count: int) -> bool:
         """Return whether one of the first `count` planned events is still to come."""
 
+    def play(self, until_ns: float, jump: Callable[[int], object], concerned: Callable[[], object]) -> int:
+        """Run the planned events up to `until_ns` at their times, which `jump(when_ns)` sets the clock to.
+
+        Stop after the events of a moment once `concerned()` is true, or after some hundred moments. Return their
+        number.
+        """
+
 
 class Disturbed(BaseException):
     """Raised by `Clock.foresee`: abandon a job that has not begun yet. It begins again on a thread."""
@@ -104,8 +111,15 @@ class Clock:
     def detach(self, agenda: Agenda) -> None:
         """Stop driving it. Harmless if it is not driven."""
 
-    def claim(self, fd: int) -> None:
-        """Note that only what this clock drives makes `fd`, or another end of its FIFO or terminal, readable."""
+    def claim(self, fd: int, *, announced: bool = False) -> None:
+        """Note that only what this clock drives makes `fd`, or another end of its FIFO or terminal, readable.
+
+        With `announced` the caller promises a call of `announce` whenever it has done so: then there is no need to ask
+        the kernel after each event.
+        """
+
+    def announce(self) -> None:
+        """Note that a descriptor which was claimed with `announced` may be readable now."""
 
     def disclaim(self, fd: int) -> None:
         """Undo `claim`, before `fd` is closed. Harmless if it was not claimed."""

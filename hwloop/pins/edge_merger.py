@@ -61,7 +61,7 @@ class EdgeMerger:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._epoll = select.epoll()
-        clock.claim(self._epoll.fileno())
+        clock.claim(self._epoll.fileno(), announced=True)  # of FIFOs that are
         self._by_fd: dict[int, tuple[EdgeStream, EdgeTarget]] = {}
         self._last_ns: dict[EdgeStream, int] = {}
         self._held: list[QueuedEdge] = []  # read, but something earlier may still arrive; sorted by time

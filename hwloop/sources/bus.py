@@ -19,7 +19,7 @@ import math
 import operator
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
-from typing import ClassVar, Generic, NamedTuple, TypeVar, TypeVarTuple
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, TypeVarTuple
 
 from hwloop.board import Edge
 from hwloop.core.naming import short_name
@@ -124,14 +124,15 @@ class BusSource(Source[Transaction], Generic[H]):
         access = self._usable()
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
-        job = access.submit(what, function, args, future, one_transfer)
-        timer = self._loop.call_later(timeout, self._expire, job, timeout) if timeout < math.inf else None
+        expires = self._loop.time() + timeout
+        job = access.submit(what, function, args, future, one_transfer, self, timeout, expires)
         try:
             return await future
         finally:
-            if timer is not None:
-                timer.cancel()
-            access.withdraw(job)
+            if job.timer is not None:
+                job.timer.cancel()
+            if not job.is_done:
+                access.withdraw(job)
 
     def poll(
         self,
@@ -204,10 +205,7 @@ class BusSource(Source[Transaction], Generic[H]):
                 transactions.append(transaction)
             else:
                 self._channel.bypass(transaction)
-        if succeeded and self._hook is not None and self._access.reopened > self._reopenings_reported:
-            self._reopenings_reported = self._access.reopened
-            assert self._loop is not None
-            self._hook.run(self, self._loop, self.report_failure)
+        self._note_reopened(succeeded=succeeded)
         if self._access.ended and self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         return transactions
@@ -224,6 +222,22 @@ class BusSource(Source[Transaction], Generic[H]):
         access.release()
 
     # Jobs and their answers.
+
+    def limit_wait(self, job: BusJob[Any]) -> None:
+        """Set the timer of a job that the thread does."""
+        if job.timeout < math.inf:
+            assert self._loop is not None
+            job.timer = self._loop.call_at(job.expires, self._expire, job)
+
+    def take_answer(self, job: BusJob[Any]) -> bool:
+        """Give the answer of a job that the loop has done itself to its caller. Return False for the usual way."""
+        if self._channel.wanted or not self._reading:
+            return False
+        self._wakeups += 1
+        self._settle(job)
+        self._channel.bypass(Transaction(job.what, job.began_ns, job.ended_ns, job.error))
+        self._note_reopened(succeeded=job.error is None)
+        return True
 
     def _usable(self) -> BusAccess[H]:
         if self._closed or (self._access is not None and self._access.stopping):
@@ -253,7 +267,15 @@ class BusSource(Source[Transaction], Generic[H]):
         made.__cause__ = error
         return made
 
-    def _expire(self, job: BusJob[H], timeout: float) -> None:
+    def _note_reopened(self, *, succeeded: bool) -> None:
+        """Run the hook if the device has been reopened, and a job has succeeded since."""
+        assert self._access is not None
+        if succeeded and self._hook is not None and self._access.reopened > self._reopenings_reported:
+            self._reopenings_reported = self._access.reopened
+            assert self._loop is not None
+            self._hook.run(self, self._loop, self.report_failure)
+
+    def _expire(self, job: BusJob[H]) -> None:
         """The caller's timeout has passed. Only a job that has begun makes the bus suspect."""
         assert self._access is not None
         if not job.future.done():
@@ -263,11 +285,11 @@ class BusSource(Source[Transaction], Generic[H]):
             return
         busy_with = self._access.busy_with
         if self._access.withdraw(job):
-            reason = f"not begun within {timeout:g} s" + (f": {busy_with.what} is under way" if busy_with else "")
+            reason = f"not begun within {job.timeout:g} s" + (f": {busy_with.what} is under way" if busy_with else "")
             hint = "increase timeout=, or find out why that takes so long"
         else:
             self.suspect = True
-            reason = f"no answer within {timeout:g} s"
+            reason = f"no answer within {job.timeout:g} s"
             hint = self.hung_hint
         self._errors += 1
         job.future.set_exception(BusTimeoutError(f"{self.title}, {job.what}", reason, hint, errno=errno.ETIMEDOUT))

@@ -31,10 +31,43 @@ class Closable(Protocol):
 H = TypeVar("H", bound=Closable)
 
 
-class BusJob(Generic[H]):
-    """A function to call with the open device, and its outcome. Times are nanoseconds of the board's clock."""
+class Caller(Protocol):
+    """The loop's side of a job."""
 
-    __slots__ = ("args", "began_ns", "by", "ended_ns", "error", "function", "future", "one_transfer", "result", "what")
+    def take_answer(self, job: BusJob[Any]) -> bool:
+        """Take the answer of a job that the loop has just done itself. Return False if it has to go the usual way."""
+
+    def limit_wait(self, job: BusJob[Any]) -> None:
+        """Set the timer of a job that is left to the thread, and so may take longer than its caller wants to wait."""
+
+
+class BusJob(Generic[H]):
+    """A function to call with the open device, and its outcome. Times are nanoseconds of the board's clock.
+
+    Attributes:
+        timeout: seconds within which the caller wants the answer, ...
+        expires: ... and the loop time at which they have passed.
+        timer: ends the caller's wait then; None while the loop is about to do the job itself.
+        is_done: whether it has been done, so that it need not be withdrawn.
+    """
+
+    __slots__ = (
+        "args",
+        "began_ns",
+        "by",
+        "caller",
+        "ended_ns",
+        "error",
+        "expires",
+        "function",
+        "future",
+        "is_done",
+        "one_transfer",
+        "result",
+        "timeout",
+        "timer",
+        "what",
+    )
 
     closes: bool = False
 
@@ -46,6 +79,9 @@ class BusJob(Generic[H]):
         args: tuple[object, ...],
         future: asyncio.Future[Any],
         one_transfer: bool,
+        caller: Caller,
+        timeout: float,
+        expires: float,
     ) -> None:
         self.by: BusAccess[H] = by
         self.what: str = what
@@ -53,6 +89,11 @@ class BusJob(Generic[H]):
         self.args: tuple[object, ...] = args
         self.future: asyncio.Future[Any] = future
         self.one_transfer: bool = one_transfer
+        self.caller: Caller = caller
+        self.timeout: float = timeout
+        self.expires: float = expires
+        self.timer: asyncio.TimerHandle | None = None
+        self.is_done: bool = False
         self.began_ns: int = 0
         self.ended_ns: int = 0
         self.result: object = None
@@ -61,8 +102,13 @@ class BusJob(Generic[H]):
     def do(self) -> None:
         self.by.do(self)
 
-    def finish(self) -> None:
-        self.by.finish(self)
+    def finish(self, *, in_place: bool) -> None:
+        self.is_done = True
+        self.by.finish(self, in_place)
+
+    def delayed(self) -> None:
+        if self.timer is None:
+            self.caller.limit_wait(self)
 
 
 class _Closing:
@@ -77,8 +123,11 @@ class _Closing:
     def do(self) -> None:
         self._close()
 
-    def finish(self) -> None:
+    def finish(self, *, in_place: bool) -> None:
         self._finish()
+
+    def delayed(self) -> None:
+        pass
 
 
 class BusAccess(Generic[H]):
@@ -117,7 +166,7 @@ class BusAccess(Generic[H]):
         self._fd = -1
         try:
             self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            clock.claim(self._fd)
+            clock.claim(self._fd, announced=True)
             self._thread = thread()
         except BaseException:
             self._device.close()
@@ -139,10 +188,14 @@ class BusAccess(Generic[H]):
         args: tuple[object, ...],
         future: asyncio.Future[Any],
         one_transfer: bool,
+        caller: Caller,
+        timeout: float,
+        expires: float,
     ) -> BusJob[H]:
-        """Put a job at the end of the queue, and return it."""
-        job = BusJob(self, what, function, args, future, one_transfer)
-        self._thread.submit(job)
+        """Put a job at the end of the queue, and return it. Its `caller` has set its timer, where it needs one."""
+        job = BusJob(self, what, function, args, future, one_transfer, caller, timeout, expires)
+        if not self._thread.submit(job):
+            caller.limit_wait(job)
         return job
 
     def withdraw(self, job: BusJob[H]) -> bool:
@@ -209,10 +262,11 @@ class BusAccess(Generic[H]):
             self._failures = self._attempt = 0
         job.ended_ns = self._clock.now_ns()
 
-    def finish(self, job: BusJob[H]) -> None:
-        """Note a finished job and wake the loop. The lock is held."""
-        self._finished.append(job)
-        self._notify_loop()
+    def finish(self, job: BusJob[H], in_place: bool) -> None:
+        """Note a finished job and wake the loop, unless its caller takes the answer at once. The lock is held."""
+        if not in_place or self._finished or not job.caller.take_answer(job):
+            self._finished.append(job)
+            self._notify_loop()
 
     def _end(self) -> None:
         self.ended = True
@@ -222,6 +276,7 @@ class BusAccess(Generic[H]):
         """Wake the loop. The lock is held, so the descriptor can't be closed and its number reused meanwhile."""
         if self._fd >= 0:
             os.eventfd_write(self._fd, 1)
+            self._clock.announce()
 
     def _ready_device(self) -> H:
         """Return the open device, reopened first if too many jobs have failed. Raises OSError."""

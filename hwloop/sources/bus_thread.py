@@ -36,8 +36,11 @@ class Job(Protocol):
     def do(self) -> None:
         """Do it, without the lock."""
 
-    def finish(self) -> None:
-        """Note that it is done, with the lock held."""
+    def finish(self, *, in_place: bool) -> None:
+        """Note that it is done, with the lock held; `in_place` says that the loop has done it itself."""
+
+    def delayed(self) -> None:
+        """Note, with the lock held, that the loop was to do it itself, and has left it to the thread."""
 
 
 class BusThread:
@@ -55,7 +58,8 @@ class BusThread:
         self._clock = clock
         self._waiting: collections.deque[Job] = collections.deque()
         self._under_way: Job | None = None
-        self._called = False
+        self._called = False  # whether the loop will do the first job
+        self._asleep = False  # whether the thread waits, and nothing has woken it
         self._users = 1
         self.changed: threading.Condition = clock.condition()
         self._thread = clock.start(self._main, name)
@@ -73,11 +77,12 @@ class BusThread:
         """The job that is on the bus now."""
         return self._under_way
 
-    def submit(self, job: Job) -> None:
-        """Put a job at the end of the queue."""
+    def submit(self, job: Job) -> bool:
+        """Put a job at the end of the queue. Return whether the loop will do it itself, as soon as it rests."""
         with self.changed:
             self._waiting.append(job)
             self._call_for_work()
+            return self._called and len(self._waiting) == 1
 
     def withdraw(self, job: Job) -> bool:
         """Remove a job that has not begun. Return False if it has begun: its answer will arrive late, if at all."""
@@ -96,8 +101,10 @@ class BusThread:
         with self.changed:
             jobs = [job for job in self._waiting if dropped(job)]
             self._waiting = collections.deque(job for job in self._waiting if not dropped(job))
+            for job in self._waiting:
+                job.delayed()
             self._waiting.appendleft(closing)
-            self.changed.notify()
+            self._wake_thread()
             return jobs
 
     def wait_left(self, left: Callable[[], bool]) -> None:
@@ -113,9 +120,11 @@ class BusThread:
     def _call_for_work(self) -> None:
         """Wake the thread; in virtual time the loop may do a single transfer itself. The lock is held."""
         if not self._called:
-            self._called = self._waiting[0].one_transfer and self._clock.take_turn(self._do_in_place)
+            self._called = (
+                self._asleep and self._waiting[0].one_transfer and self._clock.take_turn(self._do_in_place)
+            )
             if not self._called:
-                self.changed.notify()
+                self._wake_thread()
 
     def _do_in_place(self) -> None:
         """Do the first job on the loop's thread, in virtual time, or else wake the bus's thread."""
@@ -123,17 +132,24 @@ class BusThread:
             self._called = False
             if self._under_way is not None or not self._waiting:
                 return
-            if not self._waiting[0].one_transfer:
-                self.changed.notify()
-                return
+            job = self._waiting[0]
             try:
-                self._waiting[0].do()
+                if not job.one_transfer:
+                    raise Disturbed
+                job.do()
             except Disturbed:
-                self.changed.notify()
+                self._wake_thread()
+                job.delayed()
                 return
-            self._waiting.popleft().finish()
+            del self._waiting[0]
+            job.finish(in_place=True)
             if self._waiting:
                 self._call_for_work()
+
+    def _wake_thread(self) -> None:
+        """Have the thread look for work. The lock is held."""
+        self._asleep = False
+        self.changed.notify()
 
     # The thread.
 
@@ -142,7 +158,7 @@ class BusThread:
             job.do()
             with self.changed:
                 self._under_way = None
-                job.finish()
+                job.finish(in_place=False)
                 if job.closes:
                     self._users -= 1
                     self.changed.notify_all()
@@ -152,7 +168,9 @@ class BusThread:
     def _next(self) -> Job | None:
         with self.changed:
             while not self._waiting and self._users:
+                self._asleep = True
                 self.changed.wait()
+            self._asleep = False
             if not self._waiting:
                 return None
             self._under_way = self._waiting.popleft()

@@ -61,11 +61,16 @@ class VirtualClock(Clock):
         self.limit: TimeLimit | None = None
         """Ends a run that lasts too long; the loop sets it."""
         self._agendas: list[Agenda] = []
-        self._claimed: set[int] = set()
+        self._claimed: dict[int, bool] = {}  # whether they are announced
+        self.claims: int = 0
+        """How often a descriptor was claimed or disclaimed."""
+        self.announced: bool = False
+        """Whether a claimed descriptor may have become readable since this was set to False."""
         self._guard = threading.RLock()
         self._sleeping: list[Sleeper] = []
         self._parked = 0
-        self._woken: collections.deque[Sleeper | Callable[[], object]] = collections.deque()
+        self.woken: collections.deque[Sleeper | Callable[[], object]] = collections.deque()
+        """The threads, and jobs in the place of one, whose turn has come."""
         self.members: set[int] = set()
         """The identifiers of the threads that take turns."""
         self._turn_over = threading.Lock()
@@ -116,7 +121,7 @@ class VirtualClock(Clock):
                 self._end_turn()
 
         thread = super().start(run, name)
-        self._woken.append(sleeper)
+        self.woken.append(sleeper)
         if self.closed:
             sleeper.go.release()
         return thread
@@ -133,7 +138,7 @@ class VirtualClock(Clock):
     def take_turn(self, turn: Callable[[], object]) -> bool:
         if self.closed:
             return False
-        self._woken.append(turn)
+        self.woken.append(turn)
         return True
 
     def foresee(self, nanoseconds: int | None) -> None:
@@ -150,11 +155,16 @@ class VirtualClock(Clock):
         if agenda in self._agendas:
             self._agendas.remove(agenda)
 
-    def claim(self, fd: int) -> None:
-        self._claimed.add(fd)
+    def claim(self, fd: int, *, announced: bool = False) -> None:
+        self._claimed[fd] = announced
+        self.claims += 1
+
+    def announce(self) -> None:
+        self.announced = True
 
     def disclaim(self, fd: int) -> None:
-        self._claimed.discard(fd)
+        self._claimed.pop(fd, None)
+        self.claims += 1
 
     # For the loop.
 
@@ -162,6 +172,11 @@ class VirtualClock(Clock):
     def claimed(self) -> frozenset[int]:
         """The descriptors that only what this clock drives makes readable."""
         return frozenset(self._claimed)
+
+    @property
+    def announces(self) -> frozenset[int]:
+        """The claimed descriptors that set `announced` when they may have become readable."""
+        return frozenset(fd for fd, announced in self._claimed.items() if announced)
 
     def next_ns(self) -> int | None:
         """Return the time of the next event on a board or in a thread; None if there is none."""
@@ -226,17 +241,30 @@ class VirtualClock(Clock):
                 if agenda.run_due():
                     happened = True
             self._played_ns = self._now_ns
-        if happened or not (self.busy or self._woken or self._sleeping):
+        if happened or not (self.busy or self.woken or self._sleeping):
             return happened
         self._played_ns = 0
         return self._give_turn(undisturbed)
+
+    def play(self, until_ns: float, concerned: Callable[[], object]) -> int:
+        """Let the events on the board happen, up to that time and until they concern the loop. Return how many moments
+        have passed.
+
+        Only where nothing else is going on: no thread sleeps on the clock, or has its turn.
+        """
+        if len(self._agendas) != 1 or self._sleeping or self.woken or self.busy or self.written:
+            return 0
+        moments = self._agendas[0].play(until_ns, self.jump, concerned)
+        if moments:
+            self._played_ns = self._now_ns
+        return moments
 
     def close(self) -> None:
         """Stop: the loop is closed, and no more time passes. Sleeping threads go on at once, so that they can end."""
         with self._guard:
             self.closed = True
-            leaving = [it for it in (*self._woken, *self._sleeping) if isinstance(it, Sleeper)]
-            self._woken.clear()
+            leaving = [it for it in (*self.woken, *self._sleeping) if isinstance(it, Sleeper)]
+            self.woken.clear()
             self._sleeping.clear()
         for sleeper in leaving:
             sleeper.go.release()
@@ -290,7 +318,7 @@ class VirtualClock(Clock):
 
     def _free_until(self, when_ns: int) -> bool:
         """Return, in a turn, whether nothing else happens until after that time."""
-        if self._undisturbed is None or self.closed or self._woken:
+        if self._undisturbed is None or self.closed or self.woken:
             return False
         next_ns = self.next_ns()
         return (next_ns is None or next_ns > when_ns) and self._undisturbed(when_ns)
@@ -298,8 +326,8 @@ class VirtualClock(Clock):
     def _whose_turn(self) -> Sleeper | Callable[[], object] | None:
         """Return the sleeper that was woken first, else the one whose time has come first."""
         with self._guard:
-            if self._woken:
-                return self._woken.popleft()
+            if self.woken:
+                return self.woken.popleft()
             due = [sleeper for sleeper in self._sleeping if sleeper.when_ns <= self._now_ns]
             if not due:
                 return None
@@ -319,7 +347,7 @@ class VirtualClock(Clock):
                 return
             sleeper.is_member = threading.get_ident() in self.members
             if sleeper.is_woken:
-                self._woken.append(sleeper)
+                self.woken.append(sleeper)
             else:
                 sleeper.is_parked = True
                 if sleeper.when_ns < NEVER_NS:
@@ -341,7 +369,7 @@ class VirtualClock(Clock):
                 if self.closed:
                     sleeper.go.release()
                 else:
-                    self._woken.append(sleeper)
+                    self.woken.append(sleeper)
 
     def block_loop(self, until_ns: int, done: Callable[[], bool]) -> None:
         """Block the loop's own thread until then, while board and threads go on."""

@@ -20,6 +20,7 @@ from hwloop.core.poller import Found, Poller
 from hwloop.core.timer_queue import TimerQueue
 from hwloop.core.urgency import Priority
 from hwloop.virtual.clock import FOREVER, DeadlockError, TimeLimitError, VirtualClock
+from hwloop.virtual.condition import NEVER_NS
 from hwloop.virtual.run_queue import VirtualRunQueue
 from hwloop.virtual.selector import Lookout, any_real
 from hwloop.virtual.threads import ProgramThreads, Work
@@ -67,7 +68,10 @@ class VirtualPoller(Poller):
     ) -> None:
         super().__init__(selector, clock, run_queue.inbox)
         self.holds = 0
+        self._lookout = selector
         self._ready_now = selector.ready_now
+        self._announced_at = (-1, -1)
+        self._announced = False
         self._run_queue = run_queue
         self._timers = timers
         self._virtual_clock = virtual_clock
@@ -144,8 +148,8 @@ class VirtualPoller(Poller):
             found = ready_now()
             if found:
                 found = self._without_own_pipe(found)
-            if run_queue.ordinary or run_queue.urgent.waiting or run_queue.poll_after_batch:
-                return found  # the handler of a signal has queued something
+            if run_queue.ordinary or run_queue.urgent.waiting or run_queue.poll_after_batch or self._timers.new:
+                return found  # the handler of a signal, or what observes the board, has queued something
             if found and not (idle := self._only_idle(found)):
                 if self._polls >= BUSY_CALLBACKS:
                     self._pass_time(BUSY_SECONDS)  # a descriptor that is always ready stops the clock no more than work
@@ -162,6 +166,8 @@ class VirtualPoller(Poller):
                 self._idled = 0
                 return found
             if settle(asked):
+                if run_queue.ordinary or run_queue.urgent.waiting:
+                    return []
                 continue
             if timer <= clock.seconds:
                 if timer:  # 0 after a garbage collection: poll again
@@ -186,6 +192,13 @@ class VirtualPoller(Poller):
             if timer == _INFINITY and not waiting:
                 waiting = True
                 self._limit.begin_wait()
+            if work is _NO_WORK and self._all_announced():
+                clock.announced = False
+                if moments := clock.play(min(due_ns or NEVER_NS, self._limit.ends_ns), self._is_concerned):
+                    self._polls = 0
+                    if waiting and (reason := self._limit.stalled(moments)) is not None:
+                        raise TimeLimitError(self._with_waits(reason))
+                    continue
             if self._jump(timer, due_ns):
                 if not settle(asked) and timer <= clock.seconds:
                     return []
@@ -202,6 +215,30 @@ class VirtualPoller(Poller):
                 self._wait_really(None)
             else:
                 raise DeadlockError(self._with_waits("nothing can ever wake this program"))
+
+    def _all_announced(self) -> bool:
+        """Return whether the clock announces everything that may make a watched descriptor readable."""
+        at = (self._lookout.changes, self._virtual_clock.claims)
+        if at != self._announced_at:
+            self._announced_at = at
+            watched = self.descriptors.keys.keys() - {self._own_pipe}
+            self._announced = not any_real(watched, self._virtual_clock.announces)
+        return self._announced
+
+    def _is_concerned(self) -> bool:
+        """Return whether an event on the board may have given the loop something to do."""
+        clock, run_queue = self._virtual_clock, self._run_queue
+        return bool(
+            clock.announced
+            or clock.woken
+            or run_queue.inbox
+            or run_queue.ordinary
+            or run_queue.urgent.waiting
+            or run_queue.poll_after_batch
+            or self._timers.new
+            or _thread._count() > len(clock.members)
+            or (self._loop is not None and self._loop._signal_handlers and self._ready_now())
+        )
 
     def _only_idle(self, found: Found) -> bool:
         """Return whether only sources of IDLE priority are ready: the program is at rest all the same."""

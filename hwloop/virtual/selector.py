@@ -20,6 +20,8 @@ class Lookout(selectors.PollSelector):
 
     def __init__(self) -> None:
         super().__init__()
+        self.changes: int = 0
+        """How often a descriptor was added or removed."""
         self.ready_now: Callable[[], list[tuple[int, int]]] = functools.partial(self._selector.poll, 0)  # type: ignore[attr-defined]
         """Returns the descriptors that are ready now, each with its mask, which has the bits of epoll."""
 
@@ -28,7 +30,12 @@ class Lookout(selectors.PollSelector):
         found = os.fstat(fileobj if isinstance(fileobj, int) else fileobj.fileno())
         if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        self.changes += 1
         return super().register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        self.changes += 1
+        return super().unregister(fileobj)
 
 
 def any_real(watched: Iterable[int], claimed: Set[int]) -> bool:

@@ -87,12 +87,13 @@ class TimeLimit:
         """Return the reason why the run must end at `ends_ns`."""
         return f"the limit of {self._limit:g} s of virtual time has passed, and this program has not ended; {_ADVICE}"
 
-    def stalled(self) -> str | None:
-        """Return the reason why a wait without a timer must end, or None. Called after each jump of such a wait."""
+    def stalled(self, jumps: int = 1) -> str | None:
+        """Return the reason why a wait without a timer must end, or None. Called after each jump of such a wait, or
+        after some."""
         if self._limit is not None:
             return None
-        self._jumps += 1
-        if self._jumps % _CHECK_EVERY and self._clock.seconds < self._stalled_until:
+        before, self._jumps = self._jumps // _CHECK_EVERY, self._jumps + jumps
+        if self._jumps // _CHECK_EVERY == before and self._clock.seconds < self._stalled_until:
             return None
         if self._stalled_until == math.inf:
             if not self._clock.plans_before(self._planned):

@@ -35,7 +35,7 @@ class Notifications:
             os.unlink(path)
         os.mkfifo(path, 0o664)
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        clock.claim(self._fd)
+        clock.claim(self._fd, announced=True)
 
     def write(self, data: bytes, room: int | None) -> bool:
         """Write a report whole. False if the FIFO is full, or would hold more than `room` bytes: then it is lost."""
@@ -50,6 +50,7 @@ class Notifications:
             os.write(self._fd, data)
         except BlockingIOError:
             return False
+        self._clock.announce()
         return True
 
     def close(self) -> None:
