@@ -120,9 +120,7 @@ class BusThread:
     def _call_for_work(self) -> None:
         """Wake the thread; in virtual time the loop may do a single transfer itself. The lock is held."""
         if not self._called:
-            self._called = (
-                self._asleep and self._waiting[0].one_transfer and self._clock.take_turn(self._do_in_place)
-            )
+            self._called = self._asleep and self._waiting[0].one_transfer and self._clock.take_turn(self._do_in_place)
             if not self._called:
                 self._wake_thread()
 
