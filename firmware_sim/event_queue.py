@@ -44,7 +44,7 @@ class EventQueue:
         reader, self._writer = os.pipe()
         self.fd: int = reader
         os.set_blocking(self._writer, False)
-        clock.claim(self.fd)
+        clock.claim(self.fd, announced=True)
         _queues.add(self)
         _last_of[reader] = self
 
@@ -62,6 +62,7 @@ class EventQueue:
         """Add a record; there must be room. It is lost where nobody can read it any more."""
         try:
             os.write(self._writer, record)
+            self._clock.announce()
         except (BrokenPipeError, BlockingIOError):
             pass
 
@@ -94,6 +95,7 @@ class EventQueue:
         writer, self._writer = self._writer, -1
         if writer >= 0:
             os.close(writer)
+            self._clock.announce()
 
     def __del__(self) -> None:
         self.end()

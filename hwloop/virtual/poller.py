@@ -72,6 +72,7 @@ class VirtualPoller(Poller):
         self._ready_now = selector.ready_now
         self._announced_at = (-1, -1)
         self._announced = False
+        self._threads_running = 0
         self._run_queue = run_queue
         self._timers = timers
         self._virtual_clock = virtual_clock
@@ -194,6 +195,7 @@ class VirtualPoller(Poller):
                 self._limit.begin_wait()
             if work is _NO_WORK and self._all_announced():
                 clock.announced = False
+                self._threads_running = threads()
                 if moments := clock.play(min(due_ns or NEVER_NS, self._limit.ends_ns), self._is_concerned):
                     self._polls = 0
                     if waiting and (reason := self._limit.stalled(moments)) is not None:
@@ -236,7 +238,7 @@ class VirtualPoller(Poller):
             or run_queue.urgent.waiting
             or run_queue.poll_after_batch
             or self._timers.new
-            or _thread._count() > len(clock.members)
+            or _thread._count() != self._threads_running
             or (self._loop is not None and self._loop._signal_handlers and self._ready_now())
         )
 
