@@ -28,6 +28,7 @@ from firmware_sim.nodes import Nodes
 from firmware_sim.onewire import OneWireBus
 from firmware_sim.pins import Chip, Line
 from firmware_sim.port_node import PortNode
+from firmware_sim.pwm import PwmChip
 from firmware_sim.spi import SpiBus
 from firmware_sim.surviving_lines import surviving_lines
 from firmware_sim.timeline import Timeline
@@ -72,6 +73,7 @@ class SimBoard(Board):
         names: those that have a `name` there, by it.
         line_names: for each line that a device uses, the device's name in the board file, or else its description.
         line_devices: the device that uses each line.
+        pwm: its hardware PWM, with the settings of each channel.
         nodes: its files below /dev, /sys and /proc, for programs that open them.
         faults: the faults injected into it: `board.faults.inject("stuck-line", line=17, level=0)`.
         signal_program: sends a signal to the program, for a fault; None where its process is not the program's own.
@@ -119,6 +121,7 @@ class SimBoard(Board):
         self.onewire_buses: dict[int, OneWireBus] = {}
         self.nodes: Nodes = Nodes()
         raspberry_pi.add_files(self.nodes, self.revision)
+        self.pwm: PwmChip = PwmChip(self.chip, checked.pwm, self.nodes)
         self.nodes.add(self._gpiochip.path, self._gpiochip)
         self.bus(1)
         self._users: dict[int, str] = {}

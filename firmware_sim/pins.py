@@ -75,8 +75,8 @@ class Line:
         holds: the levels that faults force on it.
         contacts: the bouncing contacts of its part, by faults; the last one that bounces counts.
         changes: how often its level changed.
-        reports: edge reports written for it to a reader's FIFO.
-        reports_lost: edge reports that found the FIFO full, and were lost silently.
+        reports, reports_lost: edge reports for a reader's FIFO that were written to it, and that found it full.
+        fast_pulses: period and high time (ns) of pulses that are too fast to happen one by one; None without.
     """
 
     def __init__(self, chip: Chip, number: int) -> None:
@@ -92,6 +92,7 @@ class Line:
         self._bias_set = False  # by a program, not at reset
         self.output: int | None = None
         self.part: str = ""
+        self.fast_pulses: tuple[int, int] | None = None
         self.flags: int = 0
         self.active_low: bool = False
         self._drive: Drive = "push-pull"

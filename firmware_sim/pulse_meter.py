@@ -46,6 +46,8 @@ class PulseMeter:
         """Pulses a second, from the last period; 0 while the line is steady."""
         with self._timeline.lock:
             self._timeline.catch_up()
+            if (fast := self._line.fast_pulses) is not None:
+                return 1e9 / fast[0]
             return 0.0 if self._steady() else 1e9 / self._period_ns
 
     @property
@@ -53,6 +55,8 @@ class PulseMeter:
         """The part of the last period for which the line was active, 0 to 1; its level while it is steady."""
         with self._timeline.lock:
             self._timeline.catch_up()
+            if (fast := self._line.fast_pulses) is not None:
+                return fast[1] / fast[0] if self._active else 1 - fast[1] / fast[0]
             if self._steady():
                 return float(self._line.level == self._active)
             return self._width_ns / self._period_ns

@@ -73,6 +73,11 @@ class Model(NamedTuple):
         """Whether its header is on an RP1, as on the Pi 5."""
         return self.chip == "bcm2712"
 
+    @property
+    def pwm_lines(self) -> tuple[int, ...]:
+        """The lines of the channels of its PWM, as the overlay pwm-2chan sets them up."""
+        return (12, 13, 18, 19) if self.has_rp1 else (18, 19)
+
 
 def model(revision: int) -> Model:
     """Return the model of a revision code. A code that stands for none is a Raspberry Pi without a further name."""

@@ -2,6 +2,7 @@
 
     label = "weather station"
     revision = "c03111"
+    pwm = [12, 13]
 
     [[device]]
     type = "button"
@@ -28,6 +29,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from firmware_sim import raspberry_pi
 from firmware_sim.device import Device
 from firmware_sim.errors import WiringError
 from firmware_sim.fields import FieldError, check_fields, listed
@@ -87,6 +89,8 @@ DEVICES = {
     "wire": "firmware_sim.devices.pin_parts:Wire",
 }
 
+_KEYS = {"device", "label", "pwm", "revision"}
+_PWM_LINES = (12, 13, 18, 19)
 REVISION = "c03111"
 """The Raspberry Pi that a board poses as unless it says otherwise: a 4 Model B."""
 
@@ -101,6 +105,8 @@ class Wiring:
     devices: tuple[Device, ...]
     names: Mapping[str, Device]
     """The devices that have a key `name`, which any device may have."""
+    pwm: tuple[int, ...]
+    """The lines of its PWM channels."""
     directory: Path
     """The directory in which relative paths of the file begin."""
     where: str
@@ -127,8 +133,8 @@ def _document(text: str) -> dict[str, Any]:
 
 def parse(document: Mapping[str, object], where: str = "wiring", directory: Path | None = None) -> Wiring:
     """Check a mapping of the shape of a board file and make its devices. Raises `WiringError`."""
-    if unknown := document.keys() - {"label", "revision", "device"}:
-        raise WiringError(f"{where}: unknown key {listed(unknown)}; known are device, label, revision")
+    if unknown := document.keys() - _KEYS:
+        raise WiringError(f"{where}: unknown key {listed(unknown)}; known are {listed(_KEYS)}")
     label = document.get("label", "simulated board")
     if not isinstance(label, str):
         raise WiringError(f"{where}: label must be a string, not {label!r}")
@@ -139,6 +145,10 @@ def parse(document: Mapping[str, object], where: str = "wiring", directory: Path
         raise WiringError(
             f"{where}: revision must be a Raspberry Pi's revision code in hexadecimal like {REVISION!r}, not {code!r}"
         ) from None
+    pwm = document.get("pwm", list(raspberry_pi.model(revision).pwm_lines))
+    if not isinstance(pwm, list) or len(set(map(str, pwm))) < len(pwm) or any(line not in _PWM_LINES for line in pwm):
+        lines = ", ".join(map(str, _PWM_LINES))
+        raise WiringError(f"{where}: pwm must be the lines of the PWM channels, each one of {lines}, not {pwm!r}")
     entries = document.get("device", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise WiringError(f"{where}: devices are written as [[device]] tables")
@@ -153,7 +163,7 @@ def parse(document: Mapping[str, object], where: str = "wiring", directory: Path
         devices.append(_make(entry, place, directory))
         if name:
             names[name] = devices[-1]
-    return Wiring(label, revision, tuple(devices), names, directory or Path(), where)
+    return Wiring(label, revision, tuple(devices), names, tuple(pwm), directory or Path(), where)
 
 
 def _make(entry: dict[str, Any], where: str, directory: Path | None) -> Device:
