@@ -22,6 +22,7 @@ lock held, so a device needs no lock of its own; in virtual time they happen exa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -45,6 +46,8 @@ class Connections(Protocol):
     """Its files below /dev, /sys and /proc, for a device that has some of its own."""
     directory: Path
     """The directory of the board file, where relative paths begin."""
+    names: Mapping[str, Device]
+    """The devices of the board file that have a name, attached or not yet."""
 
     def use_line(self, line: int, user: str) -> Line:
         """Return a line for the sole use of `user`. Raises `WiringError` if there is none, or it is used already."""
