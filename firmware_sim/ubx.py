@@ -6,8 +6,7 @@ By "u-blox 8 / u-blox M8 Receiver description including protocol specification" 
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 SYNC = b"\xb5\x62"
@@ -67,7 +66,7 @@ class Scanner:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[Frame | bytes]:
-        """Yield each complete message, and each line of text from "$" on; drop the rest. Wrong checksums are dropped."""
+        """Yield each complete message, and each line of text from "$" on; drop the rest, and wrong checksums."""
         self._rest += data
         while self._rest:
             if self._rest[:1] == b"$":
@@ -90,19 +89,3 @@ class Scanner:
                 return
             else:
                 self._rest = self._rest[1:]
-
-
-_PVT = struct.Struct("<IHBBBBBBIiBBBBiiiiIIiiiiiIIHBB4xi4x")
-
-
-def nav_pvt(fields: Mapping[str, float]) -> bytes:
-    """Return the payload of UBX-NAV-PVT: time, position, velocity (section 32.17.15). Angles in degrees, metres, m/s."""
-    it = {name: round(value) for name, value in fields.items()}
-    return _PVT.pack(
-        it["tow_ms"], it["year"], it["month"], it["day"], it["hour"], it["minute"], it["second"], 0x07, 50, 0,
-        it["fix"], 0x01 if it["fix"] >= 2 else 0, 0, it["satellites"],
-        round(fields["longitude"] * 1e7), round(fields["latitude"] * 1e7),
-        round((fields["altitude"] + fields["separation"]) * 1000), round(fields["altitude"] * 1000), 1500, 2500,
-        round(fields["north"] * 1000), round(fields["east"] * 1000), 0,
-        round(fields["speed"] * 1000), round(fields["course"] * 1e5), 200, 100_000, 120, 0, 0, 0,
-    )  # fmt: skip

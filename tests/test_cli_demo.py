@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from firmware_sim.devices.gps import Gps, sentence
+from firmware_sim.devices.gps import Gps
 from firmware_sim.devices.pin_parts import Button
+from firmware_sim.nmea import sentence
 from hwloop.cli import demo, main
 from hwloop.cli.execution import load_program
 from hwloop.cli.term import Terminal

@@ -17,8 +17,8 @@ import pytest
 
 import hwloop
 from firmware_sim import SimBoard
-from firmware_sim.devices.gps import walk
 from firmware_sim.faults import FAULTS
+from firmware_sim.nmea import walk
 from hwloop import Backoff, gpio, i2c, serial
 
 PORT = "/dev/ttyAMA0"

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from firmware_sim import SimBoard
-from firmware_sim.devices.gps import Gps, sentence, walk
+from firmware_sim.devices.gps import Gps
 from firmware_sim.errors import WiringError
+from firmware_sim.nmea import sentence, walk
 from hwloop.board import using
 from hwloop.sources import serial
 

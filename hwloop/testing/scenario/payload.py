@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Literal, get_args
 
-from firmware_sim.devices.gps import sentence
 from firmware_sim.devices.modbus import crc16
+from firmware_sim.nmea import sentence
 from hwloop.testing.scenario.errors import KeyProblem
 
 Framing = Literal["none", "line", "nmea", "modbus"]
