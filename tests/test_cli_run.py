@@ -591,3 +591,56 @@ def test_systemd_hears_once_of_a_program_that_runs_itself(
         while heard[-1] != "STOPPING=1":
             heard.append(systemd.recv(100).decode())
     assert heard == ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "further", "status"),
+    [("raise", False, -signal.SIGTERM), ("raise", True, -signal.SIGTERM), ("return 0", False, 0)],
+)
+def test_threads_that_outlive_the_program_are_named_and_the_process_ends_without_them(
+    program: Program, ends: str, further: bool, status: int
+) -> None:
+    path = program(f"""
+        import asyncio, atexit, threading, time
+        from hwloop import gpio
+
+        def work():
+            print("working", flush=True)
+            while {further} and gpio.outputs():
+                time.sleep(0.01)
+            if {further}:
+                print("outputs closed", flush=True)
+            threading.Event().wait(1000)
+
+        async def main():
+            atexit.register(print, "exit handler", flush=True)
+            gpio.output(27, safe=0).open()
+            threading.Thread(target=work, name="worker").start()
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                {ends}
+    """)
+    within = 60 if further else 0.1
+    code = f"import hwloop.cli; hwloop.cli.THREADS_WITHIN = {within}; hwloop.cli.script()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "run", path, "--board", "sim"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "working\n"
+        child.terminate()
+        if further:
+            assert child.stdout.readline() == "outputs closed\n"
+            child.terminate()
+        out, err = child.communicate(timeout=20)
+    assert child.returncode == status
+    assert out == "exit handler\n"
+    if not further:
+        assert err == (
+            "hwloop: the program has ended, and 0.1 s after it not yet its threads: worker; the process ends without "
+            "them; end them on SIGTERM, or make them daemon threads\n"
+        )

@@ -15,10 +15,16 @@ from firmware_sim.trace.wording import describe_fully, seconds
 from hwloop.trace_events import TraceEvent
 
 
-def compare_with_golden(events: Iterable[TraceEvent], path: str | os.PathLike[str], update: bool = False) -> None:
+def compare_with_golden(
+    events: Iterable[TraceEvent],
+    path: str | os.PathLike[str],
+    update: bool = False,
+    *,
+    how: str = "write the file with compare_with_golden(..., update=True)",
+) -> None:
     """Raise AssertionError, with the difference, unless the trace is as in the golden file `path`.
 
-    With `update` the file is written instead.
+    With `update` the file is written instead. `how` is the advice for a file that is missing or out of date.
     """
     __tracebackhide__ = True  # pytest then shows the line of the test
     file, found = Path(path), golden_text(events)
@@ -29,17 +35,13 @@ def compare_with_golden(events: Iterable[TraceEvent], path: str | os.PathLike[st
     try:
         golden = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise AssertionError(f"there is no golden file {file} yet; {_HOW}") from None
+        raise AssertionError(f"there is no golden file {file} yet; {how}") from None
     if found != golden:
         difference = difflib.unified_diff(
             golden.splitlines(), found.splitlines(), str(file), "this run", lineterm="", n=2
         )
-        raise AssertionError(
-            f"the trace is not as in the golden file {file}; if it is right now, {_HOW}\n" + "\n".join(difference)
-        )
-
-
-_HOW = "write the file with compare_with_golden(..., update=True), and look at what has changed in it"
+        advice = f"if it is right now, {how}, and look at what has changed in it"
+        raise AssertionError(f"the trace is not as in the golden file {file}; {advice}\n" + "\n".join(difference))
 
 
 def golden_text(events: Iterable[TraceEvent]) -> str:

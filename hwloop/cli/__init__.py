@@ -16,8 +16,10 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from types import FrameType
 from typing import NoReturn, TextIO
 
 import hwloop
@@ -42,6 +44,13 @@ COMMANDS = {
 EPILOG = """\
 exit status: 0 for success, 1 for a failure, 2 for wrong arguments; a process that a signal ended dies of that signal.
 'hwloop COMMAND --help' describes a command."""
+
+
+THREADS_WITHIN = 5.0
+"""Seconds within which the threads of a program must have ended after it, where a signal has ended it."""
+
+signals_received: list[int] = []
+"""The signals that this process got so far and that ask it to end."""
 
 
 class UsageError(Exception):
@@ -98,15 +107,56 @@ def script() -> NoReturn:
     lifetime = contextlib.ExitStack()
     atexit.register(die)
     atexit.register(lifetime.close)
+    status = 1
     try:
-        status = _execute(sys.argv[1:], lifetime)
-    except Ended as ended:
-        deadly.append(ended.number)
-        status = 128 + ended.number
-        if ended.forced:
-            # An ordinary exit waits for threads, and one of them may never end.
-            atexit._run_exitfuncs()
+        try:
+            status = _execute(sys.argv[1:], lifetime)
+        except Ended as ended:
+            deadly.append(ended.number)
+            status = 128 + ended.number
+            if ended.forced:
+                # An ordinary exit waits for threads, and one of them may never end.
+                atexit._run_exitfuncs()
+        if deadly or signals_received:
+            _limit_threads(status)
+    except Ended as further:
+        deadly.append(further.number)
+        atexit._run_exitfuncs()
     sys.exit(status)
+
+
+def _limit_threads(status: int) -> None:
+    """End the process after a while, or at a further signal, though threads go on. At an exit Python waits for them."""
+    over = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal over
+        if over:
+            return
+        over = True
+        mine = threading.main_thread()
+        left = sorted(each.name for each in threading.enumerate() if not each.daemon and each is not mine)
+        when = f"{THREADS_WITHIN:g} s after it" if number == signal.SIGALRM else "at a further signal"
+        with contextlib.suppress(OSError):
+            print(
+                f"hwloop: the program has ended, and {when} not yet its threads: {', '.join(left)}; the process ends "
+                "without them; end them on SIGTERM, or make them daemon threads",
+                file=sys.stderr,
+            )
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(status)  # of a program that has ended with a status, and not by the signal
+
+    def stop() -> None:
+        nonlocal over
+        over = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    for number in {signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP}:
+        if number == signal.SIGALRM or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+    signal.setitimer(signal.ITIMER_REAL, THREADS_WITHIN)
+    atexit.register(stop)  # the threads have ended, and exit functions may take their time
 
 
 def say(text: str, stream: TextIO | None = None) -> None:

@@ -97,7 +97,10 @@ def run_program(
         _run(program, found.name, host)
     except SystemExit as exit:
         return _status(exit)
-    except (UsageError, Failure, KeyboardInterrupt):
+    except (UsageError, Failure):
+        raise
+    except KeyboardInterrupt:
+        host.leave_safe()  # also of a script, whose threads may go on
         raise
     except BaseException as error:
         parts = causes(error)

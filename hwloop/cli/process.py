@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from hwloop import board as boards
 from hwloop import service
 from hwloop.board import Board, Choice
-from hwloop.cli import Ended, Failure, UsageError
+from hwloop.cli import Ended, Failure, UsageError, signals_received
 from hwloop.core import registry as running
 from hwloop.core.clock import REAL, Clock
 from hwloop.core.deferred_signals import DeferredSignals
@@ -166,6 +166,7 @@ class Process:
         """Handle a signal: the first one cancels the current run; later ones abort it, except for the clean-up."""
         if self._closing:
             return
+        signals_received.append(number)
         if self.signalled is not None:
             self.signalled(number)
         main, loop = self._main, self._loop

@@ -183,11 +183,8 @@ class BoardFixture(SimBoard):
         `pytest --hwloop-update-golden` writes the file instead.
         """
         __tracebackhide__ = True
-        try:
-            compare_with_golden(self.trace, self._settings.directory / path, self._settings.update_golden)
-        except AssertionError as error:
-            error.add_note("pytest --hwloop-update-golden writes it")
-            raise
+        file, how = self._settings.directory / path, "write the file with pytest --hwloop-update-golden"
+        compare_with_golden(self.trace, file, self._settings.update_golden, how=how)
 
     # The time of programs.
 
