@@ -40,7 +40,7 @@ REFUSED = {
     "bcm2835": _LINE_LIBRARIES,
     "pigpio": _LINE_LIBRARIES,
     "rgpio": _LINE_LIBRARIES,
-    "spidev": "real SPI devices, and the program runs on the simulated board, which has none; gpiozero needs no spidev",
+    "spidev": "real SPI devices, and the program runs on the simulated board",
     "wiringpi": _LINE_LIBRARIES,
 }
 """Modules that reach real devices in C, and the reason that their import gives for raising."""
@@ -95,7 +95,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         buses = ", ".join(map(str, sorted(board.buses))) if board is not None else "none"
         raise FileNotFoundError(errno.ENOENT, f"no such bus on the simulated board; its buses are: {buses}", path)
     elif _SPI.match(path):
-        raise FileNotFoundError(errno.ENOENT, "the simulated board has no SPI devices", path)
+        raise FileNotFoundError(errno.ENOENT, "no such SPI device on the simulated board", path)
     elif _ONE_WIRE.match(path):
         raise FileNotFoundError(errno.ENOENT, "the simulated board has no such 1-Wire device", path)
     elif _LINES.match(path):

@@ -24,12 +24,14 @@ from firmware_sim.faults.injector import Faults
 from firmware_sim.gpio_device import GpioDevice
 from firmware_sim.i2c_dev import I2cNode
 from firmware_sim.libraries.lgpio.api import Lgpio
+from firmware_sim.libraries.spidev import SpiDev, spidev_module
 from firmware_sim.nodes import Nodes
 from firmware_sim.onewire import OneWireBus
 from firmware_sim.pins import Chip, Line
 from firmware_sim.port_node import PortNode
 from firmware_sim.pwm import PwmChip
 from firmware_sim.spi import SpiBus
+from firmware_sim.spi_dev import SpiNode
 from firmware_sim.surviving_lines import surviving_lines
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
@@ -42,6 +44,7 @@ from hwloop.core.clock import REAL, Clock
 from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
 from hwloop.requests import EdgeRequest, OutputRequest
+from hwloop.spi_device import SpiRequest, set_up
 from hwloop.trace_events import Tracer
 
 if TYPE_CHECKING:
@@ -117,13 +120,14 @@ class SimBoard(Board):
         self._gpiochip = GpioDevice(self.chip, 0)
         self.ports: dict[str, Port] = {}
         self.buses: dict[int, Bus] = {}
-        self.spi_buses: dict[int, SpiBus] = {0: SpiBus(0, self.timeline)}
+        self.spi_buses: dict[int, SpiBus] = {}
         self.onewire_buses: dict[int, OneWireBus] = {}
         self.nodes: Nodes = Nodes()
         raspberry_pi.add_files(self.nodes, self.revision)
         self.pwm: PwmChip = PwmChip(self.chip, checked.pwm, self.nodes)
         self.nodes.add(self._gpiochip.path, self._gpiochip)
         self.bus(1)
+        self.spi_bus(0)
         self._users: dict[int, str] = {}
         self._closed = self._closing = False
         self.faults: Faults = Faults(self)
@@ -249,7 +253,9 @@ class SimBoard(Board):
         if not 0 <= number <= _LAST_BUS:
             raise WiringError(f"bus must be 0 to {_LAST_BUS}, as in /dev/spidev0.1, not {number}")
         if number not in self.spi_buses:
-            self.spi_buses[number] = SpiBus(number, self.timeline)
+            bus = self.spi_buses[number] = SpiBus(number, self.timeline)
+            for select in bus.selects:
+                self.nodes.add(f"/dev/spidev{number}.{select}", SpiNode(bus, select))
         return self.spi_buses[number]
 
     def onewire(self, line: int) -> OneWireBus:
@@ -330,6 +336,16 @@ class SimBoard(Board):
             known = ", ".join(map(str, sorted(self.buses)))
             raise HardwareError(f"/dev/i2c-{bus}", "no such bus on the simulated board", f"its buses are: {known}")
         return self.buses[bus].open()
+
+    def open_spi(self, request: SpiRequest) -> SpiDev:
+        self._check_open()
+        device: SpiDev = spidev_module(self.nodes).SpiDev()
+        try:
+            device.open(request.bus, request.select)
+        except FileNotFoundError as error:
+            raise HardwareError(request.path, str(error.strerror), errno=error.errno) from error
+        set_up(device, request)
+        return device
 
     @property
     def forked(self) -> bool:

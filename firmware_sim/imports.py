@@ -1,4 +1,4 @@
-"""The libraries that an unprepared program imports, led to a simulated board: lgpio, gpiod, gpiozero, smbus2, serial.
+"""The libraries that an unprepared program imports, led to a simulated board: lgpio, gpiod, gpiozero, spidev and so on.
 
     with SimBoard("board.toml") as board, imports.led_to(board):
         runpy.run_path("blink.py", run_name="__main__")
@@ -6,8 +6,8 @@
 `lgpio` is the simulated module itself, so gpiozero's own LGPIOFactory runs on it, and rpi-lgpio's RPi.GPIO too. gpiod
 keeps its code on another extension module (`firmware_sim.libraries.gpiod`). smbus2 and pyserial keep their code, except
 that an `SMBus` opens the board's bus, and a `Serial` the terminal of its port. They are changed when the program
-imports them, and not at all if it doesn't. `smbus` is a module with its names. Importing a library that can't be
-redirected raises (`firmware_sim.barrier`).
+imports them, and not at all if it doesn't. `smbus` and `spidev` are modules with their names. Importing a library that
+can't be redirected raises (`firmware_sim.barrier`).
 
 When the block ends, or the board is closed before, gpiozero cleans up as at the end of a program: it closes its devices
 while their lines can still be driven.
@@ -36,6 +36,7 @@ from firmware_sim.board import SimBoard
 from firmware_sim.libraries.gpiod.bindings import redirected
 from firmware_sim.libraries.lgpio.module import LgpioModule
 from firmware_sim.libraries.smbus2 import redirection
+from firmware_sim.libraries.spidev import spidev_module
 from firmware_sim.node_calls import calls
 
 
@@ -56,15 +57,16 @@ def led_to(board: SimBoard) -> Iterator[None]:
             if name not in os.environ:
                 os.environ[name] = value
                 undo.callback(os.environ.pop, name, None)
-        for name in ("lgpio", "smbus"):
+        undo.enter_context(barrier.around(board))
+        for name in ("lgpio", "smbus", "spidev"):
             undo.callback(_put_back, name, sys.modules.pop(name, None))
         sys.modules["lgpio"] = LgpioModule(board)
+        sys.modules["spidev"] = spidev_module(board.nodes)
         for name, change in finder.changes.items():
             if name in sys.modules:
                 change(sys.modules[name])
         sys.meta_path.insert(0, finder)
         undo.callback(sys.meta_path.remove, finder)
-        undo.enter_context(barrier.around(board))
         undo.enter_context(redirected(board.nodes))
         clean_up = functools.partial(_clean_gpiozero_up, board)
         board.before_closing.append(clean_up)
@@ -163,6 +165,7 @@ def _lead_serial(serial: Any, board: SimBoard, undo: contextlib.ExitStack) -> No
 
 
 def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
+    _replace(undo, local, "SpiDev", sys.modules["spidev"].SpiDev)
     # In a block that lasts until the process ends, as under `hwloop run`, this runs right before gpiozero's own exit
     # handler, which its import has just registered: while devices are being closed, a button that presses itself would
     # make gpiozero's handlers fail in lgpio's thread.

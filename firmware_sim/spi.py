@@ -9,20 +9,22 @@ device that sends its lowest bit first is read in the wrong order by a controlle
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
+import operator
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from firmware_sim.errors import WiringError
 from firmware_sim.limits import within
+from firmware_sim.pins import Line
+from firmware_sim.spi_device import SpiDevice
 from firmware_sim.timeline import Timeline
 from hwloop.core.clock import Disturbed
 from hwloop.core.naming import short_name
 from hwloop.trace_events import SpiTransfer
 
-LAST_SELECT = 15
 FASTEST = 125_000_000
 """Hz: the clock of a device that no program has set, as in the device trees of the Pi."""
 
@@ -52,41 +54,6 @@ class Segment(NamedTuple):
     """Seconds to wait after it."""
     deselect: bool = False
     """Whether the device is deselected for a moment after it."""
-
-
-class SpiDevice(ABC):
-    """A device on an SPI bus. Its methods run with the timeline's lock held.
-
-    Attributes:
-        modes: the modes that it understands: 0 to 3, of CPOL and CPHA.
-        max_speed: the fastest clock (Hz) with which it works.
-        lsb_first: whether it sends and expects the lowest bit of a byte first.
-        cs_high: whether a high level of its select line selects it.
-        passive: whether its methods touch nothing but its own registers: no line, no port, no planned action. In
-            virtual time a transfer with it may then be made in one step.
-    """
-
-    modes: tuple[int, ...] = (0, 3)
-    max_speed: float = 10_000_000
-    lsb_first: bool = False
-    cs_high: bool = False
-    passive: bool = False
-
-    def connected(self) -> None:
-        """Called once the device was put on a bus."""
-
-    def select(self) -> None:
-        """Begin a transfer: the select line has become active."""
-
-    @abstractmethod
-    def transfer(self, sent: bytes) -> bytes:
-        """Take bytes that the controller sends, and return those that it reads at the same time; as many."""
-
-    def deselect(self) -> None:
-        """End a transfer: the select line has become inactive. Most devices carry out a command now."""
-
-    def reset(self) -> None:
-        """Begin again as after power-on: called when its supply fails for a moment. By default nothing changes."""
 
 
 class Disturbance:
@@ -128,18 +95,24 @@ class SpiBus:
         self.bytes: int = 0
         self.disturbances: list[Disturbance] = []
         self._devices: dict[int, SpiDevice] = {}
+        self._selected: list[SpiDevice] = []
         self._wire = timeline.clock.condition()
         self._busy = self._closed = False
         self._blocked_by: set[object] = set()
+
+    @property
+    def selects(self) -> range:
+        """The numbers of its select lines, as the Pi has them: three on bus 1, else two."""
+        return range(3 if self.number == 1 else 2)
 
     def attach(self, select: int, device: SpiDevice) -> None:
         """Put a device on the bus. Raises `WiringError` for a select line that is in use, or for no device."""
         if not isinstance(device, SpiDevice):
             raise WiringError(
-                f"{short_name(device)} is not an SPI device; derive its class from firmware_sim.spi.SpiDevice"
+                f"{short_name(device)} is not an SPI device; derive its class from firmware_sim.spi_device.SpiDevice"
             )
-        if not 0 <= select <= LAST_SELECT:
-            raise WiringError(f"select must be 0 to {LAST_SELECT}, as in /dev/spidev{self.number}.0, not {select}")
+        if select not in self.selects:
+            raise WiringError(f"SPI bus {self.number} has the select lines 0 to {self.selects[-1]}, not {select}")
         with self.timeline.lock:
             if select in self._devices:
                 raise WiringError(
@@ -148,15 +121,26 @@ class SpiBus:
             self._devices[select] = device
             device.connected()
 
+    def attach_to_line(self, line: Line, device: SpiDevice) -> None:
+        """Put a device on the bus that a line of the board selects, whichever device a transfer is for.
+
+        A transfer reads the low bits of all devices that are selected, since two that drive MISO make a short circuit.
+        """
+        line.observe(lambda level, when_ns: self._switch(device, level))
+        device.connected()
+
+    def _switch(self, device: SpiDevice, level: int) -> None:
+        if bool(level) == device.cs_high and device not in self._selected:
+            self._selected.append(device)
+            device.begin()
+        elif bool(level) != device.cs_high and device in self._selected:
+            self._selected.remove(device)
+            device.end()
+
     def detach(self, select: int) -> SpiDevice:
         """Remove the device from the bus, as when its wire comes loose. Raises KeyError if there is none."""
         with self.timeline.lock:
             return self._devices.pop(select)
-
-    @property
-    def selects(self) -> list[int]:
-        """The select lines that programs find as /dev/spidevB.C, in order: 0 and 1, and those with a device."""
-        return sorted({0, 1, *self._devices})
 
     def __getitem__(self, select: int) -> SpiDevice:
         """Return the device at a select line. Raises KeyError, naming those that are there."""
@@ -233,7 +217,7 @@ class SpiBus:
         device = self._devices.get(select)
         quiet = not self.disturbances and not self._blocked_by
         took = sum(self._seconds(segment) for segment in segments)
-        foreseen = quiet and (device is None or device.passive)
+        foreseen = quiet and all(each.passive for each in (*self._selected, *filter(None, [device])))
         self.timeline.clock.foresee(round(took * 1e9) if foreseen else None)
         self.transfers += 1
         if self._blocked_by:
@@ -255,13 +239,13 @@ class SpiBus:
         with self.timeline.lock:
             self.timeline.catch_up()
             if device is not None:
-                device.select()
+                device.begin()
         try:
             for segment in segments:
                 self.bytes += len(segment.sent)
                 with self.timeline.lock:
                     self.timeline.catch_up()
-                    answer = segment.sent if mode & Mode.LOOP else self._exchange(device, segment, mode)
+                    answer = segment.sent if mode & Mode.LOOP else self._read(device, segment, mode)
                 for disturbance in disturbances:
                     answer = disturbance.answer(select, answer)
                 busy_until += round(self._seconds(segment) * 1e9)
@@ -272,13 +256,22 @@ class SpiBus:
             if device is not None:
                 with self.timeline.lock:
                     self.timeline.catch_up()
-                    device.deselect()
+                    device.end()
 
-    def _exchange(self, device: SpiDevice | None, segment: Segment, mode: int) -> bytes:
+    def _read(self, device: SpiDevice | None, segment: Segment, mode: int) -> bytes:
+        """Return what is read while a segment is sent. The lock is held."""
+        devices = [*self._selected, *filter(None, [device])]
+        if not devices:
+            return (b"\xff" if self.pull == "up" else b"\x00") * len(segment.sent)
+        answers = [self._exchange(each, segment, mode) for each in devices]
+        if len(answers) == 1:
+            return answers[0]
+        low = functools.reduce(operator.and_, map(int.from_bytes, answers))
+        return low.to_bytes(len(segment.sent))
+
+    def _exchange(self, device: SpiDevice, segment: Segment, mode: int) -> bytes:
         """Return what is read while a segment is sent to a device. The lock is held."""
         count = len(segment.sent)
-        if device is None:
-            return (b"\xff" if self.pull == "up" else b"\x00") * count
         late = (mode & 0x03) not in device.modes or segment.speed > device.max_speed
         turned = bool(mode & Mode.LSB_FIRST) != device.lsb_first
         sent = _turned(segment.sent) if turned else segment.sent

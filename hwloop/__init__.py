@@ -31,6 +31,7 @@ _PUBLIC = {
     "hwloop.sources.gpio": ("gpio",),
     "hwloop.sources.i2c": ("i2c",),
     "hwloop.sources.serial": ("serial",),
+    "hwloop.sources.spi": ("spi",),
     "hwloop.virtual.clock": ("DeadlockError", "TimeLimitError", "VirtualClock"),
     "hwloop.virtual.loop": ("SimLoop",),
 }
@@ -67,6 +68,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_names.p
     from hwloop.sources import gpio as gpio
     from hwloop.sources import i2c as i2c
     from hwloop.sources import serial as serial
+    from hwloop.sources import spi as spi
     from hwloop.virtual.clock import DeadlockError as DeadlockError
     from hwloop.virtual.clock import TimeLimitError as TimeLimitError
     from hwloop.virtual.clock import VirtualClock as VirtualClock

@@ -36,6 +36,8 @@ from hwloop.lines import OutputLine as OutputLine
 from hwloop.lines import Pull as Pull
 from hwloop.requests import EdgeRequest as EdgeRequest
 from hwloop.requests import OutputRequest as OutputRequest
+from hwloop.spi_device import SpiDev as SpiDev
+from hwloop.spi_device import SpiRequest as SpiRequest
 
 Backend = Literal["auto", "gpiod", "lgpio"]
 SIMULATED_LINES = "HWLOOP_SIM_LINES"

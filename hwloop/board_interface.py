@@ -17,6 +17,7 @@ from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
 from hwloop.requests import EdgeRequest, OutputRequest
+from hwloop.spi_device import SpiDev, SpiRequest
 from hwloop.trace_events import Tracer
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class Board:
     def open_bus(self, bus: int) -> SMBus:
         """Return an smbus2 `SMBus` on I2C bus number `bus`. Raises `HardwareError`."""
         raise self._lacks(f"I2C bus {bus}", "I2C buses")
+
+    def open_spi(self, request: SpiRequest) -> SpiDev:
+        """Return a spidev `SpiDev`, open and set up as requested. Raises `HardwareError`."""
+        raise self._lacks(f"SPI device {request.bus}.{request.select}", "SPI buses")
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state of a simulated board for recordings, as plain data: levels, wires, ports and buses."""

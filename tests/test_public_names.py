@@ -47,6 +47,7 @@ NAMES = [
     "serial",
     "service",
     "sliced",
+    "spi",
     "throttle",
 ]
 
@@ -147,6 +148,7 @@ PACKAGES = {
         *("Repeat", "Replay", "Result", "Scenario", "ScenarioError", "ScenarioFailure", "Send", "Set", "Sine"),
         *("Step", "Stop", "Turn", "Wait", "load", "parse", "play"),
     ],
+    "hwloop.sources.spi": ["BusTimeoutError", "Device", "Poll", "Reading", "Transaction", "open"],
     "hwloop.sources.serial": [
         *("Delimited", "Fixed", "Frame", "Framer", "IdleGap", "Lines", "Raw", "SerialPort", "SerialTransport"),
         *("connection_for_serial", "create_serial_connection", "nmea_checksum", "open", "open_serial_connection"),

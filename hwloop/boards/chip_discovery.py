@@ -83,7 +83,9 @@ def node_error(path: str, error: OSError) -> HardwareError:
     """Return the error to raise where a device node can't be opened."""
     hint = ""
     if error.errno in (errno.EACCES, errno.EPERM):
-        hint = permission_hint(path, "a udev rule gives it to one, as Raspberry Pi OS has it (groups gpio and i2c)")
+        hint = permission_hint(
+            path, "a udev rule gives it to one, as Raspberry Pi OS has it (groups gpio, i2c and spi)"
+        )
     return HardwareError(path, (error.strerror or str(error)).lower(), hint, errno=error.errno)
 
 

@@ -1,4 +1,4 @@
-"""The real board: GPIO chips, serial ports and I2C buses of a Linux machine.
+"""The real board: GPIO chips, serial ports, I2C and SPI buses of a Linux machine.
 
 Its lines are reached through gpiod where that is installed, which is quicker and hides no loss, or else through lgpio.
 Nothing is opened before a program asks for it, so a machine without GPIO can still use its serial ports. A chip that
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from hwloop.board import Backend
 from hwloop.board_interface import Board
@@ -32,6 +32,7 @@ from hwloop.boards.unclaimed_line import read_unclaimed
 from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
 from hwloop.requests import EdgeRequest, OutputRequest
+from hwloop.spi_device import SpiDev, SpiRequest, set_up
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
@@ -127,6 +128,35 @@ class LinuxBoard(Board):
 
             trace_bus(self, bus, opened)
         return opened
+
+    def open_spi(self, request: SpiRequest) -> SpiDev:
+        path = os.path.join(chip_discovery.DEV, f"spidev{request.bus}.{request.select}")
+        try:
+            import spidev
+        except ModuleNotFoundError as error:
+            raise HardwareError(
+                path, "the package spidev is not installed", "pip install hwloop[spi], or apt install python3-spidev"
+            ) from error
+        device: SpiDev = spidev.SpiDev()
+        try:
+            device.open(request.bus, request.select)  # type: ignore[attr-defined]
+        except FileNotFoundError as error:
+            found = ", ".join(sorted(glob.glob(os.path.join(chip_discovery.DEV, "spidev*"))))
+            hint = "enable it with dtparam=spi=on in config.txt, or raspi-config"
+            if request.bus > 0:
+                hint = f"enable it with dtoverlay=spi{request.bus}-{max(1, request.select + 1)}cs in config.txt"
+            raise HardwareError(
+                path, "no such device", f"there are: {found}; {hint}" if found else hint, errno=errno.ENOENT
+            ) from error
+        except OSError as error:
+            raise chip_discovery.node_error(path, error) from error
+        set_up(device, request)
+        if self.tracer is None:
+            return device
+        from hwloop.boards.traced_spi import TracedSpi
+
+        traced: Any = TracedSpi(self, device, request)
+        return traced  # type: ignore[no-any-return]
 
     def close(self) -> None:
         super().close()

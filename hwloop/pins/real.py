@@ -60,8 +60,8 @@ class LoopFactory(BoardFactory):
         return int(local.get_pi_revision()) if revision is None else revision
 
     def _get_spi_class(self, shared: bool, hardware: bool) -> type:
-        # A simulated board has no /dev/spidev; this machine may well have one.
-        if hardware and self.board.revision is None:
+        # This machine may have a spidev of its own, whose devices are not those of a simulated board.
+        if hardware and (self.board.revision is None or hasattr(local.SpiDev, "nodes")):
             return local.LocalPiHardwareSPIShared if shared else local.LocalPiHardwareSPI  # type: ignore[no-any-return]
         return local.LocalPiSoftwareSPIShared if shared else local.LocalPiSoftwareSPI  # type: ignore[no-any-return]
 

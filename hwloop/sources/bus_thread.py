@@ -112,8 +112,8 @@ class BusThread:
         with self.changed:
             if self._under_way is not None and not self._under_way.closes:
                 return
-            if self._users > 1:
-                self.changed.wait_for(left)
+            self.changed.wait_for(left)
+            if self._users:
                 return
         self._clock.join(self._thread)
 

@@ -9,7 +9,8 @@ import pytest
 
 import hwloop
 from firmware_sim import SimBoard, WiringError
-from firmware_sim.spi import Disturbance, Mode, Segment, SpiBus, SpiDevice
+from firmware_sim.spi import Disturbance, Mode, Segment, SpiBus
+from firmware_sim.spi_device import SpiDevice
 from firmware_sim.trace import Trace
 from hwloop.trace_events import SpiTransfer
 
@@ -23,14 +24,14 @@ class Echo(SpiDevice):
         self.first = first
         self.seen: list[str] = []
 
-    def select(self) -> None:
+    def begin(self) -> None:
         self.seen.append("select")
 
     def transfer(self, sent: bytes) -> bytes:
         self.seen.append(sent.hex())
         return bytes([self.first]) + sent[:-1]
 
-    def deselect(self) -> None:
+    def end(self) -> None:
         self.seen.append("deselect")
 
 
@@ -166,8 +167,8 @@ def test_a_device_that_returns_the_wrong_number_of_bytes_is_named(bus):
     ("select", "device", "message"),
     [
         (0, Echo(), "SPI bus 0: select 0 is used already"),
-        (16, Echo(), "select must be 0 to 15, as in /dev/spidev0.0, not 16"),
-        (1, object(), "is not an SPI device; derive its class from firmware_sim.spi.SpiDevice"),
+        (2, Echo(), "SPI bus 0 has the select lines 0 to 1, not 2"),
+        (1, object(), "is not an SPI device; derive its class from firmware_sim.spi_device.SpiDevice"),
     ],
 )
 def test_impossible_wiring_is_rejected(bus, echo, select, device, message):

@@ -1,4 +1,4 @@
-"""`gpio.watch`, `gpio.output`, `serial.open` and `i2c.open` are alike, and so are the streams made from them."""
+"""`gpio.watch`, `gpio.output`, `serial.open`, `i2c.open` and `spi.open` are alike, and so are the streams of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import hwloop
 from firmware_sim import SimBoard
-from hwloop import gpio, i2c, serial
+from hwloop import gpio, i2c, serial, spi
 
 PORT = "/dev/ttyAMA0"
 SOURCES: dict[str, tuple[Any, Any]] = {
@@ -19,6 +19,7 @@ SOURCES: dict[str, tuple[Any, Any]] = {
     "gpio.output": (gpio.output, 27),
     "serial.open": (serial.open, PORT),
     "i2c.open": (i2c.open, 1),
+    "spi.open": (spi.open, 0),
 }
 STREAMS: dict[str, tuple[Any, Any]] = {
     "gpio.clicks": (gpio.clicks, 17),
@@ -44,7 +45,11 @@ def test_each_is_a_class_whose_first_argument_says_which_device_and_the_others_a
     first, *others = inspect.signature(kind).parameters.values()
     assert first.default is inspect.Parameter.empty
     keywords = {each.name for each in others if each.kind is inspect.Parameter.KEYWORD_ONLY}
-    assert {each.name for each in others} - keywords <= {"baudrate", "others"}  # as pyserial has it
+    assert {each.name for each in others} - keywords <= {
+        "baudrate",
+        "others",
+        "select",
+    }  # as pyserial and spidev have it
     assert "name" in keywords
 
 
@@ -80,7 +85,7 @@ def test_each_is_opened_and_closed_once_and_closing_is_harmless_when_repeated(na
     opened_on_a_board(main)
 
 
-@pytest.mark.parametrize("name", ["gpio.watch", "serial.open", "i2c.open", *STREAMS])
+@pytest.mark.parametrize("name", ["gpio.watch", "serial.open", "i2c.open", "spi.open", *STREAMS])
 def test_a_source_opened_outside_a_loop_says_what_to_do_and_can_be_opened_in_one(name: str) -> None:
     kind, which = {**SOURCES, **STREAMS}[name]
     device = kind(which)
@@ -107,7 +112,7 @@ def test_a_name_must_be_text(name: str) -> None:
         kind(which, name=5)
 
 
-@pytest.mark.parametrize("name", ["gpio.watch", "serial.open", "i2c.open"])
+@pytest.mark.parametrize("name", ["gpio.watch", "serial.open", "i2c.open", "spi.open"])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -129,8 +134,8 @@ def test_the_options_of_every_source_are_checked_in_the_same_words(
 def test_the_loop_lists_open_sources_and_no_closed_ones() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        async with gpio.watch(17) as watch, serial.open(PORT) as port, i2c.open(1) as bus:
-            assert loop.sources() == [watch, port, bus]  # type: ignore[attr-defined]
+        async with gpio.watch(17) as watch, serial.open(PORT) as port, i2c.open(1) as bus, spi.open(0) as device:
+            assert loop.sources() == [watch, port, bus, device]  # type: ignore[attr-defined]
         assert loop.sources() == []  # type: ignore[attr-defined]
 
     opened_on_a_board(main)
