@@ -42,7 +42,7 @@ BOARD_HELP = "auto, linux, sim, an entry point, or a board file (.toml) to simul
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--realtime [PRIORITY]] [--clock virtual] [--seed N] "
-        "[--limit SECONDS] [--trace FILE] [--recorder PATH[,SIZE]] [--debug] [-- ARGS ...]\n"
+        "[--limit SECONDS] [--trace FILE] [--recorder PATH[,SIZE]] [--log-json] [--debug] [-- ARGS ...]\n"
         "       hwloop run -m MODULE ..."
     )
     add_program_arguments(parser)
@@ -50,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trace",
         metavar="FILE",
         help="write what happens on the board to a file when the program ends: .vcd, .csv, .json (WaveDrom), .svg",
+    )
+    parser.add_argument(
+        "--log-json",
+        action="store_true",
+        help="print warnings and errors as JSON, one object on a line, where the program does not configure logging",
     )
     parser.add_argument(
         "--recorder",
@@ -110,6 +115,12 @@ def add_seed_and_limit(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    if arguments.log_json or "JOURNAL_STREAM" in os.environ:
+        from hwloop.service import logs
+
+        logs.install(
+            as_json=arguments.log_json, identifier=os.path.basename(arguments.program or arguments.module or "")
+        )
     named = os.environ.pop("HWLOOP_RECORDER", "")  # a ring has one process, so child processes do not inherit it
     arguments.recorder = arguments.recorder or named
     if not arguments.recorder:
