@@ -118,7 +118,9 @@ def test_text_that_is_not_unicode_and_arguments_that_do_not_fit_harm_nothing(jou
     handler = logs.JournalHandler(path=path)
     handler.handle(logging.makeLogRecord({"levelno": 30, "msg": "a lone \udc80 surrogate"}))
     assert entry()["MESSAGE"] == "a lone \\udc80 surrogate"
-    handler.handle(logging.makeLogRecord({"levelno": 30, "msg": "%d apples", "args": ("many",)}))  # logging's own report
+    handler.handle(
+        logging.makeLogRecord({"levelno": 30, "msg": "%d apples", "args": ("many",)})
+    )  # logging's own report
     assert "--- Logging error ---" in capsys.readouterr().err
     handler.close()
 
