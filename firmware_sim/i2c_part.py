@@ -130,6 +130,7 @@ class I2cPart(I2cDevice, Device):
     def attach(self, board: Connections) -> None:
         """Connect to the board's bus. Raises `WiringError`."""
         vars(self)["_timeline"] = board.timeline
+        self._moment_ns = board.timeline.moment_ns
         self._began_ns = board.timeline.now_ns()
         self.passive: bool = True
         self._wake: Event | None = None
@@ -190,7 +191,7 @@ class I2cPart(I2cDevice, Device):
 
     def now_ns(self) -> int:
         """Return the time (nanoseconds, the timeline's clock)."""
-        return self.timeline.moment_ns() - self._earlier_ns
+        return self._moment_ns() - self._earlier_ns
 
     def seconds(self, time_ns: int) -> float:
         """Return a time as seconds since the board began."""

@@ -46,6 +46,8 @@ DEVICES = {
     "aht20": "firmware_sim.devices.aht20:Aht20",
     "at-modem": "firmware_sim.devices.at_modem:AtModem",
     "bme280": "firmware_sim.devices.bme280:Bme280",
+    "bme680": "firmware_sim.devices.bme680:Bme680",
+    "bmp280": "firmware_sim.devices.bmp280:Bmp280",
     "button": "firmware_sim.devices.pin_parts:Button",
     "buzzer": "firmware_sim.devices.buzzer:Buzzer",
     "dht11": "firmware_sim.devices.dht22:Dht11",

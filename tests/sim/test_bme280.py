@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import firmware_sim
 from firmware_sim import SimBoard, WiringError
-from firmware_sim.devices.bme280 import Bme280, celsius, fine_temperature, pascal
+from firmware_sim.bosch import celsius, fine_temperature, pascal
+from firmware_sim.devices.bme280 import Bme280
 
 ADDRESS = 0x76
 FORCED_ALL_ONCE = 0b001_001_01
