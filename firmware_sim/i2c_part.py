@@ -42,6 +42,24 @@ def measured(low: float, high: float, unit: str, *, default: float) -> Any:
     return _Measured(Limits(low, high, unit), default)
 
 
+class _MeasuredList(_Measured):
+    """Several quantities of one kind, such as one for each axis."""
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        values = self.default if value is self else value
+        if not isinstance(values, list | tuple) or len(values) != len(self.default):
+            raise ValueError(f"{self.name} must be a list of {len(self.default)} numbers, not {value!r}")
+        for index, each in enumerate(values):
+            self.limits.check(f"{self.name}[{index}]", each)
+        instance.catch_up()
+        vars(instance)[self.name] = [*values]
+
+
+def measured_list(low: float, high: float, unit: str, *, default: list[float]) -> Any:
+    """Return the default of a field of several numbers from `low` to `high`, assigned together at any time."""
+    return _MeasuredList(Limits(low, high, unit), default)
+
+
 def signed(value: int, bits: int = 16) -> int:
     """Return the lowest `bits` of a value as a two's complement."""
     value &= (1 << bits) - 1
@@ -129,6 +147,11 @@ class I2cPart(I2cDevice, Device):
 
     def attach(self, board: Connections) -> None:
         """Connect to the board's bus. Raises `WiringError`."""
+        self.prepare(board)
+        board.bus(self.bus).attach(self.address, self)
+
+    def prepare(self, board: Connections) -> None:
+        """Connect to all but the bus."""
         vars(self)["_timeline"] = board.timeline
         self._moment_ns = board.timeline.moment_ns
         self._began_ns = board.timeline.now_ns()
@@ -136,7 +159,6 @@ class I2cPart(I2cDevice, Device):
         self._wake: Event | None = None
         self._earlier_ns = 0
         self.connect(board)
-        board.bus(self.bus).attach(self.address, self)
 
     def connect(self, board: Connections) -> None:
         """Connect to lines by `signal()`. Raises `WiringError`. By default there are none."""

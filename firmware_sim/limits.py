@@ -41,7 +41,7 @@ class Limits(NamedTuple):
 class Limited:
     """An attribute that keeps to its limits: a descriptor for assignments only, so that reading costs nothing."""
 
-    def __init__(self, limits: Limits, default: float | None, changed: str = "") -> None:
+    def __init__(self, limits: Limits, default: Any, changed: str = "") -> None:
         self.limits: Limits = limits
         self.default: Any = default
         self.name: str = ""

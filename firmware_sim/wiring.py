@@ -54,6 +54,7 @@ DEVICES = {
     "dht22": "firmware_sim.devices.dht22:Dht22",
     "drv8833": "firmware_sim.devices.motor_bridge:Drv8833",
     "ds18b20": "firmware_sim.devices.ds18b20:Ds18b20",
+    "ds3231": "firmware_sim.devices.ds3231:Ds3231",
     "dsmr-meter": "firmware_sim.devices.dsmr_meter:DsmrMeter",
     "flash": "firmware_sim.devices.flash:Flash",
     "flow-meter": "firmware_sim.devices.flow_meter:FlowMeter",
@@ -80,6 +81,7 @@ DEVICES = {
     "mh-z19": "firmware_sim.devices.mh_z19:MhZ19",
     "modbus-slave": "firmware_sim.devices.modbus_slave:ModbusSlave",
     "modbus-temperature": "firmware_sim.devices.modbus:ModbusTemperature",
+    "mpu6050": "firmware_sim.devices.mpu6050:Mpu6050",
     "pca9685": "firmware_sim.devices.pca9685:Pca9685",
     "pcf8574": "firmware_sim.devices.pcf8574:Pcf8574",
     "pcf8591": "firmware_sim.devices.pcf8591:Pcf8591",
@@ -96,7 +98,9 @@ DEVICES = {
     "servo": "firmware_sim.devices.servo:Servo",
     "sht31": "firmware_sim.devices.sht31:Sht31",
     "ssd1306": "firmware_sim.devices.ssd1306:Ssd1306",
+    "tcs34725": "firmware_sim.devices.tcs34725:Tcs34725",
     "tm1637": "firmware_sim.devices.tm1637:Tm1637",
+    "vl53l0x": "firmware_sim.devices.vl53l0x:Vl53l0x",
     "wire": "firmware_sim.devices.pin_parts:Wire",
 }
 

@@ -70,7 +70,7 @@ class Pca9685(RegisterPart):
     def write(self, data: bytes) -> None:
         # The pointer moves only with AI set, and from the last channel back to MODE1 (7.3.1).
         if data:
-            self.pointer = data[0]
+            self.pointer: int = data[0]
         for value in data[1:]:
             self.write_register(self.pointer, value)
             self._advance()

@@ -6,6 +6,7 @@ Each part has one measurement here, as a program makes it: the messages, and the
 from __future__ import annotations
 
 import inspect
+import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -48,6 +49,30 @@ def aht20(rig: Any) -> float:
     return (int.from_bytes(data[3:6]) & 0xFFFFF) * 200 / (1 << 20) - 50
 
 
+def bosch(rig: Any) -> float:
+    """Return t_fine / 5120 of a BME280 or a BMP280 (section 8.1)."""
+    rig.write(0xF4, 0b101_001_01)
+    rig.wait(0.1)
+    t1, t2, t3 = struct.unpack("<Hhh", rig.read(6, 0x88))
+    offset = (int.from_bytes(rig.read(3, 0xFA)) >> 4) / 16384 - t1 / 1024
+    return float(offset * t2 + (offset / 8) ** 2 * t3) / 5120
+
+
+def bme680(rig: Any) -> float:
+    rig.write(0x74, 0b101_001_01)
+    rig.wait(0.2)
+    t2, t3 = struct.unpack("<hb", rig.read(3, 0x8A))
+    (t1,) = struct.unpack("<H", rig.read(2, 0xE9))
+    offset = (int.from_bytes(rig.read(3, 0x22)) >> 4) / 16384 - t1 / 1024
+    return float(offset * t2 + (offset / 8) ** 2 * t3 * 16) / 5120
+
+
+def ds3231(rig: Any) -> float:
+    rig.write(0x00, 0x30, 0x15, 0x09)
+    rig.wait(2)
+    return float(rig.read(3, 0x00).hex()[0:2])
+
+
 def htu21d(rig: Any) -> float:
     rig.write(0xF3)
     rig.wait(0.05)
@@ -86,6 +111,12 @@ def mcp23017(rig: Any) -> float:
     rig.write(0x00, 0xF0)
     rig.write(0x12, 0x05)
     return rig.read(1, 0x12)[0]
+
+
+def mpu6050(rig: Any) -> float:
+    rig.write(0x6B, 0)
+    rig.wait(0.01)
+    return int.from_bytes(rig.read(2, 0x3B), signed=True) / 16384
 
 
 def pca9685(rig: Any) -> float:
@@ -132,6 +163,19 @@ def ssd1306(rig: Any) -> float:
     return sum(rig.part.picture().dots)
 
 
+def tcs34725(rig: Any) -> float:
+    rig.write(0x81, 0xF6)
+    rig.write(0x80, 0x03)
+    rig.wait(0.1)
+    return int.from_bytes(rig.read(2, 0xB6), "little") / 24
+
+
+def vl53l0x(rig: Any) -> float:
+    rig.write(0x00, 0x01)
+    rig.wait(0.05)
+    return int.from_bytes(rig.read(2, 0x1E))
+
+
 class Measurement(NamedTuple):
     measure: Callable[[Any], float]
     keys: dict[str, object]
@@ -144,18 +188,25 @@ MEASUREMENTS = {
     "ads1115": Measurement(ads1115, {"inputs": [1.25]}, 1.25),
     "ads7830": Measurement(ads7830, {"inputs": [1.65]}, 1.65),
     "aht20": Measurement(aht20, {"temperature": 25.0}, 25.0, checks=True),
+    "bme280": Measurement(bosch, {"temperature": 25.0}, 25.0),
+    "bme680": Measurement(bme680, {"temperature": 25.0}, 25.0),
+    "bmp280": Measurement(bosch, {"temperature": 25.0}, 25.0),
+    "ds3231": Measurement(ds3231, {}, 32.0),
     "htu21d": Measurement(htu21d, {"temperature": 25.0}, 25.0, checks=True),
     "ina219": Measurement(ina219, {"voltage": 12.0}, 12.0),
     "lcd1602": Measurement(lcd1602, {}, 7.0),
     "lm75": Measurement(lm75, {"temperature": 25.0}, 25.0),
     "mcp9808": Measurement(mcp9808, {"temperature": 25.0}, 25.0),
     "mcp23017": Measurement(mcp23017, {}, 5),
+    "mpu6050": Measurement(mpu6050, {"acceleration": [0.75, 0.0, 0.0]}, 0.75),
     "pca9685": Measurement(pca9685, {}, 0.25),
     "pcf8574": Measurement(pcf8574, {}, 0xF5),
     "pcf8591": Measurement(pcf8591, {"inputs": [0.0, 1.65]}, 1.65),
     "scd40": Measurement(scd40, {"co2": 615.0}, 615.0, checks=True),
     "sht31": Measurement(sht31, {"temperature": 25.0}, 25.0, checks=True),
     "ssd1306": Measurement(ssd1306, {}, 3.0),
+    "tcs34725": Measurement(tcs34725, {"red": 4.0}, 4.0),
+    "vl53l0x": Measurement(vl53l0x, {"distance": 250.0}, 250.0),
 }
 
 
