@@ -151,6 +151,11 @@ class SpiBus:
             message = f"no device at select {select} of SPI bus {self.number}; there are: {there}"
             raise KeyError(message) from None
 
+    @property
+    def used(self) -> list[int]:
+        """The numbers of the select lines with a device."""
+        return sorted(self._devices)
+
     def devices(self) -> list[SpiDevice]:
         """Return its devices, in the order of their select lines."""
         return [self._devices[select] for select in sorted(self._devices)]

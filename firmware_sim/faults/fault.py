@@ -31,6 +31,7 @@ from typing import Any, ClassVar, Protocol
 from firmware_sim.bus import Bus
 from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.pins import Chip
+from firmware_sim.spi import SpiBus
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
 
@@ -57,6 +58,10 @@ class FaultyBoard(Protocol):
     @property
     def buses(self) -> Mapping[int, Bus]:
         """Its I2C buses, by number."""
+
+    @property
+    def spi_buses(self) -> Mapping[int, SpiBus]:
+        """Its SPI buses, by number."""
 
     def loops(self) -> Iterable[asyncio.AbstractEventLoop]:
         """Return the event loops that have opened something on it."""

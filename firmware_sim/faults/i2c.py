@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from firmware_sim.bus import Bus, Disturbance
+from firmware_sim.faults.answers import Answer, WrongAnswers
 from firmware_sim.faults.fault import Chance, FaultyBoard
 from firmware_sim.faults.places import BusFault, TransferFault
 from firmware_sim.i2c_dev import Message
@@ -152,29 +152,13 @@ class I2cClockStretch(TransferFault):
         return _disturb(bus, _Stretches(address, chance, self.seconds))
 
 
-Answer = Literal["flipped", "ones", "zeros", "stale"]
-
-
 class _Answers(_Selective):
     def __init__(self, address: int | None, chance: Chance, answer: Answer) -> None:
         super().__init__(address, chance)
-        self._answer = answer
-        self._last: dict[tuple[int, int], bytes] = {}
+        self._wrong = WrongAnswers(chance, answer)
 
     def answer(self, message: Message, data: bytes) -> bytes:
-        place = message.address, len(data)
-        stale, self._last[place] = self._last.get(place, data), data
-        if not data or not self.strikes([message]):
-            return data
-        if self._answer == "stale":
-            self._last[place] = stale
-            return stale
-        if self._answer != "flipped":
-            return (b"\xff" if self._answer == "ones" else b"\0") * len(data)
-        changed = bytearray(data)
-        bit = self._chance.random.randrange(8 * len(data))
-        changed[bit // 8] ^= 1 << bit % 8
-        return bytes(changed)
+        return self._wrong.spoil(message.address, data, strikes=bool(data) and self.strikes([message]))
 
 
 @dataclass

@@ -47,6 +47,11 @@ FAULTS = {
     "serial-slow-reader": "firmware_sim.faults.serial_ports:SerialSlowReader",
     "serial-truncation": "firmware_sim.faults.serial_wire:SerialTruncation",
     "serial-unplug": "firmware_sim.faults.serial_ports:SerialUnplug",
+    "spi-absent": "firmware_sim.faults.spi:SpiAbsent",
+    "spi-device-reset": "firmware_sim.faults.spi:SpiDeviceReset",
+    "spi-hang": "firmware_sim.faults.spi:SpiHang",
+    "spi-timeout": "firmware_sim.faults.spi:SpiTimeout",
+    "spi-wrong-answer": "firmware_sim.faults.spi:SpiWrongAnswer",
     "stuck-line": "firmware_sim.faults.lines:StuckLine",
     "torn-record": "firmware_sim.faults.reports:TornRecord",
 }

@@ -36,7 +36,7 @@ class LineFault(Fault):
         number = self.line
         if isinstance(number, str):
             named = next((each for each in map(board.chip.line, range(len(board.chip))) if each.name == number), None)
-            number = named.number if named is not None else _field_of(board, self.name, number, "line")
+            number = named.number if named is not None else part_field(board, self.name, number, "line")
         try:
             return board.chip.line(number)
         except ValueError as error:
@@ -63,7 +63,7 @@ class PortFault(Fault):
             if path in board.ports:
                 return board.ports[path]
         if not self.port.startswith("/"):
-            return board.ports[_field_of(board, self.name, self.port, "port")]
+            return board.ports[part_field(board, self.name, self.port, "port")]
         there = listed(board.ports) or "none"
         raise FaultError(f"fault {self.name}: no port {self.port!r} on the board; there are: {there}")
 
@@ -113,8 +113,8 @@ class TransferFault(BusFault):
         if isinstance(address, str) and _HEXADECIMAL.fullmatch(address):
             address = int(address, 16)
         if isinstance(address, str):
-            bus = board.buses[_field_of(board, self.name, address, "bus")]
-            return bus, _field_of(board, self.name, address, "address")
+            bus = board.buses[part_field(board, self.name, address, "bus")]
+            return bus, part_field(board, self.name, address, "address")
         bus = self.find(board)
         if address is not None:
             try:
@@ -124,7 +124,7 @@ class TransferFault(BusFault):
         return bus, address
 
 
-def _field_of(board: FaultyBoard, fault: str, name: str, field: str) -> Any:
+def part_field(board: FaultyBoard, fault: str, name: str, field: str) -> Any:
     """Return a field of the part called `name`, which says where it is. Raises `FaultError`."""
     try:
         part = board[name]

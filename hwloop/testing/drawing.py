@@ -14,6 +14,7 @@ from firmware_sim.errors import FaultError
 from firmware_sim.faults import Fault
 from firmware_sim.faults.injector import FAULTS
 from firmware_sim.faults.places import BusFault, LineFault, PortFault, TransferFault
+from firmware_sim.faults.spi import SpiBusFault, SpiFault
 from hwloop import plugins
 from hwloop.testing.schedule import PlannedFault, Schedule
 from hwloop.testing.targets import Targets
@@ -102,6 +103,10 @@ def _places(kind: type[Fault], targets: Targets) -> list[tuple[tuple[str, Any], 
     if issubclass(kind, BusFault):
         used = {bus for bus, _ in targets.devices}
         return [(("bus", bus),) for bus in targets.buses if bus in used]
+    if issubclass(kind, SpiFault):
+        return [(("bus", bus), ("select", select)) for bus, select in targets.spi_devices]
+    if issubclass(kind, SpiBusFault):
+        return [(("bus", bus),) for bus in sorted({bus for bus, _ in targets.spi_devices})]
     if kind.place:
         return []
     return [()]

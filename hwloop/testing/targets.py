@@ -23,6 +23,8 @@ class Targets:
     """The I2C devices: bus and address."""
     seconds: float
     """The length of a run without faults."""
+    spi_devices: Sequence[tuple[int, int]] = ()
+    """The SPI devices: bus and select line."""
 
     @classmethod
     def of(cls, board: SimBoard, began_ns: int) -> Self:
@@ -33,4 +35,5 @@ class Targets:
             sorted(board.buses),
             [(number, address) for number, bus in sorted(board.buses.items()) for address in bus.addresses],
             min((board.timeline.now_ns() - began_ns) / 1e9, LONGEST),
+            [(number, select) for number, bus in sorted(board.spi_buses.items()) for select in bus.used],
         )

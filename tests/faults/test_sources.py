@@ -19,7 +19,7 @@ import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.faults import FAULTS
 from firmware_sim.nmea import walk
-from hwloop import Backoff, gpio, i2c, serial
+from hwloop import Backoff, gpio, i2c, serial, spi
 
 PORT = "/dev/ttyAMA0"
 BEGIN, DURATION, END = 1.2, 1.0, 6.05
@@ -28,6 +28,7 @@ BOARD = {
         {"type": "button", "line": 17, "press_every": 0.25, "hold": 0.1},
         {"type": "bme280", "name": "climate"},
         {"type": "gps", "port": PORT},
+        {"type": "mcp3008", "inputs": [1.65]},
     ]
 }
 SENTENCES = {sentence.rstrip() for sentence in walk()}
@@ -49,6 +50,7 @@ class Case:
 
 GPIO_FAILS = ("gpio:17 failed; it is reopened as soon as that works",)
 PORT_FAILS = (f"{PORT} failed; it is reopened as soon as that works",)
+ADC_FAILS = ("spi:0.0 poll: a reading failed",)
 POLL_FAILS = ("i2c:1 poll: a reading failed",)
 
 CASES: dict[str, Case] = {
@@ -75,6 +77,11 @@ CASES: dict[str, Case] = {
     "serial-slow-reader": Case({"port": PORT}),
     "serial-truncation": Case({"port": PORT}, wrong=5),
     "serial-unplug": Case({"port": PORT}, reports=PORT_FAILS),
+    "spi-absent": Case(),
+    "spi-device-reset": Case(momentary=True),
+    "spi-hang": Case(reports=ADC_FAILS),
+    "spi-timeout": Case({"select": 0}, reports=ADC_FAILS),
+    "spi-wrong-answer": Case(),
     "stuck-line": Case({"line": 17}),
     "torn-record": Case({"seconds": 0.05}, momentary=True),
 }
@@ -99,7 +106,7 @@ def play(board: SimBoard, fault: str, case: Case, framing: serial.Framer) -> Out
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: reports.append(context["message"]))
         start = loop.time()
-        events: dict[str, list[tuple[float, Any]]] = {"watch": [], "port": [], "poll": []}
+        events: dict[str, list[tuple[float, Any]]] = {"watch": [], "port": [], "poll": [], "adc": []}
 
         async def take(name: str, source: AsyncIterator[Any]) -> None:
             async for event in source:
@@ -112,8 +119,10 @@ def play(board: SimBoard, fault: str, case: Case, framing: serial.Framer) -> Out
             serial.open(PORT, 9600, framing=framing, reopen=back) as port,
             i2c.open(1, timeout=0.5, reopen=back) as bus,
             bus.poll(lambda: bus.device(0x76).read_register(0xD0), every=0.2) as poll,
+            spi.open(0, 0, timeout=0.5, reopen=back) as device,
+            device.poll(lambda: device.transfer(b"\x01\x80\x00"), every=0.2) as adc,
         ):
-            sources = {"watch": watch, "port": port, "poll": poll}
+            sources = {"watch": watch, "port": port, "poll": poll, "adc": adc}
             changes = board.line(17).changes
             for name, source in sources.items():
                 tasks.create_task(take(name, source))
@@ -149,8 +158,9 @@ def test_a_program_under_a_fault(fault: str, caplog: pytest.LogCaptureFixture) -
     away = outcome.statistics["watch"].reopened * 20  # edges while there was no chip
     hidden = outcome.changes - edges.received - edges.lost
     assert 0 <= hidden <= case.hidden + away
-    readings = outcome.statistics["poll"]
-    assert readings.received + readings.lost == 31
+    for name in ("poll", "adc"):
+        readings = outcome.statistics[name]
+        assert readings.received + readings.lost == 31
     # Frames are the receiver's, whole, but where a fault has changed them.
     frames = [event.data for _, event in outcome.events["port"]]
     assert sum(frame not in SENTENCES for frame in frames) <= case.wrong
@@ -161,7 +171,7 @@ def test_a_program_under_a_fault(fault: str, caplog: pytest.LogCaptureFixture) -
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     # All sources are back.
     recovered = BEGIN + DURATION + 1.5
-    for name, least in {"watch": 16, "port": 11, "poll": 10}.items():
+    for name, least in {"watch": 16, "port": 11, "poll": 10, "adc": 10}.items():
         assert sum(when > recovered for when, _ in outcome.events[name]) >= least, name
 
 
