@@ -85,6 +85,8 @@ SOURCES: dict[str, Distribution | Directory] = {
     "lgpio-examples": Directory(
         "joan2937/lg", "v0.2.2", "EXAMPLES/py_lgpio", "17e635bd10bc0305f64a5580bca33b00f519ea9f"
     ),
+    # Not in requirements.txt: it requires packages for a real board.
+    "mfrc522": Distribution("mfrc522", "0.0.7", "74c7020a4fc4870f5d7022542c36143fba771055a2fae2e5929e6a1159d2bf00"),
 }
 """By name."""
 
