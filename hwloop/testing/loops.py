@@ -21,7 +21,8 @@ from hwloop.core.parts import Parts
 from hwloop.core.urgency import Priority
 from hwloop.testing.places import is_of_project, place_of_caller
 from hwloop.virtual.clock import VirtualClock
-from hwloop.virtual.loop import SimLoop, VirtualDispatcher, VirtualParts
+from hwloop.virtual.dispatch import VirtualDispatcher
+from hwloop.virtual.loop import SimLoop
 
 OWNER: contextvars.ContextVar[object] = contextvars.ContextVar("hwloop.testing.owner", default=None)
 """The program that a task belongs to, if a test runs it; tasks inherit it from the one that creates them."""
@@ -83,27 +84,10 @@ class ObservedDispatcher(Dispatcher):
         return super().poll(loop)
 
 
-class ObservedVirtualDispatcher(VirtualDispatcher):
-    """A dispatcher that calls `after_step` after each callback."""
-
-    after_step: Callable[[], object] | None = None
-
-    def poll(self, loop: SelectorEventLoop) -> float:
-        if self.after_step is not None:
-            self.after_step()
-        return super().poll(loop)
-
-
 class ObservedParts(Parts):
     """The parts of a loop in real time, with an observed dispatcher."""
 
     dispatcher_class: type[Dispatcher] = ObservedDispatcher
-
-
-class ObservedVirtualParts(VirtualParts):
-    """The parts of a loop in virtual time, with an observed dispatcher."""
-
-    dispatcher_class: type[Dispatcher] = ObservedVirtualDispatcher
 
 
 class RealLoop(EventLoop):
@@ -126,8 +110,7 @@ class RealLoop(EventLoop):
 class VirtualLoop(SimLoop):
     """The loop of a test in virtual time."""
 
-    parts_class: type[VirtualParts] = ObservedVirtualParts
-    dispatcher: ObservedVirtualDispatcher
+    dispatcher: VirtualDispatcher
     run_until: RunUntil | None = None
     """Runs the loop while it rests, for code that blocks in the thread of the test."""
 

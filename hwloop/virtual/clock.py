@@ -246,18 +246,10 @@ class VirtualClock(Clock):
         self._played_ns = 0
         return self._give_turn(undisturbed)
 
-    def play(self, until_ns: float, concerned: Callable[[], object]) -> int:
-        """Let the events on the board happen, up to that time and until they concern the loop. Return how many moments
-        have passed.
-
-        Only where nothing else is going on: no thread sleeps on the clock, or has its turn.
-        """
-        if len(self._agendas) != 1 or self._sleeping or self.woken or self.busy or self.written:
-            return 0
-        moments = self._agendas[0].play(until_ns, self.jump, concerned)
-        if moments:
-            self._played_ns = self._now_ns
-        return moments
+    @property
+    def board(self) -> Agenda | None:
+        """The board, if nothing else drives time: no other board, and no thread that sleeps or is busy."""
+        return self._agendas[0] if len(self._agendas) == 1 and not (self._sleeping or self.busy) else None
 
     def close(self) -> None:
         """Stop: the loop is closed, and no more time passes. Sleeping threads go on at once, so that they can end."""

@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack
 
-from hwloop.core.asyncio_base import SelectorEventLoop
 from hwloop.core.dispatch import Dispatcher
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.gc_schedule import CountedGcSchedule
@@ -35,6 +34,7 @@ from hwloop.core.ordered_sets import WeakOrderedSet
 from hwloop.core.parts import Parts
 from hwloop.core.priority_queues import PriorityQueues
 from hwloop.virtual.clock import VirtualClock
+from hwloop.virtual.dispatch import VirtualDispatcher
 from hwloop.virtual.poller import VirtualPoller
 from hwloop.virtual.run_queue import Inbox, VirtualRunQueue
 from hwloop.virtual.seeding import SeededPriorityQueues, chosen_seed, how_to_repeat
@@ -47,23 +47,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _EAGER: Any = getattr(asyncio, "eager_task_factory", None)
-
-
-class VirtualDispatcher(Dispatcher):
-    """A dispatcher for virtual time: a slice is one callback, and most polls between two callbacks are skipped."""
-
-    _run_queue: VirtualRunQueue
-    _poller: VirtualPoller
-
-    def poll(self, loop: SelectorEventLoop) -> float:
-        timers, run_queue = self._timers, self._run_queue
-        if run_queue.has_work() and not timers.new and not timers.has_tolerant() and self._poller.may_skip():
-            time = self._clock.now()
-        else:
-            time = super().poll(loop)
-        if run_queue.step_order is not None:
-            run_queue.arrange()
-        return time
 
 
 class VirtualParts(Parts):
@@ -82,7 +65,7 @@ class VirtualParts(Parts):
         self._random = seeded
         self._lookout = Lookout()
         super().__init__(self._lookout)
-        self.dispatcher.slice = 0.0  # poll after each callback
+        self.dispatcher.slice = 0.0
 
     def make_clock(self) -> LoopClock:
         return LoopClock(self._virtual_clock.time)

@@ -12,6 +12,8 @@ import asyncio
 import math
 import random
 import time
+from collections.abc import Mapping
+from selectors import EVENT_WRITE
 from typing import TYPE_CHECKING
 
 from hwloop.core.clock import to_ns
@@ -42,6 +44,10 @@ IDLE_CALLBACKS = 1000
 IDLE_SECONDS = 0.002
 """Nor may IDLE work stop it. After this many IDLE callbacks in a row, time passes; twice as much each time."""
 
+ASK_EVERY = 16
+"""Rests that poll no descriptor, at most, where the simulated board announces all that it makes ready: what remains is
+the loop's own pipe."""
+
 # Looked up once: each time, a member of an enumeration costs as much as a call.
 _NO_WORK, _UNDER_WAY, _LASTING = Work
 _IDLE = Priority.IDLE
@@ -70,9 +76,10 @@ class VirtualPoller(Poller):
         self.holds = 0
         self._lookout = selector
         self._ready_now = selector.ready_now
-        self._announced_at = (-1, -1)
+        self._seen_changes = self._seen_claims = -1
         self._announced = False
         self._threads_running = 0
+        self._unasked = 0  # rests without a poll
         self._run_queue = run_queue
         self._timers = timers
         self._virtual_clock = virtual_clock
@@ -81,6 +88,7 @@ class VirtualPoller(Poller):
         self._random = seeded
         self._loop: SelectorEventLoop | None = None
         self._own_pipe = -1
+        self._signal_handlers: Mapping[int, object] = {}
         self._polls = 0  # since time has passed
         self._idled = 0  # IDLE callbacks in a row
         self._resting_until = 0.0
@@ -89,6 +97,7 @@ class VirtualPoller(Poller):
         """Begin to poll for `loop`, which is complete now."""
         self._loop = loop
         self._own_pipe = loop._ssock.fileno()
+        self._signal_handlers = loop._signal_handlers
 
     def close(self) -> None:
         super().close()
@@ -110,6 +119,14 @@ class VirtualPoller(Poller):
             if self._run_queue.urgent.idle:
                 when = self._timers.next_when()
             found = self._rest(_INFINITY if when is None or when > FOREVER else when)
+        if self._random is not None and len(found) > 1:
+            self._random.shuffle(found)
+        return found
+
+    def rest(self, when: float | None) -> Found:
+        """Do as `poll` does where nothing is ready at all."""
+        self._polls += 1
+        found = self._rest(_INFINITY if when is None or when > FOREVER else when)
         if self._random is not None and len(found) > 1:
             self._random.shuffle(found)
         return found
@@ -137,6 +154,66 @@ class VirtualPoller(Poller):
 
     def _rest(self, timer: float) -> Found:
         """Nothing but IDLE work is ready: wait in the real world where that may end the wait, else jump."""
+        found = self._rest_with_board(timer)
+        return self._rest_with_all(timer) if found is None else found
+
+    def _rest_with_board(self, timer: float) -> Found | None:
+        """Rest while only the simulated board and its buses can end the wait. Return None where there is more to it.
+
+        `_rest_with_all` would do the same in the same order; this is the part of it that most rests need.
+        """
+        clock, run_queue, threads = self._virtual_clock, self._run_queue, self._threads
+        if self._seen_changes != self._lookout.changes or self._seen_claims != clock.claims:
+            self._look_at_descriptors()
+        if not self._announced or run_queue.urgent.idle or self.holds or self._polls >= BUSY_CALLBACKS:
+            return None
+        board, running = clock.board, _thread._count()
+        if board is None or run_queue.inbox or threads.jobs_made:
+            return None
+        if running > len(clock.members) and not threads.were_all_before():
+            return None
+        self._resting_until = timer
+        self._threads_running = running
+        self._unasked += 1
+        written, waiting = True, timer == _INFINITY
+        due_ns = NEVER_NS if waiting else to_ns(timer)
+        now_ns = clock.now_ns()
+        until_ns = due_ns if now_ns < due_ns < self._limit.ends_ns else min(max(due_ns, now_ns), self._limit.ends_ns)
+        if waiting:
+            self._limit.begin_wait()
+        while True:
+            if clock.announced or self._signal_handlers or self._unasked >= ASK_EVERY:
+                if found := self._ready_now():
+                    if found[0][0] == self._own_pipe or len(found) > 1:
+                        found = self._without_own_pipe(found)
+                    return found or None
+                self._unasked = 0
+                clock.announced = False
+            if written and (written := board.run_readable()):
+                board.play(clock.now_ns(), clock.jump, self._is_concerned)
+            elif clock.woken:
+                clock.settle(self._rests_until_after)
+                if clock.board is None:
+                    return None
+            elif moments := board.play(until_ns, clock.jump, self._is_concerned):
+                self._polls = 0
+                if waiting and (reason := self._limit.stalled(moments)) is not None:
+                    raise TimeLimitError(self._with_waits(reason))
+            else:
+                break
+            if run_queue.ordinary or run_queue.urgent.waiting or run_queue.poll_after_batch or self._timers.new:
+                return []
+            if run_queue.inbox or _thread._count() != running:
+                return None
+        if timer > clock.seconds:
+            if due_ns > until_ns or waiting:
+                return None
+            clock.jump(due_ns, timer)
+            self._polls = 0
+        return []
+
+    def _rest_with_all(self, timer: float) -> Found:
+        """Rest, whatever may end it."""
         clock, settle, run_queue = self._virtual_clock, self._virtual_clock.settle, self._run_queue
         ready_now, asked, beside = self._ready_now, self._rests_until_after, self._threads
         inbox, threads, members = run_queue.inbox, _thread._count, clock.members
@@ -167,8 +244,6 @@ class VirtualPoller(Poller):
                 self._idled = 0
                 return found
             if settle(asked):
-                if run_queue.ordinary or run_queue.urgent.waiting:
-                    return []
                 continue
             if timer <= clock.seconds:
                 if timer:  # 0 after a garbage collection: poll again
@@ -193,14 +268,6 @@ class VirtualPoller(Poller):
             if timer == _INFINITY and not waiting:
                 waiting = True
                 self._limit.begin_wait()
-            if work is _NO_WORK and self._all_announced():
-                clock.announced = False
-                self._threads_running = threads()
-                if moments := clock.play(min(due_ns or NEVER_NS, self._limit.ends_ns), self._is_concerned):
-                    self._polls = 0
-                    if waiting and (reason := self._limit.stalled(moments)) is not None:
-                        raise TimeLimitError(self._with_waits(reason))
-                    continue
             if self._jump(timer, due_ns):
                 if not settle(asked) and timer <= clock.seconds:
                     return []
@@ -218,14 +285,17 @@ class VirtualPoller(Poller):
             else:
                 raise DeadlockError(self._with_waits("nothing can ever wake this program"))
 
-    def _all_announced(self) -> bool:
-        """Return whether the clock announces everything that may make a watched descriptor readable."""
-        at = (self._lookout.changes, self._virtual_clock.claims)
-        if at != self._announced_at:
-            self._announced_at = at
-            watched = self.descriptors.keys.keys() - {self._own_pipe}
-            self._announced = not any_real(watched, self._virtual_clock.announces)
-        return self._announced
+    def _look_at_descriptors(self) -> None:
+        """Find out whether the clock announces all that may make a watched descriptor ready."""
+        clock, keys = self._virtual_clock, self.descriptors.keys
+        self._seen_changes, self._seen_claims = self._lookout.changes, clock.claims
+        watchers = [watcher for key in keys.values() for watcher in key.data or () if watcher is not None]
+        self._announced = not (
+            any(watcher.priority is _IDLE for watcher in watchers)
+            or any(key.events & EVENT_WRITE for key in keys.values())  # nobody announces that there is room again
+            or any_real(keys.keys() - {self._own_pipe}, clock.announces)
+        )
+        clock.announced = True  # one that is watched since may have been ready before
 
     def _is_concerned(self) -> bool:
         """Return whether an event on the board may have given the loop something to do."""
@@ -239,7 +309,7 @@ class VirtualPoller(Poller):
             or run_queue.poll_after_batch
             or self._timers.new
             or _thread._count() != self._threads_running
-            or (self._loop is not None and self._loop._signal_handlers and self._ready_now())
+            or (self._signal_handlers and self._ready_now())
         )
 
     def _only_idle(self, found: Found) -> bool:
@@ -253,11 +323,14 @@ class VirtualPoller(Poller):
 
     def _rests_until_after(self, when_ns: int) -> bool:
         """Return whether nothing wakes the loop until after `when_ns`. Called by a thread in its turn, in a rest."""
-        if self._run_queue.inbox or self.holds or self._threads.work() is not _NO_WORK:
+        if self._run_queue.inbox or self.holds or self._resting_until <= (when_ns + 1) / 1e9:
             return False
-        if self._resting_until <= (when_ns + 1) / 1e9:
+        clock, threads = self._virtual_clock, self._threads
+        running = threads.jobs_made or _thread._count() > len(clock.members)
+        if running and threads.work() is not _NO_WORK:
             return False
-        return not self._ready_descriptors()
+        asked = clock.announced or self._seen_claims != clock.claims or self._signal_handlers or not self._announced
+        return not (asked and self._ready_descriptors())
 
     def _is_held_up(self) -> bool:
         """Return whether time stands still for a bus thread, or because the program holds it."""

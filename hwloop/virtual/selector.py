@@ -33,6 +33,10 @@ class Lookout(selectors.PollSelector):
         self.changes += 1
         return super().register(fileobj, events, data)
 
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        self.changes += 1
+        return super().modify(fileobj, events, data)
+
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         self.changes += 1
         return super().unregister(fileobj)

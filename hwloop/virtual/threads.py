@@ -193,6 +193,11 @@ class ProgramThreads:
         self.pause = _FIRST_PAUSE
         return Work.LASTING if lasting else Work.NONE
 
+    def were_all_before(self) -> bool:
+        """Return whether every thread ran before the loop was made, or takes turns on its clock."""
+        before, members, here = self._before, self._clock.members, threading.current_thread()
+        return all(thread in before or thread is here or thread.ident in members for thread in threading.enumerate())
+
     def may_wake(self) -> bool:
         """Return whether a thread that is not parked may still send the loop a call."""
         if not self._in_main:

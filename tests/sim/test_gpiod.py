@@ -589,7 +589,7 @@ def test_a_number_that_was_closed_unnoticed_and_given_again_belongs_to_the_later
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claimed: set[int] = set()
-    monkeypatch.setattr(kernel.timeline.clock, "claim", claimed.add)
+    monkeypatch.setattr(kernel.timeline.clock, "claim", lambda fd, **_: claimed.add(fd))
     monkeypatch.setattr(kernel.timeline.clock, "disclaim", claimed.discard)
     kernel.request(17)  # nobody keeps it
     with kernel.request(17) as request:
