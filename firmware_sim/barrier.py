@@ -89,7 +89,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         if _LIBRARY.search(path):
             raise OSError(errno.ENODEV, f"{path} reaches {_LINE_LIBRARIES}")
     elif _PORT.match(path):
-        ports = ", ".join(sorted(board.ports)) if board is not None and board.ports else "none"
+        plugged = [] if board is None else sorted(name for name, port in board.ports.items() if port.plugged)
+        ports = ", ".join(plugged) or "none"
         raise FileNotFoundError(errno.ENOENT, f"no such port on the simulated board; its ports are: {ports}", path)
     elif _BUS.match(path):
         buses = ", ".join(map(str, sorted(board.buses))) if board is not None else "none"

@@ -28,7 +28,7 @@ from firmware_sim.libraries.spidev import SpiDev, spidev_module
 from firmware_sim.nodes import Nodes
 from firmware_sim.onewire import OneWireBus
 from firmware_sim.pins import Chip, Line
-from firmware_sim.port_node import PortNode
+from firmware_sim.port_files import PortFiles
 from firmware_sim.pwm import PwmChip
 from firmware_sim.spi import SpiBus
 from firmware_sim.spi_dev import SpiNode
@@ -126,6 +126,7 @@ class SimBoard(Board):
         raspberry_pi.add_files(self.nodes, self.revision)
         self.pwm: PwmChip = PwmChip(self.chip, checked.pwm, self.nodes)
         self.nodes.add(self._gpiochip.path, self._gpiochip)
+        self._port_files = PortFiles(self.nodes, checked.ports)
         self.bus(1)
         self.spi_bus(0)
         self._users: dict[int, str] = {}
@@ -144,6 +145,9 @@ class SimBoard(Board):
                 for line in taken:
                     self.line_names[line] = names.get(id(device)) or self._users[line]
                     self.line_devices[line] = device
+            for name in checked.ports:
+                if name not in self.ports:
+                    self.add_port(name)  # with nothing at its other end
         except BaseException:
             self.close()
             raise
@@ -213,8 +217,7 @@ class SimBoard(Board):
         del self.ports[old]
         self.ports[new] = port
         port.name = new
-        self.nodes.remove(old)
-        self.nodes.add(new, PortNode(port))
+        self._port_files.rename(port, old)
 
     # For devices, when they attach.
 
@@ -236,7 +239,7 @@ class SimBoard(Board):
         if name in self.ports:
             raise WiringError(f"port {name} is used already")
         port = self.ports[name] = Port(name, self.timeline)
-        self.nodes.add(name, PortNode(port))
+        self._port_files.add(port)
         return port
 
     def bus(self, number: int) -> Bus:
@@ -325,10 +328,11 @@ class SimBoard(Board):
         self._check_open()
         if port.startswith("/dev/pts/") and any(it.plugged and port == it.path for it in self.ports.values()):
             return port
-        if port not in self.ports:
+        name = port if port in self.ports else self.nodes.resolve(port)
+        if name not in self.ports:
             known = ", ".join(sorted(self.ports)) or "none"
             raise HardwareError(port, "no such port on the simulated board", f"its ports are: {known}")
-        return self.ports[port].path
+        return self.ports[name].path
 
     def open_bus(self, bus: int) -> smbus2.SMBus:
         self._check_open()

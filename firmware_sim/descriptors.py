@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
 from firmware_sim.nodes import Handle, Node
@@ -19,9 +20,14 @@ class _Entry(NamedTuple):
 
 
 class Descriptors:
-    """The table. There is one for the process, as descriptors are the process's."""
+    """The table. There is one for the process, as descriptors are the process's.
+
+    Attributes:
+        at_close: called with each descriptor that leaves the table.
+    """
 
     def __init__(self) -> None:
+        self.at_close: list[Callable[[int], object]] = []
         self._entries: dict[int, _Entry] = {}
         self._lock = threading.Lock()
 
@@ -76,7 +82,11 @@ class Descriptors:
 
     def _take_out(self, fd: int) -> _Entry | None:
         with self._lock:
-            return self._entries.pop(fd, None)
+            entry = self._entries.pop(fd, None)
+        if entry is not None:
+            for callback in self.at_close:
+                callback(fd)
+        return entry
 
 
 _close = os.close  # not the one that leads here

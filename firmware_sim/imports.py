@@ -47,7 +47,6 @@ def led_to(board: SimBoard) -> Iterator[None]:
     changes = {
         "smbus2": _lead_smbus2,
         "Adafruit_PureIO.smbus": _lead_pureio,
-        "serial": _lead_serial,
         "gpiozero.pins.local": _lead_gpiozero,
         "gpiozero.pins.lgpio": _lead_gpiozero_to_lgpio,
     }
@@ -141,27 +140,6 @@ def _lead_smbus2(smbus2: Any, board: SimBoard, undo: contextlib.ExitStack) -> No
 def _lead_pureio(smbus: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
     # It keeps the function that it has imported, which may have been long before this block.
     _replace(undo, smbus, "ioctl", calls.ioctl)
-
-
-def _lead_serial(serial: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
-    real = serial.Serial.open
-
-    def open(self: Any) -> None:
-        named = self.portstr
-        if named not in board.ports:
-            if named is not None and not named.startswith("/dev/pts/"):
-                known = ", ".join(sorted(board.ports)) or "none"
-                message = f"could not open port {named}: no such port on the simulated board; its ports are: {known}"
-                raise serial.SerialException(errno.ENOENT, message)
-            real(self)
-            return
-        self.portstr = board.ports[named].path
-        try:
-            real(self)
-        finally:
-            self.portstr = named
-
-    _replace(undo, serial.Serial, "open", open)
 
 
 def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:

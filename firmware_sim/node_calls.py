@@ -3,11 +3,11 @@
     with node_calls.reaching(board.nodes, hides):
         os.listdir("/sys/bus/w1/devices")
 
-`os.open`, `open`, `os.stat`, `os.listdir`, `os.scandir`, `os.readlink`, `os.access` and `fcntl.ioctl` are replaced in
-such a block; what is built on them (`os.path`, `glob`, `pathlib`) follows. `os.read`, `os.write`, `os.lseek` and
-`os.close` are replaced only while the program has a node open, because hwloop calls them all the time. Each function
-passes on the calls that concern no node. A module may keep one beyond the block, as `from fcntl import ioctl` does; it
-then passes everything on.
+`os.open`, `open`, `os.stat`, `os.listdir`, `os.scandir`, `os.readlink`, `os.access`, `fcntl.ioctl` and two functions of
+`termios` are replaced in such a block; what is built on them (`os.path`, `glob`, `pathlib`) follows. `os.read`,
+`os.write`, `os.lseek` and `os.close` are replaced only while the program has a node open, because hwloop calls them all
+the time. Each function passes on the calls that concern no node. A module may keep one beyond the block, as `from fcntl
+import ioctl` does; it then passes everything on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import errno
 import fcntl
 import io
 import os
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 from firmware_sim import node_file
 from firmware_sim.descriptors import descriptors
 from firmware_sim.node_listing import Entries, Place
-from firmware_sim.nodes import ROOTS, Link, Node, Nodes, os_error
+from firmware_sim.nodes import ROOTS, Link, Node, Nodes, TerminalHandle, os_error
 
 _STATIC = 1024
 """Bytes of the buffer into which fcntl.ioctl copies a shorter argument: a driver finds a whole structure there."""
@@ -88,12 +89,15 @@ class _Calls:
             (os, "readlink", self.readlink),
             (os, "access", self.access),
             (fcntl, "ioctl", self.ioctl),
+            (termios, "tcgetattr", self.tcgetattr),
+            (termios, "tcsetattr", self.tcsetattr),
         )
         self._descriptor_calls = _Replacements(
             (os, "read", self.read), (os, "write", self.write), (os, "lseek", self.lseek), (os, "close", self.close)
         )
         self._real = self._path_calls.real
         self._real_fd = self._descriptor_calls.real
+        descriptors.at_close.append(self._forget)
 
     @contextlib.contextmanager
     def reaching(self, nodes: Nodes, hides: Callable[[str], bool]) -> Iterator[None]:
@@ -286,13 +290,31 @@ class _Calls:
         return handle.seek(position, whence)
 
     def close(self, fd: int) -> None:
-        if fd in self._open:
-            with self._lock:
+        if not descriptors.close(fd):
+            self._real_fd["close"](fd)
+
+    def _forget(self, fd: int) -> None:
+        with self._lock:
+            if fd in self._open:
                 self._open -= {fd}
                 if not self._open:
                     self._descriptor_calls.take_out()
-        if not descriptors.close(fd):
-            self._real_fd["close"](fd)
+
+    def tcgetattr(self, fd: Any, /) -> list[Any]:
+        handle = self._terminal(fd)
+        return self._real["tcgetattr"](fd) if handle is None else handle.get_attributes()
+
+    def tcsetattr(self, fd: Any, when: int, attributes: list[Any], /) -> None:
+        handle = self._terminal(fd)
+        if handle is None:
+            self._real["tcsetattr"](fd, when, attributes)
+        else:
+            handle.set_attributes(when, attributes)
+
+    def _terminal(self, fd: Any) -> TerminalHandle | None:
+        number = fd if isinstance(fd, int) else _number(fd)
+        handle = None if number is None else descriptors.handle(number)
+        return handle if isinstance(handle, TerminalHandle) else None
 
 
 def _number(file: Any) -> int | None:

@@ -96,14 +96,34 @@ class Handle:
         """Called when the program closes the file."""
 
 
+class TerminalHandle(Handle):
+    """One open file of a terminal, whose data passes through `descriptor()`."""
+
+    native = True
+
+    def get_attributes(self) -> list[Any]:
+        """Answer tcgetattr(3)."""
+        raise NotImplementedError
+
+    def set_attributes(self, when: int, attributes: list[Any]) -> None:
+        """Answer tcsetattr(3)."""
+        raise NotImplementedError
+
+
+def _always() -> bool:
+    return True
+
+
 class Node:
     """A file of the simulated board.
 
     Attributes:
+        there: returns whether the file exists now; a board may change it for a file that comes and goes.
         mode: its kind and permissions (stat(2)): by default a character device for owner and group.
         device: its device number, `os.makedev(89, 1)`; 0 for files that have none.
     """
 
+    there: Callable[[], bool] = staticmethod(_always)
     mode: int = stat.S_IFCHR | 0o660
     device: int = 0
 
@@ -215,17 +235,19 @@ class Nodes:
 
     def get(self, path: str) -> Node | None:
         """Return the file of this very path, which may be a link; None if there is none."""
-        return self._nodes.get(path)
+        node = self._nodes.get(path)
+        return node if node is not None and node.there() else None
 
     def is_directory(self, path: str) -> bool:
         """Return whether there is a file below `path`."""
         start = path.rstrip("/") + "/"
-        return any(each.startswith(start) for each in self._nodes)
+        return any(each.startswith(start) and node.there() for each, node in self._nodes.items())
 
     def entries(self, directory: str) -> set[str]:
         """Return the names in a directory; none if there is no such directory."""
         start = directory.rstrip("/") + "/"
-        return {path[len(start) :].split("/", 1)[0] for path in self._nodes if path.startswith(start)}
+        below = (path for path, node in self._nodes.items() if path.startswith(start) and node.there())
+        return {path[len(start) :].split("/", 1)[0] for path in below}
 
     def resolve(self, path: str, *, follow: bool = True) -> str:
         """Return a path without the links in it, as realpath(3) does; without `follow` its last part may be a link.
@@ -236,7 +258,7 @@ class Nodes:
         for _ in range(_LINKS_MAX):
             parts = path.split("/")
             for end in range(2, len(parts) + follow):
-                node = self._nodes.get("/".join(parts[:end]))
+                node = self.get("/".join(parts[:end]))
                 if isinstance(node, Link):
                     path = posixpath.normpath(posixpath.join("/".join(parts[: end - 1]), node.target, *parts[end:]))
                     break

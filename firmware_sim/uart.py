@@ -69,6 +69,7 @@ class Port:
 
     Attributes:
         name: its name for programs ("/dev/ttyAMA0").
+        terminal: what its driver keeps of it: settings, modem lines, the count of users.
         bytes_in: bytes the program has written.
         bytes_out: bytes handed to the program's side.
         dropped: bytes from the device that the program never gets: its buffer was full, or the port unplugged.
@@ -91,7 +92,7 @@ class Port:
         self.batchings: list[Batching] = []
         self.buffers: list[int] = []
         self._timeline = timeline
-        self._terminal = Terminal(timeline.lock, self._on_outputs)
+        self.terminal: Terminal = Terminal(timeline.lock, self._on_outputs)
         self._peer: Peer | None = None
         self._master = self._slave = -1
         self._wire: collections.deque[_Arrival] = collections.deque()
@@ -113,7 +114,7 @@ class Port:
                 raise HardwareError(
                     self.name, "the simulated port is unplugged", "replug() brings it back", errno=errno.ENOENT
                 )
-            return self._terminal.expose()
+            return self.terminal.expose()
 
     @property
     def plugged(self) -> bool:
@@ -127,17 +128,17 @@ class Port:
         Only pyserial's settings are seen completely. Bytes pass at any settings: a device that would receive garbage at
         other settings than its own must compare them.
         """
-        return self._terminal.settings
+        return self.terminal.settings
 
     @property
     def dtr(self) -> bool:
         """Whether the program asserts DTR (data terminal ready)."""
-        return bool(self._terminal.outputs & DTR)
+        return bool(self.terminal.outputs & DTR)
 
     @property
     def rts(self) -> bool:
         """Whether the program asserts RTS (request to send)."""
-        return bool(self._terminal.outputs & RTS)
+        return bool(self.terminal.outputs & RTS)
 
     def set_modem_lines(self, **levels: bool) -> None:
         """Drive the lines that the program reads: `cts`, `dsr`, `cd`, `ri`. They start at False."""
@@ -145,8 +146,8 @@ class Port:
             if name not in INPUTS:
                 raise TypeError(f"port {self.name} has no input {name!r}; its inputs are {', '.join(INPUTS)}")
             with self._timeline.lock:
-                inputs = self._terminal.inputs
-                self._terminal.inputs = inputs | INPUTS[name] if level else inputs & ~INPUTS[name]
+                inputs = self.terminal.inputs
+                self.terminal.inputs = inputs | INPUTS[name] if level else inputs & ~INPUTS[name]
 
     def attach(self, peer: Peer) -> None:
         """Put `peer` at the other end of the wire. Raises `WiringError` if there is one already."""
@@ -256,7 +257,7 @@ class Port:
         self._master, self._slave = os.openpty()
         self._room_left = 0
         tty.setraw(self._slave)
-        self._terminal.plug_in(self._slave)
+        self.terminal.plug_in(self._slave)
         self._timeline.clock.claim(self._slave, announced=True)
         os.set_blocking(self._master, False)
         if self._peer is not None:
@@ -273,7 +274,7 @@ class Port:
         self.dropped += sum(len(arrival.data) for arrival in self._wire)
         self._wire.clear()
         self._wire_free_ns = 0
-        self._terminal.unplug()
+        self.terminal.unplug()
         self._timeline.clock.disclaim(self._slave)
         # Closing the master hangs the terminal up, as a USB adapter's driver does when it is pulled out.
         os.close(self._master)

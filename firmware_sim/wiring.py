@@ -33,6 +33,7 @@ from firmware_sim import raspberry_pi
 from firmware_sim.device import Device
 from firmware_sim.errors import WiringError
 from firmware_sim.fields import FieldError, check_fields, listed
+from firmware_sim.port_files import PortSettings, port_settings
 from hwloop import plugins
 from hwloop.errors import HardwareError, suggestion
 
@@ -104,7 +105,7 @@ DEVICES = {
     "wire": "firmware_sim.devices.pin_parts:Wire",
 }
 
-_KEYS = {"device", "label", "pwm", "revision"}
+_KEYS = {"device", "label", "port", "pwm", "revision"}
 _PWM_LINES = (12, 13, 18, 19)
 REVISION = "c03111"
 """The Raspberry Pi that a board poses as unless it says otherwise: a 4 Model B."""
@@ -122,6 +123,8 @@ class Wiring:
     """The devices that have a key `name`, which any device may have."""
     pwm: tuple[int, ...]
     """The lines of its PWM channels."""
+    ports: Mapping[str, PortSettings]
+    """The settings of serial ports, by their names."""
     directory: Path
     """The directory in which relative paths of the file begin."""
     where: str
@@ -164,6 +167,7 @@ def parse(document: Mapping[str, object], where: str = "wiring", directory: Path
     if not isinstance(pwm, list) or len(set(map(str, pwm))) < len(pwm) or any(line not in _PWM_LINES for line in pwm):
         lines = ", ".join(map(str, _PWM_LINES))
         raise WiringError(f"{where}: pwm must be the lines of the PWM channels, each one of {lines}, not {pwm!r}")
+    ports = port_settings(document.get("port", []), where)
     entries = document.get("device", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise WiringError(f"{where}: devices are written as [[device]] tables")
@@ -178,7 +182,7 @@ def parse(document: Mapping[str, object], where: str = "wiring", directory: Path
         devices.append(_make(entry, place, directory))
         if name:
             names[name] = devices[-1]
-    return Wiring(label, revision, tuple(devices), names, tuple(pwm), directory or Path(), where)
+    return Wiring(label, revision, tuple(devices), names, tuple(pwm), ports, directory or Path(), where)
 
 
 def _make(entry: dict[str, Any], where: str, directory: Path | None) -> Device:

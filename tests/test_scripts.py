@@ -222,7 +222,7 @@ def test_no_library_reaches_a_real_device_and_each_says_on_which_board_the_progr
                 print(type(refused).__name__, "simulated board" in str(refused))
 
         for path in (
-            "/dev/i2c-9", "/dev/ttyS0", "/dev/ttyUSB3", "/dev/serial0", "/dev/serial/by-id/usb-x", "/dev/spidev3.0",
+            "/dev/i2c-9", "/dev/ttyS0", "/dev/ttyUSB3", "/dev/serial1", "/dev/serial/by-id/usb-x", "/dev/spidev3.0",
             "/dev/gpiochip4", "/dev/gpiomem", "/dev/mem", "/sys/class/gpio/export", "/sys/class/pwm/pwmchip7/export",
         ):
             attempt(lambda: os.open(path, os.O_RDWR))

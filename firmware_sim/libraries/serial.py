@@ -21,6 +21,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from firmware_sim.descriptors import descriptors
 from hwloop.trace_events import SerialSettings
 
 _CMSPAR = 0x40000000  # asm-generic/termbits.h: mark and space parity
@@ -30,6 +31,10 @@ _BITS = {termios.CS5: 5, termios.CS6: 6, termios.CS7: 7, termios.CS8: 8}
 _TCGETS2 = 0x802C542A  # ioctl_tty(2): the real rates, also those without a B constant
 _TERMIOS2 = struct.Struct("4IB19s2I")
 _MODEM = struct.Struct("I")
+
+MODEM_REQUESTS = (termios.TIOCMGET, termios.TIOCMSET, termios.TIOCMBIS, termios.TIOCMBIC)
+
+_tcgetattr, _tcsetattr = termios.tcgetattr, termios.tcsetattr  # not those that lead here
 
 DTR, RTS = termios.TIOCM_DTR, termios.TIOCM_RTS
 OUTPUTS = DTR | RTS
@@ -46,6 +51,7 @@ class Terminal:
     Attributes:
         outputs: DTR and RTS, as bits of TIOCMGET.
         inputs: CTS, DSR, CD and RI, likewise.
+        device: the device number of the pseudo-terminal; 0 while there is none.
     """
 
     def __init__(self, lock: threading.RLock, on_outputs: Callable[[bool, bool], object]) -> None:
@@ -53,6 +59,7 @@ class Terminal:
         self.inputs = 0
         self._lock: Any = lock
         self._on_outputs = on_outputs
+        self.device: int = 0
         self._fd = -1
         self._cflag = termios.CS8
         self._users = 0
@@ -60,24 +67,26 @@ class Terminal:
     def plug_in(self, fd: int) -> None:
         """Use the pseudo-terminal `fd` for the port from now on."""
         self._fd = fd
+        self.device = os.fstat(fd).st_rdev
         self._cflag = termios.CS8
         self._users = 0
 
     def unplug(self) -> None:
         calls.forget(self)
         self._fd = -1
+        self.device = 0
         self._users = 0
         self.set_outputs(0)
 
     def expose(self) -> str:
         """Return the path to open, and have pyserial led here when it does."""
         path = os.ttyname(self._fd)
-        calls.lead(os.fstat(self._fd).st_rdev, self)
+        calls.lead(self.device, self)
         return path
 
     @property
     def settings(self) -> SerialSettings | None:
-        """The settings; None while no program has the port open (through pyserial)."""
+        """The settings; None while no program has the port open."""
         with self._lock:
             if not self._users:
                 return None
@@ -110,16 +119,23 @@ class Terminal:
                 self.set_outputs(0)
 
     def get_attributes(self, fd: int) -> list[Any]:
-        attributes = termios.tcgetattr(fd)
-        attributes[2] = attributes[2] & ~_CHARACTER | self._cflag
+        attributes = _tcgetattr(fd)
+        attributes[2] = self.read_flags(attributes[2])
         return attributes
 
     def set_attributes(self, fd: int, when: int, attributes: list[Any]) -> None:
-        possible = list(attributes)
-        possible[2] = possible[2] & ~_CHARACTER | termios.CS8
-        termios.tcsetattr(fd, when, possible)
+        _tcsetattr(fd, when, [*attributes[:2], attributes[2] & ~_CHARACTER | termios.CS8, *attributes[3:]])
+        self.write_flags(attributes[2])
+
+    def read_flags(self, flags: int) -> int:
+        """Return the control flags (c_cflag) of the pseudo-terminal with the program's character format."""
+        return flags & ~_CHARACTER | self._cflag
+
+    def write_flags(self, flags: int) -> int:
+        """Keep the character format of control flags, and return flags that the pseudo-terminal takes."""
         with self._lock:
-            self._cflag = attributes[2] & _CHARACTER
+            self._cflag = flags & _CHARACTER
+        return flags & ~_CHARACTER | termios.CS8
 
     def modem(self, request: int, argument: Any) -> Any:
         """Answer TIOCMGET, TIOCMSET, TIOCMBIS and TIOCMBIC (ioctl_tty(2))."""
@@ -134,9 +150,6 @@ class Terminal:
             else:
                 self.set_outputs(self.outputs & ~bits)
         return argument
-
-
-_MODEM_REQUESTS = (termios.TIOCMGET, termios.TIOCMSET, termios.TIOCMBIS, termios.TIOCMBIC)
 
 
 class _Module:
@@ -195,11 +208,13 @@ class _Calls:
     def _open(self, path: str, flags: int, *arguments: Any) -> int:
         fd = os.open(path, flags, *arguments)
         terminal = self._of(fd)
-        if terminal is not None:
+        if terminal is not None and descriptors.handle(fd) is None:
             terminal.opened()
         return fd
 
     def _close(self, fd: int) -> None:
+        if descriptors.close(fd):  # of a node, whose handle has done the rest
+            return
         terminal = self._of(fd)
         os.close(fd)
         if terminal is not None:
@@ -217,7 +232,7 @@ class _Calls:
             terminal.set_attributes(fd, when, attributes)
 
     def _ioctl(self, fd: int, request: int, *arguments: Any) -> Any:
-        terminal = self._of(fd) if request in _MODEM_REQUESTS else None
+        terminal = self._of(fd) if request in MODEM_REQUESTS else None
         if terminal is None:
             return fcntl.ioctl(fd, request, *arguments)
         if len(arguments) != 1:
