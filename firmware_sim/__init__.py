@@ -6,9 +6,10 @@ by itself, on a thread of its own.
 
 from __future__ import annotations
 
-from firmware_sim.board import SimBoard, SMBus
+from firmware_sim.board import SimBoard
 from firmware_sim.device import Connections, Device
 from firmware_sim.errors import WiringError
+from firmware_sim.smbus import SMBus
 
 __all__ = ["Connections", "Device", "SMBus", "SimBoard", "WiringError"]
 

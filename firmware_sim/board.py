@@ -36,7 +36,7 @@ from firmware_sim.surviving_lines import surviving_lines
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
 from firmware_sim.w1 import W1Master
-from hwloop.board import SIMULATED_LINES, Board, current
+from hwloop.board import SIMULATED_LINES, Board
 from hwloop.boards.lgpio.chip import LgpioChip
 from hwloop.boards.lgpio.edges import watch_lines
 from hwloop.boards.lgpio.output import LgpioOutput
@@ -387,16 +387,3 @@ def _found(things: Mapping[K, T], key: K, kind: str, label: str) -> T:
     except KeyError:
         there = ", ".join(map(str, sorted(things))) or "none"
         raise KeyError(f"no {kind} {key!r} on {label}; there are: {there}") from None
-
-
-def SMBus(bus: int, board: SimBoard | None = None) -> smbus2.SMBus:
-    """Return smbus2's own `SMBus` on bus number `bus` of a simulated board: `board`, or else the one in use.
-
-    Raises `HardwareError` if there is no such bus, or if the board in use is not a simulated one.
-    """
-    chosen = current() if board is None else board
-    if not isinstance(chosen, SimBoard):
-        raise HardwareError(
-            f"firmware_sim.SMBus({bus})", f"the board in use is {chosen.label}", "pass board=, or set HWLOOP_BOARD=sim"
-        )
-    return chosen.open_bus(bus)
