@@ -12,7 +12,7 @@ BENCHMARKS := core scale startup ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-clients test-scripts test-gpiozero test-kernel test-sigrok check conformance docs docs-serve bench bench-all soak figures bench-compare bench-record mutation release-check lock format clean
+.PHONY: help demo test coverage test-clients test-scripts test-gpiozero test-kernel test-sigrok check conformance docs docs-serve bench bench-all soak chaos figures bench-compare bench-record mutation release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -119,6 +119,9 @@ bench-all: bench  ## all that benchmarks/ measures as well (about five minutes m
 
 soak: $(VENV)/installed  ## 500 loops, a million callbacks, random exceptions: does anything grow? (about a minute)
 	$(BIN)/python benchmarks/soak.py
+
+chaos: $(VENV)/installed-test  ## a thousand schedules of faults on the demo: no crash, hang, leak or uncounted loss (SCHEDULES=1000 SEED=0; seven minutes)
+	$(BIN)/python tests/chaos/run.py --schedules $(or $(SCHEDULES),1000) --seed $(or $(SEED),0)
 
 figures: $(VENV)/installed  ## the table of all figures asked and measured, as Markdown (about seven minutes)
 	mkdir -p build

@@ -26,10 +26,13 @@ DURATIONS = (0.01, 0.05, 0.2, 1.0, 3.0)
 KEYS: Mapping[tuple[str, str], Sequence[Any]] = {
     ("blocked-loop", "seconds"): (0.02, 0.2, 1.0),
     ("edge-flood", "rate"): (200.0, 2000.0),
+    ("full-fifo", "capacity"): (0, 4),
     ("i2c-clock-stretch", "seconds"): (0.005, 0.05, 1.5),
+    ("kernel-overflow", "events"): (16, 4, 1),
     ("serial-gap", "seconds"): (0.02, 0.2, 2.0),
     ("serial-latency", "seconds"): (0.016, 0.2),
     ("serial-noise", "bits"): (1, 3),
+    ("serial-overrun", "buffer"): (16, 4),
     ("serial-truncation", "keep"): (None, 1),
 }
 """The values that are drawn for keys that are numbers; others keep their default."""
