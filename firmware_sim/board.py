@@ -17,7 +17,6 @@ from firmware_sim import raspberry_pi
 from firmware_sim import wiring as wirings
 from firmware_sim.attaching import attach_devices
 from firmware_sim.bus import Bus
-from firmware_sim.chip_removal import ChipRemoval
 from firmware_sim.device import Device
 from firmware_sim.errors import WiringError
 from firmware_sim.faults.injector import Faults
@@ -29,6 +28,7 @@ from firmware_sim.nodes import Nodes
 from firmware_sim.onewire import OneWireBus
 from firmware_sim.pins import Chip, Line
 from firmware_sim.port_files import PortFiles
+from firmware_sim.program_lines import ProgramLines
 from firmware_sim.pwm import PwmChip
 from firmware_sim.spi import SpiBus
 from firmware_sim.spi_dev import SpiNode
@@ -37,9 +37,7 @@ from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
 from firmware_sim.w1 import W1Master
 from hwloop.board import SIMULATED_LINES, Board
-from hwloop.boards.lgpio.chip import LgpioChip
-from hwloop.boards.lgpio.edges import watch_lines
-from hwloop.boards.lgpio.output import LgpioOutput
+from hwloop.boards.chip import OpenChip
 from hwloop.core.clock import REAL, Clock
 from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
@@ -113,9 +111,11 @@ class SimBoard(Board):
             if self._surviving is not None:
                 self.shared: bool = True
                 self.address: str = f"sim:{path}"
-        self.chip: Chip = Chip(self.timeline, label="simulated-gpio", lines=HEADER_LINES, surviving=self._surviving)
+        label = raspberry_pi.header_chip(self.revision)
+        self.chip: Chip = Chip(self.timeline, label=label, lines=HEADER_LINES, surviving=self._surviving)
+        for line, name in raspberry_pi.LINE_NAMES.items():
+            self.chip.line(line).name = name
         self.lgpio: Lgpio = Lgpio(self.chip)
-        self._lines: LgpioChip | None = None  # until something needs it: a script has lgpio to itself
         self._process = os.getpid()
         self._gpiochip = GpioDevice(self.chip, 0)
         self.ports: dict[str, Port] = {}
@@ -127,6 +127,7 @@ class SimBoard(Board):
         self.pwm: PwmChip = PwmChip(self.chip, checked.pwm, self.nodes)
         self.nodes.add(self._gpiochip.path, self._gpiochip)
         self._port_files = PortFiles(self.nodes, checked.ports)
+        self._lines = ProgramLines(self._gpiochip, self.lgpio, self.nodes, self.revision)
         self.bus(1)
         self.spi_bus(0)
         self._users: dict[int, str] = {}
@@ -272,21 +273,10 @@ class SimBoard(Board):
     # The seam.
 
     def open_edges(self, request: EdgeRequest) -> EdgeStream:
-        return watch_lines(self._chip(request.chip), request)
+        return self._chip(request.chip).watch(request)
 
     def open_output(self, request: OutputRequest) -> OutputLine:
-        return LgpioOutput(self._chip(request.chip), request)
-
-    def _open_chip(self) -> LgpioChip:
-        return LgpioChip(
-            self.lgpio,
-            number=0,
-            workdir=self.lgpio.directory,
-            time_ns=self.timeline.now_ns,
-            level_of=self._level_of,
-            revision=self.revision,
-            watch_removal=lambda: ChipRemoval(self.chip),
-        )
+        return self._chip(request.chip).drive(request)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -298,31 +288,15 @@ class SimBoard(Board):
         except RuntimeError:
             pass  # a program without a loop
 
-    def _level_of(self, number: int) -> int:
-        with self.timeline.lock:
-            self.timeline.catch_up()
-            self.chip.line(number).find_kept()
-            return self.chip.line(number).level
-
-    def _chip(self, wanted: str | None) -> LgpioChip:
-        """Return the chip, opened again if it vanished and came back. Raises `HardwareError`."""
+    def _chip(self, wanted: str | None) -> OpenChip:
         self._check_open()
-        if wanted not in (None, self.chip.label):
-            raise HardwareError(
-                f"chip {wanted!r}", "no such chip on the simulated board", f"its chip is {self.chip.label}"
-            )
         if self.forked:
             raise HardwareError(
                 self.label,
                 "it was opened before this process was forked and belongs to its parent",
                 "open one in the child: hwloop.run(main(), board=...), or with hwloop.board.using('sim')",
             )
-        if self._lines is None or self._lines.gone():
-            reopened = self._open_chip()
-            if self._lines is not None:
-                self._lines.close()
-            self._lines = reopened
-        return self._lines
+        return self._lines.open(wanted)
 
     def serial_port(self, port: str) -> str:
         self._check_open()
@@ -366,8 +340,7 @@ class SimBoard(Board):
         super().close()
         self._closed = True
         self.timeline.stop()
-        if self._lines is not None:
-            self._lines.close()
+        self._lines.close()
         if self._surviving is not None:
             self._surviving.close()
             self.chip.surviving = None

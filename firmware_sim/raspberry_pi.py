@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from firmware_sim.nodes import File, Link, Nodes
 
+LINE_NAMES = {0: "ID_SDA", 1: "ID_SCL"}
+"""Names of lines that the device tree of Raspberry Pi OS gives otherwise than "GPIO" and the BCM number."""
+
 _TREE = "/sys/firmware/devicetree/base"
 _SERIAL = 0x1000_0000_5107_DE4D
 _NEW_STYLE = 1 << 23
@@ -92,6 +95,14 @@ def model(revision: int) -> Model:
         (f"raspberrypi,{compatible}", f"brcm,{chip}"),
         chip,
     )
+
+
+def header_chip(revision: int) -> str:
+    """Return the label of the GPIO chip with the lines of the header."""
+    found = model(revision)
+    if found.has_rp1:
+        return "pinctrl-rp1"
+    return "pinctrl-bcm2711" if found.chip == "bcm2711" else "pinctrl-bcm2835"
 
 
 def add_files(nodes: Nodes, revision: int) -> None:

@@ -55,7 +55,7 @@ def across_layers(module):
         yield from (name for name in ours if within(name, *forbidden))
     if within(module, "firmware_sim"):
         seam = ("hwloop.board", "hwloop.lines", "hwloop.requests", "hwloop.spi_device", "hwloop.trace_events")
-        boards = (*seam, "hwloop.boards.lgpio", "hwloop.plugins")
+        boards = (*seam, "hwloop.boards.chip", "hwloop.boards.gpiod", "hwloop.boards.lgpio", "hwloop.plugins")
         allowed = ("firmware_sim", *boards, "hwloop.errors", "hwloop.core.clock", "hwloop.core.naming")
         yield from (name for name in ours if not within(name, *allowed))
     elif not within(module, "hwloop.cli", "hwloop.pins.sim", "hwloop.testing"):

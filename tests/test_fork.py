@@ -80,7 +80,9 @@ def test_a_child_gets_no_edges_from_the_lgpio_of_its_parent() -> None:
 
         def check() -> bool:
             try:
-                board._process = board._lines._process = os.getpid()  # as if the chip had been opened here
+                board._process = board._lines.open(None).chip._process = (
+                    os.getpid()
+                )  # as if the chip had been opened here
                 board.open_edges(boards.EdgeRequest([12], consumer="x"))
             except HardwareError as error:
                 return "its threads, which report edges, are the parent's; use gpiod" in str(error)

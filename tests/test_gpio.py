@@ -192,7 +192,7 @@ def test_a_closed_watch_is_let_go_at_once(parts: Parts, run: Run) -> None:
 
 def test_lines_are_known_by_number_name_and_position_on_the_header(parts: Parts, run: Run) -> None:
     async def main() -> None:
-        async with gpio.watch([17, "GPIO13", "J8:32"], chip="simulated-gpio") as watch, gpio.output("J8:13") as lamp:
+        async with gpio.watch([17, "GPIO13", "J8:32"], chip="pinctrl-bcm2711") as watch, gpio.output("J8:13") as lamp:
             parts.drive(12, 1)
             assert [(edge.line, edge.value) for edge in await take(watch, 1)] == [("J8:32", 1)]
             assert watch.values == {17: watch.level(17), "GPIO13": 0, "J8:32": 1}

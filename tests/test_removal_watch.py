@@ -68,7 +68,7 @@ def test_a_watch_fails_when_its_chip_is_gone_and_not_at_a_false_alarm(node: Path
                 await asyncio.sleep(0.01)
                 board.chip.line(12).drive(1)
                 assert (await anext(aiter(watch))).value == 1
-                board.lgpio.gpiochip_close(board._lines.handle)
+                board.lgpio.gpiochip_close(chip.handle)
                 node.unlink()
                 with pytest.raises(
                     HardwareError, match=r"line 12: .* is gone: its driver was unbound, or it was unplug"
@@ -77,5 +77,6 @@ def test_a_watch_fails_when_its_chip_is_gone_and_not_at_a_false_alarm(node: Path
             assert watch.closed
 
     with SimBoard() as board, boards.using(board):
-        board._lines.node = str(node)
+        chip: Any = board._lines.open(None).chip
+        chip.node = str(node)
         run(main())

@@ -12,14 +12,14 @@ import errno
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from hwloop.boards.header import at_position, is_position
 from hwloop.boards.removal_watch import Removal, RemovalWatch
 from hwloop.errors import HardwareError
-from hwloop.lines import LineName
-from hwloop.requests import EdgeRequest
+from hwloop.lines import EdgeStream, LineName, OutputLine
+from hwloop.requests import EdgeRequest, OutputRequest
 
 HEADER_CHIPS = ("pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835")
 """Labels of the chips with the lines of the header: Raspberry Pi 5, 4, and all earlier ones."""
@@ -155,3 +155,11 @@ class GpioChip(ABC):
         if self.label in HEADER_CHIPS and (match := _BCM_NAME.fullmatch(name)):
             return int(match[1])
         raise HardwareError(f"line {name!r}", f"no line of that name on {self.path}", "see 'gpioinfo'")
+
+
+class OpenChip(NamedTuple):
+    """A chip, and the two calls of its library's package that claim lines on it."""
+
+    chip: GpioChip
+    watch: Callable[[EdgeRequest], EdgeStream]
+    drive: Callable[[OutputRequest], OutputLine]

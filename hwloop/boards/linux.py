@@ -11,15 +11,14 @@ import errno
 import glob
 import os
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from hwloop.board import Backend
 from hwloop.board_interface import Board
 from hwloop.boards import chip_discovery
-from hwloop.boards.chip import GpioChip
+from hwloop.boards.chip import GpioChip, OpenChip
 from hwloop.boards.chip_discovery import ChipInfo
 from hwloop.boards.gpiod import edges as gpiod_edges
 from hwloop.boards.gpiod.chip import GpiodChip, load_gpiod
@@ -39,14 +38,6 @@ if TYPE_CHECKING:
 
 _MODEL = "/proc/device-tree/model"
 _SERIAL_PORTS = ("serial/by-id/*", "serial[0-9]*", "ttyAMA*", "ttyUSB*", "ttyACM*")
-
-
-class _OpenChip(NamedTuple):
-    """A chip, and the two calls of its library's package that claim lines on it."""
-
-    chip: GpioChip
-    watch: Callable[[EdgeRequest], EdgeStream]
-    drive: Callable[[OutputRequest], OutputLine]
 
 
 class LinuxBoard(Board):
@@ -72,7 +63,7 @@ class LinuxBoard(Board):
         except OSError:
             self.label = "Linux"
         self._lock = threading.Lock()
-        self._chips: dict[str, _OpenChip] = {}
+        self._chips: dict[str, OpenChip] = {}
 
     def open_edges(self, request: EdgeRequest) -> EdgeStream:
         opened = self._chip(request.chip)
@@ -169,7 +160,7 @@ class LinuxBoard(Board):
         """Return the chip with the label or path `wanted`, or the header's; the first call opens it."""
         return self._chip(wanted).chip
 
-    def _chip(self, wanted: str | None) -> _OpenChip:
+    def _chip(self, wanted: str | None) -> OpenChip:
         with self._lock:
             for path, known in list(self._chips.items()):
                 if known.chip.forked or known.chip.gone():
@@ -180,7 +171,7 @@ class LinuxBoard(Board):
                 self._chips[found.path] = self._open(found)
             return self._chips[found.path]
 
-    def _open(self, found: ChipInfo) -> _OpenChip:
+    def _open(self, found: ChipInfo) -> OpenChip:
         missing: HardwareError | None = None
         if self._backend != "lgpio":
             try:
@@ -191,7 +182,7 @@ class LinuxBoard(Board):
                 missing = error
             else:
                 by_gpiod = GpiodChip(gpiod, found.path)
-                return _OpenChip(by_gpiod, partial(gpiod_edges.watch_lines, by_gpiod), partial(GpiodOutput, by_gpiod))
+                return OpenChip(by_gpiod, partial(gpiod_edges.watch_lines, by_gpiod), partial(GpiodOutput, by_gpiod))
         try:
             lgpio, workdir = load_lgpio()
         except HardwareError as error:
@@ -203,7 +194,7 @@ class LinuxBoard(Board):
                 missing.hint,
             ) from error
         by_lgpio = LgpioChip(lgpio, number=found.number, workdir=workdir, node=found.path)
-        return _OpenChip(by_lgpio, partial(lgpio_edges.watch_lines, by_lgpio), partial(LgpioOutput, by_lgpio))
+        return OpenChip(by_lgpio, partial(lgpio_edges.watch_lines, by_lgpio), partial(LgpioOutput, by_lgpio))
 
 
 def _level_before(node: str, number: int) -> int | None:

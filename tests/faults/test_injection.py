@@ -156,7 +156,7 @@ MISTAKES: list[tuple[Callable[[SimBoard], object], str]] = [
         "fault stuck-line: unknown key lvel; known are after, duration, every, level, line, probability, seed",
     ),
     (lambda b: b.faults.inject("stuck-line", line=17, level=2), "fault stuck-line: level must be one of 0, 1, not 2"),
-    (lambda b: b.faults.inject("stuck-line", line=99), "fault stuck-line: no line 99 on chip simulated-gpio"),
+    (lambda b: b.faults.inject("stuck-line", line=99), "fault stuck-line: no line 99 on chip pinctrl-bcm2711"),
     (
         lambda b: b.faults.inject("stuck-line", line="door-bell"),
         "fault stuck-line: no device 'door-bell' on simulated board; there are: climate, door, gps, heater, lamp",

@@ -223,7 +223,7 @@ WRONG = [
     (["--schedule", "seed=1", "--realtime"], "--schedule is for virtual time; leave out --realtime"),
     (
         ["--schedule", "seed=1; stuck-line line=99"],
-        "--schedule: fault stuck-line: no line 99 on chip simulated-gpio: lines are 0",
+        "--schedule: fault stuck-line: no line 99 on chip pinctrl-bcm2711: lines are 0",
     ),
     (["--schedule", "seed=1; stuck-lin"], "--schedule: unknown fault 'stuck-lin'; did you mean stuck-line?"),
 ]

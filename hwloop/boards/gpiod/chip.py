@@ -13,13 +13,15 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from hwloop.boards.chip import GpioChip, LineInfo
 from hwloop.boards.chip_discovery import node_error
+from hwloop.boards.removal_watch import Removal
 from hwloop.errors import HardwareError
 from hwloop.lines import LineName
 
@@ -63,20 +65,33 @@ class GpiodChip(GpioChip):
     """One GPIO chip, opened through gpiod.
 
     Parameters:
-        gpiod: the module (`load_gpiod()`).
+        gpiod: the module (`load_gpiod()`), or `firmware_sim`'s copy.
         path: the chip's device node.
+        time_ns: the clock of its events, in nanoseconds.
+        revision: see `GpioChip`.
+        watch_removal: notices of the chip's removal; by default that of `path`.
 
     Raises `HardwareError` where the chip can't be opened.
     """
 
-    def __init__(self, gpiod: ModuleType, path: str) -> None:
+    def __init__(
+        self,
+        gpiod: ModuleType,
+        path: str,
+        *,
+        time_ns: Callable[[], int] = time.monotonic_ns,
+        revision: int | None = None,
+        watch_removal: Callable[[], Removal] | None = None,
+    ) -> None:
         self.gpiod = gpiod
+        self.time_ns = time_ns
+        self._watch_removal = watch_removal
         try:
             self._chip = gpiod.Chip(path)
         except OSError as error:
             raise node_error(path, error) from error
         info = self._chip.get_info()
-        super().__init__(path, node=path, label=info.label, lines=info.num_lines, revision=None)
+        super().__init__(path, node=path, label=info.label, lines=info.num_lines, revision=revision)
 
     def close(self) -> None:
         self._chip.close()
@@ -87,6 +102,9 @@ class GpiodChip(GpioChip):
         except OSError:
             return True
         return False
+
+    def watch_removal(self) -> Removal:
+        return super().watch_removal() if self._watch_removal is None else self._watch_removal()
 
     def line_info(self, number: int) -> LineInfo:
         info = self._chip.get_line_info(number)

@@ -14,7 +14,6 @@ import operator
 import os
 import select
 import struct
-import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -88,6 +87,7 @@ class GpiodEdges(LevelTrackingStream):
         self._chip = chip
         self._granted = granted
         self._fd = granted.fd
+        self._time_ns = chip.time_ns
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
         self._closed = False
@@ -96,7 +96,7 @@ class GpiodEdges(LevelTrackingStream):
             for number, line in lines.items():
                 state = self.states[number] = LineState(line, 0)
                 state.level = self.read_level(number)
-                state.read_ns = time.monotonic_ns()
+                state.read_ns = chip.time_ns()
         except BaseException:
             self.close()
             raise
@@ -112,7 +112,9 @@ class GpiodEdges(LevelTrackingStream):
         except OSError as error:
             self._chip.check_process(self._name())
             raise self._chip.failure(self._name(), "can't be read", error) from error
-        received_ns = time.monotonic_ns()
+        if not data:  # the real kernel raises instead
+            raise self._chip.vanished(self._name())
+        received_ns = self._time_ns()
         both, losses, states = self._both, self.losses, self.states
         edges = []
         for timestamp_ns, kind, number, _, seqno in EVENT.iter_unpack(data):
@@ -157,7 +159,7 @@ class GpiodEdges(LevelTrackingStream):
             raise self._chip.failure(f"line {name}", "can't be read", error) from error
 
     def now_ns(self) -> int:
-        return time.monotonic_ns()
+        return self._time_ns()
 
     def waiting(self) -> bool:
         return bool(self._poll.poll(0))
