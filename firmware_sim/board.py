@@ -23,7 +23,7 @@ from firmware_sim.faults.injector import Faults
 from firmware_sim.gpio_device import GpioDevice
 from firmware_sim.i2c_dev import I2cNode
 from firmware_sim.libraries.lgpio.api import Lgpio
-from firmware_sim.libraries.spidev import SpiDev, spidev_module
+from firmware_sim.libraries.spidev import opened_device
 from firmware_sim.nodes import Nodes
 from firmware_sim.onewire import OneWireBus
 from firmware_sim.pins import Chip, Line
@@ -35,14 +35,15 @@ from firmware_sim.spi_dev import SpiNode
 from firmware_sim.surviving_lines import surviving_lines
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
-from firmware_sim.w1 import W1Master
+from firmware_sim.w1 import NodeFiles, W1Master
 from hwloop.board import SIMULATED_LINES, Board
 from hwloop.boards.chip import OpenChip
 from hwloop.core.clock import REAL, Clock
 from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
+from hwloop.onewire_files import OneWireFiles
 from hwloop.requests import EdgeRequest, OutputRequest
-from hwloop.spi_device import SpiRequest, set_up
+from hwloop.spi_device import SpiDev, SpiRequest
 from hwloop.trace_events import Tracer
 
 if TYPE_CHECKING:
@@ -317,13 +318,13 @@ class SimBoard(Board):
 
     def open_spi(self, request: SpiRequest) -> SpiDev:
         self._check_open()
-        device: SpiDev = spidev_module(self.nodes).SpiDev()
-        try:
-            device.open(request.bus, request.select)
-        except FileNotFoundError as error:
-            raise HardwareError(request.path, str(error.strerror), errno=error.errno) from error
-        set_up(device, request)
-        return device
+        return opened_device(self.nodes, request)
+
+    def open_onewire(self) -> OneWireFiles:
+        self._check_open()
+        if not self.onewire_buses:
+            raise HardwareError("1-Wire", "the simulated board has no 1-Wire bus", "a part such as ds18b20 brings one")
+        return NodeFiles(self.nodes)
 
     @property
     def forked(self) -> bool:

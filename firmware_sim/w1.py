@@ -8,9 +8,11 @@ w1_therm.c in Linux 6: five tries, and then an empty file.
 from __future__ import annotations
 
 import errno
+import os
 
 from firmware_sim.nodes import Attribute, File, Link, Node, Nodes, integer, os_error
 from firmware_sim.onewire import OneWireBus, OneWireDevice, crc8
+from hwloop.onewire_files import DIRECTORY, OneWireFiles
 
 _THERMOMETERS = (0x22, 0x28, 0x3B, 0x42)  # those whose registers are like the DS18B20's
 _CONVERT, _READ_SCRATCHPAD, _WRITE_SCRATCHPAD = b"\x44", b"\xbe", b"\x4e"
@@ -89,6 +91,23 @@ class W1Master:
         self._bus.timeline.clock.sleep(max((each.conversion_ms for each in thermometers), default=0) / 1e3)
         for each in thermometers:
             each.triggered = 1
+
+
+class NodeFiles(OneWireFiles):
+    """The files of a board, for `hwloop.onewire`."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+
+    def names(self) -> list[str]:
+        return sorted(self._nodes.entries(DIRECTORY))
+
+    def read(self, device: str, file: str) -> str:
+        path = f"{DIRECTORY}/{device}/{file}"
+        node = self._nodes.get(self._nodes.resolve(path))
+        if node is None:
+            raise os_error(errno.ENOENT, path)
+        return node.open(os.O_RDONLY).read(4096).decode()
 
 
 class Thermometer:

@@ -30,6 +30,7 @@ _PUBLIC = {
     "hwloop.sources": ("Backoff", "RateLimit"),
     "hwloop.sources.gpio": ("gpio",),
     "hwloop.sources.i2c": ("i2c",),
+    "hwloop.sources.onewire": ("onewire",),
     "hwloop.sources.serial": ("serial",),
     "hwloop.sources.spi": ("spi",),
     "hwloop.virtual.clock": ("DeadlockError", "TimeLimitError", "VirtualClock"),
@@ -67,6 +68,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_names.p
     from hwloop.sources import RateLimit as RateLimit
     from hwloop.sources import gpio as gpio
     from hwloop.sources import i2c as i2c
+    from hwloop.sources import onewire as onewire
     from hwloop.sources import serial as serial
     from hwloop.sources import spi as spi
     from hwloop.virtual.clock import DeadlockError as DeadlockError

@@ -34,6 +34,7 @@ from hwloop.lines import LineName as LineName
 from hwloop.lines import Losses as Losses
 from hwloop.lines import OutputLine as OutputLine
 from hwloop.lines import Pull as Pull
+from hwloop.onewire_files import OneWireFiles as OneWireFiles
 from hwloop.requests import EdgeRequest as EdgeRequest
 from hwloop.requests import OutputRequest as OutputRequest
 from hwloop.spi_device import SpiDev as SpiDev

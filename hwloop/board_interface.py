@@ -16,6 +16,7 @@ from hwloop.core.clock import REAL, Clock
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
+from hwloop.onewire_files import OneWireFiles
 from hwloop.requests import EdgeRequest, OutputRequest
 from hwloop.spi_device import SpiDev, SpiRequest
 from hwloop.trace_events import Tracer
@@ -76,6 +77,10 @@ class Board:
     def open_spi(self, request: SpiRequest) -> SpiDev:
         """Return a spidev `SpiDev`, open and set up as requested. Raises `HardwareError`."""
         raise self._lacks(f"SPI device {request.bus}.{request.select}", "SPI buses")
+
+    def open_onewire(self) -> OneWireFiles:
+        """Return the kernel's files of 1-Wire devices. Raises `HardwareError`."""
+        raise self._lacks("1-Wire", "1-Wire buses")
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state of a simulated board for recordings, as plain data: levels, wires, ports and buses."""

@@ -54,7 +54,14 @@ def across_layers(module):
         forbidden = ("hwloop.boards", "hwloop.cli", "hwloop.service", "hwloop.pins", "hwloop.runner", "firmware_sim")
         yield from (name for name in ours if within(name, *forbidden))
     if within(module, "firmware_sim"):
-        seam = ("hwloop.board", "hwloop.lines", "hwloop.requests", "hwloop.spi_device", "hwloop.trace_events")
+        seam = (
+            "hwloop.board",
+            "hwloop.lines",
+            "hwloop.onewire_files",
+            "hwloop.requests",
+            "hwloop.spi_device",
+            "hwloop.trace_events",
+        )
         boards = (*seam, "hwloop.boards.chip", "hwloop.boards.gpiod", "hwloop.boards.lgpio", "hwloop.plugins")
         allowed = ("firmware_sim", *boards, "hwloop.errors", "hwloop.core.clock", "hwloop.core.naming")
         yield from (name for name in ours if not within(name, *allowed))

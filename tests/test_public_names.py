@@ -39,6 +39,7 @@ NAMES = [
     "gpio",
     "i2c",
     "new_event_loop",
+    "onewire",
     "pins",
     "recording",
     "reschedule",
@@ -147,6 +148,9 @@ PACKAGES = {
         *("ExpectSent", "ExpectTransfer", "Fault", "Follow", "Played", "Press", "Pulses", "Ramp", "Release"),
         *("Repeat", "Replay", "Result", "Scenario", "ScenarioError", "ScenarioFailure", "Send", "Set", "Sine"),
         *("Step", "Stop", "Turn", "Wait", "load", "parse", "play"),
+    ],
+    "hwloop.sources.onewire": [
+        *("Bus", "BusTimeoutError", "Poll", "Reading", "Sensor", "SensorStatistics", "Transaction", "open"),
     ],
     "hwloop.sources.spi": ["BusTimeoutError", "Device", "Poll", "Reading", "Transaction", "open"],
     "hwloop.sources.serial": [

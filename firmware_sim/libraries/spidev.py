@@ -16,6 +16,8 @@ from firmware_sim.descriptors import descriptors
 from firmware_sim.nodes import Nodes, os_error
 from firmware_sim.spi import Mode
 from firmware_sim.spi_dev import BITS, BUFFER, SpiHandle, SpiNode
+from hwloop.errors import HardwareError
+from hwloop.spi_device import SpiRequest, set_up
 
 _BLOCK_MAX = 4096
 
@@ -26,6 +28,17 @@ def spidev_module(nodes: Nodes) -> ModuleType:
     opened = type("SpiDev", (SpiDev,), {"nodes": nodes, "__module__": "spidev"})
     module.__dict__.update(SpiDev=opened, __version__="3.8")
     return module
+
+
+def opened_device(nodes: Nodes, request: SpiRequest) -> SpiDev:
+    """Return a device of a board, set up as requested. Raises `HardwareError`."""
+    device: SpiDev = spidev_module(nodes).SpiDev()
+    try:
+        device.open(request.bus, request.select)
+    except FileNotFoundError as error:
+        raise HardwareError(request.path, str(error.strerror), errno=error.errno) from error
+    set_up(device, request)
+    return device
 
 
 class _Flag:

@@ -30,6 +30,7 @@ from hwloop.boards.lgpio.output import LgpioOutput
 from hwloop.boards.unclaimed_line import read_unclaimed
 from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
+from hwloop.onewire_files import OneWireFiles, SysfsFiles
 from hwloop.requests import EdgeRequest, OutputRequest
 from hwloop.spi_device import SpiDev, SpiRequest, set_up
 
@@ -148,6 +149,16 @@ class LinuxBoard(Board):
 
         traced: Any = TracedSpi(self, device, request)
         return traced  # type: ignore[no-any-return]
+
+    def open_onewire(self) -> OneWireFiles:
+        files = SysfsFiles()
+        try:
+            if any(name.startswith("w1_bus_master") for name in files.names()):
+                return files
+        except OSError:
+            pass
+        hint = "enable one with dtoverlay=w1-gpio in config.txt, or raspi-config, and reboot"
+        raise HardwareError("1-Wire", "the kernel has no 1-Wire bus", hint, errno=errno.ENODEV)
 
     def close(self) -> None:
         super().close()
