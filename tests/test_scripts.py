@@ -367,11 +367,10 @@ def test_a_script_is_ready_as_a_service_when_it_begins(stage: Stage) -> None:
         assert systemd.recv(100) == b"READY=1"
 
 
-@pytest.mark.parametrize("option", [["--realtime"], ["--clock", "virtual"]])
-def test_a_script_has_neither_real_time_nor_virtual(stage: Stage, option: list[str]) -> None:
-    status, _, errors = stage.run("print(1)", *option)
+def test_a_script_has_no_real_time_class(stage: Stage) -> None:
+    status, _, errors = stage.run("print(1)", "--realtime")
     assert status == 2
-    assert "--realtime and --clock are for a program with a loop, and this is a script" in errors
+    assert "--realtime is for a program with a loop, and this is a script" in errors
 
 
 @pytest.mark.parametrize(

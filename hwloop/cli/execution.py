@@ -10,14 +10,17 @@ import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwloop import board as boards
 from hwloop import runner, service
 from hwloop.cli import Failure, UsageError, causes, process
-from hwloop.cli.program import Program, acts, calls_main, find_file, find_module, is_script
+from hwloop.cli.program import Program, acts, calls_main, find_file, find_module, is_script, uses_loops
 from hwloop.core.clock import REAL
 from hwloop.errors import HardwareError, program_frames
+
+if TYPE_CHECKING:
+    from hwloop.cli.script_time import ScriptTime
 
 
 class Found(NamedTuple):
@@ -31,6 +34,11 @@ class Found(NamedTuple):
     def is_script(self) -> bool:
         """Whether it certainly runs without a loop."""
         return self.program.tree is not None and self.name is None and is_script(self.program.tree)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it may have a loop: it has coroutine functions, or imports a library that runs loops."""
+        return self.program.tree is None or self.name is not None or uses_loops(self.program.tree)
 
 
 def find_program(path: str | None, module: str | None, rest: Sequence[str]) -> Found:
@@ -63,10 +71,15 @@ def run_program(
     simulated: bool,
     begin: Callable[[], object] | None = None,
     failed: Callable[[BaseException], object] | None = None,
+    limit: float | None = None,
+    grace: float | None = None,
 ) -> int:
     """Run a program on the board in use and return its exit status.
 
     `begin` is called just before it begins, `failed` with an exception that is shown as Python shows it.
+
+    For a script in virtual time, `limit` is the longest run, and `grace` how long its threads may go on after it, both
+    in virtual seconds; by default both are unlimited.
 
     `lifetime` is closed when the process ends. Raises `Ended` where a signal ends the program, `HardwareError`, and the
     `UsageError` or `Failure` of `find`. Other exceptions are shown as Python shows them.
@@ -76,7 +89,9 @@ def run_program(
         found = find()
         program = found.program
         path = program.code.co_filename
-        lifetime.enter_context(_surroundings())
+        in_virtual_time = hosting.clock is not REAL and not found.is_async
+        lifetime.enter_context(_surroundings("lgpio" if in_virtual_time else "hwloop"))
+        time: ScriptTime | None = None
         if simulated:
             from firmware_sim import SimBoard, imports
 
@@ -85,6 +100,11 @@ def run_program(
                 if board.signal_program is None:
                     board.signal_program = functools.partial(os.kill, os.getpid())
                 lifetime.enter_context(imports.led_to(board))
+                if in_virtual_time:
+                    from hwloop.cli.script_time import ScriptTime
+
+                    time = ScriptTime(board, limit)
+                    lifetime.enter_context(time.installed())
         elif hosting.clock is not REAL:
             from firmware_sim import barrier
 
@@ -94,7 +114,8 @@ def run_program(
             service.notify("READY=1")
         if begin is not None:
             begin()
-        _run(program, found.name, host)
+        with contextlib.nullcontext() if time is None else time.passing(grace):
+            _run(program, found.name, host)
     except SystemExit as exit:
         return _status(exit)
     except (UsageError, Failure):
@@ -141,10 +162,10 @@ def _run(program: Program, name: str | None, host: process.Process) -> None:
 
 
 @contextlib.contextmanager
-def _surroundings() -> Iterator[None]:
+def _surroundings(factory: str) -> Iterator[None]:
     """Set gpiozero's pin factory unless another one is chosen, and restore `__main__` afterwards."""
     before = os.environ.get("GPIOZERO_PIN_FACTORY")
-    os.environ.setdefault("GPIOZERO_PIN_FACTORY", "hwloop")
+    os.environ.setdefault("GPIOZERO_PIN_FACTORY", factory)
     ours = sys.modules["__main__"]
     try:
         yield

@@ -23,6 +23,9 @@ from hwloop.cli import Failure, UsageError
 _NO_LOOPS = {"RPi", "firmware_sim", "gpiod", "gpiozero", "lgpio", "serial", "smbus", "smbus2", "spidev"}
 """Modules besides Python's own that a script without an event loop may import."""
 
+_LOOPS = {"anyio", "asyncio", "hwloop", "uvicorn"}
+"""Modules that run loops."""
+
 
 @dataclass
 class Program:
@@ -196,6 +199,17 @@ def is_script(tree: ast.Module) -> bool:
         if any(name.partition(".")[0] not in known for name in names):
             return False
     return True
+
+
+def uses_loops(tree: ast.Module) -> bool:
+    """Return whether a file has coroutine functions, or imports a library that runs loops."""
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        if isinstance(node, ast.AsyncFunctionDef) or any(name.partition(".")[0] in _LOOPS for name in names):
+            return True
+    return False
 
 
 def _top_level(tree: ast.Module) -> list[ast.AST]:

@@ -29,7 +29,6 @@ from hwloop import runner, service
 from hwloop.board_interface import Board
 from hwloop.cli import UsageError, process
 from hwloop.cli.execution import Found, find_program, run_program
-from hwloop.core.clock import REAL
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.realtime import RealTime
 
@@ -160,14 +159,19 @@ def execute_program(arguments: argparse.Namespace, recorder: Recorder | None = N
 
     def find() -> Found:
         found = find_program(arguments.program, arguments.module, arguments.rest)
-        if found.is_script and (arguments.realtime is not None or hosting.clock is not REAL):
+        if found.is_script and arguments.realtime is not None:
             raise UsageError(
-                f"{found.program.code.co_filename}: --realtime and --clock are for a program with a loop, and this is "
-                "a script"
+                f"{found.program.code.co_filename}: --realtime is for a program with a loop, and this is a script"
+            )
+        if found.is_script and arguments.seed is not None:
+            raise UsageError(
+                f"{found.program.code.co_filename}: --seed is for a program with a loop; the order of a script's "
+                "threads is always the same"
             )
         return found
 
-    return run_program(find, host, hosting, lifetime, simulated=board not in (None, "auto", "linux"))
+    simulated = board not in (None, "auto", "linux")
+    return run_program(find, host, hosting, lifetime, simulated=simulated, limit=arguments.limit)
 
 
 def chosen_board(option: str | None) -> str | None:

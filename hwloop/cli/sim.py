@@ -6,8 +6,8 @@
     hwloop sim station.py --scenario door.toml --explore 200 --faults i2c-nack,i2c-hang
 
 A scenario is a TOML file: a timeline of what happens on the board, and what the program should do. The program is run
-as `hwloop run` would run it, in virtual time; a script without a loop, and with --realtime every program, runs in real
-time. When the scenario has ended, the program gets SIGTERM and must end.
+as `hwloop run --clock virtual` would run it; with --realtime, in real time. When the scenario has ended, the program
+gets SIGTERM and must end.
 
 --explore N plays the scenario under N schedules, each of a seed and up to four faults, and shows the smallest that
 fails with the command that plays it again (--schedule). docs/bug-hunting.md describes it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import os
 import signal
@@ -17,15 +16,13 @@ from hwloop.board_interface import Board
 from hwloop.cli import Ended, Failure, UsageError, process
 from hwloop.cli.execution import Found, find_program, run_program
 from hwloop.cli.run import make_hosting
-from hwloop.cli.sim_program import NoLoop, ProgramRun
+from hwloop.cli.sim_program import GRACE, NoLoop, ProgramRun
 from hwloop.cli.sim_report import Files, Report
 from hwloop.testing.scenario.errors import ScenarioError
 from hwloop.testing.scenario.output import traced_output
 from hwloop.testing.scenario.reading import load
 from hwloop.testing.scenario.scenario import Scenario
 from hwloop.virtual.seeding import chosen_seed
-
-_LOOPS = {"anyio", "asyncio", "hwloop", "uvicorn"}
 
 
 def play_one(arguments: argparse.Namespace) -> int:
@@ -36,12 +33,11 @@ def play_one(arguments: argparse.Namespace) -> int:
     except ScenarioError as error:
         raise UsageError(str(error)) from error
     found = None if arguments.program is None else find_program(arguments.program, None, arguments.rest)
-    is_real = arguments.realtime or (found is not None and found.is_script)
+    is_real = arguments.realtime
     seed = None if is_real else _seed(arguments, scenario)
     if is_real and (arguments.seed is not None or arguments.limit is not None or arguments.schedule is not None):
         raise UsageError(
-            f"{arguments.program}: a script runs in real time, and --seed, --limit, --schedule and --explore need "
-            "virtual time"
+            f"{arguments.program}: --seed, --limit, --schedule and --explore need virtual time, without --realtime"
         )
     options = argparse.Namespace(
         clock="real" if is_real else "virtual", realtime=None, seed=seed, limit=arguments.limit, debug=arguments.debug
@@ -78,9 +74,17 @@ def play_one(arguments: argparse.Namespace) -> int:
     failure: BaseException | None = None
     try:
         with traced_output(board):
-            is_script = found is not None and (found.is_script or (is_real and not _is_async(found)))
+            is_script = found is not None and not found.is_async
             run.status = run_program(
-                find, host, hosting, lifetime, simulated=True, begin=lambda: run.begin(is_script), failed=run.fail
+                find,
+                host,
+                hosting,
+                lifetime,
+                simulated=True,
+                begin=lambda: run.begin(is_script),
+                limit=arguments.limit,
+                grace=GRACE,
+                failed=run.fail,
             )
     except (UsageError, Failure):
         raise
@@ -105,19 +109,6 @@ def play_one(arguments: argparse.Namespace) -> int:
     if run.left:
         raise Ended(signal.SIGTERM, forced=True)  # the process would wait for them
     return 0 if report.passed else 1
-
-
-def _is_async(found: Found) -> bool:
-    """Return whether the file of a program has coroutine functions, or imports a library that runs loops."""
-    if found.program.tree is None or found.name is not None:
-        return True
-    for node in ast.walk(found.program.tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        if isinstance(node, ast.AsyncFunctionDef) or any(name.partition(".")[0] in _LOOPS for name in names):
-            return True
-    return False
 
 
 def _seed(arguments: argparse.Namespace, scenario: Scenario) -> int | None:

@@ -62,7 +62,7 @@ class BoardFixture(SimBoard):
             self.session.loop.close()
             raise
         self.began_ns: int = clock.now_ns()
-        self._time = ProgramTime(clock, self._sleep, self._pause)
+        self._time = ProgramTime(clock, self._sleep, self._pause, self.timeline.count_read)
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +33,33 @@ class ProgramModule(ModuleType):
         return getattr(self.__dict__["_original"], name)
 
 
+@contextlib.contextmanager
+def replaced_in(changed: Iterable[ModuleType], replacing: Mapping[str, ModuleType]) -> Iterator[None]:
+    """In this block, give modules that are imported already the names of others, which replace those of their names.
+
+    Only the names that a replacing module has of its own are given, and the module itself.
+    """
+    by_identity: dict[int, Any] = {}
+    for name, module in replacing.items():
+        original = sys.modules[name]
+        by_identity[id(original)] = module
+        for each, value in vars(module).items():
+            if not each.startswith("_") and hasattr(original, each):
+                by_identity[id(getattr(original, each))] = value
+    undo: list[tuple[ModuleType, str, Any]] = []
+    for module in changed:
+        for name, value in list(vars(module).items()):
+            if id(value) in by_identity:
+                undo.append((module, name, value))
+                setattr(module, name, by_identity[id(value)])
+    try:
+        yield
+    finally:
+        for module, name, value in undo:
+            if name in vars(module):
+                setattr(module, name, value)
+
+
 class ProgramTime:
     """The functions of the module `time` that programs under test call.
 
@@ -40,11 +67,33 @@ class ProgramTime:
         clock: the clock of the board.
         sleep: lets time pass, in the thread that calls it.
         pause: waits for a signal, which never comes; ends when the program is ended.
+        looked: called whenever the program looks at the time: a program that waits for a moment in a loop without a
+            pause lets time pass.
     """
 
-    def __init__(self, clock: Clock, sleep: Callable[[float], None], pause: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        sleep: Callable[[float], None],
+        pause: Callable[[], None],
+        looked: Callable[[], object],
+    ) -> None:
         began, began_ns = time.time_ns(), clock.now_ns()
-        now_ns = clock.now_ns
+
+        def now_ns() -> int:
+            looked()
+            return clock.now_ns()
+
+        def date_ns() -> int:
+            return began + now_ns() - began_ns
+
+        def dated(function: Callable[..., Any]) -> Callable[..., Any]:
+            """Return a function of a time of day (seconds) that is the present one by default."""
+
+            def call(seconds: float | None = None, /) -> Any:
+                return function(date_ns() / 1e9 if seconds is None else seconds)
+
+            return call
 
         def sleep_checked(seconds: float) -> None:
             if seconds < 0:
@@ -54,38 +103,34 @@ class ProgramTime:
         replaced = {
             "sleep": sleep_checked,
             "monotonic": lambda: now_ns() / 1e9,
-            "monotonic_ns": lambda: now_ns(),
+            "monotonic_ns": now_ns,
             "perf_counter": lambda: now_ns() / 1e9,
-            "perf_counter_ns": lambda: now_ns(),
-            "time": lambda: (began + now_ns() - began_ns) / 1e9,
-            "time_ns": lambda: began + now_ns() - began_ns,
+            "perf_counter_ns": now_ns,
+            "time": lambda: date_ns() / 1e9,
+            "time_ns": date_ns,
+            "localtime": dated(time.localtime),
+            "gmtime": dated(time.gmtime),
+            "ctime": dated(time.ctime),
+            "asctime": lambda moment=None, /: time.asctime(
+                time.localtime(date_ns() / 1e9) if moment is None else moment
+            ),
+            "strftime": lambda form, moment=None, /: time.strftime(
+                form, time.localtime(date_ns() / 1e9) if moment is None else moment
+            ),
         }
+        # Like Python's own, they are no methods where a class keeps them as attributes.
+        functions = {name: staticmethod(function) for name, function in replaced.items()}
         self.modules: dict[str, ModuleType] = {
-            "time": ProgramModule(time, replaced),
+            "time": ProgramModule(time, functions),
             "signal": ProgramModule(signal, {"pause": pause}),
         }
         """By name, the modules that a program imports instead."""
-        self._by_identity: dict[int, Any] = {id(getattr(time, name)): value for name, value in replaced.items()}
-        self._by_identity[id(time)] = self.modules["time"]
-        self._by_identity[id(signal)] = self.modules["signal"]
-        self._by_identity[id(signal.pause)] = pause
 
     @contextlib.contextmanager
     def in_modules_of(self, directory: Path) -> Iterator[None]:
         """In this block, replace the names in the modules of a project that are imported already."""
-        changed: list[tuple[dict[str, Any], str, Any]] = []
-        for module in _modules_of(directory):
-            names = module.__dict__
-            for name, value in list(names.items()):
-                if id(value) in self._by_identity:
-                    changed.append((names, name, value))
-                    names[name] = self._by_identity[id(value)]
-        try:
+        with replaced_in(_modules_of(directory), self.modules):
             yield
-        finally:
-            for names, name, value in changed:
-                if name in names:
-                    names[name] = value
 
 
 _found: dict[str, tuple[object, list[ModuleType]]] = {}

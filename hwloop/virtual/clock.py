@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,9 @@ START_NS = 1_000_000_000
 PATIENCE = 1.0
 """Real seconds for which the loop waits until a thread's turn ends, before it goes on (time still stands)."""
 
+
+_BUSY_PAUSE = 0.001
+"""Real seconds between two looks at a thread whose turn outlasts that."""
 
 FOREVER = 1e18
 """Seconds. A timer that is further away never comes: inf, or 1e300."""
@@ -77,9 +81,12 @@ class VirtualClock(Clock):
         self._turn_over.acquire()
         self.busy: bool = False
         """Whether a thread's turn is still going on: it has outlasted the loop's patience."""
+        self._turns = 0
         self._undisturbed: Callable[[int], bool] | None = None
         self._in_place = False
         self._foreseen_ns = 0
+        self.waiter: str = "the loop's own thread"
+        """The name of the driving thread in errors."""
         self._played_ns = 0  # the time until which all has happened on the boards, unless somebody has planned more
 
     # For boards and threads.
@@ -109,6 +116,12 @@ class VirtualClock(Clock):
         return VirtualCondition(self)
 
     def start(self, main: Callable[[], object], name: str) -> threading.Thread:
+        thread = threading.Thread(name=name, daemon=True)
+        self.adopt(thread, main, thread.start)
+        return thread
+
+    def adopt(self, thread: threading.Thread, main: Callable[[], object], start: Callable[[], object]) -> None:
+        """Start a thread that runs `main()` in its turns; `start()` starts it as Python does."""
         sleeper = Sleeper(member=True, woken=True)
 
         def run() -> None:
@@ -120,11 +133,11 @@ class VirtualClock(Clock):
                 self.members.discard(threading.get_ident())
                 self._end_turn()
 
-        thread = super().start(run, name)
+        thread.run = run  # type: ignore[method-assign]
+        start()
         self.woken.append(sleeper)
         if self.closed:
             sleeper.go.release()
-        return thread
 
     def join(self, thread: threading.Thread) -> None:
         while thread.is_alive() and self._give_turn():
@@ -276,6 +289,7 @@ class VirtualClock(Clock):
                 return True
             self.busy = sleeper.is_member
             self.written = True
+            self._turns += 1
             sleeper.go.release()
             if not sleeper.is_member:
                 return True
@@ -369,19 +383,26 @@ class VirtualClock(Clock):
         limit = self.limit
         if limit is not None:
             limit.begin_wait()
+        turns = self._turns
         while not done() and not self.closed:
-            if self.settle() or self.busy:
+            if self.settle():
+                continue
+            if limit is not None and turns != self._turns:
+                turns = self._turns  # other threads of the program are at work, so this one does not wait in vain
+                limit.begin_wait()
+            if self.busy:
+                time.sleep(_BUSY_PAUSE)
                 continue
             if until_ns <= self._now_ns:
                 return
             next_ns = self.next_ns()
             if next_ns is None and until_ns == NEVER_NS:
-                raise DeadlockError("the loop's own thread waits, and nothing can ever wake it")
+                raise DeadlockError(f"{self.waiter} waits, and nothing can ever wake it")
             next_ns = until_ns if next_ns is None else min(until_ns, next_ns)
             if limit is not None:
                 reason = limit.stalled() if until_ns == NEVER_NS else None
                 if next_ns > limit.ends_ns:
                     reason = limit.reason()
                 if reason is not None:
-                    raise TimeLimitError(f"the loop's own thread waits: {reason}")
+                    raise TimeLimitError(f"{self.waiter} waits: {reason}")
             self.jump(next_ns)

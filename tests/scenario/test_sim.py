@@ -230,8 +230,10 @@ def test_a_program_that_does_not_end_is_forced_to_and_fails(sim: Sim, tmp_path: 
     assert "FAILED: the program did not end within 10 s of the signal" in out
 
 
-@pytest.mark.slow
-def test_a_script_without_a_loop_is_played_in_real_time(sim: Sim, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", [[], ["--realtime"]])
+def test_a_script_without_a_loop_is_played_in_virtual_and_in_real_time(
+    sim: Sim, tmp_path: Path, option: list[str]
+) -> None:
     script = """
         from time import sleep
         from gpiozero import LED, Button
@@ -250,10 +252,10 @@ def test_a_script_without_a_loop_is_played_in_real_time(sim: Sim, tmp_path: Path
     """
     write(tmp_path, **{"script.py": script, "script.toml": steps})
     environment = {**os.environ, "GPIOZERO_PIN_FACTORY": "lgpio"}
-    command = [sys.executable, "-m", "hwloop", "sim", "script.py", "--scenario", "script.toml"]
+    command = [sys.executable, "-m", "hwloop", "sim", "script.py", "--scenario", "script.toml", *option]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "s of real time\n" in done.stdout
+    assert f"s of {'real' if option else 'virtual'} time" in done.stdout
 
 
 def test_a_script_that_pauses_is_ended_however_early_the_signal_comes(sim: Sim, tmp_path: Path) -> None:
@@ -291,8 +293,7 @@ def test_threads_that_a_program_leaves_running_are_named(sim: Sim, tmp_path: Pat
         assert done.stdout.endswith("0 of 2 scenarios passed; failed: press.toml, press.toml\n")
 
 
-def test_a_program_without_a_loop_is_found_out(sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hwloop.cli.sim_program.LOOP_WITHIN", 1)
+def test_a_program_that_turns_out_to_have_no_loop_is_played_too(sim: Sim, tmp_path: Path) -> None:
     write(
         tmp_path,
         **{
@@ -301,11 +302,25 @@ def test_a_program_without_a_loop_is_found_out(sim: Sim, tmp_path: Path, monkeyp
             "unknown.toml": 'steps = [{ expect_output = "ready", within = "20s" }, { press = "door" }]',
         },
     )
+    assert sim("unknown.py", "--scenario", "unknown.toml")[0] == 0
+    assert sim("unknown.py", "--scenario", "unknown.toml", "--realtime")[0] == 0
+    sys.modules.pop("own")
+
+
+def test_a_program_without_a_loop_although_it_imports_asyncio_is_found_out(
+    sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hwloop.cli.sim_program.LOOP_WITHIN", 1)
+    write(
+        tmp_path,
+        **{
+            "unknown.py": 'import asyncio, signal\nprint("ready")\nsignal.pause()\n',
+            "unknown.toml": 'steps = [{ expect_output = "ready", within = "20s" }, { press = "door" }]',
+        },
+    )
     status, out, _ = sim("unknown.py", "--scenario", "unknown.toml")
     assert status == 1
     assert "FAILED: the program has started no event loop within 1 s; if it has none, play the scenario in real" in out
-    assert sim("unknown.py", "--scenario", "unknown.toml", "--realtime")[0] == 0
-    sys.modules.pop("own")
 
 
 def test_a_program_is_played_in_real_time_on_request(sim: Sim, tmp_path: Path) -> None:

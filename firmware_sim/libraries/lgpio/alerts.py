@@ -20,7 +20,7 @@ from firmware_sim.libraries.lgpio.constants import Constants as lg
 from firmware_sim.libraries.lgpio.reports import Reports
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Event, Timeline
-from hwloop.core.clock import Clock
+from hwloop.core.clock import REAL, Clock
 
 REPORT = struct.Struct("QBBBBI")  # timestamp ns, chip number, line, level, flags (0), padding
 
@@ -30,6 +30,8 @@ class Notifications:
 
     def __init__(self, path: str, clock: Clock) -> None:
         self.paused = False
+        self.on_written: Callable[[], object] | None = None
+        """Called after each write."""
         self._clock = clock
         if os.path.lexists(path):
             os.unlink(path)
@@ -51,6 +53,8 @@ class Notifications:
         except BlockingIOError:
             return False
         self._clock.announce()
+        if self.on_written is not None:
+            self.on_written()
         return True
 
     def close(self) -> None:
@@ -141,28 +145,61 @@ class Alert:
         self._reports.send(self._line, when_ns, level, self._find_notifications, record)
 
 
-class CallbackThread(threading.Thread):
-    """lgpio's own reader of notifications, which calls callbacks. As in lgpio, a callback that raises ends it."""
+class CallbackThread:
+    """lgpio's own reader of notifications, which calls callbacks. As in lgpio, a callback that raises ends it.
 
-    def __init__(self, path: str) -> None:
-        super().__init__(name="lgpio callbacks", daemon=True)
+    Between two reports it waits on the board's clock, so that a program in virtual time gets its calls in time.
+    """
+
+    def __init__(self, path: str, clock: Clock) -> None:
         self.callbacks: list[Callback] = []
-        self._fd = os.open(path, os.O_RDONLY)
-        self.start()
+        self._clock = clock
+        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._written = clock.condition()
+        self._closed = self._calling = False
+        self._thread = clock.start(self._run, "lgpio callbacks")
 
-    def run(self) -> None:
+    def on_written(self) -> None:
+        """Look for reports, because something was written. The timeline's lock may be held."""
+        with self._written:
+            self._written.notify()
+
+    def close(self) -> None:
+        """End, after the callback that runs now, which may take its time."""
+        self._closed = True
+        self.on_written()
+        if self._thread is threading.current_thread():
+            return
+        if self._clock is REAL:
+            self._thread.join(1)
+        elif not self._calling:
+            self._clock.join(self._thread)
+
+    def _run(self) -> None:
         with open(self._fd, "rb", buffering=0) as fifo:
-            # The end of the file comes when the library closes its side.
-            while report := fifo.read(REPORT.size):
-                timestamp, chip, gpio, level, _, _ = REPORT.unpack(report)
-                for callback in tuple(self.callbacks):
-                    if callback.chip == chip and callback.gpio == gpio and callback.made_ns <= timestamp:
-                        try:
-                            callback.func(chip, gpio, level, timestamp)
-                        except BaseException:
-                            if callback in self.callbacks:
-                                raise
-                            # Cancelled meanwhile: the object that it belongs to is closed.
+            report = b""
+            while not self._closed:
+                with self._written:
+                    while not (part := fifo.read(REPORT.size - len(report))) and not self._closed:
+                        self._written.wait()
+                report += part or b""
+                if len(report) == REPORT.size:
+                    self._report(report)
+                    report = b""
+
+    def _report(self, report: bytes) -> None:
+        timestamp, chip, gpio, level, _, _ = REPORT.unpack(report)
+        for callback in tuple(self.callbacks):
+            if callback.chip == chip and callback.gpio == gpio and callback.made_ns <= timestamp:
+                self._calling = True
+                try:
+                    callback.func(chip, gpio, level, timestamp)
+                except BaseException:
+                    if callback in self.callbacks:
+                        raise
+                    # Cancelled meanwhile: the object that it belongs to is closed.
+                finally:
+                    self._calling = False
 
 
 class Callback:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -89,8 +88,8 @@ class Lgpio(LgpioLines):
                 elif isinstance(opened, OpenChip):
                     opened.free_all()
             self.handles.clear()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(1)  # a callback of the program may take its time to return
+        if self._thread is not None:
+            self._thread.close()
         self._directory.remove()
 
     def cancel_callbacks(self) -> None:
@@ -283,8 +282,10 @@ class Lgpio(LgpioLines):
 
     def _own_thread(self) -> CallbackThread:
         if self._thread is None:
-            self.handles[0] = Notifications(self._fifo(0), self._chip.timeline.clock)
-            self._thread = CallbackThread(self._fifo(0))
+            clock = self._chip.timeline.clock
+            self.handles[0] = own = Notifications(self._fifo(0), clock)
+            self._thread = CallbackThread(self._fifo(0), clock)
+            own.on_written = self._thread.on_written
         return self._thread
 
     def _find_notifications(self, handle: int) -> Notifications | None:
