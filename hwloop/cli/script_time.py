@@ -108,7 +108,7 @@ class ScriptTime:
 
     @contextlib.contextmanager
     def passing(self, grace: float | None) -> Iterator[None]:
-        """Run the script in this block, and after it let time pass until its threads have ended, as Python waits for them.
+        """Run the script in this block; then let time pass until its threads have ended, as Python waits for them.
 
         They may go on for `grace` seconds at most, or without that until the limit, which begins anew; after a signal,
         for `THREADS_WITHIN` seconds. Then no limit keeps libraries from cleaning up.

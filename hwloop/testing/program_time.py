@@ -100,7 +100,7 @@ class ProgramTime:
                 raise ValueError("sleep length must be non-negative")
             sleep(seconds)
 
-        replaced = {
+        replaced: dict[str, Callable[..., Any]] = {
             "sleep": sleep_checked,
             "monotonic": lambda: now_ns() / 1e9,
             "monotonic_ns": now_ns,
@@ -119,7 +119,7 @@ class ProgramTime:
             ),
         }
         # Like Python's own, they are no methods where a class keeps them as attributes.
-        functions = {name: staticmethod(function) for name, function in replaced.items()}
+        functions: dict[str, Any] = {name: staticmethod(function) for name, function in replaced.items()}
         self.modules: dict[str, ModuleType] = {
             "time": ProgramModule(time, functions),
             "signal": ProgramModule(signal, {"pause": pause}),

@@ -178,11 +178,13 @@ class CallbackThread:
     def _run(self) -> None:
         with open(self._fd, "rb", buffering=0) as fifo:
             report = b""
-            while not self._closed:
+            while True:
                 with self._written:
-                    while not (part := fifo.read(REPORT.size - len(report))) and not self._closed:
+                    while not (part := fifo.read(REPORT.size - len(report))):
+                        if self._closed:
+                            return
                         self._written.wait()
-                report += part or b""
+                report += part
                 if len(report) == REPORT.size:
                     self._report(report)
                     report = b""
