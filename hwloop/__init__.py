@@ -33,7 +33,8 @@ _PUBLIC = {
     "hwloop.sources.onewire": ("onewire",),
     "hwloop.sources.serial": ("serial",),
     "hwloop.sources.spi": ("spi",),
-    "hwloop.virtual.clock": ("DeadlockError", "TimeLimitError", "VirtualClock"),
+    "hwloop.virtual.clock": ("VirtualClock",),
+    "hwloop.virtual.errors": ("DeadlockError", "TimeLimitError"),
     "hwloop.virtual.loop": ("SimLoop",),
 }
 """The public names of each module. A name in which the module's own ends is the module itself."""
@@ -71,9 +72,9 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_names.p
     from hwloop.sources import onewire as onewire
     from hwloop.sources import serial as serial
     from hwloop.sources import spi as spi
-    from hwloop.virtual.clock import DeadlockError as DeadlockError
-    from hwloop.virtual.clock import TimeLimitError as TimeLimitError
     from hwloop.virtual.clock import VirtualClock as VirtualClock
+    from hwloop.virtual.errors import DeadlockError as DeadlockError
+    from hwloop.virtual.errors import TimeLimitError as TimeLimitError
     from hwloop.virtual.loop import SimLoop as SimLoop
 
 _NAMES = [name for names in _PUBLIC.values() for name in names]

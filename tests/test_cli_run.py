@@ -354,7 +354,7 @@ def test_a_deadlock_report_says_where_each_task_waits_and_nothing_else(program: 
     assert main(["run", path, "--clock", "virtual"]) == 1
     lines = capsys.readouterr().err.splitlines()
     error, message = lines[0].split(": ", 1)
-    assert error == "hwloop.virtual.clock.DeadlockError"
+    assert error == "hwloop.virtual.errors.DeadlockError"
     assert message == "nothing can ever wake this program (virtual time 1.000000 s)"
     assert lines[1].startswith("  Task-")
     assert lines[1].endswith(f"called from {path}:4 in main")

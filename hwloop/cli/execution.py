@@ -253,7 +253,7 @@ def _note_where(failure: BaseException, path: str) -> None:
 
 def _show(error: BaseException, path: str) -> None:
     """Print the traceback of an exception of the program, beginning with the program."""
-    from hwloop.virtual.clock import DeadlockError
+    from hwloop.virtual.errors import DeadlockError
 
     start = error.__traceback__
     while start is not None and start.tb_frame.f_code.co_filename != path:

@@ -20,7 +20,8 @@ from hwloop.core import registry
 from hwloop.core.clock import Clock
 from hwloop.testing.conditions import Conditions, NotReached
 from hwloop.testing.loops import ObservedLoop, RealLoop, VirtualLoop, ending_in_program, raise_as_it_was, rest
-from hwloop.virtual.clock import DeadlockError, TimeLimitError, VirtualClock
+from hwloop.virtual.clock import VirtualClock
+from hwloop.virtual.errors import DeadlockError, TimeLimitError
 from hwloop.virtual.wait_report import waits_of
 
 T = TypeVar("T")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from hwloop.core.clock import Agenda, Clock, Disturbed
 from hwloop.virtual.condition import NEVER_NS, Sleeper, VirtualCondition
+from hwloop.virtual.errors import DeadlockError, TimeLimitError
 
 if TYPE_CHECKING:
     from hwloop.virtual.time_limit import TimeLimit
@@ -36,14 +37,6 @@ _BUSY_PAUSE = 0.001
 
 FOREVER = 1e18
 """Seconds. A timer that is further away never comes: inf, or 1e300."""
-
-
-class DeadlockError(RuntimeError):
-    """Raised in virtual time if nothing is ready or planned, and no watched descriptor could ever wake the program."""
-
-
-class TimeLimitError(DeadlockError):
-    """Raised in virtual time if the program has not ended by its time limit. See `hwloop.virtual.time_limit`."""
 
 
 class VirtualClock(Clock):
@@ -400,9 +393,6 @@ class VirtualClock(Clock):
                 raise DeadlockError(f"{self.waiter} waits, and nothing can ever wake it")
             next_ns = until_ns if next_ns is None else min(until_ns, next_ns)
             if limit is not None:
-                reason = limit.stalled() if until_ns == NEVER_NS else None
-                if next_ns > limit.ends_ns:
-                    reason = limit.reason()
-                if reason is not None:
+                if (reason := limit.reached(next_ns, waits=until_ns == NEVER_NS)) is not None:
                     raise TimeLimitError(f"{self.waiter} waits: {reason}")
             self.jump(next_ns)

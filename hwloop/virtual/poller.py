@@ -21,8 +21,9 @@ from hwloop.core.loop_clock import LoopClock
 from hwloop.core.poller import Found, Poller
 from hwloop.core.timer_queue import TimerQueue
 from hwloop.core.urgency import Priority
-from hwloop.virtual.clock import FOREVER, DeadlockError, TimeLimitError, VirtualClock
+from hwloop.virtual.clock import FOREVER, VirtualClock
 from hwloop.virtual.condition import NEVER_NS
+from hwloop.virtual.errors import DeadlockError, TimeLimitError
 from hwloop.virtual.run_queue import VirtualRunQueue
 from hwloop.virtual.selector import Lookout, any_real
 from hwloop.virtual.threads import ProgramThreads, Work
