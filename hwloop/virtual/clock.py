@@ -78,8 +78,7 @@ class VirtualClock(Clock):
         self._undisturbed: Callable[[int], bool] | None = None
         self._in_place = False
         self._foreseen_ns = 0
-        self.waiter: str = "the loop's own thread"
-        """The name of the driving thread in errors."""
+        self.waiter: str = "the loop's own thread"  # the name of the driving thread in errors
         self._played_ns = 0  # the time until which all has happened on the boards, unless somebody has planned more
 
     # For boards and threads.
@@ -392,7 +391,6 @@ class VirtualClock(Clock):
             if next_ns is None and until_ns == NEVER_NS:
                 raise DeadlockError(f"{self.waiter} waits, and nothing can ever wake it")
             next_ns = until_ns if next_ns is None else min(until_ns, next_ns)
-            if limit is not None:
-                if (reason := limit.reached(next_ns, waits=until_ns == NEVER_NS)) is not None:
-                    raise TimeLimitError(f"{self.waiter} waits: {reason}")
+            if limit is not None and (reason := limit.reached(next_ns, waits=until_ns == NEVER_NS)) is not None:
+                raise TimeLimitError(f"{self.waiter} waits: {reason}")
             self.jump(next_ns)

@@ -87,6 +87,14 @@ class TimeLimit:
         """Return the reason why the run must end at `ends_ns`."""
         return f"the limit of {self._limit:g} s of virtual time has passed, and this program has not ended; {_ADVICE}"
 
+    def reached(self, next_ns: int, *, waits: bool) -> str | None:
+        """Return the reason why the run must end rather than go on to `next_ns`, or None.
+
+        `waits` says whether the program waits without a timer.
+        """
+        reason = self.stalled() if waits else None
+        return self.reason() if next_ns > self.ends_ns else reason
+
     def stalled(self, jumps: int = 1) -> str | None:
         """Return the reason why a wait without a timer must end, or None. Called after each jump of such a wait, or
         after some."""
