@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from hwloop.core.asyncio_base import SelectorEventLoop
 
 POLL_EVERY = 16
-"""Callbacks from one poll of the descriptors to the next while work is ready: time, which bounds it otherwise, stands
-still."""
+"""Callbacks from one poll of the descriptors to the next while work is ready; time, the other bound, stands still."""
 
 BUSY_CALLBACKS = 10_000
 BUSY_SECONDS = 0.02
