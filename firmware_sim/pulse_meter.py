@@ -48,6 +48,8 @@ class PulseMeter:
             self._timeline.catch_up()
             if (fast := self._line.fast_pulses) is not None:
                 return 1e9 / fast[0]
+            if (fast := self._line.fast_pulses) is not None:
+                return 1e9 / fast[0]
             return 0.0 if self._steady() else 1e9 / self._period_ns
 
     @property
@@ -57,6 +59,8 @@ class PulseMeter:
             self._timeline.catch_up()
             if (fast := self._line.fast_pulses) is not None:
                 return fast[1] / fast[0] if self._active else 1 - fast[1] / fast[0]
+            if (fast := self._line.fast_pulses) is not None:
+                return (fast[1] if self._active else fast[0] - fast[1]) / fast[0]
             if self._steady():
                 return float(self._line.level == self._active)
             return self._width_ns / self._period_ns

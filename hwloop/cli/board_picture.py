@@ -106,8 +106,9 @@ def _part(board: SimBoard, device: Device, types: dict[str, str]) -> _Part:
     elif isinstance(port, str):
         wires += _UART if port in _UART_PORTS else ()
         details.append(port)
-    if "adc" in values:
-        details.append(", ".join(f"{key} {values[key]}" for key in values if key in ("adc", "channel", "x", "y")))
+    if isinstance(adc := values.get("adc"), str):
+        channels = [str(value) for key, value in values.items() if key.endswith("channel")]
+        details.append(f"on {adc}, channel {' and '.join(channels)}")
     if name == "wire":
         wires += [("line", line) for line in values["lines"]]
     connections = tuple((f"{label} {line}", PIN_OF_LINE[line]) for label, line in wires if line in PIN_OF_LINE)

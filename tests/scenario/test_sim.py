@@ -103,10 +103,12 @@ def test_a_program_that_is_late_fails_with_a_waveform_and_says_how_late(sim: Sim
     assert out.endswith("to run it again: hwloop sim lamp.py --scenario bad.toml --seed 7\n")
 
 
-@pytest.mark.parametrize("scenario", ["pump_drains", "pump_runs_dry"])
-def test_the_scenarios_of_the_example_pass(sim: Sim, scenario: str) -> None:
-    status, out, err = sim(f"{EXAMPLES}/pump.py", "--scenario", f"{EXAMPLES}/{scenario}.toml")
+@pytest.mark.parametrize("program", ["pump", "greenhouse", "door", "robot"])
+def test_the_scenarios_of_the_examples_pass(sim: Sim, program: str) -> None:
+    scenarios = sorted(map(str, Path(EXAMPLES).glob(f"{program}_*.toml")))
+    status, out, err = sim(f"{EXAMPLES}/{program}.py", "--scenario", *scenarios)
     assert (status, err) == (0, ""), out
+    assert out.count("passed: ") == len(scenarios)
 
 
 def test_a_random_seed_is_shown_and_repeats_the_run(sim: Sim) -> None:
