@@ -103,12 +103,22 @@ def test_a_program_that_is_late_fails_with_a_waveform_and_says_how_late(sim: Sim
     assert out.endswith("to run it again: hwloop sim lamp.py --scenario bad.toml --seed 7\n")
 
 
-@pytest.mark.parametrize("program", ["pump", "greenhouse", "door", "robot"])
-def test_the_scenarios_of_the_examples_pass(sim: Sim, program: str) -> None:
-    scenarios = sorted(map(str, Path(EXAMPLES).glob(f"{program}_*.toml")))
-    status, out, err = sim(f"{EXAMPLES}/{program}.py", "--scenario", *scenarios)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "pump_drains",
+        "pump_runs_dry",
+        "greenhouse_waters",
+        "greenhouse_tank_empty",
+        "door_code",
+        "door_forced",
+        "robot_turns",
+    ],
+)
+def test_the_scenarios_of_the_examples_pass(sim: Sim, scenario: str) -> None:
+    program = scenario.partition("_")[0]
+    status, out, err = sim(f"{EXAMPLES}/{program}.py", "--scenario", f"{EXAMPLES}/{scenario}.toml")
     assert (status, err) == (0, ""), out
-    assert out.count("passed: ") == len(scenarios)
 
 
 def test_a_random_seed_is_shown_and_repeats_the_run(sim: Sim) -> None:
