@@ -87,6 +87,9 @@ class AtModem(Device):
             (r"AT\+COPS\?", lambda _: self._lines(f'+COPS: 0,0,"{self.operator}"' if self._registered else "+COPS: 0")),
             (r"AT\+CMGF=([01])", self._set_mode),
             (r"AT\+CMGF\?", lambda _: self._lines(f"+CMGF: {int(self._text_mode)}")),
+            (r"AT\+CPMS=\?", lambda _: self._lines("+CPMS: " + ",".join(['("SM","ME")'] * 3))),
+            (r"AT\+CPMS=.*", lambda _: self._lines(f"+CPMS: {','.join([f'{len(self.messages)},50'] * 3)}")),
+            (r"AT\+CSCA\?", lambda _: self._lines('+CSCA: "+491710760000",145')),
             (r"AT\+CLIP=([01])", self._set_caller_id),
             (r"AT\+CMGR=(\d+)", self._read),
             (r'AT\+CMGL(?:="([\w ]+)")?', self._list),
@@ -95,7 +98,10 @@ class AtModem(Device):
             (r"AT\+CGMI|AT\+GMI", lambda _: self._lines("SIMCOM_Ltd")),
             (r"AT\+CGMM|AT\+GMM", lambda _: self._lines("SIMCOM_SIM800L")),
             (r"AT\+CGSN|AT\+GSN", lambda _: self._lines("867856030000000")),
-            (r"AT|ATZ|AT&F|ATH|AT\+CNMI=.*|AT\+CMEE=.*|AT\+CSCS=.*|AT\+CPMS=.*|AT\+IPR=.*", lambda _: self._lines()),
+            (
+                r"AT|ATZ|AT&F|ATH|AT\+CNMI=.*|AT\+CMEE=.*|AT\+(CSCS|CSMP|CSCA|COPS|CFUN|CRC|IPR)=.*",
+                lambda _: self._lines(),
+            ),
         )
 
     @property

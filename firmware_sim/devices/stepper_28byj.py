@@ -27,9 +27,6 @@ class Stepper28byj(Device):
     Parameters:
         lines: the lines of IN1 to IN4.
         max_rate: the fastest that the rotor follows, in half steps; a full step counts two.
-
-    Attributes:
-        lost_steps: half steps that the program has made, and the rotor has not.
     """
 
     lines: list[int] = field(metadata={"example": [17, 18, 27, 22]})
@@ -69,9 +66,9 @@ class Stepper28byj(Device):
 
     @property
     def lost_steps(self) -> int:
-        """Half steps that the program has made, and the rotor has not."""
+        """Half steps that the program has made, and the rotor has not: whole turns of the field."""
         with self._timeline.lock:
-            return abs(round(self._commanded - self._target))
+            return abs(8 * round((self._commanded - self._target) / 8))
 
     @property
     def powered(self) -> bool:
