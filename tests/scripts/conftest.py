@@ -42,7 +42,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     counts: dict[str, collections.Counter[str]] = {}
     for outcome in ("passed", "failed", "error", "skipped", "xfailed"):
         for report in terminalreporter.stats.get(outcome, ()):
-            kind = dict(report.user_properties).get("kind")
+            kind = dict(getattr(report, "user_properties", ())).get("kind")  # a module that was not collected has none
             if kind is not None:
                 counts.setdefault(kind, collections.Counter())[outcome] += 1
     if counts:
@@ -114,6 +114,12 @@ class Stage:
             if not name.startswith(("HWLOOP_", "GPIOZERO_", "PYTEST_"))
         }
         return {**kept, "PYTHONUNBUFFERED": "1", **changes}
+
+
+@pytest.fixture(scope="session")
+def stage_in() -> Callable[[Path], Stage]:
+    """`stage_in(directory)` returns a `Stage`, for scripts that several tests look at."""
+    return Stage
 
 
 @pytest.fixture

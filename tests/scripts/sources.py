@@ -78,6 +78,10 @@ class Directory:
 
 
 SOURCES: dict[str, Distribution | Directory] = {
+    "gpiod": Distribution("gpiod", "2.5.0", "53ae5a1f14d6388c155b591ca0fc0cfa73b44d4f6d8d117e8a9e68f5902d187a"),
+    "gpiod-examples": Directory(
+        "brgl/libgpiod", "v2.3", "bindings/python/examples", "b7d647cfddcf4b332fda88c4f758cf3a4be24bdb"
+    ),
     "gpiozero-examples": Directory(
         "gpiozero/gpiozero", "v2.0.1.post3", "docs/examples", "3f1d7651563fd293bbc77e19f12f66b40f02c8f5"
     ),
