@@ -182,7 +182,8 @@ class Bme680(RegisterPart):
             self._measure()
             self.registers[_STATUS] = _NEW_DATA | self.registers[_CTRL_GAS_1] & 0x0F
         elif self._cycle.ends_ns is not None:
-            self.registers[_STATUS] = _MEASURING | (_GAS_MEASURING if now_ns >= self._air_ends_ns else 0)
+            measuring = _MEASURING | (_GAS_MEASURING if now_ns >= self._air_ends_ns else 0)
+            self.registers[_STATUS] = self.registers[_STATUS] & _NEW_DATA | measuring  # new until it is read
 
     def _measure(self) -> None:
         self.measurements += 1

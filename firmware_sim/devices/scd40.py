@@ -16,7 +16,7 @@ from firmware_sim.i2c_part import Cycle, measured
 from firmware_sim.sensirion import CommandPart
 
 _START, _START_LOW_POWER, _READ, _STOP, _READY = 0x21B1, 0x21AC, 0xEC05, 0x3F86, 0xE4B8
-_PRESSURE, _SERIAL_NUMBER, _CALIBRATE = 0xE000, 0x3682, 0x362F
+_PRESSURE, _SERIAL_NUMBER, _VARIANT, _CALIBRATE = 0xE000, 0x3682, 0x202F, 0x362F
 _PERSIST, _SELF_TEST, _FACTORY_RESET, _REINIT = 0x3615, 0x3639, 0x3632, 0x3646
 _SETTINGS = {"temperature offset": 0x2318, "altitude": 0x2322, "self-calibration": 0x2313}
 _NEW_SETTINGS = {0x241D: "temperature offset", 0x2427: "altitude", 0x2416: "self-calibration"}
@@ -92,6 +92,8 @@ class Scd40(CommandPart):
     def _maintain(self, code: int, words: Sequence[int]) -> None:
         if code == _SERIAL_NUMBER:
             self.answer(*(self.serial_number >> shift & 0xFFFF for shift in (32, 16, 0)))
+        elif code == _VARIANT:
+            self.answer(0x0440)  # an SCD40; 1 in the highest four bits is an SCD41
         elif code == _CALIBRATE and words:  # (3.7.1)
             correction = words[0] - round(self.co2)
             self._correction = correction
