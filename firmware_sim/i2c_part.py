@@ -157,6 +157,7 @@ class I2cPart(I2cDevice, Device):
         self._began_ns = board.timeline.now_ns()
         self.passive: bool = True
         self._wake: Event | None = None
+        self._powered = False
         self._earlier_ns = 0
         self.connect(board)
 
@@ -170,6 +171,9 @@ class I2cPart(I2cDevice, Device):
         return Signal(board, line, f"{name} of the {type(self).__name__.upper()} at {self.address:#04x}")
 
     def connected(self) -> None:
+        if self._powered:  # its wire was loose, no more
+            return
+        self._powered = True
         # The board was powered long before a program runs on it: the first conversions are over.
         self._earlier_ns = 60_000_000_000
         self.reset()

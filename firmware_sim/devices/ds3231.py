@@ -162,7 +162,7 @@ class Ds3231(RegisterPart):
         self.registers[_DAY:_ALARM_1] = bytes(date)
 
     def _take_time(self) -> None:
-        """Set the clock. A date that does not exist becomes the first of the month; a real one leaves that undefined."""
+        """Set the clock. A date that does not exist becomes the first of its month, where a real one does anything."""
         second, minute, _, weekday, day, month, year = (_number(value) for value in self.registers[_TIME:_ALARM_1])
         year += 2100 if self.registers[5] & 0x80 else 2000
         month = _number(self.registers[5] & 0x1F)

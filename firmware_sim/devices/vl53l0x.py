@@ -83,11 +83,8 @@ class Vl53l0x(RegisterPart):
     def _switch_on(self) -> None:
         self.address = self._home
         self._wire.attach(self.address, self)
+        self.reset()
         self._on_bus = True
-
-    def connected(self) -> None:
-        if not self._on_bus:  # else it has a new address, and nothing else has changed
-            super().connected()
 
     def connect(self, board: Connections) -> None:
         self._int = self.signal(board, self.interrupt, "GPIO1")

@@ -397,24 +397,6 @@ CASES = {
         """,
         "Temperature:....\n21.5.C..........",
     ),
-    "sensirion-i2c-scd4x": Case(
-        "type='scd40', co2=615.0, temperature=25.0, humidity=37.0",
-        """
-        from sensirion_driver_adapters.i2c_adapter.i2c_channel import I2cChannel
-        from sensirion_i2c_driver import CrcCalculator, I2cConnection, LinuxI2cTransceiver
-        from sensirion_i2c_scd4x.device import Scd4xDevice
-        with LinuxI2cTransceiver("/dev/i2c-1") as transceiver:
-            crc = CrcCalculator(8, 0x31, 0xFF, 0x0)
-            sensor = Scd4xDevice(I2cChannel(I2cConnection(transceiver), slave_address=0x62, crc=crc))
-            sensor.stop_periodic_measurement()
-            print(hex(sensor.get_serial_number()))
-            sensor.start_periodic_measurement()
-            while not sensor.get_data_ready_status():
-                pass
-            print(*sensor.read_measurement())
-        """,
-        "0xf8969f073bbe\n615 25.00 37.00",
-    ),
     "sensirion-i2c-sht3x": Case(
         "type='sht31', temperature=21.5, humidity=45.0",
         """
