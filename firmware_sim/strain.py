@@ -53,12 +53,13 @@ class Strain:
         """Count a short circuit between drivers of these lines, which are joined."""
         self.short_circuits += 1
         place = "+".join(str(line.number) for line in lines)
-        low, high = (" and ".join(drivers) or "a fault" for drivers in _drivers(lines))
-        self._log(
-            place,
-            f"short circuit: line {place} is driven low by {low} and high by {high}; "
-            "make the program's line an input or open-drain, or put a resistor between them",
-        )
+        if self._is_first(place):
+            low, high = (" and ".join(drivers) or "a fault" for drivers in _drivers(lines))
+            logger.warning(
+                "short circuit: line %s is driven low by %s and high by %s; "
+                "make the program's line an input or open-drain, or put a resistor between them",
+                *(place, low, high),
+            )
 
     def check(self, line: Loaded) -> None:
         """Count and log an overload that begins with the present currents of this line."""
@@ -87,12 +88,15 @@ class Strain:
         elif place not in self._over:
             self._over.add(place)
             self.overloads += 1
-            self._log(place, text)
+            if self._is_first(place):
+                logger.warning("%s", text)
 
-    def _log(self, place: object, text: str) -> None:
-        if place not in self._logged:
-            self._logged.add(place)
-            logger.warning("%s", text)
+    def _is_first(self, place: object) -> bool:
+        """Return whether this place was not reported before, and note it."""
+        if place in self._logged:
+            return False
+        self._logged.add(place)
+        return True
 
 
 def _drivers(lines: Sequence[Loaded]) -> tuple[list[str], list[str]]:

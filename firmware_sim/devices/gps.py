@@ -137,15 +137,15 @@ class Gps(Device):
         self._schedule()
 
     def _state(self) -> Fix:
-        assert self.latitude is not None
-        assert self.longitude is not None
         utc = _START + datetime.timedelta(microseconds=(self._timeline.moment_ns() - self._begun_ns) // 1000)
-        place = (self.latitude, self.longitude, self.altitude, self.speed, self.course)
-        return Fix(utc, *place, self.fix, self.satellites)
+        known = self.latitude is not None and self.longitude is not None
+        place = (self.latitude or 0.0, self.longitude or 0.0, self.altitude, self.speed, self.course)
+        return Fix(utc, *place, self.fix if known else "none", self.satellites)
 
     def _move(self) -> None:
         now_ns = self._timeline.moment_ns()
-        self.latitude, self.longitude = self._state().moved((now_ns - self._placed_ns) / 1e9)
+        if self.latitude is not None and self.longitude is not None:
+            self.latitude, self.longitude = self._state().moved((now_ns - self._placed_ns) / 1e9)
         self._placed_ns = now_ns
 
     def _burst(self) -> list[bytes]:

@@ -54,6 +54,8 @@ def test_without_a_fix_there_is_no_position(terminal: Any) -> None:
     assert fields(data, "GSA")[2] == "1"
     assert len(fields(data, "RMC")) == 13
     assert len(fields(data, "GGA")) == 15
+    gps.fix, gps.latitude = "3d", None
+    assert fields(port.read(1), "RMC")[2] == "V"
     gps.fix, gps.latitude = "2d", -33.5
     data = port.read(1)
     assert fields(data, "RMC")[3:5] == ["3330.00000", "S"]
