@@ -14,37 +14,71 @@ import importlib.abc
 import importlib.machinery
 import os
 import re
+import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from firmware_sim.node_calls import calls
+from firmware_sim.nodes import ROOTS
 
 if TYPE_CHECKING:
     from firmware_sim.board import SimBoard
 
-_PORT = re.compile(r"/dev/(tty(AMA|S|USB|ACM|THS|mxc|SC|O)\d|serial)")
-_BUS = re.compile(r"/dev/i2c")
-_SPI = re.compile(r"/dev/spidev")
-_LINES = re.compile(r"/dev/(gpio|mem$|vcio)|/sys/class/(gpio|pwm)\b")
-_ONE_WIRE = re.compile(r"/sys/bus/w1\b|/sys/devices/w1_bus_master")
 _LIBRARY = re.compile(r"lib(gpiod|lgpio|rgpio|pigpio|wiringPi|bcm2835|bcm_host)\b")
 
 _LINE_LIBRARIES = (
     "real lines, and the program runs on the simulated board; gpiozero, lgpio and hwloop.gpio reach that one"
 )
+_CAMERA = (
+    "a camera, and the program runs on the simulated board, which has none; run it with a recorded picture instead"
+)
 REFUSED = {
     "RPi._GPIO": _LINE_LIBRARIES + ", and RPi.GPIO does as rpi-lgpio has it",
     "_rpi_ws281x": _LINE_LIBRARIES,
+    "adafruit_blinka_raspberry_pi_pwm._native": _LINE_LIBRARIES + "; gpiozero.PWMLED has pulses there",
     "bcm2835": _LINE_LIBRARIES,
-    "pigpio": _LINE_LIBRARIES,
+    "libcamera": _CAMERA,
+    "picamera": _CAMERA,
+    "picamera2": _CAMERA,
+    "pigpio": _LINE_LIBRARIES + "; pigpio's daemon needs the hardware of a Pi",
     "rgpio": _LINE_LIBRARIES,
     "spidev": "real SPI devices, and the program runs on the simulated board",
     "wiringpi": _LINE_LIBRARIES,
 }
 """Modules that reach real devices in C, and the reason that their import gives for raising."""
 
+
+def _ports(board: SimBoard | None) -> str:
+    plugged = [] if board is None else sorted(name for name, port in board.ports.items() if port.plugged)
+    return f"no such port on the simulated board; its ports are: {', '.join(plugged) or 'none'}"
+
+
+def _buses(board: SimBoard | None) -> str:
+    buses = [] if board is None else sorted(board.buses)
+    return f"no such bus on the simulated board; its buses are: {', '.join(map(str, buses)) or 'none'}"
+
+
+def _lacks(what: str) -> Callable[[SimBoard | None], str]:
+    return lambda board: f"the simulated board has no {what}"
+
+
+_TTY = r"tty(AMA|S|USB|ACM|THS|mxc|SC|O)\d"
+_NODES: tuple[tuple[re.Pattern[str], Callable[[SimBoard | None], str]], ...] = (
+    (re.compile(rf"/dev/({_TTY}|serial)|/sys/class/tty/{_TTY}"), _ports),
+    (re.compile(r"/dev/i2c"), _buses),
+    (re.compile(r"/dev/spidev"), _lacks("such SPI device")),
+    (re.compile(r"/sys/bus/w1\b|/sys/devices/w1_bus_master"), _lacks("such 1-Wire device")),
+    (re.compile(r"/sys/class/pwm\b"), _lacks("such PWM channel; has the program exported it?")),
+    (re.compile(r"/dev/(video|media|vchiq|vcsm)|/sys/class/video4linux\b"), _lacks("camera")),
+    (re.compile(r"/dev/iio:|/sys/bus/iio\b"), _lacks("IIO devices; its parts are on the buses, for drivers in Python")),
+    (
+        re.compile(r"/dev/(gpio|mem$|vcio)|/sys/class/gpio\b"),
+        lambda board: "the program runs on the simulated board, whose lines gpiozero, lgpio and hwloop.gpio reach",
+    ),
+)
+"""Files of devices of the kinds that a board has, and why a program can't open one that this board lacks."""
 _boards: list[SimBoard | None] = []
 _hooked = False
 
@@ -74,34 +108,27 @@ def around(board: SimBoard | None) -> Iterator[None]:
 
 def hides(path: str) -> bool:
     """Return whether a real file of this path must not show to a program on a simulated board."""
-    return any(kind.match(path) for kind in (_PORT, _BUS, _SPI, _LINES, _ONE_WIRE))
+    return any(kind.match(path) for kind, _ in _NODES)
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _boards or event not in ("open", "ctypes.dlopen"):
+    if not _boards or event not in ("open", "ctypes.dlopen", "socket.bind"):
+        return
+    if event == "socket.bind":
+        if arguments[0].family == getattr(socket, "AF_CAN", None):
+            raise OSError(errno.ENODEV, f"CAN bus {arguments[1]}: the simulated board has no CAN bus")
         return
     name = arguments[0]
     if not isinstance(name, str | bytes):
         return
     path = os.fsdecode(name)
-    board = _boards[-1]
     if event == "ctypes.dlopen":
         if _LIBRARY.search(path):
             raise OSError(errno.ENODEV, f"{path} reaches {_LINE_LIBRARIES}")
-    elif _PORT.match(path):
-        plugged = [] if board is None else sorted(name for name, port in board.ports.items() if port.plugged)
-        ports = ", ".join(plugged) or "none"
-        raise FileNotFoundError(errno.ENOENT, f"no such port on the simulated board; its ports are: {ports}", path)
-    elif _BUS.match(path):
-        buses = ", ".join(map(str, sorted(board.buses))) if board is not None else "none"
-        raise FileNotFoundError(errno.ENOENT, f"no such bus on the simulated board; its buses are: {buses}", path)
-    elif _SPI.match(path):
-        raise FileNotFoundError(errno.ENOENT, "no such SPI device on the simulated board", path)
-    elif _ONE_WIRE.match(path):
-        raise FileNotFoundError(errno.ENOENT, "the simulated board has no such 1-Wire device", path)
-    elif _LINES.match(path):
-        message = "the program runs on the simulated board, whose lines gpiozero, lgpio and hwloop.gpio reach"
-        raise FileNotFoundError(errno.ENOENT, message, path)
+    elif path.startswith(ROOTS):
+        for kind, reason in _NODES:
+            if kind.match(path):
+                raise FileNotFoundError(errno.ENOENT, reason(_boards[-1]), path)
 
 
 class _Refusing(importlib.abc.MetaPathFinder):

@@ -28,6 +28,11 @@ from firmware_sim.uart import Port
 _HUB = "/sys/devices/platform/scb/fd500000.pcie/pci0000:00/0000:00:00.0/0000:01:00.0/usb1/1-1"
 _HUB_LINK = "platform-fd500000.pcie-pci-0000:01:00.0-usb-0:1"
 _SOC = "/sys/devices/platform/soc"
+_DRIVERS = (
+    "/sys/bus/amba/drivers/uart-pl011",
+    "/sys/bus/usb-serial/drivers/ftdi_sio",
+    "/sys/bus/usb/drivers/cdc_acm",
+)
 _ON_HEADER = {"/dev/ttyS0": "fe215040.serial", "/dev/ttyAMA0": "fe201000.serial"}
 
 
@@ -84,6 +89,8 @@ class PortFiles:
         self._adapters = 0
         self._files: dict[str, list[str]] = {}
         self._header: dict[str, Port] = {}
+        for driver in _DRIVERS:
+            nodes.add(f"{driver}/uevent", Attribute(store=lambda text: None))
 
     def add(self, port: Port) -> None:
         """Add the files of a port. Raises `WiringError` if another file has one of the names."""
@@ -134,6 +141,8 @@ def _soc_files(name: str) -> dict[str, Node]:
     return {
         f"/sys/class/tty/{short}": Link(f"{device}/tty/{short}"),
         f"{device}/tty/{short}/device": Link(f"../../../{unit}"),
+        f"{device}/tty/{short}/type": _text("32"),  # PORT_AMBA
+        f"{device}/driver": Link(_DRIVERS[0]),
         f"{device}/subsystem": Link("/sys/bus/amba"),
     }
 
@@ -152,14 +161,16 @@ def _usb_files(name: str, settings: PortSettings, adapter: _Adapter, place: int)
         "product": adapter.product if settings.product is None else settings.product,
         "serial": f"SIM{place:05}" if settings.serial_number is None else settings.serial_number,
     }
-    values = {"idVendor": f"{vid:04x}", "idProduct": f"{pid:04x}", "bNumInterfaces": " 1", **texts}
+    values = {"idVendor": f"{vid:04x}", "idProduct": f"{pid:04x}", "bcdDevice": "0600", "bNumInterfaces": " 1", **texts}
     files: dict[str, Node] = {f"{usb}/{key}": _text(value) for key, value in values.items()}
     files[f"{usb}/subsystem"] = Link("/sys/bus/usb")
     files[f"{interface}/bInterfaceNumber"] = _text("00")
     files[f"{interface}/subsystem"] = Link("/sys/bus/usb")
     files[f"{device}/tty/{short}/device"] = Link(device)
     files[f"/sys/class/tty/{short}"] = Link(f"{device}/tty/{short}")
+    files[f"{device}/driver"] = Link(_DRIVERS[1 if has_own_driver else 2])
     if has_own_driver:
+        files[f"{device}/port_number"] = _text("0")
         files[f"{device}/subsystem"] = Link("/sys/bus/usb-serial")
     end = "if00-port0" if has_own_driver else "if00"
     identity = re.sub(r"[^A-Za-z0-9#+.:=@_-]", "_", "_".join(texts.values()))

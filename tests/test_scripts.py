@@ -224,6 +224,7 @@ def test_no_library_reaches_a_real_device_and_each_says_on_which_board_the_progr
         for path in (
             "/dev/i2c-9", "/dev/ttyS0", "/dev/ttyUSB3", "/dev/serial1", "/dev/serial/by-id/usb-x", "/dev/spidev3.0",
             "/dev/gpiochip4", "/dev/gpiomem", "/dev/mem", "/sys/class/gpio/export", "/sys/class/pwm/pwmchip7/export",
+            "/dev/video0", "/dev/iio:device0", "/sys/bus/w1/devices/28-0/w1_slave",
         ):
             attempt(lambda: os.open(path, os.O_RDWR))
             attempt(lambda: open(path, "r+b", buffering=0))
@@ -231,7 +232,7 @@ def test_no_library_reaches_a_real_device_and_each_says_on_which_board_the_progr
             attempt(lambda: io.open(path))
             attempt(lambda: pathlib.Path(path).read_bytes())
         print()
-        for name in ("pigpio", "rgpio", "wiringpi"):
+        for name in ("pigpio", "rgpio", "wiringpi", "picamera2"):
             attempt(lambda: importlib.import_module(name))
         attempt(lambda: ctypes.CDLL("libgpiod.so.3"))
         attempt(lambda: lgpio.no_such_name)
@@ -239,9 +240,9 @@ def test_no_library_reaches_a_real_device_and_each_says_on_which_board_the_progr
     )
     assert (status, errors) == (0, "")
     opened, imported = said.split("\n\n")
-    assert opened.splitlines() == ["FileNotFoundError True"] * 55
+    assert opened.splitlines() == ["FileNotFoundError True"] * 70
     assert imported.splitlines() == [
-        *["ImportError True"] * 3,
+        *["ImportError True"] * 4,
         "OSError True",
         "AttributeError True",
     ]

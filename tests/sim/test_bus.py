@@ -311,7 +311,7 @@ def test_it_reports_its_functions_and_rejects_the_rest(bus: Bus, smbus: smbus2.S
     strange.flags |= 0x4000  # I2C_M_NOSTART
     with fails_with(errno.EOPNOTSUPP):
         smbus.i2c_rdwr(strange)
-    message = smbus2_module.i2c_smbus_ioctl_data.create(size=6)
+    message = smbus2_module.i2c_smbus_ioctl_data.create(size=9)
     with fails_with(errno.EINVAL):
         ioctl(smbus.fd, 0x0720, message)
     message = smbus2_module.i2c_smbus_ioctl_data.create(size=8)

@@ -8,8 +8,10 @@ import fcntl
 import glob
 import io
 import os
+import socket
 import stat
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -257,3 +259,12 @@ def test_a_raw_bus_answers_ioctls_and_plain_transfers(board: SimBoard) -> None:
         with pytest.raises(OSError, match="Invalid argument"):
             fcntl.ioctl(fd, I2C_SLAVE, 0x80)
         os.close(fd)
+
+
+def test_a_bus_that_the_board_lacks_says_so(board: SimBoard) -> None:
+    class Can:
+        family = socket.AF_CAN
+
+    with imports.led_to(board), pytest.raises(OSError, match="the simulated board has no CAN bus"):
+        sys.audit("socket.bind", Can(), ("can0",))
+    sys.audit("socket.bind", Can(), ("can0",))

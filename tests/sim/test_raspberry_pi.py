@@ -32,6 +32,7 @@ def test_a_revision_code_names_a_model(revision: int, name: str, compatible: str
 def test_a_program_reads_the_device_tree_and_cpuinfo_of_the_boards_pi() -> None:
     cpus = Path("/proc/cpuinfo").read_text()
     with SimBoard({"revision": "c04170"}) as board, imports.led_to(board):
+        assert board.chip.label == "pinctrl-rp1"
         tree = Path("/proc/device-tree")
         assert (tree / "model").read_text() == "Raspberry Pi 5 Model B Rev 1.0\0"
         assert (tree / "compatible").read_bytes() == b"raspberrypi,5-model-b\0brcm,bcm2712\0"
