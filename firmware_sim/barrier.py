@@ -37,7 +37,7 @@ _CAMERA = (
 REFUSED = {
     "RPi._GPIO": _LINE_LIBRARIES + ", and RPi.GPIO does as rpi-lgpio has it",
     "_rpi_ws281x": _LINE_LIBRARIES,
-    "adafruit_blinka_raspberry_pi_pwm._native": _LINE_LIBRARIES + "; gpiozero.PWMLED has pulses there",
+    "adafruit_blinka_raspberry_pi_pwm": _LINE_LIBRARIES + "; gpiozero.PWMLED and rpi_hardware_pwm have pulses there",
     "bcm2835": _LINE_LIBRARIES,
     "libcamera": _CAMERA,
     "picamera": _CAMERA,

@@ -206,7 +206,8 @@ def test_smbus2_and_pyserial_find_the_boards_bus_and_port(stage: Stage) -> None:
     assert said.splitlines() == [
         *["0x60", "0x60", "[Errno 2] no such bus on the simulated board: '/dev/i2c-7'"],
         "b'$G' /dev/ttyAMA0 /dev/ttyAMA0",
-        "[Errno 2] could not open port /dev/ttyUSB7: no such port on the simulated board; its ports are: /dev/ttyAMA0",
+        "[Errno 2] could not open port /dev/ttyUSB7: [Errno 2] no such port on the simulated board; "
+        "its ports are: /dev/ttyAMA0: '/dev/ttyUSB7'",
     ]
 
 

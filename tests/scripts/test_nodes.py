@@ -96,7 +96,7 @@ def test_extended_bus_and_pure_io(run_script: Run) -> None:
         with smbus.SMBus(1) as bus:
             bus.write_byte_data(0x76, 0xF2, 5)
             bus.write_i2c_block_data(0x76, 0xF4, [0x27])
-            print(bus.read_byte_data(0x76, 0xD0), bus.read_i2c_block_data(0x76, 0xF2, 3), bus.read_word_data(0x76, 0xD0))
+            print(bus.read_byte_data(0x76, 0xD0), bytes(bus.read_i2c_block_data(0x76, 0xF4, 1)).hex())
             try:
                 bus.read_byte(0x50)
             except OSError as error:
@@ -104,12 +104,7 @@ def test_extended_bus_and_pure_io(run_script: Run) -> None:
         """,
         CLIMATE,
     )
-    registers = str([5, 0, 0x27]).replace("[", "bytearray(b'\\x05\\x00'").split("'")[0]
-    assert registers
-    lines = done.stdout.splitlines()
-    assert lines[:2] == ["['0x76']", "No device found for /dev/i2c-3"]
-    assert lines[2].startswith("96 ")
-    assert lines[3] == "121"
+    assert done.stdout == "['0x76']\nNo device found for /dev/i2c-3\n96 27\n121\n"
 
 
 def test_python_periphery(run_script: Run) -> None:
@@ -130,7 +125,7 @@ def test_python_periphery(run_script: Run) -> None:
         print(port.read(2000, 2)[:1], port.baudrate, port.parity)
         port.close()
         """,
-        CLIMATE + '[[device]]\ntype = "gps"\nport = "/dev/ttyAMA0"\ninterval = 0.2',
+        CLIMATE + '[[device]]\ntype = "gps"\nport = "/dev/ttyAMA0"\ninterval = 0.5',
     )
     assert done.stdout == "[96]\n20000000 1500000 True normal\nb'$' 9600 none\n"
 
@@ -191,7 +186,7 @@ def test_w1thermsensor(run_script: Run) -> None:
         from w1thermsensor import Sensor, SensorNotReadyError, Unit, W1ThermSensor
         for sensor in sorted(W1ThermSensor.get_available_sensors(), key=lambda sensor: sensor.id):
             print(sensor.id, sensor.name, sensor.get_temperature(), sensor.get_resolution())
-        print(W1ThermSensor(Sensor.DS18B20, "0316a2794b1c").get_temperature(Unit.DEGREES_F))
+        print(round(W1ThermSensor(Sensor.DS18B20, "0316a2794b1c").get_temperature(Unit.DEGREES_F), 3))
         """,
         """
         [[device]]
@@ -258,7 +253,7 @@ serial_number = "A50285BI"
 [[device]]
 type = "gps"
 port = "/dev/ttyUSB0"
-interval = 0.2
+interval = 0.5
 """
 
 
