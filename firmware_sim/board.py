@@ -126,6 +126,7 @@ class SimBoard(Board):
         self.nodes: Nodes = Nodes()
         raspberry_pi.add_files(self.nodes, self.revision)
         self.pwm: PwmChip = PwmChip(self.chip, checked.pwm, self.nodes)
+        self._outputs_use_pwm = checked.pwm_given
         self.nodes.add(self._gpiochip.path, self._gpiochip)
         self._port_files = PortFiles(self.nodes, checked.ports)
         self._lines = ProgramLines(self._gpiochip, self.lgpio, self.nodes, self.revision)
@@ -277,7 +278,9 @@ class SimBoard(Board):
         return self._chip(request.chip).watch(request)
 
     def open_output(self, request: OutputRequest) -> OutputLine:
-        return self._chip(request.chip).drive(request)
+        opened = self._chip(request.chip)
+        output = self.pwm.output(opened.chip.find(request.line), request) if self._outputs_use_pwm else None
+        return output or opened.drive(request)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Sequence
 
-from firmware_sim.nodes import Attribute, Nodes, integer, os_error
+from firmware_sim.nodes import Attribute, Handle, Nodes, integer, os_error
 from firmware_sim.pins import Chip, Line
 from firmware_sim.timeline import Event, Timeline
+from hwloop.boards.pwm_output import PwmChannel as SysfsChannel
+from hwloop.boards.pwm_output import PwmFiles, PwmOutput
+from hwloop.requests import OutputRequest
 
 logger: logging.Logger = logging.getLogger("firmware_sim")
 
@@ -134,6 +138,7 @@ class PwmChip:
         self._lock = chip.timeline.lock
         self._nodes = nodes
         self._exported: set[int] = set()
+        self._files: PwmFiles = _NodeFiles(nodes)
         nodes.add(f"{_DIRECTORY}/npwm", Attribute(lambda: str(len(self.channels))))
         nodes.add(f"{_DIRECTORY}/export", Attribute(store=self._export))
         nodes.add(f"{_DIRECTORY}/unexport", Attribute(store=self._unexport))
@@ -141,6 +146,13 @@ class PwmChip:
     def channel(self, line: int) -> PwmChannel | None:
         """Return the channel that drives a line; None if there is none."""
         return next((each for each in self.channels if each.line.number == line), None)
+
+    def output(self, line: int, request: OutputRequest) -> PwmOutput | None:
+        """Return an output of the channel that drives a line; None if there is none. Raises `HardwareError`."""
+        for number, channel in enumerate(self.channels):
+            if channel.line.number == line and request.drive == "push-pull":
+                return PwmOutput(self._files, SysfsChannel(_DIRECTORY, number), request)
+        return None
 
     def _number(self, text: str) -> int:
         number = integer(text, 0)
@@ -167,6 +179,24 @@ class PwmChip:
             self._exported.discard(number)
             self._nodes.remove_below(f"{_DIRECTORY}/pwm{number}")
             self.channels[number].stop()
+
+
+class _NodeFiles(PwmFiles):
+    def __init__(self, nodes: Nodes) -> None:
+        super().__init__()
+        self._nodes = nodes
+
+    def read(self, path: str) -> str:
+        return self._open(path, os.O_RDONLY).read(100).decode()
+
+    def write(self, path: str, text: str) -> None:
+        self._open(path, os.O_WRONLY).write(text.encode())
+
+    def _open(self, path: str, flags: int) -> Handle:
+        node = self._nodes.get(path)
+        if node is None:
+            raise os_error(errno.ENOENT, path)
+        return node.open(flags)
 
 
 def _files(channel: PwmChannel) -> dict[str, Attribute]:

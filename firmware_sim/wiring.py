@@ -129,6 +129,8 @@ class Wiring:
     """The directory in which relative paths of the file begin."""
     where: str
     """The file's name, for messages."""
+    pwm_given: bool = False
+    """Whether it says which lines the PWM drives, so that outputs on them use it."""
 
 
 def load(path: str | os.PathLike[str]) -> Wiring:
@@ -182,7 +184,9 @@ def parse(document: Mapping[str, object], where: str = "wiring", directory: Path
         devices.append(_make(entry, place, directory))
         if name:
             names[name] = devices[-1]
-    return Wiring(label, revision, tuple(devices), names, tuple(pwm), ports, directory or Path(), where)
+    return Wiring(
+        label, revision, tuple(devices), names, tuple(pwm), ports, directory or Path(), where, "pwm" in document
+    )
 
 
 def _make(entry: dict[str, Any], where: str, directory: Path | None) -> Device:

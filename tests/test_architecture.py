@@ -62,7 +62,14 @@ def across_layers(module):
             "hwloop.spi_device",
             "hwloop.trace_events",
         )
-        boards = (*seam, "hwloop.boards.chip", "hwloop.boards.gpiod", "hwloop.boards.lgpio", "hwloop.plugins")
+        boards = (
+            *seam,
+            "hwloop.boards.chip",
+            "hwloop.boards.gpiod",
+            "hwloop.boards.lgpio",
+            "hwloop.boards.pwm_output",
+            "hwloop.plugins",
+        )
         allowed = ("firmware_sim", *boards, "hwloop.errors", "hwloop.core.clock", "hwloop.core.naming")
         yield from (name for name in ours if not within(name, *allowed))
     elif not within(module, "hwloop.cli", "hwloop.pins.sim", "hwloop.testing"):

@@ -37,6 +37,9 @@ from hwloop.spi_device import SpiDev, SpiRequest, set_up
 if TYPE_CHECKING:
     from smbus2 import SMBus
 
+    from hwloop.boards.pwm_output import PwmFiles
+
+_PWM = "/sys/class/pwm/pwmchip0"
 _MODEL = "/proc/device-tree/model"
 _SERIAL_PORTS = ("serial/by-id/*", "serial[0-9]*", "ttyAMA*", "ttyUSB*", "ttyACM*")
 
@@ -65,6 +68,7 @@ class LinuxBoard(Board):
             self.label = "Linux"
         self._lock = threading.Lock()
         self._chips: dict[str, OpenChip] = {}
+        self._pwm_files: PwmFiles | None = None
 
     def open_edges(self, request: EdgeRequest) -> EdgeStream:
         opened = self._chip(request.chip)
@@ -77,6 +81,14 @@ class LinuxBoard(Board):
 
     def open_output(self, request: OutputRequest) -> OutputLine:
         opened = self._chip(request.chip)
+        if request.chip is None and request.drive == "push-pull" and os.path.exists(_PWM):
+            from hwloop.boards.pwm_discovery import find_channel
+
+            if (channel := find_channel(opened.chip.find(request.line))) is not None:
+                from hwloop.boards.pwm_output import PwmOutput, SysfsPwmFiles
+
+                self._pwm_files = self._pwm_files or SysfsPwmFiles()
+                return PwmOutput(self._pwm_files, channel, request)
         if self.tracer is None:
             return opened.drive(request)
         from hwloop.boards.traced_lines import TracedOutput
