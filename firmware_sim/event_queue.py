@@ -18,7 +18,7 @@ import select
 import termios
 import weakref
 
-from hwloop.core.clock import Clock
+from hwloop.core.clock import REAL, Clock
 
 _queues: weakref.WeakSet[EventQueue] = weakref.WeakSet()
 _last_of: weakref.WeakValueDictionary[int, EventQueue] = weakref.WeakValueDictionary()
@@ -44,6 +44,8 @@ class EventQueue:
         reader, self._writer = os.pipe()
         self.fd: int = reader
         os.set_blocking(self._writer, False)
+        self._arrival = clock.condition()
+        self._waiting = 0
         clock.claim(self.fd, announced=True)
         _queues.add(self)
         _last_of[reader] = self
@@ -62,9 +64,23 @@ class EventQueue:
         """Add a record; there must be room. It is lost where nobody can read it any more."""
         try:
             os.write(self._writer, record)
-            self._clock.announce()
         except (BrokenPipeError, BlockingIOError):
-            pass
+            return
+        self._announce()
+
+    def wait(self) -> None:
+        """Wait in virtual time until a record is there, or the end: a wait in read(2) would stop the clock.
+
+        In real time this returns at once. No lock is held.
+        """
+        if self._clock is REAL:
+            return
+        with self._arrival:
+            self._waiting += 1
+            try:
+                self._arrival.wait_for(lambda: self._writer < 0 or len(self) > 0)
+            finally:
+                self._waiting -= 1
 
     def drop_oldest(self) -> bytes:
         """Take the oldest record out; return it, or b"" if the program has just read the last one."""
@@ -92,19 +108,30 @@ class EventQueue:
 
     def end(self) -> None:
         """Add no more: a reader that waits, or comes later, finds the end. Harmless when repeated."""
+        if self.close_writer():
+            self._announce()
+
+    def close_writer(self) -> bool:
+        """Close the writing end, and wake nobody on the board's clock; return whether it was open."""
         writer, self._writer = self._writer, -1
         if writer >= 0:
             os.close(writer)
-            self._clock.announce()
+        return writer >= 0
+
+    def _announce(self) -> None:
+        self._clock.announce()
+        if self._waiting:
+            with self._arrival:
+                self._arrival.notify_all()
 
     def __del__(self) -> None:
-        self.end()
+        self.close_writer()
 
 
 def _leave_to_parent() -> None:
     """Close the writing ends in a forked child, where no board runs: its parent fills the queues and ends them."""
     for queue in tuple(_queues):
-        queue.end()
+        queue.close_writer()
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import time
 from typing import Any
 
 from firmware_sim import gpio_uapi as uapi
@@ -19,6 +20,7 @@ from firmware_sim.gpio_lines import RequestedLines, kernel_flags
 from firmware_sim.gpio_uapi import Flag
 from firmware_sim.nodes import Handle, Node, os_error
 from firmware_sim.pins import Chip, Line, Use
+from hwloop.core.clock import REAL
 
 _MAJOR = 254  # of the device numbers of gpiochips on a Raspberry Pi; the kernel assigns it dynamically
 _INFO_EVENTS = 32
@@ -44,6 +46,7 @@ class GpioDevice(Node):
         self._files: list[ChipHandle] = []
         self._requests: list[RequestHandle] = []
         self._process = os.getpid()
+        self._epoch_ns = time.time_ns() - chip.timeline.now_ns()  # which stays in virtual time
         chip.at_use.append(self._note_use)
         chip.at_removal.append(self._vanish)
 
@@ -80,7 +83,7 @@ class GpioDevice(Node):
 
     def request(self, wanted: uapi.LineRequest) -> RequestHandle:
         """Grant lines. Raises OSError. The lock is held."""
-        granted = RequestHandle(self, RequestedLines(self.chip, wanted))
+        granted = RequestHandle(self, RequestedLines(self.chip, wanted, self._date_ns))
         self._requests.append(granted)  # before the lines are claimed, whose notices describe them
         try:
             granted.lines.claim()
@@ -91,10 +94,17 @@ class GpioDevice(Node):
             raise
         return granted
 
+    def _date_ns(self, when_ns: int) -> int:
+        """Return a time of the board's clock as the time of day (CLOCK_REALTIME)."""
+        timeline = self.chip.timeline
+        if timeline.clock is REAL:
+            self._epoch_ns = time.time_ns() - timeline.now_ns()
+        return when_ns + self._epoch_ns
+
     def close_abandoned(self) -> None:
         """Close the open files that no process has open any more, and free their lines. The lock is held."""
-        self._files = [each for each in self._files if not each.changes.abandoned()]
-        for requested in [each for each in self._requests if each.lines.events.abandoned()]:
+        self._files = [each for each in self._files if not each.events.abandoned()]
+        for requested in [each for each in self._requests if each.events.abandoned()]:
             self._requests.remove(requested)
             requested.lines.free()
 
@@ -121,7 +131,7 @@ class ChipHandle(Handle):
     """An open /dev/gpiochipN, from which changes of watched lines are read.
 
     Attributes:
-        changes: the queue of changes (struct gpio_v2_line_info_changed).
+        events: the queue of changes (struct gpio_v2_line_info_changed).
         watched: the offsets of watched lines.
     """
 
@@ -132,10 +142,10 @@ class ChipHandle(Handle):
         self._device = device
         self._vanished = False
         self._timeline = device.chip.timeline
-        self.changes: EventQueue = EventQueue(self._timeline.clock, uapi.LINE_INFO_CHANGED.size, _INFO_EVENTS)
+        self.events: EventQueue = EventQueue(self._timeline.clock, uapi.LINE_INFO_CHANGED.size, _INFO_EVENTS)
 
     def descriptor(self) -> int:
-        return self.changes.fd
+        return self.events.fd
 
     def ioctl(self, request: int, argument: Any) -> int:
         device = self._device
@@ -166,18 +176,18 @@ class ChipHandle(Handle):
         return 0
 
     def close(self) -> None:
-        self.changes.closed()
+        self.events.closed()
 
     def report(self, info: uapi.LineInfo, use: Use) -> None:
         """Queue a change of a line. The lock is held."""
-        if not self.changes.full:
+        if not self.events.full:
             now_ns = self._timeline.moment_ns()
-            self.changes.put(uapi.LINE_INFO_CHANGED.pack(info.pack(), now_ns, _CHANGES[use]))
+            self.events.put(uapi.LINE_INFO_CHANGED.pack(info.pack(), now_ns, _CHANGES[use]))
 
     def vanish(self) -> None:
         """Find the end: the chip is gone. The lock is held."""
         self._vanished = True
-        self.changes.end()
+        self.events.end()
 
     def _get_line(self, argument: Any) -> None:
         data = _read(argument, uapi.LINE_REQUEST)
@@ -197,17 +207,19 @@ class RequestHandle(Handle):
 
     Attributes:
         lines: its lines.
+        events: the queue of their edges.
     """
 
     native = True
 
     def __init__(self, device: GpioDevice, lines: RequestedLines) -> None:
         self.lines = lines
+        self.events: EventQueue = lines.events
         self._device = device
         self._timeline = device.chip.timeline
 
     def descriptor(self) -> int:
-        return self.lines.events.fd
+        return self.events.fd
 
     def ioctl(self, request: int, argument: Any) -> int:
         self._device.check_process()
@@ -227,7 +239,7 @@ class RequestHandle(Handle):
         return 0
 
     def close(self) -> None:
-        self.lines.events.closed()
+        self.events.closed()
         if not self._device.forked:
             with self._timeline.lock:
                 self._device.close_abandoned()

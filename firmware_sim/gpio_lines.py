@@ -8,7 +8,6 @@ debounce time, for reads too; its edge carries the time at which that time was o
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable
 
 from firmware_sim import gpio_uapi as uapi
@@ -47,15 +46,19 @@ def _line_flags(flags: int) -> int:
 class RequestedLines:
     """Lines of a chip that one request holds.
 
+    Parameters:
+        date_ns: returns a time of the board's clock as the time of day.
+
     Attributes:
         events: the queue of edges (struct gpio_v2_line_event); its `fd` is the descriptor of the request.
     """
 
-    def __init__(self, chip: Chip, wanted: uapi.LineRequest) -> None:
+    def __init__(self, chip: Chip, wanted: uapi.LineRequest, date_ns: Callable[[int], int]) -> None:
         _validate(wanted.config, len(wanted.offsets))
         self._chip = chip
         self._timeline = chip.timeline
         self._wanted = wanted
+        self._date_ns = date_ns
         self._ended = False
         self._claimed: list[_Watched] = []
         self._seqno = 0
@@ -134,7 +137,7 @@ class RequestedLines:
         """Queue an event with its logical level."""
         self._seqno = line_seqno if len(self._wanted.offsets) == 1 else self._seqno + 1
         if realtime:
-            when_ns += time.time_ns() - self._timeline.now_ns()
+            when_ns = self._date_ns(when_ns)
         if self.events.full and (dropped := self.events.drop_oldest()):
             lost = self._chip.line(uapi.LINE_EVENT.unpack(dropped)[2])
             lost.reports_lost += 1

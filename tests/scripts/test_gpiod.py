@@ -220,7 +220,7 @@ def test_the_example_that_watches_line_info_sees_what_others_do(
     assert '<LineInfo offset=3 name="GPIO3"' in done.stdout
 
 
-# Programs of one's own kind.
+# Programs of other kinds.
 
 
 @pytest.mark.kind("libraries")

@@ -20,12 +20,15 @@ from typing import Any
 
 import pytest
 
+import hwloop
+from firmware_sim import SimBoard
 from firmware_sim import gpio_uapi as uapi
 from firmware_sim.gpio_device import GpioDevice
 from firmware_sim.libraries.gpiod.bindings import load_copy
 from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.nodes import Nodes
 from firmware_sim.pins import Chip, Line
+from hwloop.virtual.errors import DeadlockError
 from tests.sim.conftest import HandTimeline
 
 pytest.importorskip("gpiod", reason="pip install gpiod")
@@ -595,3 +598,45 @@ def test_a_number_that_was_closed_unnoticed_and_given_again_belongs_to_the_later
     with kernel.request(17) as request:
         assert claimed == {request.fd}
     assert claimed == set()
+
+
+# Virtual time.
+
+
+@pytest.fixture
+def virtual() -> Iterator[Any]:
+    """A board in virtual time, which this thread drives, and the package on it."""
+    with SimBoard(clock=hwloop.VirtualClock()) as board:
+        board.gpiod = load_copy(board.nodes)  # type: ignore[attr-defined]
+        yield board
+
+
+def test_in_virtual_time_a_read_waits_on_the_boards_clock(virtual: Any) -> None:
+    gpiod, start_ns = virtual.gpiod, virtual.clock.now_ns()
+    settings = gpiod.LineSettings(edge_detection=gpiod.line.Edge.BOTH, event_clock=gpiod.line.Clock.REALTIME)
+    with gpiod.Chip("/dev/gpiochip0") as chip, chip.request_lines({17: settings}) as request:
+        for seconds, level in ((3600, 1), (7200, 0)):
+            virtual.timeline.after(seconds, lambda level=level: virtual.line(17).drive(level))
+        first, second = request.read_edge_events(1) + request.read_edge_events(1)
+        assert virtual.clock.now_ns() - start_ns == 7200e9
+        assert second.timestamp_ns - first.timestamp_ns == 3600e9
+        assert abs(first.timestamp_ns - 3600e9 - time.time_ns()) < 60e9
+        chip.watch_line_info(18)
+        virtual.timeline.after(5, lambda: virtual.line(18).claim("another"))
+        assert chip.read_info_event().line_info.consumer == "another"
+        with pytest.raises(DeadlockError, match="nothing can ever wake"):
+            request.read_edge_events()
+        os.set_blocking(request.fd, False)
+        with pytest.raises(BlockingIOError):
+            request.read_edge_events()
+
+
+def test_in_virtual_time_a_program_that_polls_a_value_lets_time_pass(virtual: Any) -> None:
+    gpiod = virtual.gpiod
+    virtual.timeline.after(1, lambda: virtual.line(17).drive(1))
+    with gpiod.request_lines(
+        "/dev/gpiochip0", {17: gpiod.LineSettings(direction=gpiod.line.Direction.INPUT)}
+    ) as request:
+        while not request.get_value(17):
+            pass
+    assert virtual.clock.now_ns() >= 2_000_000_000

@@ -17,7 +17,7 @@ from typing import Any
 
 from firmware_sim import gpio_uapi as uapi
 from firmware_sim.descriptors import descriptors
-from firmware_sim.gpio_device import GpioDevice
+from firmware_sim.gpio_device import ChipHandle, GpioDevice, RequestHandle
 from firmware_sim.gpio_uapi import Flag
 from firmware_sim.libraries.gpiod import settings
 from firmware_sim.libraries.gpiod.errors import as_the_bindings_raise, failure
@@ -99,6 +99,9 @@ class _Descriptor:
 
     def _read(self, size: int, record: int) -> bytes:
         """Read records, as many as there are and at most `size` bytes. Waits for the first one."""
+        handle = descriptors.handle(self.fd)
+        if isinstance(handle, ChipHandle | RequestHandle) and os.get_blocking(self.fd):
+            handle.events.wait()
         with as_the_bindings_raise():
             data = os.read(self.fd, size)
         if len(data) < record:
