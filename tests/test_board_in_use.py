@@ -283,7 +283,7 @@ def test_a_wiring_may_be_given_in_place_of_a_file(tmp_path: Path) -> None:
         ("lniux", ValueError, "did you mean linux?"),
         ("bord.toml", ValueError, "board file bord.toml: No such file"),
         ("bench", ValueError, "did you mean bench.toml?"),
-        ({"devices": []}, ValueError, "wiring: unknown key devices; known are device, label, revision"),
+        ({"devices": []}, ValueError, "wiring: unknown key devices; known are device, label, port, pwm, revision"),
         (SimBoard, TypeError, r"not SimBoard; write SimBoard\(\)"),
         (
             17,
