@@ -135,6 +135,8 @@ class I2cPart(I2cDevice, Device):
     """The addresses that its pins or its order code can give it."""
     reset_by_general_call: ClassVar[bool] = False
     """Whether the byte 0x06 to address 0 resets it."""
+    holds_the_clock: ClassVar[bool] = False
+    """Whether it may hold the clock when it is read, until it can answer."""
     bus: int = 1
     address: int = 0
     _timeline: ClassVar[Timeline | None] = None
@@ -155,7 +157,7 @@ class I2cPart(I2cDevice, Device):
         vars(self)["_timeline"] = board.timeline
         self._moment_ns = board.timeline.moment_ns
         self._began_ns = board.timeline.now_ns()
-        self.passive: bool = True
+        self.passive: bool = not self.holds_the_clock
         self._wake: Event | None = None
         self._powered = False
         self._earlier_ns = 0

@@ -56,7 +56,7 @@ class CommandPart(I2cPart):
     def read(self, count: int) -> bytes:
         now_ns = self.now_ns()
         self.update(now_ns)
-        if now_ns < self.busy_until_ns and self.holds_clock():
+        if now_ns < self.busy_until_ns and self.waits():
             raise ClockHeld((self.busy_until_ns - now_ns) / 1e9)
         if now_ns < self.busy_until_ns or not self._answer:
             raise Nack
@@ -79,6 +79,6 @@ class CommandPart(I2cPart):
     def reject(self, code: int) -> None:
         """Ignore a command with a wrong checksum."""
 
-    def holds_clock(self) -> bool:
+    def waits(self) -> bool:
         """Return whether a reading holds the clock until the measurement has ended, instead of no acknowledgement."""
         return False

@@ -29,7 +29,8 @@ class Ads1115(WordPart):
     """An ADS1115 ADC with four inputs, 16 bits and a comparator.
 
     Parameters:
-        bus, address: its place; the address is 0x48 to 0x4b (pin ADDR at GND, VDD, SDA or SCL).
+        bus: the number of its I2C bus.
+        address: 0x48 to 0x4b (pin ADDR at GND, VDD, SDA or SCL).
         inputs: the voltages of AIN0 to AIN3, in volts, or functions of time (`firmware_sim.analog`).
         interrupt: the line of pin ALERT/RDY, which is open-drain: the program or a resistor pulls it up.
 

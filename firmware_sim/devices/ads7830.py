@@ -23,7 +23,8 @@ class Ads7830(I2cPart):
     """An ADS7830 ADC with eight inputs and 8 bits.
 
     Parameters:
-        bus, address: its place; the address is 0x48 to 0x4b (pins A0 and A1).
+        bus: the number of its I2C bus.
+        address: 0x48 to 0x4b (pins A0 and A1).
         inputs: the voltages of CH0 to CH7, in volts, or functions of time (`firmware_sim.analog`).
         reference: the voltage at REF, in volts, which counts while the program leaves the internal 2.5 V off.
     """

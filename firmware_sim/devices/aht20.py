@@ -23,7 +23,8 @@ class Aht20(I2cPart):
     """An AHT20 temperature and humidity sensor.
 
     Parameters:
-        bus, address: its place; the address is 0x38.
+        bus: the number of its I2C bus.
+        address: 0x38.
         temperature, humidity: the air around it, in °C and %RH.
     """
 

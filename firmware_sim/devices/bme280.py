@@ -61,7 +61,8 @@ class Bme280(PressureSensor):
     """A BME280 temperature, humidity and pressure sensor.
 
     Parameters:
-        bus, address: its place; the address is 0x76 or 0x77 (pin SDO).
+        bus: the number of its I2C bus.
+        address: 0x76 or 0x77 (pin SDO).
         temperature, humidity, pressure: the air around it, in °C, %RH and hPa. Assign new values at any time; earlier
             measurements stay as they are.
         temperature_swing, humidity_swing, pressure_swing: the amplitude of a sine that is added to each of them.

@@ -107,7 +107,8 @@ class Bme680(RegisterPart):
     """A BME680 temperature, humidity, pressure and gas sensor.
 
     Parameters:
-        bus, address: its place; the address is 0x76 or 0x77 (pin SDO).
+        bus: the number of its I2C bus.
+        address: 0x76 or 0x77 (pin SDO).
         temperature, humidity, pressure: the air around it, in °C, %RH and hPa.
         gas_resistance: the resistance of its heated film, in ohms: about 100 kΩ in clean air, less with gases in it.
 

@@ -17,7 +17,8 @@ class Bmp280(PressureSensor):
     """A BMP280 temperature and pressure sensor.
 
     Parameters:
-        bus, address: its place; the address is 0x76 or 0x77 (pin SDO).
+        bus: the number of its I2C bus.
+        address: 0x76 or 0x77 (pin SDO).
         temperature, pressure: the air around it, in °C and hPa. Assign new values at any time; earlier measurements
             stay as they are.
         temperature_swing, pressure_swing: the amplitude of a sine that is added to each of them.

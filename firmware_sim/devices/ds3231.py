@@ -33,12 +33,13 @@ class Ds3231(RegisterPart):
     """A DS3231 real-time clock with two alarms.
 
     Parameters:
-        bus, address: its place; the address is 0x68.
+        bus: the number of its I2C bus.
+        address: 0x68.
         time: the time that it shows as the board begins: "2026-01-31 12:00:00".
         battery: whether a battery keeps its time while the board has no power. Without one it starts in the year 2000,
             and its status says that it was stopped.
         drift: how much too fast it is, in millionths; real ones keep within 2.
-        temperature: in °C.
+        temperature: around it, in °C.
         interrupt: the line of pin INT/SQW, which is open-drain: the program or a resistor pulls it up.
     """
 

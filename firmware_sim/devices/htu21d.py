@@ -35,7 +35,8 @@ class Htu21d(I2cPart):
     """An HTU21D temperature and humidity sensor.
 
     Parameters:
-        bus, address: its place; the address is 0x40.
+        bus: the number of its I2C bus.
+        address: 0x40.
         temperature, humidity: the air around it, in °C and %RH.
     """
 
@@ -44,6 +45,7 @@ class Htu21d(I2cPart):
         "data = bytes(smbus.read_i2c_block_data(0x40, 0xE3, 3))  # holds the clock for 44 ms\n"
         "celsius = (int.from_bytes(data[:2]) & 0xFFFC) * 175.72 / 65536 - 46.85"
     )
+    holds_the_clock: ClassVar[bool] = True
     addresses: ClassVar[Sequence[int]] = (0x40,)
     address: int = 0x40
     temperature: float = measured(-40, 125, "°C", default=21.5)

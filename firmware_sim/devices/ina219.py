@@ -29,7 +29,8 @@ class Ina219(WordPart):
     """An INA219 monitor of a supply's voltage, current and power.
 
     Parameters:
-        bus, address: its place; the address is 0x40 to 0x4f (pins A0 and A1).
+        bus: the number of its I2C bus.
+        address: 0x40 to 0x4f (pins A0 and A1).
         voltage: of the supply at pin IN-, in volts.
         current: through the shunt, in amperes; negative in the other direction.
         shunt: the resistor between IN+ and IN-, in ohms.

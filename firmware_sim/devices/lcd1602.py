@@ -32,7 +32,8 @@ class Lcd1602(I2cPart):
     """A character display with an HD44780 behind a PCF8574: LCD1602, LCD2004 and others.
 
     Parameters:
-        bus, address: its place; the address is 0x20 to 0x27 (PCF8574) or 0x38 to 0x3f (PCF8574A).
+        bus: the number of its I2C bus.
+        address: 0x20 to 0x27 (PCF8574) or 0x38 to 0x3f (PCF8574A).
         columns, rows: its characters.
         colour: of the background.
     """

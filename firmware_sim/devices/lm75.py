@@ -24,8 +24,9 @@ class Lm75(WordPart):
     """An LM75 temperature sensor and thermostat.
 
     Parameters:
-        bus, address: its place; the address is 0x48 to 0x4f (pins A0 to A2).
-        temperature: in °C.
+        bus: the number of its I2C bus.
+        address: 0x48 to 0x4f (pins A0 to A2).
+        temperature: around it, in °C.
         bits: of a reading: 9 (steps of 0.5 °C), or 11 as NXP's LM75A and LM75B have (0.125 °C).
         interrupt: the line of pin O.S., which is open-drain: the program or a resistor pulls it up.
     """

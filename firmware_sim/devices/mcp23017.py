@@ -24,7 +24,8 @@ class Mcp23017(Expander):
     """An MCP23017 port expander with sixteen pins.
 
     Parameters:
-        bus, address: its place; the address is 0x20 to 0x27 (pins A0 to A2).
+        bus: the number of its I2C bus.
+        address: 0x20 to 0x27 (pins A0 to A2).
         lines: the board's lines that pins GPA0, …, GPA7, GPB0, … are; others are driven by `drive(pin, level)`.
         interrupt: the line of pin INTA.
         interrupt_b: the line of pin INTB.

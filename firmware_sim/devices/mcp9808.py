@@ -24,8 +24,9 @@ class Mcp9808(WordPart):
     """An MCP9808 temperature sensor with an alert output.
 
     Parameters:
-        bus, address: its place; the address is 0x18 to 0x1f (pins A0 to A2).
-        temperature: in °C.
+        bus: the number of its I2C bus.
+        address: 0x18 to 0x1f (pins A0 to A2).
+        temperature: around it, in °C.
         interrupt: the line of pin ALERT, which is open-drain: the program or a resistor pulls it up.
     """
 

@@ -27,7 +27,8 @@ class Mpu6050(RegisterPart):
     """An MPU-6050 accelerometer and gyroscope.
 
     Parameters:
-        bus, address: its place; the address is 0x68 or 0x69 (pin AD0).
+        bus: the number of its I2C bus.
+        address: 0x68 or 0x69 (pin AD0).
         acceleration: along x, y and z, in g; at rest on a table 0, 0 and 1.
         rotation: around x, y and z, in degrees a second.
         temperature: of the chip, in °C.

@@ -26,7 +26,8 @@ class Pca9685(RegisterPart):
     """A PCA9685 PWM controller for sixteen LEDs or servos.
 
     Parameters:
-        bus, address: its place; the address is 0x40 to 0x77 without 0x70 (pins A0 to A5).
+        bus: the number of its I2C bus.
+        address: 0x40 to 0x77 without 0x70 (pins A0 to A5).
     """
 
     wiring: ClassVar[str] = "VCC 3.3 V, V+ the supply of the servos, GND; SDA to GPIO2, SCL to GPIO3; OE to GND"

@@ -19,7 +19,8 @@ class Pcf8574(Expander):
     """A PCF8574 or PCF8574A port expander with eight pins.
 
     Parameters:
-        bus, address: its place; the address is 0x20 to 0x27, that of a PCF8574A 0x38 to 0x3f (pins A0 to A2).
+        bus: the number of its I2C bus.
+        address: 0x20 to 0x27, that of a PCF8574A 0x38 to 0x3f (pins A0 to A2).
         lines: the board's lines that pins P0, P1, … are; others are driven by `drive(pin, level)`.
         interrupt: the line of pin INT, which is open-drain: the program or a resistor pulls it up.
     """

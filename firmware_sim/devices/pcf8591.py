@@ -31,7 +31,8 @@ class Pcf8591(I2cPart):
     """A PCF8591 ADC with four inputs and 8 bits, and a DAC.
 
     Parameters:
-        bus, address: its place; the address is 0x48 to 0x4f (pins A0 to A2).
+        bus: the number of its I2C bus.
+        address: 0x48 to 0x4f (pins A0 to A2).
         inputs: the voltages of AIN0 to AIN3, in volts, or functions of time (`firmware_sim.analog`).
         reference: the voltage of VREF, in volts: the full scale of the ADC and the DAC.
 

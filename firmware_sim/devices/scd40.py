@@ -31,7 +31,8 @@ class Scd40(CommandPart):
     """An SCD40 sensor of carbon dioxide, temperature and humidity.
 
     Parameters:
-        bus, address: its place; the address is 0x62.
+        bus: the number of its I2C bus.
+        address: 0x62.
         co2, temperature, humidity: the air around it, in ppm, °C and %RH.
         serial_number: its serial number, 48 bits.
     """

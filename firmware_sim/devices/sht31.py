@@ -58,7 +58,8 @@ class Sht31(CommandPart):
     """An SHT31 (or SHT30, SHT35) temperature and humidity sensor.
 
     Parameters:
-        bus, address: its place; the address is 0x44 or 0x45 (pin ADDR).
+        bus: the number of its I2C bus.
+        address: 0x44 or 0x45 (pin ADDR).
         temperature, humidity: the air around it, in °C and %RH.
         serial_number: its serial number.
         interrupt: the line of pin ALERT, which is high while the air is beyond the limits of the alert mode.
@@ -71,6 +72,7 @@ class Sht31(CommandPart):
         "celsius = int.from_bytes(data[0:2]) * 175 / 65535 - 45"
     )
     reset_by_general_call: ClassVar[bool] = True
+    holds_the_clock: ClassVar[bool] = True
     addresses: ClassVar[Sequence[int]] = (0x44, 0x45)
     address: int = 0x44
     temperature: float = measured(-40, 125, "°C", default=21.5)
@@ -95,7 +97,7 @@ class Sht31(CommandPart):
         self._fresh: tuple[int, int] | None = None
         self.wake(None)
 
-    def holds_clock(self) -> bool:
+    def waits(self) -> bool:
         return self._holds
 
     def command(self, code: int, words: Sequence[int]) -> None:

@@ -48,7 +48,8 @@ class Ssd1306(I2cPart):
     """An OLED display with an SSD1306.
 
     Parameters:
-        bus, address: its place; the address is 0x3c or 0x3d (pin D/C#).
+        bus: the number of its I2C bus.
+        address: 0x3c or 0x3d (pin D/C#).
         width, height: its dots.
         colour: the colour of its dots.
 

@@ -29,7 +29,8 @@ class Tcs34725(RegisterPart):
     """A TCS34725 colour sensor.
 
     Parameters:
-        bus, address: its place; the address is 0x29.
+        bus: the number of its I2C bus.
+        address: 0x29.
         red, green, blue, clear: the light on each photodiode, as the counts a millisecond that it gives with gain 1.
         interrupt: the line of pin INT, which is open-drain: the program or a resistor pulls it up.
     """

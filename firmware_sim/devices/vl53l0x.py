@@ -42,7 +42,8 @@ class Vl53l0x(RegisterPart):
     """A VL53L0X distance sensor.
 
     Parameters:
-        bus, address: its place; the address is 0x29, until the program gives it another.
+        bus: the number of its I2C bus.
+        address: 0x29, until the program gives it another.
         distance: to the target, in millimetres; beyond 2000 it sees nothing.
         shutdown: the line of pin XSHUT: low holds the sensor in reset.
         interrupt: the line of pin GPIO1, which is open-drain: the program or a resistor pulls it up.
@@ -59,6 +60,7 @@ class Vl53l0x(RegisterPart):
     def attach(self, board: Connections) -> None:
         self._wire, self._home, self._on_bus = board.bus(self.bus), self.address, False
         self.prepare(board)
+        self.passive = False  # it may move on the bus
         if self.shutdown is None:
             self._switch_on()
             return
