@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from firmware_sim.device import Device
+from firmware_sim.errors import WiringError
 from firmware_sim.fields import named
 from firmware_sim.limits import limits_of
 from firmware_sim.wiring import DEVICES, device_class
 from hwloop import plugins
+from hwloop.core.naming import error_text
 
 Family = Literal["lines", "analog", "I2C", "SPI", "1-Wire", "serial", "other"]
 FAMILIES: tuple[Family, ...] = typing.get_args(Family)
@@ -84,8 +86,15 @@ def names() -> dict[str, str]:
 
 def part_type(name: str, directory: Path | None = None) -> PartType:
     """Describe the type that a board file calls `name`. Raises `WiringError` for one that does not exist or load."""
-    kind, _ = device_class(name, "parts", directory)
-    return describe(name, kind)
+    kind, path = device_class(name, "parts", directory)
+    try:
+        return describe(name, kind)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise WiringError(
+            f"parts: {path} can't be described: {error_text(error)}; its class is to blame, not hwloop"
+        ) from error
 
 
 def describe(name: str, kind: type[Device]) -> PartType:

@@ -135,6 +135,11 @@ def test_a_board_is_drawn_with_a_wire_for_each_pin(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.startswith("<svg ")
 
 
+def test_the_default_board_is_drawn_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["parts", "--board", "sim", "--svg", "-"]) == 0
+    assert ">bme280</text>" in capsys.readouterr().out
+
+
 def test_a_board_that_does_not_exist_or_a_directory_that_does_not_is_an_error(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

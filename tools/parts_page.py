@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.catalog import FAMILIES, Key, PartType, part_type
 from firmware_sim.wiring import DEVICES
 from hwloop.cli.board_picture import picture
 from hwloop.cli.parts import default_text
-from hwloop.core.clock import Clock
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "parts.md"
@@ -40,7 +40,7 @@ def files() -> Iterator[tuple[Path, str]]:
     for board in sorted((ROOT / "examples").glob("*.toml")):
         text = board.read_text(encoding="utf-8")
         if "[[device]]" in text:
-            with SimBoard(board, clock=Clock()) as simulated:
+            with SimBoard(board, clock=hwloop.VirtualClock()) as simulated:
                 yield PICTURES / f"{board.stem}.svg", picture(simulated)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="a part, or a kind of parts: lines, I2C, serial, ...")
     parser.add_argument("--json", action="store_true", help="print a JSON array of the parts")
-    parser.add_argument("--board", metavar="FILE", help="the board file to draw")
+    parser.add_argument("--board", metavar="FILE", help="the board file to draw, or sim")
     parser.add_argument("--svg", metavar="FILE", help="where to write the picture of --board; - for standard output")
 
 
@@ -57,11 +57,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _draw(path: str, out: str) -> int:
+    import hwloop
     from firmware_sim import SimBoard
     from hwloop.cli.board_picture import picture
-    from hwloop.core.clock import Clock
 
-    with SimBoard(path, clock=Clock()) as board:
+    clock = hwloop.VirtualClock()  # nothing happens on the board
+    with SimBoard.default(clock=clock) if path == "sim" else SimBoard(path, clock=clock) as board:
         text = picture(board)
     if out == "-":
         say(text)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from firmware_sim import SimBoard
 from firmware_sim.catalog import describe, names, part_type
 from firmware_sim.device import Connections, Device
+from firmware_sim.errors import WiringError
 from firmware_sim.limits import within
 from firmware_sim.wiring import DEVICES
 
@@ -75,6 +78,7 @@ def test_every_part_says_how_it_is_wired_and_used(name: str) -> None:
     assert part.wiring
     assert "\n" not in part.wiring
     assert 1 <= len(part.example.splitlines()) <= 3
+    compile(part.example, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     assert part.keys
     unexplained = [key.name for key in part.keys if not key.meaning]
     assert not unexplained
@@ -84,3 +88,15 @@ def test_every_part_says_how_it_is_wired_and_used(name: str) -> None:
 def test_every_snippet_makes_a_board(name: str) -> None:
     with SimBoard(tomllib.loads(part_type(name).snippet)) as board:
         assert board.devices
+
+
+def test_a_class_that_can_not_be_described_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd_parts.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom firmware_sim import Device\n"
+        "@dataclass\nclass Odd(Device):\n    line: Nowhere\n    def attach(self, board): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WiringError, match="parts: odd_parts:Odd can't be described: NameError: name 'Nowhere'"):
+        part_type("odd_parts:Odd")
