@@ -17,12 +17,12 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import io
 import os
 import termios
 import threading
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from firmware_sim import node_file
@@ -35,35 +35,33 @@ _STATIC = 1024
 
 
 class _Replacements:
-    """Functions that stand in modules instead of others for a while.
+    """Functions that stand in modules, or in a class, instead of others for a while.
 
     Attributes:
         real: the functions that they replace, or have replaced last, by the names of the replacements.
     """
 
-    def __init__(self, *places: tuple[ModuleType, str, Callable[..., Any]]) -> None:
+    def __init__(self, *places: tuple[Any, str, Callable[..., Any]]) -> None:
         self._places = places
-        self._before: list[tuple[ModuleType, str, Any]] = []
-        self.real: dict[str, Callable[..., Any]] = {
-            ours.__name__: getattr(module, name) for module, name, ours in places
-        }
+        self._before: list[tuple[Any, str, Any]] = []
+        self.real: dict[str, Callable[..., Any]] = {ours.__name__: getattr(place, name) for place, name, ours in places}
 
     def put_in(self) -> None:
         """Replace the functions. Harmless if they are replaced."""
         if self._before:
             return
-        for module, name, ours in self._places:
-            found = getattr(module, name)
-            self._before.append((module, name, found))
+        for place, name, ours in self._places:
+            found = getattr(place, name)
+            self._before.append((place, name, vars(place)[name]))
             if found != ours:  # it is if somebody has put ours back after its time
                 self.real[ours.__name__] = found
-            setattr(module, name, ours)
+            setattr(place, name, ours)
 
     def take_out(self) -> None:
         """Put the functions back that were there before. Harmless if they are there."""
         before, self._before = self._before, []
-        for module, name, found in before:
-            setattr(module, name, found)
+        for place, name, found in before:
+            setattr(place, name, found)
 
 
 class _Board(NamedTuple):
@@ -91,6 +89,7 @@ class _Calls:
             (fcntl, "ioctl", self.ioctl),
             (termios, "tcgetattr", self.tcgetattr),
             (termios, "tcsetattr", self.tcsetattr),
+            *self._kept_by_glob(),
         )
         self._descriptor_calls = _Replacements(
             (os, "read", self.read), (os, "write", self.write), (os, "lseek", self.lseek), (os, "close", self.close)
@@ -98,6 +97,15 @@ class _Calls:
         self._real = self._path_calls.real
         self._real_fd = self._descriptor_calls.real
         descriptors.at_close.append(self._forget)
+
+    def _kept_by_glob(self) -> list[tuple[Any, str, Callable[..., Any]]]:
+        """Return the places where Python 3.13 keeps two of the functions for `Path.glob`."""
+        globber = getattr(glob, "_StringGlobber", None)
+        return [
+            (globber, name, ours)
+            for name, ours in (("scandir", self.scandir), ("lstat", self.lstat))
+            if getattr(globber, name, None) is getattr(os, name)
+        ]
 
     @contextlib.contextmanager
     def reaching(self, nodes: Nodes, hides: Callable[[str], bool]) -> Iterator[None]:
