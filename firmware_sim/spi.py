@@ -13,7 +13,7 @@ import functools
 import itertools
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from firmware_sim.errors import WiringError
@@ -82,6 +82,7 @@ class SpiBus:
         pull: the pull of MISO, which is read where no device drives it.
         transfers, bytes: the traffic so far.
         disturbances: the faults on the wires, in the order in which they began.
+        answered_by: what answers transfers instead of the devices: a replay.
     """
 
     core_clock: float = within(1, 1e10, "Hz", default=FASTEST)
@@ -94,6 +95,7 @@ class SpiBus:
         self.transfers: int = 0
         self.bytes: int = 0
         self.disturbances: list[Disturbance] = []
+        self.answered_by: Callable[[int, Sequence[Segment]], list[bytes]] | None = None
         self._devices: dict[int, SpiDevice] = {}
         self._selected: list[SpiDevice] = []
         self._wire = timeline.clock.condition()
@@ -188,9 +190,9 @@ class SpiBus:
                 self._wire.wait_for(lambda: not self._busy)
             self._busy = True
         try:
-            return [
-                answer for selection in _selections(segments) for answer in self._selection(select, selection, mode)
-            ]
+            if self.answered_by is not None:
+                return self.answered_by(select, segments)
+            return [answer for selection in selections(segments) for answer in self._selection(select, selection, mode)]
         finally:
             with self._wire:
                 self._busy = False
@@ -290,7 +292,7 @@ class SpiBus:
         return len(segment.sent) * 8 / min(segment.speed, self.core_clock) + segment.delay
 
 
-def _selections(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+def selections(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
     """Yield the segments that are made without deselecting the device between them."""
     ends = [index for index, segment in enumerate(segments, 1) if segment.deselect and index < len(segments)]
     for start, end in itertools.pairwise([0, *ends, len(segments)]):

@@ -14,9 +14,11 @@ from firmware_sim.replay.bus import ReplayedBus
 from firmware_sim.replay.inputs import Input, Inputs
 from firmware_sim.replay.outputs import Outputs
 from firmware_sim.replay.script import Script
+from firmware_sim.replay.spi import SpiAnswers
 from hwloop.core.clock import REAL, Clock
 from hwloop.lines import EdgeStream, OutputLine
 from hwloop.requests import EdgeRequest, OutputRequest
+from hwloop.spi_device import SpiDev, SpiRequest
 from hwloop.trace_events import LineChange, SerialData, TraceEvent
 
 if TYPE_CHECKING:
@@ -75,6 +77,9 @@ class ReplayBoard(SimBoard):
         self.buses: dict[int, Bus] = {}
         for bus in script.buses:
             self._add_bus(bus)
+        for number in script.spi_buses:
+            spi_bus = self.spi_bus(number)
+            spi_bus.answered_by = SpiAnswers(spi_bus, self.outputs).transfer
         self.tracer = self.outputs
         if script.simulated:  # a real one is recorded from its first use on
             self._inputs.start(offset_ns)
@@ -100,6 +105,10 @@ class ReplayBoard(SimBoard):
         if bus not in self.buses and not self._script.simulated:
             self._add_bus(bus)
         return super().open_bus(bus)
+
+    def open_spi(self, request: SpiRequest) -> SpiDev:
+        self._begin()
+        return super().open_spi(request)
 
     def _begin(self) -> None:
         """Start the inputs when the program first uses the board."""

@@ -1,9 +1,9 @@
 """The comparison of a program's outputs with the recorded ones.
 
-Each line, each port and each I2C device is a wire. On a wire the order is exact: the next output must be the next one
-that was recorded. Between wires it is not, because a real computer does not do two things in the same order each time.
-The first difference on a wire is kept, and the further ones are counted: after it, the rest of a line or a port can't
-be compared with anything.
+Each line, each port and each device of a bus is a wire. On a wire the order is exact: the next output must be the next
+one that was recorded. Between wires it is not, because a real computer does not do two things in the same order each
+time. The first difference on a wire is kept, and the further ones are counted: after it, the rest of a line or a port
+can't be compared with anything.
 
 A recording of real time ends at a moment that no replay hits exactly. There the program may be ahead by an output or
 two, so in the last second those that were not recorded are no differences.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from firmware_sim.i2c_dev import LENGTH_FIRST, Message
 from firmware_sim.replay.script import Script, Step
 from firmware_sim.trace.wording import data_text, describe
-from hwloop.trace_events import I2cTransfer, LineChange, SerialData, TraceEvent
+from hwloop.trace_events import I2cTransfer, LineChange, SerialData, SpiTransfer, TraceEvent
 
 END_NS = 1_000_000_000
 """The time before the end of a recording of real time in which the program may do what it did after the end."""
@@ -180,10 +180,22 @@ class Outputs:
         steps = self._wires[where]
         self._differ(where, steps[0] if steps else None, when_ns, f"the program made {_requested(bus, messages)}")
 
+    def find_exchange(self, bus: int, select: int, sent: bytes) -> Step | None:
+        """Return the recorded SPI transfer that the program makes next; None if there is none. The lock is held."""
+        for step in itertools.islice(self._wires[f"spi {bus}.{select}"], _LOOK_AHEAD):
+            if isinstance(step.event, SpiTransfer) and step.event.sent == sent:
+                return step
+        return None
+
+    def reject_exchange(self, bus: int, select: int, sent: bytes, when_ns: int) -> None:
+        """Report an SPI transfer that was not recorded. The lock is held."""
+        where = f"spi {bus}.{select}"
+        steps = self._wires[where]
+        self._differ(where, steps[0] if steps else None, when_ns, f"the program made {where} w {sent.hex(' ')}")
+
     def complete_transfer(self, step: Step, began_ns: int, when_ns: int) -> None:
         """Note that the program has made a transfer, which `find_transfer` returned. The lock is held."""
         transfer = step.event
-        assert isinstance(transfer, I2cTransfer)
         where = wire_of(transfer)
         steps = self._wires[where]
         while steps[0] is not step:
@@ -236,12 +248,14 @@ class Outputs:
             self._differences[where] = Difference(where, step.number, step.when_ns, recorded, happened)
 
 
-def wire_of(event: LineChange | SerialData | I2cTransfer) -> str:
+def wire_of(event: LineChange | SerialData | I2cTransfer | SpiTransfer) -> str:
     """Return the name of the wire of an output."""
     if isinstance(event, LineChange):
         return f"line {event.line}"
     if isinstance(event, SerialData):
         return event.port
+    if isinstance(event, SpiTransfer):
+        return f"spi {event.device}"
     address = event.messages[0].address if event.messages else 0
     return f"i2c {event.bus} 0x{address:02x}"
 
@@ -275,7 +289,7 @@ def _requested(bus: int, messages: Sequence[Message]) -> str:
     return " ".join(parts)
 
 
-def _described(event: LineChange | SerialData | I2cTransfer) -> str:
+def _described(event: LineChange | SerialData | I2cTransfer | SpiTransfer) -> str:
     if isinstance(event, LineChange):
         return f"the program drove it to {event.level}"
     if isinstance(event, SerialData):

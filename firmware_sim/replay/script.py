@@ -11,7 +11,7 @@ import bisect
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from hwloop.trace_events import I2cTransfer, LineChange, SerialData, TraceEvent
+from hwloop.trace_events import I2cTransfer, LineChange, SerialData, SpiTransfer, TraceEvent
 
 LINES = 54
 """Lines of the replaying board."""
@@ -26,7 +26,7 @@ class Step(NamedTuple):
     """Its place in the order of all events."""
     number: int
     """Its number in the recording."""
-    event: LineChange | SerialData | I2cTransfer
+    event: LineChange | SerialData | I2cTransfer | SpiTransfer
     when_ns: int
     """When it happened, or was complete, by the clock of the recording."""
 
@@ -56,9 +56,9 @@ class Script:
         self.start_ns = start_ns
         self.simulated = simulated
         kept = [
-            (event.end_ns if isinstance(event, I2cTransfer) else event.when_ns, number, event)
+            (event.end_ns if isinstance(event, I2cTransfer | SpiTransfer) else event.when_ns, number, event)
             for number, event in events
-            if isinstance(event, LineChange | SerialData | I2cTransfer)
+            if isinstance(event, LineChange | SerialData | I2cTransfer | SpiTransfer)
         ]
         kept.sort(key=lambda each: each[0])  # stable: events of one moment keep their order
         steps = [Step(place, number, event, when_ns) for place, (when_ns, number, event) in enumerate(kept)]
@@ -70,6 +70,7 @@ class Script:
         self.wires: list[list[int]] = state.get("wires", [])
         self.ports: list[str] = _sorted({*state.get("ports", ()), *(_names(steps, SerialData, "port"))})
         self.buses: list[int] = _sorted({*state.get("buses", ()), *(_names(steps, I2cTransfer, "bus"))})
+        self.spi_buses: list[int] = _sorted({0, *(_names(steps, SpiTransfer, "bus"))})
         self.driven: set[int] = {step.event.line for step in self.outputs if isinstance(step.event, LineChange)}
         """The lines that the program has changed."""
         self.levels: dict[int, int] = dict(state.get("levels", ()))
@@ -92,7 +93,7 @@ def is_output(event: TraceEvent) -> bool:
     """Return whether the program has made an event."""
     if isinstance(event, LineChange):
         return event.by == PROGRAM
-    return isinstance(event, I2cTransfer) or (isinstance(event, SerialData) and event.direction == "sent")
+    return isinstance(event, I2cTransfer | SpiTransfer) or (isinstance(event, SerialData) and event.direction == "sent")
 
 
 def _names(steps: list[Step], kind: type[Any], name: str) -> set[Any]:
