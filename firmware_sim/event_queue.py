@@ -68,17 +68,17 @@ class EventQueue:
             return
         self._announce()
 
-    def wait(self) -> None:
-        """Wait in virtual time until a record is there, or the end: a wait in read(2) would stop the clock.
+    @property
+    def virtual(self) -> bool:
+        """Whether its clock is not the kernel's, where a wait in read(2) or select(2) would stop the clock."""
+        return self._clock is not REAL
 
-        In real time this returns at once. No lock is held.
-        """
-        if self._clock is REAL:
-            return
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait on the board's clock until a record is there, or the end; return False on a timeout. No lock is held."""
         with self._arrival:
             self._waiting += 1
             try:
-                self._arrival.wait_for(lambda: self._writer < 0 or len(self) > 0)
+                return self._arrival.wait_for(lambda: self.ended or len(self) > 0, seconds)
             finally:
                 self._waiting -= 1
 
@@ -93,9 +93,14 @@ class EventQueue:
         finally:
             os.close(fd)
 
+    @property
+    def ended(self) -> bool:
+        """Whether no more records come."""
+        return self._writer < 0
+
     def abandoned(self) -> bool:
         """Return whether no process can read it any more."""
-        if self._writer < 0:
+        if self.ended:
             return True
         poll = select.poll()
         poll.register(self._writer, 0)

@@ -45,6 +45,7 @@ class GpioDevice(Node):
         self.device: int = os.makedev(_MAJOR, number)
         self._files: list[ChipHandle] = []
         self._requests: list[RequestHandle] = []
+        self._stamped_by_day: set[int] = set()  # lines with the flag REALTIME, which the kernel leaves to a free line
         self._process = os.getpid()
         self._epoch_ns = time.time_ns() - chip.timeline.now_ns()  # which stays in virtual time
         chip.at_use.append(self._note_use)
@@ -76,6 +77,8 @@ class GpioDevice(Node):
         line = self.chip.line(offset)
         line.find_kept()
         flags = kernel_flags(line.flags) | (Flag.INPUT if line.output is None else Flag.OUTPUT)
+        if offset in self._stamped_by_day:
+            flags |= Flag.REALTIME
         if line.consumer is None:
             return uapi.LineInfo(offset, line.name, "", flags)
         debounce_us = next((each.lines.debounce_us(line) for each in self._requests if each.lines.holds(line)), 0)
@@ -114,6 +117,9 @@ class GpioDevice(Node):
             self._vanish()
 
     def _note_use(self, line: Line, use: Use) -> None:
+        if use != "released":
+            realtime = kernel_flags(line.flags) & Flag.REALTIME
+            (self._stamped_by_day.add if realtime else self._stamped_by_day.discard)(line.number)
         for file in tuple(self._files):
             if line.number in file.watched:
                 file.report(self.info(line.number), use)
@@ -178,6 +184,11 @@ class ChipHandle(Handle):
     def close(self) -> None:
         self.events.closed()
 
+    def poll(self, seconds: float | None) -> bool:
+        """Wait in virtual time until there is something to read; return False on a timeout."""
+        self._timeline.count_read()
+        return self.events.wait(seconds)
+
     def report(self, info: uapi.LineInfo, use: Use) -> None:
         """Queue a change of a line. The lock is held."""
         if not self.events.full:
@@ -237,6 +248,11 @@ class RequestHandle(Handle):
             else:
                 raise os_error(errno.EINVAL)
         return 0
+
+    def poll(self, seconds: float | None) -> bool:
+        """Wait in virtual time until there is something to read; return False on a timeout."""
+        self._timeline.count_read()
+        return self.events.wait(seconds)
 
     def close(self) -> None:
         self.events.closed()

@@ -7,14 +7,19 @@ classes, and they find the extension through their modules: so it is exchanged t
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from types import ModuleType
+from typing import Any
 
+from firmware_sim.descriptors import descriptors
+from firmware_sim.gpio_device import ChipHandle, RequestHandle
 from firmware_sim.libraries.gpiod.extension import Extension
 from firmware_sim.nodes import Nodes
 
@@ -32,12 +37,13 @@ def redirected(nodes: Nodes) -> Iterator[None]:
     finder = _Finder(extension)
     before = _loaded()
     users = [module for module in before.values() if hasattr(module, _EXTENSION)]
-    real = [getattr(module, _EXTENSION) for module in users]
+    replaced = [(module, _EXTENSION, getattr(module, _EXTENSION)) for module in users]
     if users:
         extension.package = before[_NAME]
         sys.modules[extension.__name__] = extension
         for module in users:
             setattr(module, _EXTENSION, extension)
+        replaced += _wait_on_the_clock(extension.package)
     else:  # none, or the bindings of libgpiod 1, which are of no use here
         for name in before:
             del sys.modules[name]
@@ -46,8 +52,8 @@ def redirected(nodes: Nodes) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
-        for module, its_own in zip(users, real, strict=True):
-            setattr(module, _EXTENSION, its_own)
+        for module, attribute, its_own in replaced:
+            setattr(module, attribute, its_own)
         for name in _loaded():
             del sys.modules[name]
         sys.modules.update(before)
@@ -72,6 +78,7 @@ def load_copy(nodes: Nodes) -> ModuleType:
         for module in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
             del sys.modules[module]
     extension.package = package
+    _wait_on_the_clock(package)
     return package
 
 
@@ -95,6 +102,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         def exec_module(module: ModuleType) -> None:
             self._extension.package = module
             load(module)
+            _wait_on_the_clock(module)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
@@ -104,6 +112,27 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         pass
+
+
+def _wait_on_the_clock(package: Any) -> list[tuple[ModuleType, str, Any]]:
+    """Have the package wait for events in virtual time where that is the board's; return what this has replaced.
+
+    Its one function that waits is imported by two of its modules.
+    """
+    replaced: list[tuple[ModuleType, str, Any]] = []
+    for module in (package.chip, package.line_request):
+        replaced.append((module, "poll_fd", module.poll_fd))
+        module.poll_fd = functools.partial(_poll_fd, module.poll_fd)
+    return replaced
+
+
+def _poll_fd(real: Callable[..., bool], fd: int, timeout: timedelta | float | None = None) -> bool:
+    """Wait until `fd` is readable, for `timeout` at most; return whether it is."""
+    handle = descriptors.handle(fd)
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if not isinstance(handle, ChipHandle | RequestHandle) or not handle.events.virtual or (seconds or 0) < 0:
+        return real(fd, timeout)
+    return handle.poll(seconds)
 
 
 def _find() -> importlib.machinery.ModuleSpec:

@@ -100,8 +100,11 @@ class _Descriptor:
     def _read(self, size: int, record: int) -> bytes:
         """Read records, as many as there are and at most `size` bytes. Waits for the first one."""
         handle = descriptors.handle(self.fd)
-        if isinstance(handle, ChipHandle | RequestHandle) and os.get_blocking(self.fd):
-            handle.events.wait()
+        if isinstance(handle, ChipHandle | RequestHandle):
+            if handle.events.virtual and os.get_blocking(self.fd):
+                handle.events.wait()
+            if handle.events.ended:  # what waited when the chip vanished is lost
+                raise failure(errno.ENODEV)
         with as_the_bindings_raise():
             data = os.read(self.fd, size)
         if len(data) < record:
