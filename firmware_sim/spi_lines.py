@@ -62,8 +62,10 @@ class SwitchedLines:
     ) -> None:
         self._device = device
         self._selects = selects
+        self._clock = clock
         self._mosi, self._miso = mosi, miso
         self._sample_level = 1 if {0, 3} & set(device.modes) else 0
+        self._selected = False
         self._bits: BitDevice | _Bits | None = None
         self._sampled = False
         select.observe(self._on_select)
@@ -71,19 +73,21 @@ class SwitchedLines:
 
     def _on_select(self, level: int, when_ns: int) -> None:
         device, selected = self._device, bool(level) == self._device.cs_high
-        if selected == (self._bits is not None):
+        if selected == self._selected:
             return
-        self._sampled = False
+        self._selected, self._sampled = selected, False
         if selected:
             if self._selects:
                 device.begin()
-            self._bits = _Bits(device) if isinstance(device, ByteDevice) else device
-            self._miso.drive(self._bits.output)
+            if self._clock.output is not None:  # else the kernel's driver has the clock
+                self._bits = _Bits(device) if isinstance(device, ByteDevice) else device
+                self._miso.drive(self._bits.output)
         else:
             if self._selects:
                 device.end()
-            self._bits = None
-            self._miso.drive(None)
+            if self._bits is not None:
+                self._bits = None
+                self._miso.drive(None)
 
     def _on_clock(self, level: int, when_ns: int) -> None:
         if self._bits is None:

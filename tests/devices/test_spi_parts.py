@@ -146,6 +146,14 @@ def test_a_part_that_a_line_selects_answers_whatever_device_the_transfer_is_for(
     assert rig.exchange("018000") == b"\0\0\0"
 
 
+def test_a_part_that_a_line_selects_sends_its_bytes_from_the_first_on(make: Make) -> None:
+    rig = make("max31855", line=5, temperature=451.25, internal=22.5)
+    for _ in range(2):
+        rig.board.line(5).drive(1)
+        rig.board.line(5).drive(0)
+        assert rig.exchange(bytes(4)).hex() == "1c341680"
+
+
 def test_two_parts_that_are_selected_at_once_drive_miso_against_each_other() -> None:
     devices = [{"type": "max31855", "temperature": 10.25}, {"type": "max31855", "line": 5, "temperature": 20.5}]
     with SimBoard({"device": devices}, clock=hwloop.VirtualClock()) as board:

@@ -176,3 +176,59 @@ def test_luma_core(stage: Any) -> None:
     sent = bytes.fromhex("".join(row["value"].partition(" r ")[0].removeprefix("w ") for row in rows))
     assert {row["where"] for row in rows} == {"0.0"}
     assert sent == b"\xae\xa6" + b"\x01\x02\x03" * 2000
+
+
+def test_circuitpython_mcp3xxx(run_script: Run) -> None:
+    done = run_script(
+        """
+        import board, busio, digitalio
+        import adafruit_mcp3xxx.mcp3008 as MCP
+        from adafruit_mcp3xxx.analog_in import AnalogIn
+
+        spi = busio.SPI(clock=board.SCK, MISO=board.MISO, MOSI=board.MOSI)
+        mcp = MCP.MCP3008(spi, digitalio.DigitalInOut(board.D5))
+        print(round(AnalogIn(mcp, MCP.P0).voltage, 2), AnalogIn(mcp, MCP.P1).value >> 6)
+        """,
+        ADC + "line = 5\n",
+    )
+    assert done.stdout == "1.65 155\n"
+
+
+def test_circuitpython_max31855(run_script: Run) -> None:
+    done = run_script(
+        """
+        import board, digitalio
+        import adafruit_max31855
+        sensor = adafruit_max31855.MAX31855(board.SPI(), digitalio.DigitalInOut(board.D5))
+        print(sensor.temperature, sensor.reference_temperature)
+        """,
+        """
+        [[device]]
+        type = "max31855"
+        line = 5
+        temperature = 451.25
+        internal = 22.5
+        """,
+    )
+    assert done.stdout == "451.25 22.5\n"
+
+
+def test_circuitpython_max31855_reports_a_broken_thermocouple(run_script: Run) -> None:
+    done = run_script(
+        """
+        import board, digitalio
+        import adafruit_max31855
+        sensor = adafruit_max31855.MAX31855(board.SPI(), digitalio.DigitalInOut(board.D5))
+        try:
+            sensor.temperature
+        except RuntimeError as error:
+            print(error)
+        """,
+        """
+        [[device]]
+        type = "max31855"
+        line = 5
+        fault = "open"
+        """,
+    )
+    assert done.stdout == "thermocouple not connected\n"
