@@ -47,6 +47,7 @@ def led_to(board: SimBoard) -> Iterator[None]:
     changes = {
         "smbus2": _lead_smbus2,
         "Adafruit_PureIO.smbus": _lead_pureio,
+        "evdev._input": _lead_evdev,
         "gpiozero.pins.local": _lead_gpiozero,
         "gpiozero.pins.lgpio": _lead_gpiozero_to_lgpio,
     }
@@ -140,6 +141,13 @@ def _lead_smbus2(smbus2: Any, board: SimBoard, undo: contextlib.ExitStack) -> No
 def _lead_pureio(smbus: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
     # It keeps the function that it has imported, which may have been long before this block.
     _replace(undo, smbus, "ioctl", calls.ioctl)
+
+
+def _lead_evdev(extension: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
+    from firmware_sim.libraries import evdev
+
+    for name in evdev.NAMES:
+        _replace(undo, extension, name, evdev.answering(getattr(extension, name), name))
 
 
 def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:

@@ -66,6 +66,7 @@ DEVICES = {
     "ina219": "firmware_sim.devices.ina219:Ina219",
     "ir-receiver": "firmware_sim.devices.ir_receiver:IrReceiver",
     "joystick": "firmware_sim.devices.joystick:Joystick",
+    "keyboard": "firmware_sim.devices.keyboard:Keyboard",
     "keypad": "firmware_sim.devices.keypad:Keypad",
     "l298n": "firmware_sim.devices.motor_bridge:L298n",
     "lcd1602": "firmware_sim.devices.lcd1602:Lcd1602",

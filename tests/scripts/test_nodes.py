@@ -288,3 +288,27 @@ def test_list_ports_as_a_module(run_script: Run) -> None:
     )
     assert "/dev/ttyUSB0" in done.stdout
     assert "USB VID:PID=0403:6001 SER=A50285BI LOCATION=1-1.1" in done.stdout
+
+
+def test_evdev(run_script: Run) -> None:
+    done = run_script(
+        """
+        import evdev
+        from hwloop.board import current
+        [path] = [each for each in evdev.list_devices() if evdev.InputDevice(each).name == "remote"]
+        remote = evdev.InputDevice(path)
+        current()["remote"].click(evdev.ecodes.KEY_A)
+        keys = []
+        for event in remote.read_loop():
+            if event.type == evdev.ecodes.EV_KEY:
+                keys.append((evdev.categorize(event).keycode, event.value, remote.active_keys()))
+                if len(keys) == 2:
+                    break
+        print(path, keys)
+        print(remote.capabilities()[evdev.ecodes.EV_KEY], remote.info.bustype)
+        with remote.grab_context():
+            pass
+        """,
+        '[[device]]\ntype = "keyboard"\nname = "remote"\nlabel = "remote"\nnumber = 7\nkeys = [30, 48]',
+    )
+    assert done.stdout == "/dev/input/event7 [('KEY_A', 1, [30]), ('KEY_A', 0, [])]\n[30, 48] 25\n"
