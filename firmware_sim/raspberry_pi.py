@@ -118,6 +118,7 @@ def add_files(nodes: Nodes, revision: int) -> None:
     for name, content in tree.items():
         nodes.add(f"{_TREE}/{name}", File(content))
     nodes.add("/proc/device-tree", Link(_TREE))
+    nodes.add("/sys/class/thermal/thermal_zone0/temp", File(b"48312\n"))  # of the processor, in thousandths of a °C
     nodes.add("/proc/cpuinfo", File(_cpuinfo(found, revision).encode()))
 
 

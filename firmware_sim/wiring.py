@@ -87,6 +87,7 @@ DEVICES = {
     "pca9685": "firmware_sim.devices.pca9685:Pca9685",
     "pcf8574": "firmware_sim.devices.pcf8574:Pcf8574",
     "pcf8591": "firmware_sim.devices.pcf8591:Pcf8591",
+    "photoresistor": "firmware_sim.devices.photoresistor:Photoresistor",
     "pir": "firmware_sim.devices.pir:Pir",
     "pms5003": "firmware_sim.devices.pms5003:Pms5003",
     "potentiometer": "firmware_sim.devices.potentiometer:Potentiometer",

@@ -67,7 +67,7 @@ class ScriptTime:
         clock.limit = TimeLimit(clock, chosen_limit(limit))
         clock.limit.begin_run()
         looked = board.timeline.count_read
-        locks = Locks(clock)
+        locks = Locks(clock, looked)
         self._threads = set(threading.enumerate())
         self._modules = {
             **ProgramTime(clock, clock.sleep, self._pause, looked).modules,

@@ -16,9 +16,13 @@ from hwloop.virtual.clock import VirtualClock
 
 
 class Locks:
-    """The names of `threading` that wait, for one clock: `Locks(clock).names` replaces them in a program."""
+    """The names of `threading` that wait, for one clock: `names` replaces them in a program.
 
-    def __init__(self, clock: VirtualClock) -> None:
+    `looked` is called whenever the program looks at an event that is set: one that does so again and again lets time
+    pass.
+    """
+
+    def __init__(self, clock: VirtualClock, looked: Callable[[], object]) -> None:
         class Lock(ProgramLock):
             def __init__(self) -> None:
                 super().__init__(clock)
@@ -62,6 +66,13 @@ class Locks:
             def __init__(self) -> None:
                 super().__init__()
                 self._cond = Condition(Lock())
+
+            def is_set(self) -> bool:
+                looked()
+                return super().is_set()
+
+            def wait(self, timeout: float | None = None) -> bool:
+                return self.is_set() or super().wait(timeout)
 
         class Semaphore(threading.Semaphore):
             def __init__(self, value: int = 1) -> None:

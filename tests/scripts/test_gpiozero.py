@@ -8,6 +8,7 @@ pass. What an example needs that nobody simulates ends with an error, and that i
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -65,20 +66,21 @@ BEHAVE: dict[str, tuple[str, str]] = {
     "led_board_5": ("9=1 2=0 rising 2 falling 2 rising 2 falling 2 rising 3", ""),
     "led_board_6": ("2=1 rising 3 rising 4", ""),
     "led_board_7": ("3=1 rising 5 falling 5 rising 2 rising 5", ""),
-    "led_builtin": ("falling 47 rising 47", ""),
     "led_button": ("low 2 17=1 free 2 17=0", ""),
     "led_button_loop": ("low 2 17=1 free 2 17=0", ""),
     "led_char_display": ("21=1 20=1 12=1 rising 24 1s falling 21", ""),
     "led_char_source": ("21=1 rising 24", ""),
     "led_pulse": ("rising 17 falling 17 rising 17", ""),
     "led_variable_brightness": ("rising 17 falling 17 rising 17 1s 17=1 falling 17", ""),
-    "light_sensor_1": ("high 18 say 'light' low 18 say 'dark'", "cap: capacitor line=18"),
-    "light_sensor_2": ("dark 16=1 light 16=0", "cap: capacitor line=18"),
-    "light_sensor_3": ("light rising 16", "cap: capacitor line=18"),
+    "light_sensor_1": ("say light set eye.resistance 100000 say dark", "eye: photoresistor line=18"),
+    "light_sensor_2": (
+        "1s set eye.resistance 100000 16=1 set eye.resistance 3000 16=0",
+        "eye: photoresistor line=18",
+    ),
+    "light_sensor_3": ("rising 16 falling 16", "eye: photoresistor line=18"),
     "matching_leds": ("low 17 14=1 15=1 free 17 14=0 15=0", ""),
-    "motion_sensor": ("high 4 16=1 low 4 16=0", ""),
+    "motion_sensor": ("1s high 4 16=1 low 4 16=0", ""),
     "motor": ("4=1 14=0 5s 14=1 4=0 4=1", ""),
-    "multichar_scroll": ("rising 26 rising 19 rising 13 rising 6", ""),
     "negated": ("4=1 low 17 4=0 free 17 4=1", ""),
     "pot_1": ("say '0.5'", ADC.format([1.65])),
     "pot_2": ("5=1 6=1 rising 13 26=0", ADC.format([1.65])),
@@ -95,15 +97,16 @@ BEHAVE: dict[str, tuple[str, str]] = {
         "eye: hc-sr04 trigger=24 echo=23 distance=0.8" + MOTORS,
     ),
     "robot_buttons_1": (
-        f"low 21 {FORWARD} free 21 {STOPPED} low 26 {LEFT} free 26 low 16 {RIGHT} free 16 low 20 {BACKWARD} free 20 {STOPPED}",
+        f"low 21 {FORWARD} free 21 {STOPPED} low 26 {LEFT} free 26 low 16 {RIGHT} free 16 "
+        f"low 20 {BACKWARD} free 20 {STOPPED}",
         MOTORS,
     ),
     "robot_buttons_2": (
         "low 2 free 2 low 4 free 4 low 6 left.speed=-1 right.speed=1 left.speed=1 right.speed=1 left.speed=0",
         "left: l298n in1=17 in2=18\nright: l298n in1=22 in2=23",
     ),
-    "robot_motion_1": (f"high 5 {FORWARD} low 5 {STOPPED}", MOTORS),
-    "robot_motion_2": (f"high 5 {FORWARD} low 5 {STOPPED}", MOTORS),
+    "robot_motion_1": (f"1s high 5 {FORWARD} low 5 {STOPPED}", MOTORS),
+    "robot_motion_2": (f"1s high 5 {FORWARD} low 5 {STOPPED}", MOTORS),
     "robot_pots_1": ("left.speed=1 right.speed=0", ADC.format([3.3, 0]) + MOTORS),
     "robot_pots_2": ("left.speed=1 right.speed=-1", ADC.format([3.3, 0]) + MOTORS),
     "servo_1": ("arm.angle<60 2s arm.angle>70 2s arm.angle>120", "arm: servo line=17"),
@@ -111,15 +114,18 @@ BEHAVE: dict[str, tuple[str, str]] = {
     "servo_sweep": ("arm.angle>120 arm.angle<60 arm.angle>120", "arm: servo line=17"),
     "sin_values": ("arm.angle>120 arm.angle<60 rising 5 rising 3", "arm: servo line=4"),
     "source_value_processing": ("4=1 low 17 4=0 free 17 4=1", ""),
-    "thermometer": ("say '25' 1s say '25'", ADC.format([0.75])),
+    "thermometer": ("say '24.9' 1s say '24.9'", ADC.format([0.75])),
     "timed_heat_lamp": ("1s quiet", ""),
     "traffic_lights_1": ("4=1 10s 3=1 4=0 2=1 3=0 3=1 4=1 2=0", ""),
     "traffic_lights_2": ("4=1 10s 3=1 4=0 2=1 3=0 3=1 4=1 2=0", ""),
     "traffic_lights_3": ("4=1 10s 3=1 4=0 2=1 3=0 3=1 4=1 2=0", ""),
-    "whos_home_leds": ("14=1 17=1 21=1 15=0", ""),
-    "whos_home_status": ("17=1 22=1 9=1", ""),
+    "whos_home_leds": ("15=1 17=1 21=1 14=0", ""),
+    "whos_home_status": ("17=1 27=1 10=1 4=0", ""),
 }
 """For each example, the steps, and the parts of its board."""
+
+REAL_TIME = ("light_sensor_1", "light_sensor_2", "light_sensor_3")
+"""Played in real time, on hwloop's pin factory: gpiozero's own for lgpio has lost the line's events by then."""
 
 PIGPIO = "pigpio"
 REFUSED: dict[str, str] = {
@@ -137,6 +143,8 @@ REFUSED: dict[str, str] = {
 """Examples that need what is not simulated, and the library that the error names."""
 
 ELSEWHERE: dict[str, str] = {
+    "led_builtin": "pins that gpiozero 2 does not know; it fails on gpiozero's mock too",
+    "multichar_scroll": "a name that it does not import; it fails on gpiozero's mock too",
     "led_remote_4": "drives a line of another Pi through pigpio, named in the environment",
     "led_travis": "a web service that has ended, through the package travispy",
     "music_box": "sound, through pygame",
@@ -154,8 +162,6 @@ def steps_of(text: str) -> Iterator[str]:
             yield f'{{ set = "line {next(words)}", to = {int(word == "high")} }}'
         elif word == "free":
             yield f'{{ release = "line {next(words)}" }}'
-        elif word in ("dark", "light"):
-            yield f'{{ set = "cap.light", to = {int(word == "light")} }}'
         elif word == "set":
             yield f'{{ set = "{next(words)}", to = {next(words)} }}'
         elif word == "turn":
@@ -207,9 +213,16 @@ def test_an_example_behaves(name: str, source: Callable[[str], Path], tmp_path: 
     (tmp_path / "board.toml").write_text(board_of(parts))
     lines = ",\n  ".join(steps_of(steps))
     (tmp_path / "steps.toml").write_text(f'within = "40s"\nsteps = [\n  {lines},\n]\n')
+    ping = tmp_path / "ping"
+    ping.write_text('#!/bin/sh\ncase "$*" in *1.5) exit 0;; esac; exit 1\n')
+    ping.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     program = source("gpiozero-examples") / f"{name}.py"
     command = [sys.executable, "-m", "hwloop", "sim", str(program), "--scenario", "steps.toml", "--board", "board.toml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    command += ["--realtime"] * (name in REAL_TIME)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env=environment
+    )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert "Traceback" not in done.stderr
 

@@ -181,3 +181,24 @@ def test_a_flow_that_changes_often_loses_nothing(bench: Any) -> None:
         meter.rate = 1.0
         bench.wait(0.1)
     assert meter.pulses == pytest.approx(450, abs=1)
+
+
+def test_a_photoresistor_charges_its_capacitor_when_the_program_lets_go(bench: Any) -> None:
+    """3 kΩ and 1 µF: R·C·ln(3.3/1.5) = 2.37 ms."""
+    sensor, line = bench.put("photoresistor", line=17, resistance=3000.0), bench.board.line(17)
+    assert line.level == 1
+    line.claim("program", output=0)
+    bench.wait(0.1)
+    assert line.level == 0
+    line.claim("program")
+    bench.wait(0.0023)
+    assert line.level == 0
+    bench.wait(0.0001)
+    assert line.level == 1
+    sensor.resistance = 100_000.0
+    line.claim("program", output=0)
+    line.release()
+    bench.wait(0.078)
+    assert line.level == 0
+    bench.wait(0.001)
+    assert line.level == 1
