@@ -2,7 +2,7 @@
 
 The table has a line of steps for each example; `hwloop sim` plays them. `low 2` drives a line from outside, `free 2`
 stops that, `17=1` expects a level, `say words` a line of output, `pump.speed=0.5` a value of a part, and `3s` lets time
-pass. What an example needs that nobody simulates ends with an error, and that is tested too.
+pass. An example that needs more than a board ends with an error that says so, which is tested too.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def test_a_photoresistor_charges_its_capacitor_when_the_program_lets_go(bench: A
     assert line.level == 1
     sensor.resistance = 100_000.0
     line.claim("program", output=0)
-    line.release()
+    line.claim("program")
     bench.wait(0.078)
     assert line.level == 0
     bench.wait(0.001)
