@@ -145,6 +145,19 @@ SCRIPTS: dict[str, tuple[str, str, str]] = {
         'keys = "123456789*0#"',
         "150#\n",
     ),
+    "adafruit-circuitpython-matrixkeypad": (
+        """
+        import adafruit_matrixkeypad, board as pins, digitalio
+        rows = [digitalio.DigitalInOut(pin) for pin in (pins.D12, pins.D16)]
+        columns = [digitalio.DigitalInOut(pin) for pin in (pins.D25, pins.D8)]
+        keypad = adafruit_matrixkeypad.Matrix_Keypad(rows, columns, (("1", "2"), ("3", "4")))
+        print(keypad.pressed_keys)
+        board["keypad"].press("3")
+        print(keypad.pressed_keys)
+        """,
+        '[[device]]\ntype = "keypad"\nname = "keypad"\nrows = [12, 16]\ncolumns = [25, 8]\nkeys = "1234"',
+        "[]\n['3']\n",
+    ),
     "rpi_hardware_pwm": (
         """
         from rpi_hardware_pwm import HardwarePWM

@@ -260,8 +260,8 @@ def test_a_tm1637_shows_digits_and_acknowledges(bench: Any) -> None:
     assert wires.send(0x8F) == [0]
     assert (display.text, display.on, display.brightness, display.commands) == ("12:59", True, 7, 7)
     wires.send(0x44)  # to a fixed address
-    wires.send(0xC3, 0x40)
-    assert display.text == "12:5-"
+    wires.send(0xC3, 0x3F, 0x40)
+    assert (display.text, display.segments[4]) == ("12:5-", 0)
     wires.send(0x80)
     assert display.text == "    "
     assert bench.board.chip.short_circuits == 0
@@ -345,7 +345,9 @@ def test_a_shift_register_shows_what_was_latched(bench: Any) -> None:
     assert register.outputs[:8] == [1, 1, 0, 1, 1, 0, 1, 0]
     shift(bench, 17, 27, "1")
     assert register.value == 0x065B
-    bench.set(6, 0, 1)
+    bench.set(6, 0)
+    shift(bench, 17, 27, "1")  # while SRCLR is low
+    bench.set(6, 1)
     bench.set(22, 1, 0)
     assert register.value == 0
     bench.set(5, 1)

@@ -70,7 +70,8 @@ def test_a_ublox_sends_nav_pvt_and_acknowledges(terminal: Any) -> None:
     answer = port.ask(bytes.fromhex("B5 62 06 08 06 00 C8 00 01 00 01 00 DE 6A"), 0.05)  # CFG-RATE: 200 ms
     assert answer == bytes.fromhex("B5 62 05 01 02 00 06 08 16 3F")  # ACK-ACK
     port.read(1)
-    assert len(ubx_of(port.read(1))) == 5
+    messages = ubx_of(port.read(1))
+    assert [struct.unpack_from("<i", payload, 16)[0] // 1_000_000 for _, payload in messages] == [0, 200, 400, 600, 800]
     assert (gps.interval, gps.acknowledged) == (0.2, 1)
 
 
