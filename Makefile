@@ -85,7 +85,7 @@ test-gpiozero: $(VENV)/installed-test  ## gpiozero's own tests on our pin factor
 
 test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO, in an emulated machine (makes one: apt, root)
 	$(BIN)/python tests/kernel/guest/prepare.py
-	$(GUEST) -t 900 -- $(BIN)/python -m pytest tests/kernel
+	$(GUEST) -t 1200 -- $(BIN)/python -m pytest tests/kernel
 	$(GUEST) -t 300 -S -- $(BIN)/python -m pytest tests/kernel/test_service.py
 
 test-sigrok: $(VENV)/installed-test  ## decode traces with sigrok-cli (installs it where it is missing: apt, root)
@@ -120,7 +120,7 @@ bench-all: bench  ## all that benchmarks/ measures as well (about five minutes m
 soak: $(VENV)/installed  ## 500 loops, a million callbacks, random exceptions: does anything grow? (about a minute)
 	$(BIN)/python benchmarks/soak.py
 
-chaos: $(VENV)/installed-test  ## a thousand schedules of faults on the demo: no crash, hang, leak or uncounted loss (SCHEDULES=1000 SEED=0; seven minutes)
+chaos: $(VENV)/installed-test  ## a thousand schedules of faults on the demo: no crash, hang, leak or uncounted loss (SCHEDULES=1000 SEED=0; five minutes)
 	$(BIN)/python tests/chaos/run.py --schedules $(or $(SCHEDULES),1000) --seed $(or $(SEED),0)
 
 figures: $(VENV)/installed  ## the table of all figures asked and measured, as Markdown (about seven minutes)

@@ -205,7 +205,7 @@ class Run:
             self.counts[f"{part} dropped"] += dropped
             self.counts[f"{part} lost"] += lost
             self.counts[f"{part} delivered"] += self._got[part]
-            # The event that is at hand when the station fails, as where the lamp's chip is gone, is not reported any more.
+            # The event that is at hand as the station fails, because the lamp's chip is gone, is not reported any more.
             if 0 < taken - self._got[part] <= self._restarts:
                 self.counts[f"{part} at hand as the station failed"] += taken - self._got[part]
                 continue

@@ -12,7 +12,6 @@ import fcntl
 import functools
 import os
 import struct
-import threading
 import time
 import tty
 from abc import ABC, abstractmethod
@@ -23,6 +22,7 @@ import gpiod
 import pytest
 from conftest import LGPIO
 from gpio_sim import GpioSim
+from wires import at_their_times
 
 import hwloop
 from firmware_sim import SimBoard
@@ -210,20 +210,6 @@ def on_simulated_board(
     act()
     hwloop.run(play(received), board=board, clock=board.clock)  # type: ignore[arg-type]
     return received
-
-
-def at_their_times(events: list[tuple[int, Callable[[], object]]]) -> threading.Thread:
-    """Have a thread call functions at their times, in nanoseconds from now."""
-    start = time.monotonic_ns()
-
-    def main() -> None:
-        for when_ns, call in events:
-            time.sleep(max(0, start + when_ns - time.monotonic_ns()) / 1e9)
-            call()
-
-    thread = threading.Thread(target=main)
-    thread.start()
-    return thread
 
 
 WIRES = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pty
 import re
@@ -17,7 +16,9 @@ from pathlib import Path
 
 import pytest
 from gpio_sim import GpioSim
+from wires import linked, stub_bus
 
+from firmware_sim import bosch
 from firmware_sim.devices import bme280
 
 ROOT = Path(__file__).parents[2]
@@ -26,34 +27,15 @@ RAW_TEMPERATURE, RAW_PRESSURE, RAW_HUMIDITY = 519888, 415148, 30000
 SENTENCE = b"$GPGGA,092750.000,5321.6802,N,00630.3372,W,1,8,1.03,61.7,M,55.2,M,,*76"
 
 
-@contextlib.contextmanager
-def linked(path: str, target: str) -> Iterator[None]:
-    """A device node under another name, as udev makes them."""
-    os.symlink(target, path)
-    try:
-        yield
-    finally:
-        os.unlink(path)
-
-
 @pytest.fixture
 def sensor() -> Iterator[None]:
     """Bus 1, and on it i2c-stub with the registers of a BME280, which always measures the same."""
-    from smbus2 import SMBus
-
-    subprocess.run(["insmod", "/guest/modules/i2c-stub.ko", f"chip_addr={SENSOR}"], check=True)
-    try:
-        (adapter,) = (p for p in Path("/sys/class/i2c-adapter").iterdir() if "stub" in (p / "name").read_text())
-        with linked("/dev/i2c-1", f"/dev/{adapter.name}"), SMBus(1) as bus:
-            calibration, humidity_calibration = bme280.CALIBRATION.registers()
-            data = (RAW_PRESSURE << 4).to_bytes(3) + (RAW_TEMPERATURE << 4).to_bytes(3) + RAW_HUMIDITY.to_bytes(2)
-            registers = {0x88: calibration, 0xD0: b"\x60", 0xE1: humidity_calibration, 0xF7: data}
-            for first, values in registers.items():
-                for place, value in enumerate(values):
-                    bus.write_byte_data(SENSOR, first + place, value)
-            yield
-    finally:
-        subprocess.run(["rmmod", "i2c-stub"], check=True)
+    calibration, humidity_calibration = bme280.CALIBRATION.registers()
+    data = (RAW_PRESSURE << 4).to_bytes(3) + (RAW_TEMPERATURE << 4).to_bytes(3) + RAW_HUMIDITY.to_bytes(2)
+    with stub_bus(SENSOR) as write:
+        for first, values in {0x88: calibration, 0xD0: b"\x60", 0xE1: humidity_calibration, 0xF7: data}.items():
+            write(first, values)
+        yield
 
 
 @pytest.fixture
@@ -103,8 +85,8 @@ def test_the_weather_station_runs_as_it_stands(chip: GpioSim, backend: str, sens
             assert chip.level(LAMP) == level
         os.write(receiver, SENTENCE + b"\r\n")
         assert SENTENCE.decode() in station.await_line(r"position +.*\n")[0]
-        fine = bme280.fine_temperature(RAW_TEMPERATURE)
-        expected = (fine / 5120, bme280.percent(RAW_HUMIDITY, fine), bme280.pascal(RAW_PRESSURE, fine) / 100)
+        fine = bosch.fine_temperature(RAW_TEMPERATURE)
+        expected = (fine / 5120, bme280.percent(RAW_HUMIDITY, fine), bosch.pascal(RAW_PRESSURE, fine) / 100)
         reading = station.await_line(r"temperature=(\S+), humidity=(\S+), pressure=([\d.]+)")
         assert tuple(map(float, reading.groups())) == pytest.approx(expected)
 
