@@ -184,8 +184,9 @@ class I2cPart(I2cDevice, Device):
 
     def reset(self) -> None:
         """Begin again as after power-on."""
-        self.wake(None)
-        self.power_on()
+        with self.timeline.lock:
+            self.wake(None)
+            self.power_on()
 
     def power_on(self) -> None:
         """Set everything as after power-on."""
@@ -234,9 +235,10 @@ class RegisterPart(RegisterDevice, I2cPart):
         I2cPart.connected(self)
 
     def reset(self) -> None:
-        self.pointer = 0
-        self.registers[:] = bytes(256)
-        I2cPart.reset(self)
+        with self.timeline.lock:
+            self.pointer = 0
+            self.registers[:] = bytes(256)
+            I2cPart.reset(self)
 
     def write(self, data: bytes) -> None:
         self.update(self.now_ns())
@@ -257,8 +259,9 @@ class WordPart(I2cPart):
     """The bits of the pointer that count."""
 
     def reset(self) -> None:
-        self.pointer: int = 0
-        super().reset()
+        with self.timeline.lock:
+            self.pointer: int = 0
+            super().reset()
 
     def write(self, data: bytes) -> None:
         self.update(self.now_ns())
