@@ -8,6 +8,7 @@ fails. So they are rejected here, with the name of the key, and everything that 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import types
 import typing
 import weakref
@@ -118,6 +119,7 @@ def _fits(value: object, hint: object) -> bool:
 def named(hint: object) -> str:
     """Return the name of an annotated type for writers of files: "a whole number"."""
     names: dict[object, str] = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+    names[datetime.datetime] = "a date and time"
     if hint in names:
         return names[hint]
     arguments = typing.get_args(hint)

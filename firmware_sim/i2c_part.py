@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from firmware_sim.device import Connections, Device
+from firmware_sim.errors import WiringError
 from firmware_sim.i2c_device import I2cDevice, RegisterDevice
 from firmware_sim.limits import Limited, Limits
 from firmware_sim.pins import Line
@@ -58,6 +59,11 @@ class _MeasuredList(_Measured):
 def measured_list(low: float, high: float, unit: str, *, default: list[float]) -> Any:
     """Return the default of a field of several numbers from `low` to `high`, assigned together at any time."""
     return _MeasuredList(Limits(low, high, unit), default)
+
+
+def _alternatives(addresses: Sequence[int]) -> str:
+    *most, last = (f"{address:#04x}" for address in addresses)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def signed(value: int, bits: int = 16) -> int:
@@ -143,14 +149,20 @@ class I2cPart(I2cDevice, Device):
 
     def __post_init__(self) -> None:
         if self.address not in self.addresses:
-            *most, last = (f"{address:#04x}" for address in self.addresses)
-            known = f"{', '.join(most)} or {last}" if most else last
-            raise ValueError(f"address of a part of type {type(self).__name__} is {known}, not {self.address:#04x}")
+            raise ValueError(f"address must be {_alternatives(self.addresses)}, not {self.address:#04x}")
 
     def attach(self, board: Connections) -> None:
         """Connect to the board's bus. Raises `WiringError`."""
         self.prepare(board)
-        board.bus(self.bus).attach(self.address, self)
+        bus = board.bus(self.bus)
+        if self.address in (used := bus.addresses):
+            free = [address for address in self.addresses if address not in used]
+            others = f"another address ({_alternatives(free)}), or another bus" if free else "another bus"
+            raise WiringError(
+                f"I2C bus {self.bus}: address {self.address:#04x} is used already, by {bus[self.address]!r}; "
+                f"give one of them {others}"
+            )
+        bus.attach(self.address, self)
 
     def prepare(self, board: Connections) -> None:
         """Connect to all but the bus."""

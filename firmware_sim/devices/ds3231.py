@@ -35,7 +35,7 @@ class Ds3231(RegisterPart):
     Parameters:
         bus: the number of its I2C bus.
         address: 0x68.
-        time: the time that it shows as the board begins: "2026-01-31 12:00:00".
+        time: the time that it shows as the board begins, such as "2026-01-31 12:00:00".
         battery: whether a battery keeps its time while the board has no power. Without one it starts in the year 2000,
             and its status says that it was stopped.
         drift: how much too fast it is, in millionths; real ones keep within 2.
@@ -47,7 +47,7 @@ class Ds3231(RegisterPart):
     example: ClassVar[str] = "seconds, minutes, hours = smbus.read_i2c_block_data(0x68, 0, 3)  # in BCD: 0x59 is 59"
     addresses: ClassVar[Sequence[int]] = (0x68,)
     address: int = 0x68
-    time: str = "2026-01-01 00:00:00"
+    time: str | datetime.datetime = "2026-01-01 00:00:00"
     battery: bool = True
     drift: float = measured(-1000, 1000, "millionths", default=0.0)
     temperature: float = measured(-40, 85, "°C", default=25.0)
@@ -56,7 +56,7 @@ class Ds3231(RegisterPart):
     def __post_init__(self) -> None:
         super().__post_init__()
         try:
-            self._start = datetime.datetime.fromisoformat(self.time)
+            self._start = datetime.datetime.fromisoformat(str(self.time))
         except ValueError:
             raise ValueError(f"time must be a time such as '2026-01-31 12:00:00', not {self.time!r}") from None
         if self._start.tzinfo is not None or not 2000 <= self._start.year <= 2199:

@@ -59,11 +59,11 @@ class Vl53l0x(RegisterPart):
 
     def attach(self, board: Connections) -> None:
         self._wire, self._home, self._on_bus = board.bus(self.bus), self.address, False
-        self.prepare(board)
-        self.passive = False  # it may move on the bus
         if self.shutdown is None:
-            self._switch_on()
+            super().attach(board)
+            self._on_bus = True
             return
+        self.prepare(board)
         line = board.use_line(self.shutdown, f"XSHUT of the VL53L0X on line {self.shutdown}")
         line.pull("up")  # the modules have this resistor
         line.observe(self._switch)
@@ -89,6 +89,7 @@ class Vl53l0x(RegisterPart):
         self._on_bus = True
 
     def connect(self, board: Connections) -> None:
+        self.passive = False  # it may move on the bus
         self._int = self.signal(board, self.interrupt, "GPIO1")
 
     def power_on(self) -> None:

@@ -159,6 +159,10 @@ def test_a_bme680_that_does_not_heat_has_no_stable_gas_reading(make: Make) -> No
     assert measure(rig, gas=False)[14] & 0x30 == 0
     rig.write(0x70, 0x08)
     assert measure(rig)[14] & 0x30 == 0x20
+    rig.write(0x70, 0x00)
+    rig.write(0x5B, 0x73, 0x65, 0x43, 0x71, 0x11, 0x74, 0b001_001_01)  # the second profile heats for 12 ms only
+    rig.wait(0.025)
+    assert (rig.read(1, 0x1D), rig.read(1, 0x2B)[0] & 0x30) == (b"\x81", 0x20)
     rig.write(0xE0, 0xB6)
     assert rig.read(1, 0x70) == b"\0"
     assert bme680.gas_raw(1.0) == (1023, 15)

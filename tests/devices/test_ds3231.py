@@ -164,14 +164,19 @@ def test_the_temperature_is_measured_every_64_seconds_or_when_the_program_asks(
     assert (rig.read(2, 0x0E).hex(), rig.read(2, 0x11).hex()) == ("1c08", "1500")
 
 
+def test_the_time_of_a_board_file_may_be_a_date_and_time_of_toml(make: Make) -> None:
+    assert time(make("ds3231", time=datetime.datetime(2028, 2, 29, 12, 0, 1))) == "01001202290228"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        (5, "time must be a string or a date and time, not 5"),
         ("noon", "time must be a time such as '2026-01-31 12:00:00', not 'noon'"),
         ("1999-12-31 00:00:00", "time must be in the years 2000 to 2199"),
         ("2026-01-01T00:00:00+01:00", "without a time zone"),
     ],
 )
-def test_a_time_that_it_can_not_show_raises(given: str, message: str) -> None:
+def test_a_time_that_it_can_not_show_raises(given: object, message: str) -> None:
     with pytest.raises(WiringError, match=message):
         SimBoard({"device": [{"type": "ds3231", "time": given}]})

@@ -278,7 +278,7 @@ def test_a_checksum_reveals_damaged_bytes(make: Make, name: str, answer: str) ->
 def test_an_address_that_its_pins_can_not_give_it_raises_and_names_those_that_they_can(name: str) -> None:
     addresses = I2C_PARTS[name].addresses
     wrong = next(address for address in range(0x03, 0x78) if address not in addresses)
-    with pytest.raises(WiringError, match=rf"address of .* is .*{max(addresses):#04x}, not {wrong:#04x}"):
+    with pytest.raises(WiringError, match=rf"address must be .*{max(addresses):#04x}, not {wrong:#04x}"):
         SimBoard({"device": [{"type": name, "address": wrong}]})
     for address in addresses:
         SimBoard({"device": [{"type": name, "address": address}]}).close()
@@ -286,7 +286,12 @@ def test_an_address_that_its_pins_can_not_give_it_raises_and_names_those_that_th
 
 @pytest.mark.parametrize("name", I2C_PARTS)
 def test_two_parts_at_one_address_raise(name: str) -> None:
-    with pytest.raises(WiringError, match="is used already, by"):
+    kind = I2C_PARTS[name]
+    free = [f"{address:#04x}" for address in kind.addresses if address != kind.address]
+    advice = rf"give one of them another address \(.*{free[-1]}\), or another bus" if free else "them another bus"
+    with pytest.raises(
+        WiringError, match=rf"address {kind.address:#04x} is used already, by {kind.__name__}.*{advice}"
+    ):
         SimBoard({"device": [{"type": name}, {"type": name}]})
     SimBoard({"device": [{"type": name}, {"type": name, "bus": 3}]}).close()
 
