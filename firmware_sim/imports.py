@@ -36,7 +36,7 @@ from firmware_sim.board import SimBoard
 from firmware_sim.libraries.gpiod.bindings import redirected
 from firmware_sim.libraries.lgpio.module import LgpioModule
 from firmware_sim.libraries.smbus2 import redirection
-from firmware_sim.libraries.spidev import spidev_module
+from firmware_sim.libraries.spidev import program_module
 from firmware_sim.node_calls import calls
 
 
@@ -57,11 +57,15 @@ def led_to(board: SimBoard) -> Iterator[None]:
             if name not in os.environ:
                 os.environ[name] = value
                 undo.callback(os.environ.pop, name, None)
+        spidev: Any = program_module()
+        _replace(undo, spidev.SpiDev, "nodes", board.nodes)
+        if (imported := sys.modules.get("spidev", spidev)) is not spidev:
+            _replace(undo, imported, "SpiDev", spidev.SpiDev)
         undo.enter_context(barrier.around(board))
         for name in ("lgpio", "smbus", "spidev"):
             undo.callback(_put_back, name, sys.modules.pop(name, None))
         sys.modules["lgpio"] = LgpioModule(board)
-        sys.modules["spidev"] = spidev_module(board.nodes)
+        sys.modules["spidev"] = spidev
         for name, change in finder.changes.items():
             if name in sys.modules:
                 change(sys.modules[name])
@@ -151,7 +155,7 @@ def _lead_evdev(extension: Any, board: SimBoard, undo: contextlib.ExitStack) -> 
 
 
 def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
-    _replace(undo, local, "SpiDev", sys.modules["spidev"].SpiDev)
+    _replace(undo, local, "SpiDev", program_module().SpiDev)
     # In a block that lasts until the process ends, as under `hwloop run`, this runs right before gpiozero's own exit
     # handler, which its import has just registered: while devices are being closed, a button that presses itself would
     # make gpiozero's handlers fail in lgpio's thread.

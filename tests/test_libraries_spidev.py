@@ -8,6 +8,8 @@ import errno
 import fcntl
 import os
 import struct
+import sys
+import types
 
 import pytest
 
@@ -176,6 +178,24 @@ def test_the_module_is_like_the_real_one(spidev):
 
     with Mine(bus=0, client=1) as device:
         assert device.fileno() >= 0
+
+
+def test_a_program_that_keeps_the_module_reaches_the_board_in_use(board, spidev, monkeypatch):
+    kept, kept_class = spidev, spidev.SpiDev
+    monkeypatch.setitem(sys.modules, "spidev", real := types.ModuleType("spidev"))
+    real.SpiDev = object
+    with SimBoard(clock=hwloop.VirtualClock()) as other:
+        other.spi_bus(0).attach(0, chip := Chip())
+        with firmware_sim.imports.led_to(other):
+            for opened in (kept.SpiDev(0, 0), kept_class(0, 0), real.SpiDev(0, 0)):
+                with opened:
+                    opened.max_speed_hz = 1_000_000
+                    assert opened.xfer2([1]) == [254]
+            assert len(chip.sent) == 3
+    assert real.SpiDev is object
+    with kept.SpiDev(0, 1) as device:
+        device.max_speed_hz = 1_000_000
+        assert device.xfer2([1]) == [254]
 
 
 # The node, for programs that call ioctl themselves.

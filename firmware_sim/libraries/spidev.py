@@ -7,6 +7,7 @@ it is the same node that programs reach which open /dev/spidevB.C themselves.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Sequence
 from types import ModuleType, TracebackType
@@ -28,6 +29,15 @@ def spidev_module(nodes: Nodes) -> ModuleType:
     opened = type("SpiDev", (SpiDev,), {"nodes": nodes, "__module__": "spidev"})
     module.__dict__.update(SpiDev=opened, __version__="3.8")
     return module
+
+
+@functools.cache
+def program_module() -> ModuleType:
+    """Return the module `spidev` of programs, the same one each time: they keep it from one board to the next.
+
+    The attribute `nodes` of its `SpiDev` is that of the board in use.
+    """
+    return spidev_module(Nodes())
 
 
 def opened_device(nodes: Nodes, request: SpiRequest) -> SpiDev:
