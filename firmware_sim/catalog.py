@@ -20,6 +20,7 @@ from firmware_sim.device import Device
 from firmware_sim.errors import WiringError
 from firmware_sim.fields import named
 from firmware_sim.limits import limits_of
+from firmware_sim.onewire import OneWireDevice
 from firmware_sim.wiring import DEVICES, device_class
 from hwloop import plugins
 from hwloop.core.naming import error_text
@@ -149,6 +150,8 @@ def _keys(kind: type[Device]) -> Iterator[Key]:
     hints, limits, meanings = typing.get_type_hints(kind), limits_of(kind), _meanings(kind)
     for field in _fields(kind):
         unit = limits[field.name].unit if field.name in limits else ""
+        if unit.startswith("as "):  # words for messages, such as "1 to 247 as a unit"
+            unit = ""
         yield Key(field.name, named(hints[field.name]), _default(field), unit, meanings.get(field.name, ""))
 
 
@@ -161,16 +164,16 @@ def _meanings(kind: type[Device]) -> Mapping[str, str]:
 
 def _family(kind: type[Device]) -> Family:
     keys = {field.name for field in _fields(kind)}
-    marks: tuple[tuple[Family, set[str]], ...] = (
-        ("SPI", {"select"}),
-        ("I2C", {"address"}),
-        ("serial", {"port"}),
-        ("analog", {"adc"}),
-        ("1-Wire", {"rom", "serial_number"}),
+    if issubclass(kind, OneWireDevice):
+        return "1-Wire"
+    marks: tuple[tuple[Family, str], ...] = (
+        ("SPI", "select"),
+        ("I2C", "address"),
+        ("serial", "port"),
+        ("analog", "adc"),
     )
-    hints = typing.get_type_hints(kind)
-    on_lines = any(hints[key] in (int, list[int], int | None) for key in keys)
-    return next((family for family, mark in marks if mark & keys), "lines" if on_lines else "other")
+    on_lines = any(isinstance(value, int | list) for value in example_keys(kind).values()) or "line" in keys
+    return next((family for family, mark in marks if mark in keys), "lines" if on_lines else "other")
 
 
 def _table(keys: Mapping[str, object]) -> str:

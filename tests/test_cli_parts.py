@@ -44,6 +44,15 @@ def test_one_part_is_shown_in_full_with_a_table_for_a_board_file(capsys: pytest.
     assert '  [[device]]\n  type = "hc-sr04"\n  trigger = 17\n  echo = 27\n' in out
 
 
+def test_optional_keys_and_kinds_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["parts", "buzzer"]) == 0
+    assert "  pitch    a number (Hz), optional: the frequency of an active buzzer" in capsys.readouterr().out
+    assert main(["parts", "lines", "1-wire"]) == 0
+    out = capsys.readouterr().out
+    assert "keys:   line, [pitch], current = 5.0 mA" in out
+    assert out.partition("1-Wire:\n")[2].startswith("  ds18b20  ")
+
+
 def test_a_part_of_another_package_is_listed_and_shown(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +153,10 @@ def test_a_board_that_does_not_exist_or_a_directory_that_does_not_is_an_error(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["parts", "--board", str(tmp_path / "none.toml"), "--svg", "-"]) == 1
-    assert "No such file" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("none.toml: No such file or directory\n")
+    (tmp_path / "twice.toml").write_text('[[device]]\ntype = "led"\nline = 4\n' * 2)
+    assert main(["parts", "--board", str(tmp_path / "twice.toml"), "--svg", "-"]) == 1
+    assert "the LED on line 4: line 4 is used already, by the LED on line 4\n" in capsys.readouterr().err
     board = tmp_path / "board.toml"
     board.write_text(BOARD)
     assert main(["parts", "--board", str(board), "--svg", str(tmp_path / "no" / "x.svg")]) == 1

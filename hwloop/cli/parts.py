@@ -58,11 +58,15 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _draw(path: str, out: str) -> int:
     import hwloop
-    from firmware_sim import SimBoard
+    from firmware_sim import SimBoard, WiringError
     from hwloop.cli.board_picture import picture
 
     clock = hwloop.VirtualClock()  # nothing happens on the board
-    with SimBoard.default(clock=clock) if path == "sim" else SimBoard(path, clock=clock) as board:
+    try:
+        board = SimBoard.default(clock=clock) if path == "sim" else SimBoard(path, clock=clock)
+    except WiringError as error:
+        raise Failure(str(error)) from error
+    with board:
         text = picture(board)
     if out == "-":
         say(text)
@@ -125,9 +129,12 @@ def _show(part: PartType, terminal: Terminal) -> None:
         terminal.line(("Keys:", "bold"))
     width = max((len(key.name) for key in part.keys), default=0)
     for key in part.keys:
-        value = f"{key.type}, required" if key.required else f"{key.type}, default {default_text(key)}"
         unit = f" {key.unit}" if key.unit else ""
-        _wrapped(terminal, f"  {key.name:{width}}  ", width + 4, f"{value}{unit}: {key.meaning}".rstrip(": "))
+        if key.required or key.default is None:
+            value = f"{key.type}{f' ({key.unit})' if unit else ''}, {'required' if key.required else 'optional'}"
+        else:
+            value = f"{key.type}, default {default_text(key)}{unit}"
+        _wrapped(terminal, f"  {key.name:{width}}  ", width + 4, f"{value}: {key.meaning}".rstrip(": "))
     for label, text in (("Wiring", part.wiring), ("Use", part.example), ("Board file", part.snippet)):
         if text:
             say("\n")
@@ -144,18 +151,18 @@ def _wrapped(terminal: Terminal, start: str, indent: int, text: str) -> None:
 
 
 def default_text(key: Key) -> str:
-    """Return the default of a key as a board file writes it, "required", or "-" for None."""
-    if key.required:
-        return "required"
-    if key.default is None:
-        return "-"
+    """Return the default of a key that has one, as a board file writes it."""
     if key.name == "address" and isinstance(key.default, int):
         return f"{key.default:#04x}"
     return json.dumps(key.default, ensure_ascii=False)
 
 
 def _short(key: Key) -> str:
-    return key.name if key.required else f"{key.name} = {default_text(key)}{f' {key.unit}' if key.unit else ''}"
+    if key.required:
+        return key.name
+    if key.default is None:
+        return f"[{key.name}]"
+    return f"{key.name} = {default_text(key)}{f' {key.unit}' if key.unit else ''}"
 
 
 def _plain(part: PartType) -> dict[str, Any]:
