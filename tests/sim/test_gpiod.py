@@ -412,6 +412,7 @@ def test_a_path_that_is_no_chip_of_the_board_raises(
         kernel.gpiod.Chip(path)
     assert caught.value.errno == number
     assert not kernel.gpiod.is_gpiochip_device(path)
+    assert "gpiochip1" not in path or "it has /dev/gpiochip0" in str(caught.value)
 
 
 def test_a_link_to_a_chip_opens_it(kernel: Kernel, tmp_path: Any) -> None:

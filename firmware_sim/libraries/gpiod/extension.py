@@ -73,7 +73,10 @@ class Extension(ModuleType):
         if isinstance(node, GpioDevice) and node.chip.present:
             return node
         if node is None and os.path.basename(path).startswith("gpiochip"):  # not one of this machine's own
-            raise FileNotFoundError(errno.ENOENT, "no such chip on the simulated board", path)
+            paths = [f"/dev/{name}" for name in self._nodes.entries("/dev")]
+            there = ", ".join(sorted(each for each in paths if isinstance(self._nodes.get(each), GpioDevice)))
+            message = f"no such chip on the simulated board; it has {there or 'none'}"
+            raise FileNotFoundError(errno.ENOENT, message, path)
         if isinstance(node, GpioDevice):
             raise failure(errno.ENOENT)
         mode = os.stat(path).st_mode
