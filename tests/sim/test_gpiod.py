@@ -315,6 +315,12 @@ def test_a_request_as_is_changes_nothing(kernel: Kernel) -> None:
             request.set_value(19, kernel.levels.ACTIVE)
 
 
+def test_output_values_of_a_request_win_over_those_of_its_settings(kernel: Kernel) -> None:
+    config = {(17, 18): kernel.settings(direction="OUTPUT", output_value=kernel.levels.ACTIVE)}
+    with kernel.chip.request_lines(config, output_values={18: kernel.levels.ACTIVE}):
+        assert [kernel.line(number).level for number in (17, 18)] == [0, 1]  # one that is not named begins inactive
+
+
 def test_settings_may_differ_from_line_to_line(kernel: Kernel) -> None:
     active = kernel.levels.ACTIVE
     config = {
