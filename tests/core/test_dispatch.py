@@ -273,3 +273,143 @@ def test_work_of_a_low_priority_goes_after_the_rest_of_the_batch(stage: Stage, d
 
 def test_before_its_first_turn_a_loop_has_no_slice(dispatcher: Dispatcher) -> None:
     assert dispatcher.slice_began == 0.0
+
+
+# What the dispatcher asks the poller, the clock and the collector.
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The times until which the dispatcher asks the poller to wait."""
+    asked: list[float | None] = []
+
+    def poll(poller: Poller, when: float | None) -> list[tuple[int, int]]:
+        asked.append(when)
+        return []
+
+    monkeypatch.setattr(Poller, "poll", poll)
+    return asked
+
+
+class Collector:
+    """A garbage collection that ends a wait if `collects`."""
+
+    is_active = True
+
+    def __init__(self, *, collects: bool) -> None:
+        self.collects = collects
+        self.befores: list[float | None] = []
+
+    def collect_if_pressing(self) -> None:
+        pass
+
+    def collect_before(self, when: float | None) -> bool:
+        self.befores.append(when)
+        return self.collects
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_collector_knows_the_next_timer_and_a_collection_ends_the_wait(
+    loop: EventLoop, dispatcher: Dispatcher, asked: list[float | None], collects: bool
+) -> None:
+    """A finalizer may have queued a callback, so the poller may not sleep."""
+    collector = Collector(collects=collects)
+    dispatcher._gc_schedule = collector  # type: ignore[assignment]
+    timer = loop.call_later(1000, min)
+    dispatcher.poll(loop)
+    assert collector.befores == [timer.when()]
+    assert asked == [0.0 if collects else timer.when()]
+
+
+def test_a_loop_with_work_does_not_wait(loop: EventLoop, dispatcher: Dispatcher, asked: list[float | None]) -> None:
+    loop.call_soon(min)
+    dispatcher.poll(loop)
+    assert asked == [0.0]
+
+
+def test_a_clock_that_is_replaced_on_the_class_is_followed(
+    loop: EventLoop, dispatcher: Dispatcher, asked: list[float | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatcher.poll(loop)
+    monkeypatch.setattr(EventLoop, "time", lambda loop: 5.0)
+    assert dispatcher.poll(loop) == 5.0
+
+
+def test_a_poll_that_finds_nothing_does_not_end_the_run(loop: EventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    polls: list[float | None] = []
+
+    def poll(poller: Poller, when: float | None) -> list[tuple[int, int]]:
+        polls.append(when)
+        if len(polls) == 3:
+            loop.stop()
+        return []
+
+    monkeypatch.setattr(Poller, "poll", poll)
+    loop.run_forever()
+    assert len(polls) >= 3
+
+
+def test_an_overrun_of_exactly_the_limit_is_slow(loop: EventLoop, dispatcher: Dispatcher) -> None:
+    clock, overruns = [1.0], list[float]()
+    loop.time = lambda: clock[0]  # type: ignore[method-assign]
+    dispatcher.slice, loop._monitor.slow_after = 0.5, 0.25
+    dispatcher._overran = lambda handle, took: overruns.append(took)  # type: ignore[method-assign]
+
+    def work() -> None:
+        clock[0] += 0.75
+        loop.call_soon(loop.stop)
+
+    loop.call_soon(work)
+    loop.run_forever()
+    assert overruns == [0.25]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_watcher_that_was_cancelled_is_removed_when_its_descriptor_is_ready(
+    loop: EventLoop, fds: list[int], debug: bool
+) -> None:
+    """As in asyncio, whose `add_reader` returns the handle to some callers."""
+    loop.set_debug(debug)
+    handle = loop._add_reader(fds[0], min)  # type: ignore[attr-defined]
+    handle.cancel()
+    os.eventfd_write(fds[0], 1)
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    assert loop.remove_reader(fds[0]) is False
+
+
+# Batches within a slice, and stop().
+
+
+def test_urgent_work_of_one_batch_runs_although_a_part_of_it_stops_the_loop(loop: EventLoop) -> None:
+    trace: list[str] = []
+    loop._dispatcher.slice = 1000.0
+
+    def first() -> None:
+        trace.append("first")
+        loop.call_soon_priority(Priority.HIGH, stops)
+        loop.call_soon_priority(Priority.HIGH, trace.append, "also urgent")
+        loop.call_soon(trace.append, "ordinary")
+
+    def stops() -> None:
+        trace.append("stops")
+        loop.stop()
+        loop.call_soon_priority(Priority.HIGH, trace.append, "of the next batch")
+
+    loop.call_soon(first)
+    loop.run_forever()
+    assert trace == ["first", "stops", "also urgent", "ordinary"]
+
+
+def test_a_loop_that_was_stopped_before_runs_one_batch_beside_an_overdue_timer(loop: EventLoop) -> None:
+    trace: list[str] = []
+
+    def first() -> None:
+        trace.append("first")
+        loop.call_soon(trace.append, "of the next batch")
+
+    loop.call_at(loop.time() - 1, trace.append, "overdue")
+    loop.call_soon(first)
+    loop.stop()
+    loop.run_forever()
+    assert sorted(trace) == ["first", "overdue"]

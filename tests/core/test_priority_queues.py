@@ -135,3 +135,42 @@ def test_entries_are_chosen_by_their_priority_and_by_whether_they_have_a_deadlin
     assert [urgency.priority for urgency in seen] == [Priority.HIGH, Priority.LOW]
     assert math.isnan(seen[0].deadline)
     assert seen[1].deadline == math.inf
+
+
+def test_places_let_later_handles_of_the_same_urgency_go_first(stage: Stage) -> None:
+    stage.push(Priority.HIGH, "a", places=1.5)
+    for name in "bcd":
+        stage.push(Priority.HIGH, name)
+    assert stage.trace(4) == "bacd"
+
+
+def test_a_handle_without_places_keeps_its_own(stage: Stage) -> None:
+    queues = stage.queues
+    first = Handle(print, (), Loop(), Context())
+    queues.push(Priority.HIGH, math.inf, first)  # by the default
+    stage.names[first] = "a"
+    queues.push(Priority.HIGH, math.inf, second := Handle(print, (), Loop(), Context()), 0)
+    stage.names[second] = "b"
+    queues.push(Priority.HIGH, math.inf, third := Handle(print, (), Loop(), Context()), -1.5)
+    stage.names[third] = "c"
+    assert stage.trace(3) == "acb"
+
+
+def test_a_handle_that_runs_at_its_deadline_has_not_missed_it() -> None:
+    missed: list[float] = []
+    queues = PriorityQueues(lambda handle, late: missed.append(late), lambda handle, now: None)
+    early, late = Handle(print, (), Loop(), Context()), Handle(max, (), Loop(), Context())
+    queues.push(Priority.HIGH, 5.0, early)
+    queues.push(Priority.HIGH, 6.0, late)
+    assert queues.pick(5.0, False) is early
+    assert missed == []
+    assert queues.pick(6.5, False) is late
+    assert missed == [0.5]
+
+
+def test_a_deadline_that_can_still_be_met_now_goes_first() -> None:
+    queues = PriorityQueues(lambda handle, late: None, lambda handle, now: None)
+    handles = [Handle(print, (), Loop(), Context()) for _ in range(2)]
+    queues.push(Priority.HIGH, math.inf, handles[0])
+    queues.push(Priority.HIGH, 5.0, handles[1])
+    assert queues.pick(5.0, False) is handles[1]

@@ -280,3 +280,25 @@ def test_a_cancellation_that_was_not_counted_takes_nothing_from_the_count(timers
         timer._cancelled = True
     assert timers.pop_due(1.0) == []
     assert timers.cancelled == 0
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.5])
+def test_a_cancelled_timer_waits_no_longer_and_counts_once(timers: TimerQueue, tolerance: float | None) -> None:
+    timer = exact(timers, 1.0) if tolerance is None else tolerant(timers, 1.0, tolerance)
+    timers.admit()
+    timer.cancel()
+    timer.cancel()
+    assert timers.cancelled == (tolerance is None)
+    if isinstance(timer, TolerantHandle):
+        assert timer.is_waiting is False
+    timers.clear()
+    assert timers.cancelled == 0
+
+
+def test_the_count_of_cancelled_timers_never_falls_below_zero(timers: TimerQueue) -> None:
+    timer = exact(timers, 1.0)
+    timers.admit()
+    timer.cancel()
+    timers.cancelled = 0  # a purge has counted it already
+    assert timers.next_when() is None
+    assert timers.cancelled == 0
