@@ -124,8 +124,6 @@ class Dispatcher:
                     handle._scheduled = False
                     if not handle._cancelled:
                         (latency if type(handle) is Watcher else lateness).append(time - handle._when)
-                    elif type(handle) is Watcher:
-                        self._poller.descriptors.remove_watcher(handle)  # asyncio's rule for a cancelled one
                     first = 1
                     if ahead:
                         ahead -= 1
@@ -150,6 +148,8 @@ class Dispatcher:
                         raise
                     except BaseException as error:
                         self._failed(handle, error)  # 7. One failure stays one failure
+                elif type(handle) is Watcher:
+                    self._poller.descriptors.remove_watcher(handle)  # asyncio's rule for a cancelled one
                 time = now()
                 if batch <= 0 and not ahead:
                     if run_queue.poll_after_batch:

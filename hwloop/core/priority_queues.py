@@ -106,7 +106,8 @@ class PriorityQueues:
             return None
         chosen = -1
         for rank, heap in enumerate(self._heaps[:_IDLE]):
-            while heap and heap[0][2]._cancelled:  # a cancelled entry does not use up a turn
+            # A cancelled entry does not use up a turn, but the dispatcher has to remove a watcher.
+            while heap and heap[0][2]._cancelled and not hasattr(heap[0][2], "fd"):
                 self._leaves(heappop(heap))
             if not (heap or (rank == ORDINARY and ordinary)):
                 passed[rank] = 0

@@ -69,7 +69,8 @@ class VirtualDispatcher(Dispatcher):
                     pass
                 elif found and (first <= 0 or batch <= 0 < ahead or not ordinary):
                     handle = found.popleft()
-                    self._leaves(handle, time)
+                    handle._scheduled = False
+                    monitor.note_found(handle, time)
                     first = 1
                     if ahead:
                         ahead -= 1
@@ -92,6 +93,8 @@ class VirtualDispatcher(Dispatcher):
                     raise
                 except BaseException as error:
                     self._failed(handle, error)
+            elif hasattr(handle, "fd"):
+                self._poller.descriptors.remove_watcher(handle)
             if batch <= 0 and not ahead and not run_queue.poll_after_batch:
                 if not urgent.waiting:
                     batch = len(ordinary)
@@ -195,11 +198,3 @@ class VirtualDispatcher(Dispatcher):
                 run_queue.add_due(due)
             else:
                 run_queue.found.extend(due)
-
-    def _leaves(self, handle: Any, time: float) -> None:
-        """Account for a watcher or timer that leaves the queue of those that a poll has found."""
-        handle._scheduled = False
-        if not handle._cancelled:
-            self._monitor.note_found(handle, time)
-        elif hasattr(handle, "fd"):
-            self._poller.descriptors.remove_watcher(handle)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from hwloop import EventLoop, Priority
+from hwloop import EventLoop, Priority, SimLoop
 from hwloop.core.descriptors import IN, OUT
 from hwloop.core.dispatch import Dispatcher
 from hwloop.core.monitor import FILED_BEFORE_WAIT, FILED_TOGETHER
@@ -364,20 +365,6 @@ def test_an_overrun_of_exactly_the_limit_is_slow(loop: EventLoop, dispatcher: Di
     assert overruns == [0.25]
 
 
-@pytest.mark.parametrize("debug", [False, True])
-def test_a_watcher_that_was_cancelled_is_removed_when_its_descriptor_is_ready(
-    loop: EventLoop, fds: list[int], debug: bool
-) -> None:
-    """As in asyncio, whose `add_reader` returns the handle to some callers."""
-    loop.set_debug(debug)
-    handle = loop._add_reader(fds[0], min)  # type: ignore[attr-defined]
-    handle.cancel()
-    os.eventfd_write(fds[0], 1)
-    loop.call_later(0.01, loop.stop)
-    loop.run_forever()
-    assert loop.remove_reader(fds[0]) is False
-
-
 # Batches within a slice, and stop().
 
 
@@ -401,15 +388,51 @@ def test_urgent_work_of_one_batch_runs_although_a_part_of_it_stops_the_loop(loop
     assert trace == ["first", "stops", "also urgent", "ordinary"]
 
 
-def test_a_loop_that_was_stopped_before_runs_one_batch_beside_an_overdue_timer(loop: EventLoop) -> None:
+def test_a_loop_that_was_stopped_before_runs_the_overdue_timers_and_nothing_that_they_add(loop: EventLoop) -> None:
     trace: list[str] = []
 
-    def first() -> None:
-        trace.append("first")
+    def overdue() -> None:
+        trace.append("overdue")
         loop.call_soon(trace.append, "of the next batch")
 
-    loop.call_at(loop.time() - 1, trace.append, "overdue")
-    loop.call_soon(first)
+    loop.call_at(loop.time() - 1, overdue)
     loop.stop()
     loop.run_forever()
-    assert sorted(trace) == ["first", "overdue"]
+    assert trace == ["overdue"]
+
+
+def test_a_watcher_that_is_cancelled_by_the_callback_that_stops_the_loop_is_removed(
+    loop: EventLoop, fds: list[int]
+) -> None:
+    handles = {}
+
+    def stops() -> None:
+        loop.stop()
+        for handle in handles.values():
+            handle.cancel()
+
+    for fd in fds[:2]:
+        handles[fd] = loop._add_reader(fd, stops)  # type: ignore[attr-defined]
+        os.eventfd_write(fd, 1)
+    loop.run_forever()
+    assert [loop.remove_reader(fd) for fd in fds[:2]].count(False) >= 1
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("priority", [Priority.HIGH, Priority.NORMAL])
+@pytest.mark.parametrize("make_loop", [EventLoop, lambda: SimLoop(seed=0)], ids=["real", "virtual"])
+def test_a_watcher_that_was_cancelled_is_removed_when_its_descriptor_is_ready(
+    fds: list[int], make_loop: Callable[[], EventLoop], priority: Priority, debug: bool
+) -> None:
+    """Or the kernel would report the descriptor for ever. asyncio's `add_reader` returns the handle to some callers."""
+    with contextlib.closing(make_loop()) as loop:
+        loop.set_debug(debug)
+        loop.urgency.enable()
+        context = contextvars.Context()
+        context.run(URGENCY.set, Urgency(priority))
+        handle = context.run(loop._add_reader, fds[0], min)  # type: ignore[attr-defined]
+        handle.cancel()
+        os.eventfd_write(fds[0], 1)
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+        assert loop.remove_reader(fds[0]) is False

@@ -144,7 +144,10 @@ class GpiodBoard(boards.Board):
         self.number = 0
         granted = SimpleNamespace(fd=self.reader, get_value=lambda number: self.level)
         chip = SimpleNamespace(
-            watch_removal=lambda: RemovalWatch(""), check_process=lambda name: None, release=self.release
+            watch_removal=lambda: RemovalWatch(""),
+            check_process=lambda name: None,
+            release=self.release,
+            time_ns=time.monotonic_ns,
         )
         both, debounced = request.edges == "both", request.debounce > 0
         return GpiodEdges(chip, granted, {17: 17}, both=both, debounced=debounced)  # type: ignore[arg-type]
