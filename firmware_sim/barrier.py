@@ -34,10 +34,14 @@ _LINE_LIBRARIES = (
 _CAMERA = (
     "a camera, and the program runs on the simulated board, which has none; run it with a recorded picture instead"
 )
+_RADIO = "a Bluetooth radio, and the program runs on the simulated board, which has none"
 REFUSED = {
     "RPi._GPIO": _LINE_LIBRARIES + ", and RPi.GPIO does as rpi-lgpio has it",
     "_rpi_ws281x": _LINE_LIBRARIES,
     "adafruit_blinka_raspberry_pi_pwm": _LINE_LIBRARIES + "; gpiozero.PWMLED and rpi_hardware_pwm have pulses there",
+    "bluedot": _RADIO + "; a gpiozero.Button on the board can take its place",
+    "bluetooth": _RADIO,
+    "rpi_ws281x": _LINE_LIBRARIES + "; LEDs of the kind WS2812 are not simulated",
     "bcm2835": _LINE_LIBRARIES,
     "libcamera": _CAMERA,
     "picamera": _CAMERA,

@@ -33,6 +33,7 @@ from typing import Any
 
 from firmware_sim import barrier
 from firmware_sim.board import SimBoard
+from firmware_sim.libraries import rpi_gpio
 from firmware_sim.libraries.gpiod.bindings import redirected
 from firmware_sim.libraries.lgpio.module import LgpioModule
 from firmware_sim.libraries.smbus2 import redirection
@@ -92,6 +93,8 @@ class _Finder(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if name == "smbus":
             return importlib.machinery.ModuleSpec(name, _Smbus())
+        if name in rpi_gpio.MODULES:
+            return rpi_gpio.find_spec(name)
         change = self.changes.get(name)
         spec = importlib.machinery.PathFinder.find_spec(name, path) if change is not None else None
         if spec is None or spec.loader is None or change is None:

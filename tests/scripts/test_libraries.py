@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +30,33 @@ def test_rpi_gpio_is_rpi_lgpio(run_script: Run) -> None:
         """,
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+OLD = "raise ImportError('the old RPi.GPIO was imported')"
+
+
+def test_another_rpi_gpio_before_it_in_the_path_is_passed_over(run_script: Run, tmp_path: Path) -> None:
+    package = tmp_path / "RPi" / "GPIO"
+    package.mkdir(parents=True)
+    (tmp_path / "RPi" / "__init__.py").write_text("")
+    (package / "__init__.py").write_text(OLD)
+    done = run_script("import RPi.GPIO as GPIO\nfrom RPi import GPIO as again\nprint(GPIO.VERSION, again is GPIO)")
+    assert done.stdout.split()[1] == "True"
+
+
+def test_without_rpi_lgpio_the_error_says_how_to_install_it(run_script: Run) -> None:
+    script = """
+        import importlib.metadata
+        def missing(name):
+            raise importlib.metadata.PackageNotFoundError(name)
+        importlib.metadata.distribution = missing
+        import RPi.GPIO
+        """
+    assert "pip install --force-reinstall rpi-lgpio" in run_script(script, status=1).stderr
+
+
+@pytest.mark.parametrize("name", ["pigpio", "picamera", "picamera2", "rpi_ws281x", "bluetooth", "bluedot", "wiringpi"])
+def test_a_library_that_is_not_offered_says_so(run_script: Run, name: str) -> None:
+    last = run_script(f"import {name}", status=1).stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: {name} reaches ")
+    assert "simulated board" in last
