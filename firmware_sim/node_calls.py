@@ -239,15 +239,21 @@ class _Calls:
         return os.fsencode(place.node.target) if isinstance(path, bytes) else place.node.target
 
     def scandir(self, path: Any = ".") -> Any:
-        place = self._place(path)
+        place = self._directory(path)
         if place is None or (not place.hidden and not place.nodes.is_directory(place.path)):
             return self._real["scandir"](path)
         if isinstance(path, bytes):
             path = os.fsdecode(path)
         return Entries(iter(place.entries(os.fspath(path), self._real["scandir"], self._boards[-1].hides)))
 
-    def listdir(self, path: Any = None) -> list[Any]:
+    def _directory(self, path: Any) -> Place | None:
         place = self._place(path)
+        if place is not None and place.node is not None:
+            raise os_error(errno.ENOTDIR, path)
+        return place
+
+    def listdir(self, path: Any = None) -> list[Any]:
+        place = self._directory(path)
         if place is None or (not place.hidden and not place.nodes.is_directory(place.path)):
             return self._real["listdir"](path)  # type: ignore[no-any-return]
         with self.scandir(path) as entries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import concurrent.futures
 import errno
 import fcntl
 import glob
@@ -268,3 +269,67 @@ def test_a_bus_that_the_board_lacks_says_so(board: SimBoard) -> None:
     with imports.led_to(board), pytest.raises(OSError, match="the simulated board has no CAN bus"):
         sys.audit("socket.bind", Can(), ("can0",))
     sys.audit("socket.bind", Can(), ("can0",))
+
+
+def test_threads_open_and_close_nodes_and_files_at_the_same_time(board: SimBoard, tmp_path: Path) -> None:
+    node = EchoNode()
+    board.nodes.add("/dev/echo", node)
+    path = tmp_path / "file"
+    path.write_text("real")
+    failures: list[object] = []
+
+    def use(_: int) -> None:
+        for _ in range(50):
+            fd = os.open("/dev/echo", os.O_RDWR)
+            real = os.open(path, os.O_RDONLY)
+            if (os.read(fd, 3), os.read(real, 9)) != (b"abc", b"real"):
+                failures.append((fd, real))
+            os.close(real)
+            if os.read(fd, 1) != b"a":
+                failures.append(fd)
+            os.close(fd)
+
+    with imports.led_to(board), concurrent.futures.ThreadPoolExecutor(8) as threads:
+        list(threads.map(use, range(8)))
+        read = os.read
+    assert failures == []
+    assert os.read is read
+    assert [handle.closed for handle in node.handles] == [1] * 400
+
+
+def test_a_block_within_a_block_has_the_inner_board(board: SimBoard) -> None:
+    with SimBoard() as inner, imports.led_to(board):
+        board.nodes.add("/dev/outer", EchoNode())
+        with imports.led_to(inner):
+            assert not os.path.exists("/dev/outer")
+        assert os.path.exists("/dev/outer")
+
+
+def test_strange_arguments_get_pythons_own_errors(board: SimBoard) -> None:
+    board.nodes.add("/dev/echo", EchoNode())
+    with imports.led_to(board):
+        for function, arguments, options, kind in (
+            (os.open, ("/dev/echo\0", os.O_RDONLY), {}, ValueError),
+            (open, ("/dev/echo\0",), {}, ValueError),
+            (open, ("/dev/echo", "rb"), {"encoding": "utf-8"}, ValueError),
+            (open, ("/dev/echo",), {"buffering": 0}, ValueError),
+            (open, ("/dev/echo",), {"closefd": False}, ValueError),
+            (open, ("/dev/echo", "x"), {}, FileExistsError),
+            (os.open, (None, os.O_RDONLY), {}, TypeError),
+            (os.listdir, ("/dev/echo",), {}, NotADirectoryError),
+            (os.scandir, ("/dev/echo",), {}, NotADirectoryError),
+            (os.readlink, ("/dev/echo",), {}, OSError),
+            (fcntl.ioctl, ("x", 1), {}, (TypeError, ValueError)),
+            (fcntl.ioctl, (-1, 1), {}, (OSError, ValueError)),
+            (os.close, (10_000,), {}, OSError),
+            (os.read, (10_000, 1), {}, OSError),
+        ):
+            call: Any = function
+            with pytest.raises(kind):
+                call(*arguments, **options)
+        file = open("/dev/echo", "rb", 0)  # noqa: SIM115
+        with pytest.raises(io.UnsupportedOperation, match="not open for writing"):
+            file.write(b"x")
+        file.close()
+        with pytest.raises(ValueError, match="closed file"):
+            file.read(1)
