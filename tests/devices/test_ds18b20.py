@@ -105,7 +105,7 @@ def test_85_degrees_until_the_first_conversion_is_over(make: Callable[..., Rig])
     (SENSOR / "features").write_text("1")  # check the result
     rig.sensor.reset()
     assert (SENSOR / "temperature").read_text() == ""
-    (SENSOR / "conv_time").write_text("0")
+    (SENSOR / "resolution").write_text("12")  # which sets the time for it
     assert (SENSOR / "temperature").read_text() == "21500\n"
 
 

@@ -252,7 +252,7 @@ def test_a_raw_bus_answers_ioctls_and_plain_transfers(board: SimBoard) -> None:
         fcntl.ioctl(fd, I2C_FUNCS, functions)
         assert struct.unpack("Q", functions)[0] & 1
         fcntl.ioctl(fd, I2C_SLAVE, 0x76)
-        os.write(fd, b"\xd0")
+        assert os.write(fd, b"\xd0") == 1
         assert os.read(fd, 1) == b"\x60"
         fcntl.ioctl(fd, I2C_SLAVE, 0x50)
         with pytest.raises(OSError, match="Remote I/O error"):

@@ -49,9 +49,9 @@ def test_all_transactions(board: SimBoard) -> None:
     assert bus.read_word_data(0x40, 0x11) == 0x1234
     bus.write_byte(0x40, 0x12)
     assert bus.read_byte(0x40) == 0x12
-    bus.write_i2c_block_data(0x40, 0x20, [1, 2, 0x103])
-    assert bus.read_i2c_block_data(0x40, 0x20, 4) == [1, 2, 3, 0]
-    assert bus.read_i2c_block_data(0x40, 0x20) == [1, 2, 3] + [0] * 29
+    bus.write_i2c_block_data(0x40, 0x20, [1, 0xF2, 0x103])
+    assert bus.read_i2c_block_data(0x40, 0x20, 4) == [1, 0xF2, 3, 0]
+    assert bus.read_i2c_block_data(0x40, 0x20) == [1, 0xF2, 3] + [0] * 29
     assert bus.process_call(0x40, 0x20, 0x0505) is None
     assert bus.read_block_data(0x50, 0) == [97, 98, 99]
     bus.write_block_data(0x50, 7, [8, 9])
