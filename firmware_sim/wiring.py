@@ -42,6 +42,7 @@ DEVICES = {
     "28byj-48": "firmware_sim.devices.stepper_28byj:Stepper28byj",
     "74hc595": "firmware_sim.devices.shift_register:ShiftRegister",
     "a4988": "firmware_sim.devices.a4988:A4988",
+    "ads1015": "firmware_sim.devices.ads1015:Ads1015",
     "ads1115": "firmware_sim.devices.ads1115:Ads1115",
     "ads7830": "firmware_sim.devices.ads7830:Ads7830",
     "aht20": "firmware_sim.devices.aht20:Aht20",

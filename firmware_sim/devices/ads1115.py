@@ -17,7 +17,6 @@ from firmware_sim.i2c_part import WordPart, signed
 _CONVERSION, _CONFIG, _LOW, _HIGH = range(4)
 _START, _SINGLE, _WINDOW, _ACTIVE_HIGH, _LATCHING = 0x8000, 0x0100, 0x10, 0x08, 0x04
 _FULL_SCALE = (6.144, 4.096, 2.048, 1.024, 0.512, 0.256, 0.256, 0.256)
-_RATES = (8, 16, 32, 64, 128, 250, 475, 860)
 _PAIRS = ((0, 1), (0, 3), (1, 3), (2, 3))
 _QUEUE = (1, 2, 4)
 _WAKE_UP_NS = 25_000
@@ -43,6 +42,10 @@ class Ads1115(WordPart):
         "smbus.write_i2c_block_data(0x48, 1, [0xC3, 0x83])  # convert AIN0, ±4.096 V; ready after 8 ms\n"
         "volts = int.from_bytes(smbus.read_i2c_block_data(0x48, 0, 2), signed=True) * 4.096 / 32768"
     )
+    rates: ClassVar[Sequence[int]] = (8, 16, 32, 64, 128, 250, 475, 860)
+    """Conversions a second, by three bits of the configuration."""
+    step: ClassVar[int] = 1
+    """From one code to the next, in units of 1/32768 of the full scale."""
     reset_by_general_call: ClassVar[bool] = True
     addresses: ClassVar[Sequence[int]] = range(0x48, 0x4C)
     pointer_mask: ClassVar[int] = 3
@@ -87,7 +90,7 @@ class Ads1115(WordPart):
             self._ends_ns = self.now_ns() + _WAKE_UP_NS + self._period_ns()
 
     def _period_ns(self) -> int:
-        return round(1e9 / _RATES[self._settings >> 5 & 7])
+        return round(1e9 / self.rates[self._settings >> 5 & 7])
 
     def update(self, now_ns: int) -> None:
         while self._ends_ns is not None and self._ends_ns <= now_ns:
@@ -111,7 +114,8 @@ class Ads1115(WordPart):
         volts = volts_at(self.inputs, positive, seconds)
         if negative is not None:
             volts -= volts_at(self.inputs, negative, seconds)
-        code = min(max(round(volts / _FULL_SCALE[self._settings >> 9 & 7] * 32768), -32768), 32767)
+        code = round(volts / _FULL_SCALE[self._settings >> 9 & 7] * 32768 / self.step) * self.step
+        code = min(max(code, -32768), 32768 - self.step)
         self._words[_CONVERSION] = code & 0xFFFF
         self.conversions += 1
         self._compare(code)

@@ -35,6 +35,18 @@ def test_a_difference_of_inputs_gives_the_code_of_the_datasheet(make: Make, volt
     assert rig.word(0) == code
 
 
+def test_an_ads1015_has_twelve_bits_and_is_faster(make: Make) -> None:
+    rig = make("ads1015", inputs=[2.048, 1.0005])
+    configure(rig, SINGLE | AIN0 | GAIN_2_048 | 0x80 | NO_COMPARATOR)  # 1600 a second
+    rig.wait(1 / 1600)
+    assert rig.word(0) == 0
+    rig.wait(26e-6)
+    assert rig.word(0) == 0x7FF0  # SBAS473E, table 3
+    configure(rig, SINGLE | AIN1 | GAIN_2_048 | 0x80 | NO_COMPARATOR)
+    rig.wait(0.001)
+    assert rig.word(0) == 0x3E80  # 1 V: the step is 1 mV
+
+
 def test_the_quick_start_guide_converts_continuously(make: Make) -> None:
     rig = make("ads1115", inputs=[1.5, 0.5])
     rig.write(0x01, 0x84, 0x83)  # section 8.1.2

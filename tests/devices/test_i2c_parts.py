@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from firmware_sim import SimBoard, WiringError
+from firmware_sim import SimBoard, WiringError, wiring
 from firmware_sim.i2c_part import I2cPart
 from firmware_sim.sensirion import crc8
 from firmware_sim.wiring import DEVICES
@@ -185,6 +185,7 @@ class Measurement(NamedTuple):
 
 
 MEASUREMENTS = {
+    "ads1015": Measurement(ads1115, {"inputs": [1.25]}, 1.25),
     "ads1115": Measurement(ads1115, {"inputs": [1.25]}, 1.25),
     "ads7830": Measurement(ads7830, {"inputs": [1.65]}, 1.65),
     "aht20": Measurement(aht20, {"temperature": 25.0}, 25.0, checks=True),
@@ -281,7 +282,7 @@ def test_an_address_that_its_pins_can_not_give_it_raises_and_names_those_that_th
     with pytest.raises(WiringError, match=rf"address must be .*{max(addresses):#04x}, not {wrong:#04x}"):
         SimBoard({"device": [{"type": name, "address": wrong}]})
     for address in addresses:
-        SimBoard({"device": [{"type": name, "address": address}]}).close()
+        wiring.parse({"device": [{"type": name, "address": address}]})
 
 
 @pytest.mark.parametrize("name", I2C_PARTS)

@@ -412,6 +412,16 @@ CASES = {
         """,
         "['21.5', '45.0']\n['21.5', '45.0']",
     ),
+    "sparkfun-qwiic-ads1015": Case(
+        "type='ads1015', inputs=[1.0, 2.0, 0.5, 1.5]",
+        """
+        import qwiic_ads1015
+        adc = qwiic_ads1015.QwiicADS1015()
+        adc.use_conversion_ready(True)  # else it reads the conversion before, as from a real part
+        print(adc.begin(), [adc.get_single_ended(channel) for channel in range(4)])
+        """,
+        "True [1000, 2000, 500, 1500]",
+    ),
     "sparkfun-qwiic-pca9685": Case(
         "type='pca9685', name='servos'",
         """
