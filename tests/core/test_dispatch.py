@@ -276,7 +276,7 @@ def test_before_its_first_turn_a_loop_has_no_slice(dispatcher: Dispatcher) -> No
     assert dispatcher.slice_began == 0.0
 
 
-# What the dispatcher asks the poller, the clock and the collector.
+# Questions to the poller, the clock and the collector.
 
 
 @pytest.fixture
