@@ -19,7 +19,7 @@ def degrees(data: bytes) -> float:
 async def station(notice: Callable[..., None], port: str, *, debounce: float = 0.0, every: float | None = None) -> None:
     """Switch a lamp by a door, count a knob's turns, answer each line, and read the air's temperature.
 
-    The temperature is read every so many seconds, or else for each line.
+    The temperature is read every `every` seconds; without it, once for each line.
     """
 
     async def follow() -> None:
