@@ -35,10 +35,6 @@ def play_one(arguments: argparse.Namespace) -> int:
     found = None if arguments.program is None else find_program(arguments.program, None, arguments.rest)
     is_real = arguments.realtime
     seed = None if is_real else _seed(arguments, scenario)
-    if is_real and (arguments.seed is not None or arguments.limit is not None or arguments.schedule is not None):
-        raise UsageError(
-            f"{arguments.program}: --seed, --limit, --schedule and --explore need virtual time, without --realtime"
-        )
     options = argparse.Namespace(
         clock="real" if is_real else "virtual", realtime=None, seed=seed, limit=arguments.limit, debug=arguments.debug
     )

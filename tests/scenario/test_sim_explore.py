@@ -238,11 +238,26 @@ def test_a_wrong_call_says_what_would_be_right(sim: Sim, tmp_path: Path, words: 
     assert "see 'hwloop sim --help'" in result["stdout"] + result["stderr"]
 
 
-def test_a_script_is_not_explored_because_its_time_is_real(sim: Sim, tmp_path: Path) -> None:
-    write(tmp_path, **{"script.py": "import time\nwhile True:\n    time.sleep(1)\n"})
-    result = sim("script.py", "--scenario", "door.toml", "--explore", "5")
-    assert result["status"] == 2
-    assert "a script runs in real time, and --seed, --limit, --schedule and --explore need virtual" in result["stdout"]
+@pytest.mark.slow
+def test_a_script_without_a_loop_is_explored_too(sim: Sim, tmp_path: Path) -> None:
+    script = """
+        import time
+        from gpiozero import Button
+
+        door, openings = Button(17), []
+        door.when_pressed = lambda: openings.append(time.monotonic())
+        while True:
+            time.sleep(0.1)
+            assert len(openings) <= 1
+    """
+    write(tmp_path, **{"script.py": script})
+    command = [sys.executable, "-m", "hwloop", "sim", "script.py", "--scenario", "door.toml", "--explore", "3"]
+    found = subprocess.run(
+        [*command, "--faults", "contact-bounce"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert found.returncode == 1
+    assert "fault     contact-bounce after=0.0 " in found.stdout
+    assert "AssertionError" in found.stderr
 
 
 @pytest.mark.slow
