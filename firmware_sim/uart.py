@@ -98,7 +98,8 @@ class Port:
         self._wire: collections.deque[_Arrival] = collections.deque()
         self._wire_free_ns = 0
         self._waiting = array.array("i", [0])
-        self._room_left = 0  # in the program's buffer, at least: it may have read since
+        self._room_left = RECEIVE_BUFFER  # in the program's buffer, at least: it may have read since
+        self._exposed = False  # whether a program knows the path of the terminal
         self._event: Event | None = None
         self._reading_rates: list[float] = []
         self._resting: Event | None = None
@@ -114,6 +115,10 @@ class Port:
                 raise HardwareError(
                     self.name, "the simulated port is unplugged", "replug() brings it back", errno=errno.ENOENT
                 )
+            if not self._exposed:
+                self._exposed = True
+                if self._peer is not None:
+                    self._timeline.add_reader(self._master, self._on_written)
             return self.terminal.expose()
 
     @property
@@ -155,7 +160,7 @@ class Port:
             if self._peer is not None:
                 raise WiringError(f"port {self.name} has a device already: {self._peer!r}")
             self._peer = peer
-            if self._master >= 0:
+            if self._exposed:
                 self._timeline.add_reader(self._master, self._on_written)
 
     def send(self, data: bytes, baudrate: int | None = None) -> None:
@@ -205,14 +210,18 @@ class Port:
             ends = [*range(size, len(data), size), len(data)]
             batches = [(when_ns + round(end * character_ns), chunk) for chunk, end in zip(chunks, ends, strict=False)]
         self._wire_free_ns = when_ns + round(len(data) * character_ns)
+        can_be_lost = baudrate is not None
+        if not bad:
+            self._wire.extend([_Arrival(arrival_ns, chunk, can_be_lost, False) for arrival_ns, chunk in batches])
+            return
         place = 0
         for arrival_ns, chunk in batches:
             start = place
-            for at in sorted(it for it in bad if start <= it < start + len(chunk)) if bad else ():
-                self._wire.append(_Arrival(arrival_ns, data[place:at], baudrate is not None, False))
-                self._wire.append(_Arrival(arrival_ns, data[at : at + 1], baudrate is not None, True))
+            for at in sorted(it for it in bad if start <= it < start + len(chunk)):
+                self._wire.append(_Arrival(arrival_ns, data[place:at], can_be_lost, False))
+                self._wire.append(_Arrival(arrival_ns, data[at : at + 1], can_be_lost, True))
                 place = at + 1
-            self._wire.append(_Arrival(arrival_ns, data[place : start + len(chunk)], baudrate is not None, False))
+            self._wire.append(_Arrival(arrival_ns, data[place : start + len(chunk)], can_be_lost, False))
             place = start + len(chunk)
 
     def unplug(self, by: object = None) -> None:
@@ -255,13 +264,12 @@ class Port:
 
     def _plug_in(self) -> None:
         self._master, self._slave = os.openpty()
-        self._room_left = 0
+        self._room_left = RECEIVE_BUFFER
+        self._exposed = False
         tty.setraw(self._slave)
         self.terminal.plug_in(self._slave)
         self._timeline.clock.claim(self._slave, announced=True)
         os.set_blocking(self._master, False)
-        if self._peer is not None:
-            self._timeline.add_reader(self._master, self._on_written)
 
     def _pull(self) -> None:
         if self._master < 0:
@@ -274,6 +282,7 @@ class Port:
         self.dropped += sum(len(arrival.data) for arrival in self._wire)
         self._wire.clear()
         self._wire_free_ns = 0
+        self._exposed = False
         self.terminal.unplug()
         self._timeline.clock.disclaim(self._slave)
         # Closing the master hangs the terminal up, as a USB adapter's driver does when it is pulled out.
@@ -323,15 +332,16 @@ class Port:
         moment_ns = self._timeline.moment_ns()
         while self._wire and self._wire[0].when_ns <= moment_ns:
             arrival = self._wire.popleft()
-            chunk = arrival.data
-            if arrival.bad:
+            _, chunk, can_be_lost, bad = arrival
+            if bad:
                 self._deliver_bad(chunk)
                 continue
-            if arrival.can_be_lost and (self.buffers or len(chunk) > self._room_left):
-                taken = self._hand_over(chunk[: self._room()])
+            if can_be_lost and (len(chunk) > self._room_left or self.buffers):
+                room = self._room()
+                taken = self._hand_over(chunk[:room]) if room else 0
             else:
                 taken = self._hand_over(chunk)
-            if arrival.can_be_lost:
+            if can_be_lost:
                 self.dropped += len(chunk) - taken
             elif taken < len(chunk):
                 self._wire.appendleft(arrival._replace(data=chunk[taken:]))
@@ -341,7 +351,7 @@ class Port:
             self._event = self._timeline.at(self._wire[0].when_ns, self._arrive)
 
     def _hand_over(self, chunk: bytes) -> int:
-        exact = bool(self.buffers) or (bool(self.distortions) and marks_errors(self._slave))
+        exact = (self.buffers or self.distortions) and (self.buffers or marks_errors(self._slave))
         before = self._in_waiting() if exact else 0
         try:
             taken = os.write(self._master, chunk) if chunk else 0
@@ -389,7 +399,8 @@ class Port:
         The pseudo-terminal itself would take some kilobytes more, which the program's flush at opening would not reach:
         it would then read bytes that a real port had lost long before.
         """
-        self._room_left = max(0, min(self.buffers, default=RECEIVE_BUFFER) - self._in_waiting())
+        if self._room_left > 0 or self._exposed or self.buffers:  # else it is full, and nobody can have read
+            self._room_left = max(0, min(self.buffers, default=RECEIVE_BUFFER) - self._in_waiting())
         return self._room_left
 
     def _in_waiting(self) -> int:

@@ -58,6 +58,7 @@ class VirtualClock(Clock):
         self.limit: TimeLimit | None = None
         """Ends a run that lasts too long; the loop sets it."""
         self._agendas: list[Agenda] = []
+        self._only: Agenda | None = None  # if there is one
         self._claimed: dict[int, bool] = {}  # whether they are announced
         self.claims: int = 0
         """How often a descriptor was claimed or disclaimed."""
@@ -154,11 +155,13 @@ class VirtualClock(Clock):
 
     def attach(self, agenda: Agenda) -> bool:
         self._agendas.append(agenda)
+        self._only = agenda if len(self._agendas) == 1 else None
         return True
 
     def detach(self, agenda: Agenda) -> None:
         if agenda in self._agendas:
             self._agendas.remove(agenda)
+            self._only = self._agendas[0] if len(self._agendas) == 1 else None
 
     def claim(self, fd: int, *, announced: bool = False) -> None:
         self._claimed[fd] = announced
@@ -254,7 +257,7 @@ class VirtualClock(Clock):
     @property
     def board(self) -> Agenda | None:
         """The board, if nothing else drives time: no other board, and no thread that sleeps or is busy."""
-        return self._agendas[0] if len(self._agendas) == 1 and not (self._sleeping or self.busy) else None
+        return None if self._sleeping or self.busy else self._only
 
     def close(self) -> None:
         """Stop: the loop is closed, and no more time passes. Sleeping threads go on at once, so that they can end."""

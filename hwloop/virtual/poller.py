@@ -111,23 +111,22 @@ class VirtualPoller(Poller):
         return False
 
     def poll(self, when: float | None) -> Found:
+        if not (self._run_queue.has_work() or self._run_queue.poll_after_batch):
+            return self.rest(self._timers.next_when() if self._run_queue.urgent.idle else when)
         self._polls += 1
-        if self._run_queue.has_work() or self._run_queue.poll_after_batch:
-            self._idled = 0
-            found = self._pass_busily()
-        else:
-            if self._run_queue.urgent.idle:
-                when = self._timers.next_when()
-            found = self._rest(_INFINITY if when is None or when > FOREVER else when)
-        if self._random is not None and len(found) > 1:
+        self._idled = 0
+        found = self._pass_busily()
+        if len(found) > 1 and self._random is not None:
             self._random.shuffle(found)
         return found
 
     def rest(self, when: float | None) -> Found:
-        """Do as `poll` does where nothing is ready at all."""
+        """Do as `poll` does where nothing but IDLE work is ready: let time pass until something happens."""
         self._polls += 1
-        found = self._rest(_INFINITY if when is None or when > FOREVER else when)
-        if self._random is not None and len(found) > 1:
+        timer = _INFINITY if when is None or when > FOREVER else when
+        if (found := self._rest_with_board(timer)) is None:
+            found = self._rest_with_all(timer)
+        if len(found) > 1 and self._random is not None:
             self._random.shuffle(found)
         return found
 
@@ -151,11 +150,6 @@ class VirtualPoller(Poller):
             timer = self._timers.next_when()
             # A timer that is due again and again, each time at once, holds up the clock no more than work does.
             self._jump_to(now + seconds if timer is None or timer <= now else min(timer, now + seconds))
-
-    def _rest(self, timer: float) -> Found:
-        """Nothing but IDLE work is ready: wait in the real world where that may end the wait, else jump."""
-        found = self._rest_with_board(timer)
-        return self._rest_with_all(timer) if found is None else found
 
     def _rest_with_board(self, timer: float) -> Found | None:
         """Rest while only the simulated board and its buses can end the wait. Return None where there is more to it.
@@ -213,7 +207,7 @@ class VirtualPoller(Poller):
         return []
 
     def _rest_with_all(self, timer: float) -> Found:
-        """Rest, whatever may end it."""
+        """Rest, whatever may end it: wait in the real world where that may be, else jump."""
         clock, settle, run_queue = self._virtual_clock, self._virtual_clock.settle, self._run_queue
         ready_now, asked, beside = self._ready_now, self._rests_until_after, self._threads
         inbox, threads, members = run_queue.inbox, _thread._count, clock.members

@@ -19,6 +19,7 @@ from firmware_sim.board import SimBoard
 from firmware_sim.trace import Trace
 from hwloop import gpio, i2c, serial
 from hwloop.core.clock import Clock
+from hwloop.virtual.poller import VirtualPoller
 
 pytest.importorskip("serial", reason="pip install pyserial")
 pytest.importorskip("smbus2", reason="pip install smbus2")
@@ -142,6 +143,61 @@ def test_a_resting_loop_polls_no_descriptor_for_events_that_do_not_concern_it(mo
         moved = hwloop.run(main(board), board=board, clock=clock)
     assert moved > 1700
     assert polls < moved / 20
+
+
+async def station(board: SimBoard, note: Callable[[object], object]) -> None:
+    """Watch a line, drive another one, and read a sensor and a receiver."""
+
+    async def edges() -> None:
+        async with gpio.watch(5) as button, gpio.output(6) as lamp:
+            async for edge in button:
+                lamp.set(edge.value)  # type: ignore[arg-type]
+                note(edge)
+
+    async def readings() -> None:
+        async with i2c.open(1) as bus:
+            async for reading in bus.poll(lambda: bus.device(0x76).read_block(0xF7, 8), every=0.05):
+                note(reading)
+
+    async def sentences() -> None:
+        async with serial.open("/dev/ttyAMA0", 9600, framing=serial.Lines()) as port:
+            async for sentence in port:
+                note(sentence)
+
+    async with asyncio.timeout(3):
+        await asyncio.gather(edges(), readings(), sentences())
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_the_shorter_way_of_a_rest_gives_the_trace_of_the_longer_one(
+    seed: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = [{"type": "button", "line": 5, "press_every": 0.31, "hold": 0.1, "bounce": 0.005}, SENSOR, GPS]
+
+    def play() -> list[str]:
+        trace, clock, notes = Trace(), hwloop.VirtualClock(), list[str]()
+        with SimBoard({"device": devices}, clock=clock, tracer=trace) as board, pytest.raises(TimeoutError):
+            hwloop.run(station(board, lambda event: notes.append(repr(event))), board=board, clock=clock, seed=seed)
+        return [*notes, *map(repr, trace)]
+
+    short = play()
+    monkeypatch.setattr(VirtualPoller, "_rest_with_board", lambda self, timer: None)
+    assert play() == short
+    assert len(short) > 300
+
+
+def test_a_writer_goes_on_as_soon_as_a_slow_device_makes_room() -> None:
+    async def main(board: SimBoard) -> float:
+        board.serial("/dev/ttyAMA0").read_slowly(40_000)
+        async with serial.open("/dev/ttyAMA0", 9600) as port:
+            port.write(bytes(100_000))
+            await port.flush()
+            return asyncio.get_running_loop().time() - 1
+
+    clock = hwloop.VirtualClock()
+    with SimBoard({"device": [BUSY, {**GPS, "interval": 3600.0}]}, clock=clock) as board:
+        took = hwloop.run(main(board), board=board, clock=clock)
+    assert 1.8 < took < 2.8  # 2.5 s, and the terminal takes some kilobytes at once
 
 
 def test_jobs_that_the_loop_does_itself_are_counted_and_logged_as_others() -> None:

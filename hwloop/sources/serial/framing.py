@@ -14,6 +14,8 @@ The time at which a program reads a byte says little about the time at which it 
 
 from __future__ import annotations
 
+import functools
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
@@ -340,9 +342,7 @@ def nmea_checksum(sentence: bytes) -> bool:
     body, star, digits = sentence[1:].rpartition(b"*")
     if sentence[:1] not in (b"$", b"!") or not star or len(digits) != 2:
         return False
-    checksum = 0
-    for byte in body:
-        checksum ^= byte
+    checksum = functools.reduce(operator.xor, body, 0)
     return digits.upper() == b"%02X" % checksum
 
 
