@@ -98,7 +98,6 @@ class Port:
         self._wire: collections.deque[_Arrival] = collections.deque()
         self._wire_free_ns = 0
         self._waiting = array.array("i", [0])
-        self._room_left = RECEIVE_BUFFER  # in the program's buffer, at least: it may have read since
         self._exposed = False  # whether a program knows the path of the terminal
         self._event: Event | None = None
         self._reading_rates: list[float] = []
@@ -115,10 +114,9 @@ class Port:
                 raise HardwareError(
                     self.name, "the simulated port is unplugged", "replug() brings it back", errno=errno.ENOENT
                 )
-            if not self._exposed:
-                self._exposed = True
-                if self._peer is not None:
-                    self._timeline.add_reader(self._master, self._on_written)
+            if self._peer is not None and not self._exposed:
+                self._timeline.add_reader(self._master, self._on_written)
+            self._exposed = True
             return self.terminal.expose()
 
     @property
@@ -210,18 +208,14 @@ class Port:
             ends = [*range(size, len(data), size), len(data)]
             batches = [(when_ns + round(end * character_ns), chunk) for chunk, end in zip(chunks, ends, strict=False)]
         self._wire_free_ns = when_ns + round(len(data) * character_ns)
-        can_be_lost = baudrate is not None
-        if not bad:
-            self._wire.extend([_Arrival(arrival_ns, chunk, can_be_lost, False) for arrival_ns, chunk in batches])
-            return
         place = 0
         for arrival_ns, chunk in batches:
             start = place
-            for at in sorted(it for it in bad if start <= it < start + len(chunk)):
-                self._wire.append(_Arrival(arrival_ns, data[place:at], can_be_lost, False))
-                self._wire.append(_Arrival(arrival_ns, data[at : at + 1], can_be_lost, True))
+            for at in sorted(it for it in bad if start <= it < start + len(chunk)) if bad else ():
+                self._wire.append(_Arrival(arrival_ns, data[place:at], baudrate is not None, False))
+                self._wire.append(_Arrival(arrival_ns, data[at : at + 1], baudrate is not None, True))
                 place = at + 1
-            self._wire.append(_Arrival(arrival_ns, data[place : start + len(chunk)], can_be_lost, False))
+            self._wire.append(_Arrival(arrival_ns, data[place : start + len(chunk)], baudrate is not None, False))
             place = start + len(chunk)
 
     def unplug(self, by: object = None) -> None:
@@ -264,8 +258,7 @@ class Port:
 
     def _plug_in(self) -> None:
         self._master, self._slave = os.openpty()
-        self._room_left = RECEIVE_BUFFER
-        self._exposed = False
+        self._room_left = RECEIVE_BUFFER  # in the program's buffer, at least: it may have read since
         tty.setraw(self._slave)
         self.terminal.plug_in(self._slave)
         self._timeline.clock.claim(self._slave, announced=True)
@@ -337,8 +330,7 @@ class Port:
                 self._deliver_bad(chunk)
                 continue
             if can_be_lost and (len(chunk) > self._room_left or self.buffers):
-                room = self._room()
-                taken = self._hand_over(chunk[:room]) if room else 0
+                taken = self._hand_over(chunk[: self._room()])
             else:
                 taken = self._hand_over(chunk)
             if can_be_lost:
