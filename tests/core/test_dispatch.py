@@ -299,13 +299,13 @@ class Collector:
 
     def __init__(self, *, collects: bool) -> None:
         self.collects = collects
-        self.befores: list[float | None] = []
+        self.asked_before: list[float | None] = []
 
     def collect_if_pressing(self) -> None:
         pass
 
     def collect_before(self, when: float | None) -> bool:
-        self.befores.append(when)
+        self.asked_before.append(when)
         return self.collects
 
 
@@ -318,7 +318,7 @@ def test_the_collector_knows_the_next_timer_and_a_collection_ends_the_wait(
     dispatcher._gc_schedule = collector  # type: ignore[assignment]
     timer = loop.call_later(1000, min)
     dispatcher.poll(loop)
-    assert collector.befores == [timer.when()]
+    assert collector.asked_before == [timer.when()]
     assert asked == [0.0 if collects else timer.when()]
 
 
