@@ -159,11 +159,17 @@ def _lead_evdev(extension: Any, board: SimBoard, undo: contextlib.ExitStack) -> 
 
 def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
     _replace(undo, local, "SpiDev", program_module().SpiDev)
+
     # In a block that lasts until the process ends, as under `hwloop run`, this runs right before gpiozero's own exit
     # handler, which its import has just registered: while devices are being closed, a button that presses itself would
     # make gpiozero's handlers fail in lgpio's thread.
-    atexit.register(board.timeline.stop)
-    undo.callback(atexit.unregister, board.timeline.stop)
+    # The failure of a callback that runs at that moment is not shown: its device is being closed.
+    def quieten() -> None:
+        board.timeline.stop()
+        board.lgpio.cancel_callbacks()
+
+    atexit.register(quieten)
+    undo.callback(atexit.unregister, quieten)
 
 
 def _lead_gpiozero_to_lgpio(pins: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
