@@ -75,6 +75,9 @@ build/scripts/installed: pyproject.toml tests/scripts/requirements.txt
 	test -x build/scripts/venv/bin/python || $(PYTHON) -m venv build/scripts/venv
 	build/scripts/venv/bin/pip install --quiet --disable-pip-version-check \
 	    --editable '.[test]' --requirement tests/scripts/requirements.txt
+	# Some drivers bring another RPi.GPIO, whose files replace those of rpi-lgpio.
+	build/scripts/venv/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+	    $$(grep -i ^rpi-lgpio tests/scripts/requirements.txt)
 	touch $@
 
 test-scripts: build/scripts/installed  ## run third-party scripts and drivers on the simulated board (installs them), and count them
