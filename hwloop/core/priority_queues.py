@@ -125,10 +125,6 @@ class PriorityQueues:
         self._owed = owed
         return None if chosen == ORDINARY else self._pop(self._heaps[chosen], now)
 
-    def forget_passed(self) -> None:
-        """Note that an urgent handle runs while nothing else waits, as `pick` does."""
-        self._passed[:] = _NEVER_PASSED
-
     def begin_batch(self) -> None:
         """Begin a batch: entries that compete now belong to it; later ones belong to the next."""
         self._batch += 1

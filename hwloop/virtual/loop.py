@@ -65,7 +65,7 @@ class VirtualParts(Parts):
         self._random = seeded
         self._lookout = Lookout()
         super().__init__(self._lookout)
-        self.dispatcher.slice = 0.0
+        self.dispatcher.slice = 0.0  # poll after each callback
 
     def make_clock(self) -> LoopClock:
         return LoopClock(self._virtual_clock.time)
