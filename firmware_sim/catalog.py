@@ -28,6 +28,7 @@ from hwloop.core.naming import error_text
 Family = Literal["lines", "analog", "I2C", "SPI", "1-Wire", "serial", "other"]
 FAMILIES: tuple[Family, ...] = typing.get_args(Family)
 
+_DEVICES = re.compile(r"firmware_sim\.devices\b")
 _HEADER = (17, 27, 22, 5, 6, 13, 19, 26, 23, 24, 25, 12, 16, 20, 21, 4, 18)
 """Lines for examples: those of the header that are for nothing else."""
 _STRINGS = {"port": "/dev/ttyUSB0", "adc": "adc"}
@@ -68,6 +69,7 @@ class PartType(NamedTuple):
         wiring: which pin goes where.
         example: lines of Python that use it.
         snippet: its table in a board file, with each required key.
+        actions: what a test can call and read: "motion()", "lit", each with a line from its docstring.
     """
 
     name: str
@@ -78,6 +80,7 @@ class PartType(NamedTuple):
     wiring: str
     example: str
     snippet: str
+    actions: tuple[tuple[str, str], ...]
 
 
 def names() -> dict[str, str]:
@@ -108,7 +111,8 @@ def describe(name: str, kind: type[Device]) -> PartType:
     snippet = _table({"type": name} | needed)
     if "adc" in needed:
         snippet = f"{_table({'type': 'ads1115', 'name': needed['adc']})}\n\n{snippet}"
-    return PartType(name, kind, _family(kind), summary, keys, kind.wiring, inspect.cleandoc(kind.example), snippet)
+    example = inspect.cleandoc(kind.example)
+    return PartType(name, kind, _family(kind), summary, keys, kind.wiring, example, snippet, tuple(_actions(kind)))
 
 
 def example_keys(kind: type[Device]) -> dict[str, Any]:
@@ -160,6 +164,24 @@ def _meanings(kind: type[Device]) -> Mapping[str, str]:
     section = re.search(r"^Parameters:\n((?: .*\n?|\n)*)", inspect.getdoc(kind) or "", re.MULTILINE)
     found = re.findall(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", section[1] if section else "", re.MULTILINE)
     return {name: re.sub(r"\s+", " ", text) for together, text in found for name in together.split(", ")}
+
+
+def _actions(kind: type[Device]) -> Iterator[tuple[str, str]]:
+    """Yield the methods and properties that a part has of its own, beyond those by which the board reaches it."""
+    own = [each for each in kind.__mro__ if each.__module__ == kind.__module__ or _DEVICES.match(each.__module__)]
+    others = {name for each in kind.__mro__ if each not in own for name in vars(each)}
+    seen = set[str]()
+    for name, value in (pair for each in own for pair in vars(each).items()):
+        if name.startswith("_") or name in others | seen:
+            continue
+        seen.add(name)
+        line = (inspect.getdoc(value) or "").partition("\n")[0]
+        if inspect.isfunction(value) and line:
+            signature = inspect.signature(value)
+            rest = [each.replace(annotation=each.empty) for each in list(signature.parameters.values())[1:]]
+            yield f"{name}{signature.replace(parameters=rest, return_annotation=signature.empty)}", line
+        elif isinstance(value, property) and line:
+            yield name, line
 
 
 def _family(kind: type[Device]) -> Family:

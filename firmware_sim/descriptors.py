@@ -50,6 +50,10 @@ class Descriptors:
             stale.handle.close()
         return fd
 
+    def numbers(self) -> set[int]:
+        """Return the open descriptors of nodes."""
+        return {fd for fd in list(self._entries) if self.handle(fd) is not None}
+
     def handle(self, fd: int) -> Handle | None:
         """Return the handle of a descriptor; None if it is not of a node."""
         entry = self._entries.get(fd)

@@ -157,7 +157,8 @@ def _document(text: str) -> dict[str, Any]:
 def parse(document: Mapping[str, object], where: str = "wiring", directory: Path | None = None) -> Wiring:
     """Check a mapping of the shape of a board file and make its devices. Raises `WiringError`."""
     if unknown := document.keys() - _KEYS:
-        raise WiringError(f"{where}: unknown key {listed(unknown)}; known are {listed(_KEYS)}")
+        meant = suggestion(min(unknown), _KEYS)
+        raise WiringError(f"{where}: unknown key {listed(unknown)}; known are {listed(_KEYS)}{meant}")
     label = document.get("label", "simulated board")
     if not isinstance(label, str):
         raise WiringError(f"{where}: label must be a string, not {label!r}")
@@ -220,11 +221,16 @@ def device_class(name: object, where: str, directory: Path | None = None) -> tup
     path = DEVICES.get(name) if isinstance(name, str) else None
     if path is None and isinstance(name, str):
         path = name if ":" in name else plugins.installed(plugins.DEVICES, DEVICES).get(name)
+    if name is None:
+        raise WiringError(
+            f"{where}: the key type is missing, such as type = \"button\"; 'hwloop parts' lists all types"
+        )
     if path is None:
         known = {*DEVICES, *plugins.installed(plugins.DEVICES, DEVICES)}
+        meant = suggestion(str(name).lower(), known)
         raise WiringError(
-            f"{where}: unknown type {name!r}; known are {listed(known)}; correct it, install the package that "
-            f"provides it, or write package.module:Class{suggestion(str(name), known)}"
+            f"{where}: unknown type {name!r}{meant}; correct it, install the package that provides it, or write "
+            f"package.module:Class; known are {listed(known)}"
         )
     try:
         kind = plugins.load_class(path, beside=directory)

@@ -228,7 +228,7 @@ def test_a_program_that_starts_a_loop_inside_the_loop(hwloop: Call) -> None:
         (None, "board file board.toml: No such file or directory"),
         ('label = "a', "board file board.toml: not valid TOML: "),
         ('colour = "red"', "board.toml: unknown key colour; known are device, label"),
-        ('[[device]]\ntype = "laser"', "board.toml: device 1: unknown type 'laser'; known are "),
+        ('[[device]]\ntype = "laser"', "board.toml: device 1: unknown type 'laser'"),
         ('[[device]]\ntype = "led"\nline = 4\nshade = 1', "board.toml: device 1 (led): unknown key shade; known are "),
         ('[[device]]\ntype = "led"\nline = "4"', "board.toml: device 1 (led): line must be a whole number, not '4'"),
         (

@@ -161,3 +161,14 @@ def test_a_board_that_does_not_exist_or_a_directory_that_does_not_is_an_error(
     board.write_text(BOARD)
     assert main(["parts", "--board", str(board), "--svg", str(tmp_path / "no" / "x.svg")]) == 1
     assert "no such file or directory" in capsys.readouterr().err
+
+
+def test_a_part_in_full_shows_what_a_test_can_do_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["parts", "pir", "keypad"]) == 0
+    out = capsys.readouterr().out
+    assert 'In a test, with name = "pir":\n  board["pir"].motion()    # Move something in front of the sensor.\n' in out
+    assert 'board["keypad"].press(key)' in out
+    assert "attach" not in out
+    assert main(["parts", "led", "--json"]) == 0
+    (led,) = json.loads(capsys.readouterr().out)
+    assert {"name": "lit", "meaning": "Whether it is lit now."} in led["actions"]

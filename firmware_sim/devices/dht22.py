@@ -44,7 +44,7 @@ class Dht22(Device):
     too_early: int = field(default=0, init=False)
 
     wiring = "DATA to the line with 10 kΩ to 3.3 V (resistor), VCC to 3.3 V, GND to GND"
-    example = "sensor = adafruit_dht.DHT22(board.D17); sensor.temperature"
+    example = "wire.on_edge(edges.append); await wire.pulse(0.002, value=0)  # see examples/greenhouse.py"
 
     start: ClassVar[float] = 0.0008
     """The least seconds for which the program pulls the line low."""

@@ -135,7 +135,13 @@ def _show(part: PartType, terminal: Terminal) -> None:
         else:
             value = f"{key.type}, default {default_text(key)}{unit}"
         _wrapped(terminal, f"  {key.name:{width}}  ", width + 4, f"{value}: {key.meaning}".rstrip(": "))
-    for label, text in (("Wiring", part.wiring), ("Use", part.example), ("Board file", part.snippet)):
+    in_test = "\n".join(f'board["{part.name}"].{action}    # {meaning}' for action, meaning in part.actions)
+    for label, text in (
+        ("Wiring", part.wiring),
+        ("Use", part.example),
+        ("In a test, with name = " + json.dumps(part.name), in_test),
+        ("Board file", part.snippet),
+    ):
         if text:
             say("\n")
             terminal.line((f"{label}:", "bold"))
@@ -173,4 +179,5 @@ def _plain(part: PartType) -> dict[str, Any]:
         keys[-1]["meaning"] = key.meaning
     fields = part._asdict()
     del fields["kind"]
+    fields["actions"] = [{"name": action, "meaning": meaning} for action, meaning in part.actions]
     return fields | {"class": f"{part.kind.__module__}:{part.kind.__qualname__}", "keys": keys}

@@ -10,13 +10,16 @@ from __future__ import annotations
 import builtins
 import ctypes
 import os
+import sys
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from types import ModuleType, TracebackType
 from typing import Any, Protocol, Self
 
+from firmware_sim.descriptors import descriptors
 from hwloop.core.clock import Clock
 from hwloop.virtual.clock import VirtualClock
 from hwloop.virtual.condition import VirtualCondition
@@ -108,6 +111,7 @@ class ScriptRun:
         self._condition = clock.condition()
         self._ending = False
         self._thread: threading.Thread | None = None
+        self._surroundings: tuple[list[str], list[str], set[int]] = (sys.argv, sys.path[:], set())
         self._failure: BaseException | None = None
         self._ident = 0
         self._has_waited = threading.Event()
@@ -148,6 +152,9 @@ class ScriptRun:
             raise RuntimeError(f"{self.path} has run already in this block; call board.script() again")
         if isinstance(self._clock, ScriptClock):
             self._clock.on_wait = self._note_wait
+        self._surroundings = sys.argv, sys.path[:], descriptors.numbers()
+        sys.argv = [self.path]
+        sys.path.insert(0, os.path.dirname(os.path.abspath(self.path)))
         self._thread = self._clock.start(self._main, f"script {os.path.basename(self.path)}")
         began = time.monotonic()
         self._driver.advance(0)
@@ -161,13 +168,23 @@ class ScriptRun:
     ) -> None:
         __tracebackhide__ = True
         failure, self._failure = self._failure, None
-        self._end()
+        try:
+            self._end()
+        finally:
+            sys.argv, sys.path[:], before = self._surroundings
+            for fd in descriptors.numbers() - before:
+                descriptors.close(fd)  # as the end of its process would
         failure = failure or self._failure
         if failure is not None and error is None:
             raise failure
         if failure is not None and error is not failure:
             assert error is not None
             error.add_note(f"the script also failed, with {type(failure).__name__}: {failure}")
+
+    def __del__(self) -> None:
+        if getattr(self, "_thread", self) is None:
+            message = f"board.script({self.path!r}) has run nothing: write 'with board.script({self.path!r}):'"
+            warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)
 
     def _end(self) -> None:
         """Interrupt the script, again and again if it catches that, and wait until it has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from time import monotonic, sleep
 
@@ -13,6 +14,8 @@ import smbus2
 from gpiozero import LED, PWMLED, Button
 
 import hwloop
+from firmware_sim.descriptors import descriptors
+from hwloop.testing.script import ScriptRun
 
 PARTS = {
     "device": [
@@ -245,3 +248,33 @@ def test_a_script_runs_in_real_time_too(board, script):
 
 def test_the_board_of_a_test_is_no_longer_in_use_after_it():
     assert not hwloop.board.made_by_program()
+
+
+def test_a_script_has_its_own_arguments_and_finds_modules_beside_it(board, tmp_path):
+    (tmp_path / "beside.py").write_text("line = 27\n")
+    path = tmp_path / "lamp.py"
+    path.write_text("import sys\nimport beside\nfrom time import sleep\narguments = sys.argv\nsleep(10)\n")
+    before = sys.argv, sys.path[:]
+    with board.script(path) as script:
+        board.advance(1)
+        assert script.names["arguments"] == [str(path)]
+        assert script.names["beside"].line == 27
+    assert (sys.argv, sys.path) == before
+    sys.modules.pop("beside")
+
+
+@pytest.mark.hwloop(board="sim")
+def test_a_bus_that_a_script_leaves_open_is_closed_as_at_the_end_of_its_process(board, script):
+    with script("import time, smbus2\nbus = smbus2.SMBus(1)\ntime.sleep(60)\n") as run:
+        board.advance(1)
+        assert run.names["bus"].read_byte_data(0x76, 0xD0) == 0x60
+        assert descriptors.numbers()
+    assert not descriptors.numbers()
+
+
+def test_a_script_that_is_never_entered_is_reported(board, tmp_path):
+    path = tmp_path / "lamp.py"
+    path.write_text("print('on')\n")
+    run = ScriptRun(path, board.clock, board)
+    with pytest.warns(RuntimeWarning, match=r"board.script\('.*lamp.py'\) has run nothing: write 'with board.script"):
+        del run
