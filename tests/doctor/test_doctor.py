@@ -302,7 +302,7 @@ def test_a_program_is_compared_with_the_board(tmp_path):
     assert "-m pip install numpy_of_nowhere" in shown
     assert "uses line 99" in shown
     assert "lines are 0 to 53" in shown
-    assert "17" not in shown
+    assert "line 17" not in shown
     assert "it uses /dev/ttyUSB7" in shown
     assert "there are: /dev/ttyAMA0" in shown
     assert "/dev/i2c-3" in shown
@@ -320,7 +320,7 @@ def test_lines_in_use_and_chips_that_cannot_be_opened(tmp_path):
 
     used = text(list(examine(Machine(), str(program), places(user_of=lambda line: "fan" if line == 18 else ""))))
     assert "it uses line 18, which 'fan' uses already" in used
-    assert "17" not in used
+    assert "line 17" not in used
     (finding,) = examine(Machine(), str(program), places(user_of=refused))
     assert finding.remedy == "join group gpio"
     assert "run it on the simulated board" in text(list(examine(Machine(), str(program), places(lines=0))))
