@@ -29,6 +29,7 @@ T = TypeVar("T")
 LIMIT = 100_000.0
 """Virtual seconds after which a run fails that has not ended: more than a day."""
 
+_ADVICE = "@pytest.mark.hwloop(limit=seconds) changes the limit"
 CPU_LIMIT = 60.0
 """Seconds of processor time after which a run in virtual time fails, unless the test sets a limit itself."""
 
@@ -148,18 +149,23 @@ class Session:
     def _on_step(self) -> None:
         self.conditions.on_step()
         self._steps += 1
-        if self._steps % _CHECK_EVERY == 0 and self._limit is None and isinstance(self._clock, VirtualClock):
-            used = time.thread_time() - self._began
-            if used > CPU_LIMIT and self._main is not None and not self._main.cancelling():
-                self._end_run(f"{used:.0f} s of processor time have passed")
+        if self._steps % _CHECK_EVERY or self._main is None or self._main.cancelling():
+            return
+        if (used := self._used()) > CPU_LIMIT:
+            self._end_run(f"{used:.0f} s of processor time have passed")
+
+    def _used(self) -> float:
+        """Return the seconds of processor time since this run began; 0 where something else limits it."""
+        if self._limit is not None or not isinstance(self._clock, VirtualClock):
+            return 0.0
+        return time.thread_time() - self._began
 
     def _limit_reached(self) -> None:
         self._end_run(f"the limit of {REAL_LIMIT if self._limit is None else self._limit:g} s has passed")
 
     def _end_run(self, reason: str) -> None:
         waits = "\n".join(waits_of(asyncio.all_tasks(self.loop)))
-        advice = "@pytest.mark.hwloop(limit=seconds) changes the limit"
-        self.interrupt(None, TimeLimitError(f"{reason}, and this test has not ended; {advice}\n{waits}"))
+        self.interrupt(None, TimeLimitError(f"{reason}, and this test has not ended; {_ADVICE}\n{waits}"))
 
     def interrupt(self, run: Reported | None, failure: BaseException) -> None:
         """End the test: a program has failed, or nothing can end the wait. Called from any thread."""
@@ -222,5 +228,9 @@ class Session:
             time.sleep(seconds)
         elif asyncio._get_running_loop() is None:
             self.call(self.pass_time(seconds))
-        else:
+        else:  # a handler sleeps, and the loop makes no step meanwhile
             self._clock.sleep(seconds)
+            if (used := self._used()) > CPU_LIMIT:
+                raise TimeLimitError(
+                    f"{used:.0f} s of processor time have passed, and this handler still sleeps; {_ADVICE}"
+                )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from time import sleep
 
 import pytest
+from gpiozero import Button
 
 import hwloop
 from hwloop.testing import session
@@ -53,3 +55,17 @@ def test_a_test_may_go_on_after_a_deadlock_that_it_expects(board):
     with pytest.raises(hwloop.DeadlockError, match="nothing can ever wake"):
         board.session.call(wait_for_nothing())
     board.advance(5)
+
+
+def test_a_handler_that_sleeps_again_and_again_fails_within_the_limit(board, monkeypatch):
+    monkeypatch.setattr(session, "CPU_LIMIT", 0.05)
+
+    def wait_for_the_release():
+        while button.is_pressed:
+            sleep(0.5)
+
+    button = Button(17)
+    button.when_pressed = wait_for_the_release
+    board.line(17).drive(0)
+    with pytest.raises(hwloop.TimeLimitError, match="of processor time have passed, and this handler still sleeps"):
+        board.advance(1)
