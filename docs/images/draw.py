@@ -29,7 +29,7 @@ FONT = 'font-family="system-ui, -apple-system, Segoe UI, Roboto, DejaVu Sans, sa
 ARCHITECTURE = """
 box    20  20 820  62 | Your program | tasks, callbacks, handlers; on a Pi, on a desktop and in tests
 work   20 106 190  84 | scheduling/ | every, sliced, throttle | Lock, Queue, Event | RateLimiter
-event 230 106 190  84 | sources/ | gpio, serial, i2c | your own sources
+event 230 106 190  84 | sources/ | gpio, serial, i2c, spi | your own sources
 event 440 106 190  84 | pins/ | gpiozero's devices | on the loop
 poll  650 106 190  84 | service/ | readiness, watchdog | safe levels
 box    20 214 180 134 | virtual/ | the same loop | in virtual time: | jumps to the next event, | repeats by its seed
@@ -43,8 +43,8 @@ inner 374 296 128  42 | monitor
 inner 512 296 128  42 | transports
 inner 650 296 128  42 | GC schedule
 box    20 372 820  44 | board.py — what hardware must offer, and which board is in use
-box    20 440 400  84 | boards/ — real hardware | gpiod or lgpio, pyserial, smbus2 | /dev/gpiochip, /dev/tty, /dev/i2c
-box   440 440 400  84 | firmware_sim — the simulated board | FIFO, terminals, ioctls | buttons, BME280, GPS, Modbus
+box    20 440 400  84 | boards/ — real hardware | gpiod or lgpio, pyserial, smbus2, spidev | /dev/gpiochip, /dev/tty, /dev/i2c
+box   440 440 400  84 | firmware_sim — the simulated board | FIFO, terminals, ioctls | more than sixty parts
 poll   20 548 820  44 | hwloop guard — a process of its own; drives safe levels when the program can't
 """
 ARCHITECTURE_ARROWS = """
