@@ -43,7 +43,7 @@ inner 374 296 128  42 | monitor
 inner 512 296 128  42 | transports
 inner 650 296 128  42 | GC schedule
 box    20 372 820  44 | board.py — what hardware must offer, and which board is in use
-box    20 440 400  84 | boards/ — real hardware | gpiod or lgpio, pyserial, smbus2, spidev | /dev/gpiochip, tty, i2c, spidev
+box    20 440 400  84 | boards/ — real hardware | gpiod or lgpio, pyserial, smbus2, spidev | gpiochip, tty, i2c, spidev
 box   440 440 400  84 | firmware_sim — the simulated board | FIFO, terminals, ioctls | more than sixty parts
 poll   20 548 820  44 | hwloop guard — a process of its own; drives safe levels when the program can't
 """
