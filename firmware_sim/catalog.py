@@ -160,10 +160,14 @@ def _keys(kind: type[Device]) -> Iterator[Key]:
 
 
 def _meanings(kind: type[Device]) -> Mapping[str, str]:
-    """Return the meaning of each key from the section "Parameters" of a docstring."""
-    section = re.search(r"^Parameters:\n((?: .*\n?|\n)*)", inspect.getdoc(kind) or "", re.MULTILINE)
-    found = re.findall(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", section[1] if section else "", re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text) for together, text in found for name in together.split(", ")}
+    """Return the meaning of each key from the section "Parameters" of its class's docstring, or of a base class's."""
+    meanings = dict[str, str]()
+    for each in reversed(kind.__mro__):
+        text = inspect.cleandoc(each.__doc__ or "")
+        section = re.search(r"^Parameters:\n((?: .*\n?|\n)*)", text, re.MULTILINE)
+        found = re.findall(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", section[1] if section else "", re.MULTILINE)
+        meanings |= {name: re.sub(r"\s+", " ", text) for together, text in found for name in together.split(", ")}
+    return meanings
 
 
 def _actions(kind: type[Device]) -> Iterator[tuple[str, str]]:

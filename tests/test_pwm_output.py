@@ -8,6 +8,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -15,9 +16,12 @@ import hwloop
 from firmware_sim import SimBoard
 from firmware_sim.trace import Trace
 from hwloop import HardwareError, gpio
+from hwloop import board as boards
 from hwloop.board import OutputRequest
 from hwloop.boards.pwm_discovery import find_channel
 from hwloop.boards.pwm_output import PwmChannel, PwmFiles, PwmOutput, SysfsPwmFiles
+from hwloop.service.abandoned_outputs import AbandonedOutputs
+from hwloop.service.guard_records import GuardedOutput
 
 
 @pytest.fixture
@@ -127,6 +131,27 @@ def test_the_device_of_another_output_is_safe_when_the_board_closes(board: SimBo
         lamp.on()
         board.close()
     assert board.line(12).level == 0
+
+
+@pytest.mark.parametrize(("active_low", "safe", "level"), [(False, 0, 0), (False, 1, 1), (True, 0, 1)])
+def test_the_guardian_ends_the_pulses_of_a_program_that_was_killed(
+    board: SimBoard, monkeypatch: pytest.MonkeyPatch, active_low: bool, safe: Literal[0, 1], level: int
+) -> None:
+    """A PWM has no owner: it sends pulses until somebody stops it."""
+    request = OutputRequest(12, consumer="pump", initial=0, active_low=active_low)
+    board.open_output(request).pwm(1000, 0.5)
+    channel = board.pwm.channels[0]
+    assert (channel.enabled, channel.duty_ns) == (True, 500_000)
+    board.pwm._files.open.clear()  # another process has opened nothing
+    monkeypatch.setattr(boards, "reached", lambda address: board)
+    abandoned = AbandonedOutputs()
+    abandoned.take([GuardedOutput(12, safe, "push-pull", active_low, None)])
+    abandoned.drive()
+    assert (abandoned.failed, abandoned.waiting) == (0, False)
+    assert board.line(12).level == level
+    assert channel.duty_ns in (0, channel.period_ns) or not channel.enabled
+    abandoned.close()
+    assert board.line(12).level == level
 
 
 # On the files of a machine.

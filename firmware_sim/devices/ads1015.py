@@ -14,17 +14,7 @@ from firmware_sim.devices.ads1115 import Ads1115
 
 @dataclass(eq=False)
 class Ads1015(Ads1115):
-    """An ADS1015 ADC with four inputs, 12 bits and a comparator.
-
-    Parameters:
-        bus: the number of its I2C bus.
-        address: 0x48 to 0x4b (pin ADDR at GND, VDD, SDA or SCL).
-        inputs: the voltages of AIN0 to AIN3, in volts, or functions of time (`firmware_sim.analog`).
-        interrupt: the line of pin ALERT/RDY, which is open-drain: the program or a resistor pulls it up.
-
-    Attributes:
-        conversions: how many its conversion register has shown so far.
-    """
+    """An ADS1015 ADC with four inputs, 12 bits and a comparator."""
 
     rates: ClassVar[Sequence[int]] = (128, 250, 490, 920, 1600, 2400, 3300, 3300)
     step: ClassVar[int] = 16

@@ -19,7 +19,18 @@ from firmware_sim.spi_part import SpiPart
 
 @dataclass(eq=False)
 class _Adc(BitDevice, SpiPart):
-    """An ADC of this family."""
+    """An ADC of this family.
+
+    Parameters:
+        bus, select: its place.
+        line: a line that selects it instead of the bus's own.
+        inputs: the voltages of its inputs, in volts, or functions of time (`firmware_sim.analog`).
+        reference: the voltage at VREF, which gives the highest code.
+        supply: the voltage at VDD; with less, its clock must be slower.
+
+    Attributes:
+        conversions: how many it has made.
+    """
 
     wiring: ClassVar[str] = (
         "VDD and VREF 3.3 V, AGND and DGND to GND; CLK to GPIO11, DIN to GPIO10, DOUT to GPIO9, CS/SHDN to GPIO8 (CE0)"
@@ -85,31 +96,12 @@ class _Adc(BitDevice, SpiPart):
 
 @dataclass(eq=False)
 class Mcp3008(_Adc):
-    """An MCP3008 on an SPI bus: 10 bits, eight inputs.
-
-    Parameters:
-        bus, select: its place.
-        line: a line that selects it instead of the bus's own.
-        inputs: the voltages of its inputs, in volts, or functions of time (`firmware_sim.analog`).
-        reference: the voltage at VREF, which gives the highest code.
-        supply: the voltage at VDD; with less, its clock must be slower.
-
-    Attributes:
-        conversions: how many it has made.
-    """
+    """An MCP3008 on an SPI bus: 10 bits, eight inputs."""
 
 
 @dataclass(eq=False)
 class Mcp3004(_Adc):
-    """An MCP3004 on an SPI bus: 10 bits, four inputs.
-
-    Parameters:
-        bus, select: its place.
-        line: a line that selects it instead of the bus's own.
-        inputs: the voltages of its inputs, in volts, or functions of time (`firmware_sim.analog`).
-        reference: the voltage at VREF, which gives the highest code.
-        supply: the voltage at VDD; with less, its clock must be slower.
-    """
+    """An MCP3004 on an SPI bus: 10 bits, four inputs."""
 
     example: ClassVar[str] = "pot = gpiozero.MCP3004(0)\nprint(pot.voltage)"
     count: ClassVar[int] = 4
@@ -118,15 +110,7 @@ class Mcp3004(_Adc):
 
 @dataclass(eq=False)
 class Mcp3208(_Adc):
-    """An MCP3208 on an SPI bus: 12 bits, eight inputs.
-
-    Parameters:
-        bus, select: its place.
-        line: a line that selects it instead of the bus's own.
-        inputs: the voltages of its inputs, in volts, or functions of time (`firmware_sim.analog`).
-        reference: the voltage at VREF, which gives the highest code.
-        supply: the voltage at VDD; with less, its clock must be slower.
-    """
+    """An MCP3208 on an SPI bus: 12 bits, eight inputs."""
 
     example: ClassVar[str] = "pot = gpiozero.MCP3208(0)\nprint(pot.voltage)"
     bits: ClassVar[int] = 12
@@ -138,9 +122,6 @@ class Mcp3002(_Adc):
     """An MCP3002 on an SPI bus: 10 bits, two inputs. Its supply is its reference.
 
     Parameters:
-        bus, select: its place.
-        line: a line that selects it instead of the bus's own.
-        inputs: the voltages of its inputs, in volts, or functions of time (`firmware_sim.analog`).
         reference: the voltage at VDD/VREF, which gives the highest code.
         supply: the same for its clock.
     """

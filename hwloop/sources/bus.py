@@ -17,6 +17,7 @@ import dataclasses
 import errno
 import math
 import operator
+import os
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, TypeVarTuple
@@ -94,8 +95,8 @@ class BusSource(Source[Transaction], Generic[H]):
         """Open the device and return the way to it. Raises `HardwareError`."""
 
     @abstractmethod
-    def explained(self, error: BaseException, what: str) -> BaseException:
-        """Return the error of a job as a `HardwareError` that says what to check, or as it is."""
+    def fault(self, number: int) -> tuple[str, str] | None:
+        """Return the meaning of a system's error number on this bus, and what to check; None for any other error."""
 
     # For programs.
 
@@ -125,7 +126,8 @@ class BusSource(Source[Transaction], Generic[H]):
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
         expires = self._loop.time() + timeout
-        job = access.submit(what, function, args, future, one_transfer, self, timeout, expires)
+        job = BusJob(access, what, function, args, future, one_transfer, self, timeout, expires)
+        access.submit(job)
         try:
             return await future
         finally:
@@ -261,9 +263,19 @@ class BusSource(Source[Transaction], Generic[H]):
             job.future.set_exception(self._presented(job.error, job.what))
 
     def _presented(self, error: BaseException, what: str) -> BaseException:
-        if not isinstance(error, StopIteration):
-            return self.explained(error, what)
-        made = RuntimeError(f"{what} raised StopIteration")  # a future can't carry one (PEP 479)
+        """Return the error of a job as its caller gets it: an error of the system with its meaning on this bus."""
+        made: BaseException
+        if isinstance(error, StopIteration):
+            made = RuntimeError(f"{what} raised StopIteration")  # a future can't carry one (PEP 479)
+        elif not isinstance(error, OSError) or isinstance(error, HardwareError):
+            return error
+        else:
+            number = error.errno or 0
+            if (fault := self.fault(number)) is None:
+                return error
+            reason, hint = fault
+            kind = BusTimeoutError if number == errno.ETIMEDOUT else HardwareError
+            made = kind(f"{self.title}, {what}", f"{reason} ({os.strerror(number)})", hint, errno=error.errno)
         made.__cause__ = error
         return made
 

@@ -181,22 +181,10 @@ class BusAccess(Generic[H]):
         """Return the eventfd, which is readable when jobs have finished, or the device was closed."""
         return self._fd
 
-    def submit(
-        self,
-        what: str,
-        function: Callable[..., object],
-        args: tuple[object, ...],
-        future: asyncio.Future[Any],
-        one_transfer: bool,
-        caller: Caller,
-        timeout: float,
-        expires: float,
-    ) -> BusJob[H]:
-        """Put a job at the end of the queue, and return it. Its `caller` has set its timer, where it needs one."""
-        job = BusJob(self, what, function, args, future, one_transfer, caller, timeout, expires)
+    def submit(self, job: BusJob[H]) -> None:
+        """Put a job at the end of the queue. Its caller has set its timer then, where it needs one."""
         if not self._thread.submit(job):
-            caller.limit_wait(job)
-        return job
+            job.delayed()
 
     def withdraw(self, job: BusJob[H]) -> bool:
         """Remove a job that has not begun. Return False if it has begun: its answer will arrive late, if at all."""

@@ -23,7 +23,7 @@ from hwloop.sources.bus_access import BusAccess
 from hwloop.sources.bus_thread import BusThread
 from hwloop.sources.channel import WhenFull
 from hwloop.sources.i2c.device import Device
-from hwloop.sources.i2c.faults import explained
+from hwloop.sources.i2c.faults import fault
 from hwloop.sources.reopening import Backoff, ReopenHook
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ class Bus(BusSource["SMBus"]):
         title = self.title
         return BusAccess(open_bus, title, self._backoff, board.clock, lambda: BusThread(title, board.clock))
 
-    def explained(self, error: BaseException, what: str) -> BaseException:
-        return explained(error, self.number, what)
+    def fault(self, number: int) -> tuple[str, str] | None:
+        return fault(number, self.number)
 
 
 open = Bus

@@ -8,10 +8,6 @@ here each becomes a `HardwareError` that says what it means on this bus and what
 from __future__ import annotations
 
 import errno
-import os
-
-from hwloop.errors import HardwareError
-from hwloop.sources.bus import BusTimeoutError
 
 _FAULTS = {
     errno.EREMOTEIO: ("no answer", "check wiring and address; 'i2cdetect -y {bus}' lists the devices that answer"),
@@ -29,15 +25,9 @@ _FAULTS = {
 }
 
 
-def explained(error: BaseException, bus: int, job: str) -> BaseException:
-    """Return `error`, which `job` raised on bus number `bus`, as a `HardwareError` if it is one of these faults."""
-    if isinstance(error, OSError) and not isinstance(error, HardwareError) and error.errno in _FAULTS:
-        reason, hint = _FAULTS[error.errno]
-        kind = BusTimeoutError if error.errno == errno.ETIMEDOUT else HardwareError
-        made = kind(
-            f"I2C bus {bus}, {job}", f"{reason} ({os.strerror(error.errno)})", hint.format(bus=bus), errno=error.errno
-        )
-    else:
-        return error
-    made.__cause__ = error
-    return made
+def fault(number: int, bus: int) -> tuple[str, str] | None:
+    """Return the meaning of an error number on bus number `bus`, and what to check; None for any other error."""
+    if number not in _FAULTS:
+        return None
+    reason, hint = _FAULTS[number]
+    return reason, hint.format(bus=bus)

@@ -11,13 +11,11 @@ guarantees nevertheless.
 from __future__ import annotations
 
 import errno
-import os
 import re
 
 from hwloop.board import OneWireFiles, current
 from hwloop.core.naming import short_name
 from hwloop.core.urgency import Priority
-from hwloop.errors import HardwareError
 from hwloop.sources.bus import BusSource
 from hwloop.sources.bus_access import BusAccess
 from hwloop.sources.bus_thread import BusThread
@@ -87,7 +85,7 @@ class Bus(BusSource[OneWireFiles]):
     def sensor(self, name: str) -> Sensor:
         """Return the sensor with a name such as "28-0316a2794b1c", whether it is there or not.
 
-        The same object each time. Raises ValueError or TypeError for what is no name of a thermometer.
+        The same object each time. Raises ValueError or TypeError for anything but the name of a thermometer.
         """
         if not isinstance(name, str):
             raise TypeError(f"a sensor has a name such as '28-0316a2794b1c', not {short_name(name)}")
@@ -110,16 +108,10 @@ class Bus(BusSource[OneWireFiles]):
 
         return BusAccess(board.open_onewire, title, self._backoff, board.clock, lambda: BusThread(title, board.clock))
 
-    def explained(self, error: BaseException, what: str) -> BaseException:
-        if not isinstance(error, OSError) or isinstance(error, HardwareError):
-            return error
-        if error.errno in (errno.ENOENT, errno.ENODEV):
-            reason, hint = "it is not there", "check wiring and pull-up; `await bus.sensors()` lists those that are"
-        else:
-            reason, hint = os.strerror(error.errno or 0).lower(), "check wiring, pull-up and supply"
-        made = HardwareError(f"{self.title}, {what}", reason, hint, errno=error.errno)
-        made.__cause__ = error
-        return made
+    def fault(self, number: int) -> tuple[str, str]:
+        if number in (errno.ENOENT, errno.ENODEV):
+            return "it is not there", "check wiring and pull-up; `await bus.sensors()` lists those that are"
+        return "the kernel could not read it", "check wiring, pull-up and supply"
 
 
 open = Bus

@@ -24,7 +24,7 @@ from hwloop.sources.bus_access import BusAccess
 from hwloop.sources.bus_thread import BusThread
 from hwloop.sources.channel import WhenFull
 from hwloop.sources.reopening import Backoff, ReopenHook
-from hwloop.sources.spi.faults import explained
+from hwloop.sources.spi.faults import FAULTS
 
 MESSAGE_MAX = 4096
 """Bytes in one message: as many as spidev's `SpiDev.xfer2` takes and, by default, the kernel."""
@@ -170,8 +170,8 @@ class Device(BusSource[SpiDev]):
             open_device, self.title, self._backoff, board.clock, lambda: _shared_thread(board, request.bus)
         )
 
-    def explained(self, error: BaseException, what: str) -> BaseException:
-        return explained(error, self.title, what)
+    def fault(self, number: int) -> tuple[str, str] | None:
+        return FAULTS.get(number)
 
     # On the bus's thread.
 

@@ -6,12 +6,8 @@ SPI has no acknowledgement, so none of them says that a device is absent: that s
 from __future__ import annotations
 
 import errno
-import os
 
-from hwloop.errors import HardwareError
-from hwloop.sources.bus import BusTimeoutError
-
-_FAULTS = {
+FAULTS = {
     errno.ETIMEDOUT: ("the controller did not finish the transfer", "see the kernel's log (dmesg); increase speed="),
     errno.EMSGSIZE: (
         "more bytes than the kernel takes at once",
@@ -23,14 +19,4 @@ _FAULTS = {
     errno.EBUSY: ("the controller is busy", "another program or a kernel driver has the bus"),
     errno.EIO: ("the transfer failed", "see the kernel's log (dmesg)"),
 }
-
-
-def explained(error: BaseException, title: str, job: str) -> BaseException:
-    """Return `error`, which `job` raised on the device `title`, as a `HardwareError` if it is one of these faults."""
-    if not isinstance(error, OSError) or isinstance(error, HardwareError) or error.errno not in _FAULTS:
-        return error
-    reason, hint = _FAULTS[error.errno]
-    kind = BusTimeoutError if error.errno == errno.ETIMEDOUT else HardwareError
-    made = kind(f"{title}, {job}", f"{reason} ({os.strerror(error.errno)})", hint, errno=error.errno)
-    made.__cause__ = error
-    return made
+"""The meaning of each error number, and what to check."""
