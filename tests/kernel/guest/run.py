@@ -7,7 +7,12 @@ The guest's root is this machine's, read-only, under an overlay that is gone aft
 /guest/out is lost, and it finds every file where it is here. It runs as root, on two emulated processors with 1 GiB,
 with no network but loopback; stdin is empty. gpio-sim and configfs are there; i2c-stub waits in /guest/modules.
 
-Status: the command's own; 124 it took too long; 125 the guest did not come up (its console goes to stderr).
+Now and then QEMU's emulation leaves a processor without interrupts: it sleeps for ever, and the other one waits for it.
+No program can do that to a kernel. Each processor gives a sign of life every five seconds; where one gives none for a
+minute, the guest is ended, and the command runs in a new one. That is said on stderr.
+
+Status: the command's own; 124 it took too long; 125 the guest did not come up, or stood still each time (its console
+goes to stderr).
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from enum import Enum
 from pathlib import Path
 
 from prepare import CACHE
@@ -31,6 +38,10 @@ MACHINE = (
 )
 KERNEL_ARGUMENTS = "console=ttyS0 loglevel=4 panic=-1 reboot=k mitigations=off tsc=reliable random.trust_cpu=on nokaslr"
 NO_GUEST, TIMED_OUT = 125, 124
+TRIES = 3
+SILENT_SECONDS = 60
+
+Ending = Enum("Ending", ["POWER_OFF", "TIMEOUT", "STANDSTILL"])
 
 
 def main() -> int:
@@ -50,29 +61,35 @@ def main() -> int:
         return NO_GUEST
     # Ended by a signal, leave no emulator behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory(prefix="hwloop-guest-") as scratch:
-        job = Path(scratch)
-        (job / "out").mkdir()
-        environment = {"PATH": os.environ["PATH"], "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb"}
-        environment |= dict(each.partition("=")[::2] for each in asked.env)
-        exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-        steps = [
-            *exports,
-            f"cd {shlex.quote(os.path.abspath(asked.directory))} || exit 126",
-            f"exec {shlex.join(command)}",
-        ]
-        (job / "command").write_text("\n".join(steps) + "\n")
-        in_time = boot(job, asked.out or str(job / "out"), asked.systemd, asked.timeout)
-        if (job / "status").exists():
-            return int((job / "status").read_text())
-        console = (job / "console").read_text(errors="replace") if (job / "console").exists() else ""
-        ending = "ended without a status" if in_time else f"was stopped after {asked.timeout:g} s"
-        print(f"tests/kernel: the guest {ending}; its console:\n{console[-4000:]}", file=sys.stderr)
-        return NO_GUEST if in_time else TIMED_OUT
+    environment = {"PATH": os.environ["PATH"], "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb"}
+    environment |= dict(each.partition("=")[::2] for each in asked.env)
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    steps = [*exports, f"cd {shlex.quote(os.path.abspath(asked.directory))} || exit 126", f"exec {shlex.join(command)}"]
+    script = "\n".join(steps) + "\n"
+    for attempt in range(1, TRIES + 1):
+        with tempfile.TemporaryDirectory(prefix="hwloop-guest-") as scratch:
+            job = Path(scratch)
+            (job / "out").mkdir()
+            (job / "command").write_text(script)
+            ending = boot(job, asked.out or str(job / "out"), asked.systemd, asked.timeout)
+            if (job / "status").exists():
+                return int((job / "status").read_text())
+            console = (job / "console").read_text(errors="replace") if (job / "console").exists() else ""
+        if ending is not Ending.STANDSTILL:
+            break
+        sys.stdout.flush()
+        print(f"\ntests/kernel: the emulator left a processor standing (attempt {attempt} of {TRIES})", file=sys.stderr)
+    said = {
+        Ending.POWER_OFF: "ended without a status",
+        Ending.TIMEOUT: f"was stopped after {asked.timeout:g} s",
+        Ending.STANDSTILL: "stood still each time",
+    }
+    print(f"tests/kernel: the guest {said[ending]}; its console:\n{console[-4000:]}", file=sys.stderr)
+    return TIMED_OUT if ending is Ending.TIMEOUT else NO_GUEST
 
 
-def boot(job: Path, out: str, systemd: bool, timeout: float) -> bool:
-    """Start the emulator and wait for its end. False if it had to be stopped."""
+def boot(job: Path, out: str, systemd: bool, timeout: float) -> Ending:
+    """Start the emulator and wait for its end, or end it after `timeout` seconds or when it stands still."""
     append = KERNEL_ARGUMENTS + (" systemd systemd.show_status=1" if systemd else "")
     arguments = [*MACHINE, "-kernel", str(CACHE / "kernel"), "-initrd", str(CACHE / "initramfs"), "-append", append]
     arguments += ["-chardev", f"file,id=console,path={job}/console", "-serial", "chardev:console"]
@@ -85,14 +102,25 @@ def boot(job: Path, out: str, systemd: bool, timeout: float) -> bool:
         arguments += ["-chardev", f"file,id=stream{port},path=/dev/fdset/{port},append=on"]
         arguments += ["-device", f"virtserialport,chardev=stream{port},nr={port}"]
     emulator = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, pass_fds=streams)
+    until = time.monotonic() + timeout
     try:
-        emulator.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return False
+        while time.monotonic() < until:
+            try:
+                emulator.wait(min(5, max(0.0, until - time.monotonic())))
+            except subprocess.TimeoutExpired:
+                if silent_for(job) > SILENT_SECONDS:
+                    return Ending.STANDSTILL
+            else:
+                return Ending.POWER_OFF
+        return Ending.TIMEOUT
     finally:
         emulator.kill()
         emulator.wait()
-    return True
+
+
+def silent_for(job: Path) -> float:
+    """The seconds since the last sign of life of the processor that has been silent longest."""
+    return max((time.time() - sign.stat().st_mtime for sign in job.glob("alive-*")), default=0.0)
 
 
 if __name__ == "__main__":
