@@ -7,6 +7,7 @@ if there is one, and notifies the service manager once.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import inspect
@@ -247,8 +248,11 @@ def _notifying(loop: EventLoop) -> Iterator[None]:
     if running.supervisor is not None or "NOTIFY_SOCKET" not in os.environ:
         yield
         return
+    from hwloop.service import lifecycle
     from hwloop.service.systemd import LoopNotifier
 
+    atexit.unregister(lifecycle.ended)  # the program may have several runs
+    atexit.register(lifecycle.ended)
     notifier = LoopNotifier(loop)
     running.follow(notifier)
     try:

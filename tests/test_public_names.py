@@ -110,7 +110,18 @@ def test_the_first_name_loads_the_loop_and_nothing_else_of_ours():
 PACKAGES = {
     "firmware_sim": ["Connections", "Device", "SMBus", "SimBoard", "WiringError"],
     "hwloop.service": [
-        *("Critical", "Watchdog", "critical", "notify", "ready", "reloadable", "starting", "status", "supervised"),
+        *(
+            "Critical",
+            "Watchdog",
+            "critical",
+            "notify",
+            "ready",
+            "reloadable",
+            "starting",
+            "status",
+            "stopping",
+            "supervised",
+        ),
         *("undelivered", "watchdog_timeout"),
     ],
     "hwloop.sources": ["Backoff", "EventStream", "RateLimit", "ReopenHook", "Source", "WhenFull"],

@@ -14,7 +14,7 @@ import pytest
 
 import hwloop
 from hwloop import Priority, service
-from hwloop.service import messages, systemd
+from hwloop.service import lifecycle, messages, systemd
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -51,6 +51,7 @@ def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(messages, "_undelivered", 0)
     monkeypatch.setattr(systemd, "_malformed", None)
+    monkeypatch.setattr(lifecycle, "_state", lifecycle.State())
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def run_program(
             lifetime.enter_context(barrier.around(None))
         lifetime.enter_context(runner.hosting_runs(hosting))
         if found.is_script:
-            service.notify("READY=1")
+            service.ready()
         if begin is not None:
             begin()
         with contextlib.nullcontext() if time is None else time.passing(grace):

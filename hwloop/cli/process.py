@@ -31,6 +31,7 @@ from hwloop.core.clock import REAL, Clock
 from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.core.event_loop import EventLoop
 from hwloop.runner import new_event_loop
+from hwloop.service import lifecycle
 from hwloop.service.systemd import LoopNotifier
 
 T = TypeVar("T")
@@ -156,7 +157,7 @@ class Process:
             self._loop = None
 
     def _end_run(self, main: asyncio.Future[Any] | None) -> None:
-        service.notify("STOPPING=1")
+        service.stopping()
         if main is None:
             raise Ended(self._received)
         self._cancelled = main
@@ -234,6 +235,7 @@ def hosted(
         pass
     else:
         raise Failure("an event loop already runs in this thread, and a thread can run only one; use another process")
+    lifecycle.begin()
     process = Process()
     with process.at_work(), contextlib.ExitStack() as stack:
         try:

@@ -25,12 +25,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hwloop import runner, service
+from hwloop import runner
 from hwloop.board_interface import Board
 from hwloop.cli import UsageError, process
 from hwloop.cli.execution import Found, find_program, run_program
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.realtime import RealTime
+from hwloop.service import lifecycle
 
 if TYPE_CHECKING:
     from hwloop.recording import Recorder
@@ -155,7 +156,7 @@ def execute_program(arguments: argparse.Namespace, recorder: Recorder | None = N
     )
     if recorder is not None:
         host.signalled = recorder.signalled
-    lifetime.callback(service.notify, "STOPPING=1")
+    lifetime.callback(lifecycle.ended)
 
     def find() -> Found:
         found = find_program(arguments.program, arguments.module, arguments.rest)

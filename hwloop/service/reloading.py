@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hwloop.core.naming import error_text, short_name
+from hwloop.service import lifecycle
 from hwloop.service.messages import notify, status
 
 logger: logging.Logger = logging.getLogger("hwloop.service")
@@ -67,7 +68,7 @@ class _Reloader:
             self._task.cancel()
 
     def _begin(self) -> None:
-        if self._ended:
+        if self._ended or lifecycle.is_stopping():
             return
         if self._task is not None and not self._task.done():
             self._again = True
@@ -89,6 +90,6 @@ class _Reloader:
                     raise
                 logger.exception("reloading failed: %s; the service goes on as it was", error_text(error))
                 status(f"reloading failed: {error_text(error)}")
-            notify("READY=1")
+            lifecycle.ready()
             if not self._again:
                 return

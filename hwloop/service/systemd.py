@@ -16,10 +16,11 @@ import contextvars
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from hwloop.core.clock import REAL
-from hwloop.service import startup
+from hwloop.service import lifecycle
 from hwloop.service.critical import shortest_bound, stalled
 from hwloop.service.messages import notify
 
@@ -109,7 +110,8 @@ _fed_since: dict[Watchdog, int] = {}
 class LoopNotifier:
     """Notifies systemd for the loops of a program that does not do so; a follower, see `hwloop.core.registry`.
 
-    It sends READY=1 once, when the first of them has begun to wait for something: a program that fails at once was
+    It sends READY=1 once, when nothing is ready to run on the first of them: each task waits for something. Sources
+    that main or the tasks of a group open before their first wait are open then, and a program that fails at once was
     never ready. It feeds the watchdog while a loop runs.
 
     Parameters:
@@ -125,7 +127,7 @@ class LoopNotifier:
         if self._only in (None, loop) and os.environ.get("NOTIFY_SOCKET") and _is_service():
             watchdog = Watchdog(loop)
             # Runs after the first steps of the existing tasks, usually the main one.
-            begin = loop.call_soon(self._begin, watchdog, asyncio.all_tasks(loop), context=contextvars.Context())
+            begin = self._call_soon(loop, self._begin, watchdog, asyncio.all_tasks(loop), ROUNDS)
             self._running[loop] = begin, watchdog
 
     def loop_ended(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -134,12 +136,26 @@ class LoopNotifier:
             begin.cancel()
             watchdog.stop()
 
-    def _begin(self, watchdog: Watchdog, tasks: set[asyncio.Task[object]]) -> None:
+    def _begin(self, watchdog: Watchdog, tasks: set[asyncio.Task[object]], rounds: int) -> None:
+        loop: Any = watchdog.loop
         if tasks and all(task.done() for task in tasks):
             return
-        self._ready = self._ready or startup.is_held() or notify("READY=1")
-        if getattr(watchdog.loop, "clock", REAL) is REAL:  # a loop in virtual time proves nothing
+        if rounds and loop.statistics().ready:
+            # Behind it in the queue: tasks of a group, say, with sources of their own, or the failure of one.
+            self._running[loop] = self._call_soon(loop, self._begin, watchdog, tasks, rounds - 1), watchdog
+            return
+        self._ready = self._ready or lifecycle.is_held() or lifecycle.ready()
+        if getattr(loop, "clock", REAL) is REAL:  # a loop in virtual time proves nothing
             watchdog.start()
+
+    def _call_soon(
+        self, loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: Any
+    ) -> asyncio.Handle:
+        return loop.call_soon(callback, *args, context=contextvars.Context())
+
+
+ROUNDS = 100
+"""Turns of the loop for which readiness waits, at most; some programs always have something to run."""
 
 
 def _is_service() -> bool:
@@ -156,14 +172,14 @@ async def supervised() -> AsyncIterator[None]:
         async with service.supervised():
             await work()
 
-    Open everything that the service needs before the block. A program that takes long to end should send
-    `notify("STOPPING=1")` itself as soon as it is asked to stop.
+    Open everything that the service needs before the block. A program that takes long to end should call `stopping()`
+    as soon as it is asked to stop.
     """
     watchdog = Watchdog()
-    notify("READY=1")
+    lifecycle.ready()
     watchdog.start()
     try:
         yield
     finally:
-        notify("STOPPING=1")
+        lifecycle.stopping()
         watchdog.stop()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -18,35 +15,9 @@ import pytest
 import hwloop
 from firmware_sim import SimBoard
 from hwloop import board, gpio, service
-from hwloop.service import startup
+from hwloop.service import lifecycle
 
 Heard = Callable[[], list[str]]
-
-
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup._startup, "held", False)
-
-
-@pytest.fixture
-def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Heard]:
-    """Return the messages to the service manager since the last call; it expects a sign of life every 0.3 s."""
-    path = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
-        manager.bind(path)
-        monkeypatch.setenv("NOTIFY_SOCKET", path)
-        monkeypatch.setenv("WATCHDOG_USEC", "300000")
-        monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
-
-        def messages() -> list[str]:
-            found = []
-            while True:
-                try:
-                    found.append(manager.recv(4096).decode())
-                except BlockingIOError:
-                    return found
-
-        yield messages
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -304,7 +275,7 @@ def test_the_time_of_a_step_is_checked(heard):
         with pytest.raises(ValueError, match=r"within must be from 0\.001 to 86400"):
             service.starting(within=wrong)
     assert heard() == []
-    assert not startup.is_held()
+    assert not lifecycle.is_held()
 
 
 # Reloading.
