@@ -32,6 +32,7 @@ COMMANDS = {
     "log": "print a recording, or convert it to a waveform",
     "parts": "list the parts of simulated boards with their keys, wiring and use, or draw a board",
     "sim": "play scenarios with a program on the simulated board, for tests and CI",
+    "unit": "print the systemd unit of a program, fitted to the devices that it uses",
     "new": "make a small project: a program, its simulated board, tests, a scenario, a unit, a CI workflow",
     "guard": "drive outputs to their safe level when a program is killed or hangs",
     "demo": "run a weather station on the simulated board, on asyncio and on hwloop, and compare both",

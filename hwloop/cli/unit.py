@@ -1,0 +1,232 @@
+"""Print the systemd unit of a program, fitted to the devices that the program uses.
+
+    hwloop unit door.py > hwloop-door.service
+    hwloop unit door.py --device gpio --device /dev/ttyUSB0
+    hwloop unit door.py --check            and show what systemd-analyze says about it
+
+The unit runs the program where it is, with the hwloop that prints the unit. `hwloop service install` gives the program
+an environment of its own, installs the same unit and starts it.
+
+The devices come from --device; without it, from the text of the program and of the modules beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from hwloop.cli import Failure, UsageError, say
+from hwloop.core.realtime import RealTime
+from hwloop.deployment import devices, interpreter
+from hwloop.deployment.devices import Devices
+from hwloop.deployment.quoting import check_name, check_user, name_from
+from hwloop.deployment.script import ProgramError, files_below, parse, read_file, read_script
+from hwloop.deployment.unit import DEFAULT_START_TIMEOUT, DEFAULT_USER, Unit
+from hwloop.deployment.visibility import Visibility
+
+_PATIENCE = 60.0
+"""Seconds for systemd-analyze."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = (
+        "hwloop unit PROGRAM.py[:MAIN] [--name NAME] [--board BOARD] [--realtime [PRIORITY]] [--device DEVICE ...] "
+        "[--user USER | --dynamic-user] [--start-timeout SECONDS] [--check] [-- ARGS ...]"
+    )
+    parser.add_argument("program", metavar="PROGRAM.py[:MAIN]", help="the program, as for `hwloop run`")
+    add_unit_arguments(parser)
+    parser.add_argument(
+        "--check", action="store_true", help="print what `systemd-analyze verify` and `security` say about the unit"
+    )
+
+
+def add_unit_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that the lines of a unit depend on."""
+    parser.add_argument("--name", metavar="NAME", help="the name of the service (default: that of the program)")
+    parser.add_argument(
+        "--board", metavar="BOARD", help="the board to run on, as for `hwloop run`; a board file is simulated"
+    )
+    parser.add_argument(
+        "--realtime",
+        nargs="?",
+        const=RealTime.priority,
+        type=_priority,
+        default=0,
+        metavar="PRIORITY",
+        help=f"permit and use real time: SCHED_FIFO (1 to 99; {RealTime.priority}), locked memory",
+    )
+    parser.add_argument(
+        "--device",
+        action="append",
+        metavar="DEVICE",
+        help=f"a device that it may open: {', '.join(devices.KINDS)}, none, a path below /dev, or a board file for "
+        "the devices of its parts (default: those that its text shows)",
+    )
+    user = parser.add_mutually_exclusive_group()
+    user.add_argument("--user", metavar="USER", default=DEFAULT_USER, help=f"the user to run as ({DEFAULT_USER})")
+    user.add_argument("--dynamic-user", action="store_true", help="a user that exists only while the service runs")
+    parser.add_argument(
+        "--start-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        default=DEFAULT_START_TIMEOUT,
+        help=f"how long a start may take until the program is ready ({DEFAULT_START_TIMEOUT:g})",
+    )
+    parser.set_defaults(rest=[])
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    path, colon, main = arguments.program.rpartition(":")
+    if not (colon and main.isidentifier()) or os.path.exists(arguments.program):
+        path, main = arguments.program, ""
+    program = Path(os.path.abspath(path))
+    try:
+        name = check_name(arguments.name) if arguments.name else _default_name(program)
+        user = "" if arguments.dynamic_user else check_user(arguments.user)
+        unit = Unit(
+            name=name,
+            program=program.name,
+            hwloop=str(interpreter.own_command()),
+            arguments=run_arguments(arguments, f"{program}:{main}" if main else str(program), arguments.board),
+            devices=chosen_devices(arguments.device, arguments.board) or look_at(program),
+            mounts=(str(program), str(interpreter.own_command())),
+            user=user,
+            realtime=arguments.realtime,
+            start_timeout=arguments.start_timeout,
+        )
+        text = unit.text()
+    except (ValueError, ProgramError) as error:
+        raise UsageError(str(error)) from None
+    visibility = Visibility(booted=os.path.isdir("/run/systemd/system"))
+    for used, executable in ((unit.hwloop, True), (interpreter.own_python(), True), (str(program), False)):
+        if obstacle := visibility.obstacle(used, executable=executable):
+            print(f"hwloop unit: note: {obstacle}; hwloop service install puts copies where they can", file=sys.stderr)
+    if not arguments.check:
+        say(text)
+        return 0
+    return check(unit.file_name, text)
+
+
+def _default_name(program: Path) -> str:
+    try:
+        return name_from(program.stem)
+    except ValueError:
+        raise ValueError(f"{program.name!r} gives no name for a service; add one: --name NAME") from None
+
+
+def run_arguments(arguments: argparse.Namespace, program: str, board: str | None) -> tuple[str, ...]:
+    """Return the arguments of `hwloop run` for a program with the chosen options."""
+    words = [program]
+    if board:
+        words += ["--board", os.path.abspath(board) if board.endswith(".toml") else board]
+    if arguments.realtime:
+        words.append("--realtime")
+        if arguments.realtime != RealTime.priority:
+            words.append(str(arguments.realtime))
+    return (*words, *(("--", *arguments.rest) if arguments.rest else ()))
+
+
+def chosen_devices(names: Sequence[str] | None, board: str | None) -> Devices | None:
+    """Return the devices that the options name; None where they name none. Raises ValueError and `UsageError`."""
+    if not names:
+        simulated = board is not None and (board == "sim" or board.endswith(".toml"))
+        return devices.of_kinds((), "none, because the board is simulated") if simulated else None
+    kinds, others = set[str](), list[str]()
+    for name in names:
+        if name.endswith(".toml"):
+            kinds |= _kinds_of_board(name)
+        elif name != "none":
+            others.append(name)
+    return devices.named([*(kind for kind in devices.KINDS if kind in kinds and kind not in others), *others])
+
+
+def _kinds_of_board(path: str) -> set[str]:
+    """Return the kinds of devices that the parts of a board file are connected to."""
+    from firmware_sim import SimBoard, WiringError
+
+    try:
+        board = SimBoard(path)
+    except WiringError as error:
+        raise UsageError(f"--device {error}") from None
+    with board:
+        used = {
+            "gpio": bool(board.line_devices),
+            "i2c": any(bus.devices() for bus in board.buses.values()),
+            "spi": any(bus.devices() for bus in board.spi_buses.values()),
+            "serial": bool(board.ports),
+            "input": bool(board.nodes.entries("/dev/input")),
+        }
+    return {kind for kind, is_used in used.items() if is_used}
+
+
+def look_at(program: Path) -> Devices:
+    """Return the devices that a program's text shows: a file with the modules beside it, or the files of a directory.
+
+    Raises `ProgramError`.
+    """
+    if program.is_dir():
+        files = [(name, path) for name, path in files_below(program, program) if name.endswith(".py")]
+        look = devices.Look({name.partition("/")[0].removesuffix(".py") for name, _ in files})
+        for _, path in files:
+            look.read(parse(read_file(path), path))
+        return look.devices()
+    script = read_script(program)
+    look = devices.Look(script.modules())
+    for tree in script.trees():
+        look.read(tree)
+    return look.devices()
+
+
+def check(file_name: str, text: str) -> int:
+    """Print what systemd-analyze says about a unit, and return 1 if it found mistakes."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        raise Failure("--check needs systemd-analyze, which is not here; on Debian: apt install systemd")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, file_name)
+        path.write_text(text, encoding="utf-8")
+        verified = _output(analyze, "verify", "--man=no", str(path))
+        rated = _output(analyze, "security", "--offline=true", "--no-pager", str(path))
+    mistakes = verified.stdout + verified.stderr
+    failed = bool(verified.returncode or mistakes.strip())
+    say(f"verify: {mistakes.strip().replace(f'{directory}/', '') or 'no mistakes'}\n")
+    if rated.returncode > 1 or not rated.stdout:
+        say(f"security: {rated.stderr.strip()}\n")
+    else:
+        say(f"security:\n{rated.stdout}")
+    return int(failed)
+
+
+def _output(*command: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE, env=os.environ | {"SYSTEMD_COLORS": "0"}
+        )
+    except subprocess.TimeoutExpired:
+        raise Failure(f"{command[0]} {command[1]} did not end in {_PATIENCE:g} s; try it again") from None
+
+
+def _priority(text: str) -> int:
+    """Convert an argument for argparse."""
+    try:
+        return RealTime(priority=int(text)).priority
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a priority is 1 to 99, not {text!r}; the program comes before it") from None
+
+
+def _seconds(text: str) -> float:
+    """Convert an argument for argparse."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"a start takes 1 to 86400 seconds, not {text!r}")
+    return seconds

@@ -1,0 +1,71 @@
+"""The devices of a program: those that its text shows, and those that a user names."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from hwloop.deployment import devices
+
+
+def look(text: str, own: tuple[str, ...] = ()) -> devices.Devices:
+    look = devices.Look(own)
+    look.read(ast.parse(text))
+    return look.devices()
+
+
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        ("from hwloop import gpio, serial", ("gpio", "dialout")),
+        ("import hwloop\nasync def main():\n    hwloop.i2c.open(1)", ("i2c",)),
+        ("import hwloop.spi", ("spi",)),
+        ("from gpiozero import LED", ("gpio",)),
+        ("from gpiozero import MCP3008", ("gpio", "spi")),
+        ("import smbus2, evdev", ("i2c", "input")),
+        ("import asyncio, json, aiohttp, hwloop", ()),
+        ("import helper", ()),
+        ("open('/dev/spidev0.0')", ("spi",)),
+        ("print('/dev/null')", ()),
+    ],
+)
+def test_imports_and_nodes_show_the_devices(text: str, groups: tuple[str, ...]) -> None:
+    assert look(text, own=("helper",)).groups == groups
+
+
+@pytest.mark.parametrize("text", ["import adafruit_dht", "from hwloop import *", "import smbus2, mystery"])
+def test_a_module_that_nobody_knows_may_open_all_usual_kinds_and_the_unit_says_so(text: str) -> None:
+    found = look(text)
+    assert found.groups == ("gpio", "i2c", "spi", "dialout")
+    assert "which may open any; --device narrows it down" in found.because
+
+
+def test_the_reason_names_the_import() -> None:
+    assert look("import smbus2").because == "i2c, because it imports smbus2"
+    assert look("import json").because == "none, because the program uses none"
+
+
+def test_a_port_is_allowed_by_its_kind_so_that_it_may_be_plugged_in_later() -> None:
+    assert devices.named(["/dev/ttyUSB0"]).rules == ("char-ttyUSB",)
+    assert devices.named(["/dev/serial/by-id/usb-FTDI_x"]).rules == ("char-ttyUSB", "char-ttyACM")
+    assert devices.named(["/dev/serial0"]).groups == ("dialout",)
+
+
+def test_another_node_is_allowed_by_its_path() -> None:
+    found = devices.named(["/dev/null", "gpio"])
+    assert found.rules == ("/dev/null", "char-gpiochip")
+    assert found.groups == ("gpio",)
+
+
+@pytest.mark.parametrize("name", ["/dev/../x", "/etc/passwd", "/dev/", "/dev/a b", "/dev/x\nUser=root", "all"])
+def test_anything_else_is_no_device(name: str) -> None:
+    with pytest.raises(ValueError, match="is no device"):
+        devices.named([name])
+
+
+def test_the_examples_show_all_of_their_devices() -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    for program in ("weather_station.py", "greenhouse.py"):
+        assert "may open any" not in look((examples / program).read_text(encoding="utf-8")).because
