@@ -280,7 +280,11 @@ class SimBoard(Board):
     def open_output(self, request: OutputRequest) -> OutputLine:
         opened = self._chip(request.chip)
         output = self.pwm.output(opened.chip.find(request.line), request) if self._outputs_use_pwm else None
-        return output or opened.drive(request)
+        return output or (self._lines.open_kept(request) if request.keep else opened.drive(request))
+
+    def resolved(self, request: OutputRequest) -> OutputRequest:
+        self._chip(request.chip)
+        return self._lines.resolved(request)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -6,22 +6,27 @@ that vanished and came back is opened again.
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import os
 from functools import partial
 
 from firmware_sim.chip_removal import ChipRemoval
+from firmware_sim.descriptors import descriptors
 from firmware_sim.gpio_device import GpioDevice
 from firmware_sim.libraries.gpiod.bindings import load_copy
 from firmware_sim.libraries.lgpio.api import Lgpio
-from firmware_sim.nodes import Nodes
+from firmware_sim.nodes import Nodes, os_error
 from hwloop.boards.chip import OpenChip
 from hwloop.boards.gpiod import edges as gpiod_edges
 from hwloop.boards.gpiod.chip import GpiodChip
 from hwloop.boards.gpiod.output import GpiodOutput
+from hwloop.boards.kernel_output import KernelOutput, claim_output
 from hwloop.boards.lgpio import edges as lgpio_edges
 from hwloop.boards.lgpio.chip import LgpioChip
 from hwloop.boards.lgpio.output import LgpioOutput
 from hwloop.errors import HardwareError
+from hwloop.requests import OutputRequest
 
 
 class ProgramLines:
@@ -55,6 +60,19 @@ class ProgramLines:
             self.close()
             self._opened = opened
         return self._opened
+
+    def open_kept(self, request: OutputRequest) -> KernelOutput:
+        """Claim a line by the kernel's own calls. Raises `HardwareError`.
+
+        Its descriptor leads to this process. What outlives it is in the file of the surviving lines.
+        """
+        chip = self.open(request.chip).chip
+        return claim_output(chip, self._device.path, request, NodeCalls(self._nodes), shareable=False)
+
+    def resolved(self, request: OutputRequest) -> OutputRequest:
+        """Return a request with the path of the chip and the number of the line. Raises `HardwareError`."""
+        number = self.open(request.chip).chip.find(request.line)
+        return dataclasses.replace(request, line=number, chip=self._device.path)
 
     def close(self) -> None:
         """Close the chip. Harmless when repeated."""
@@ -96,3 +114,26 @@ class ProgramLines:
             self._timeline.catch_up()
             self._device.chip.line(number).find_kept()
             return self._device.chip.line(number).level
+
+
+class NodeCalls:
+    """System calls on the nodes of a board, for code that drives lines by the kernel's interface."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+
+    def open(self, path: str) -> int:
+        node = self._nodes.get(self._nodes.resolve(path))
+        if node is None:
+            raise os_error(errno.ENOENT, path)
+        return descriptors.open(node, os.O_RDWR | os.O_CLOEXEC)
+
+    def ioctl(self, fd: int, request: int, argument: bytearray) -> object:
+        handle = descriptors.handle(fd)
+        if handle is None:
+            raise os_error(errno.EBADF)
+        return handle.ioctl(request, argument)
+
+    def close(self, fd: int) -> None:
+        if not descriptors.close(fd):
+            raise os_error(errno.EBADF)

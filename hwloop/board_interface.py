@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -65,6 +66,22 @@ class Board:
     def open_output(self, request: OutputRequest) -> OutputLine:
         """Claim the line of `request` as an output and drive it to its initial level. Raises `HardwareError`."""
         raise self._lacks(f"line {request.line}", "GPIO lines")
+
+    def resolved(self, request: OutputRequest) -> OutputRequest:
+        """Return a request for the same line that names it as any other program would. Raises `HardwareError`.
+
+        A board whose lines outlive the program (`OutputRequest.keep`) gives the device node of the chip and the number
+        of the line. Other boards return the request as it is.
+        """
+        return request
+
+    def adopt_output(self, request: OutputRequest, fd: int) -> OutputLine:
+        """Take over the descriptor of a line that another process had as an output, at its present level.
+
+        `OutputLine.fileno()` was the descriptor. It belongs to this call, also if that fails. Raises `HardwareError`.
+        """
+        os.close(fd)
+        raise self._lacks(f"line {request.line}", "lines that outlive their program")
 
     def serial_port(self, port: str) -> str:
         """Return the path to open for the port that the program calls `port`. Raises `HardwareError`."""

@@ -124,6 +124,10 @@ class OutputLine(ABC):
         """Whether this process was forked from the one that opened the line, which alone may drive it."""
         return False
 
+    def fileno(self) -> int:
+        """Return the descriptor of the line, by which another process can hold it; -1 if there is none."""
+        return -1
+
     @abstractmethod
     def set(self, value: int) -> None:
         """Drive the line to a logical level, 0 or 1."""

@@ -9,11 +9,20 @@ needs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from hwloop.lines import Level
     from hwloop.requests import OutputRequest
+
+
+class KeptLine(NamedTuple):
+    """A line that a guardian has held since another program left it."""
+
+    descriptor: int
+    """The descriptor of its request, which belongs to the caller; -1 for a simulated line."""
+    kept: bool
+    """Whether it still is at the level at which that program left it, and not at its safe level."""
 
 
 class OutputReporter(Protocol):
@@ -23,11 +32,23 @@ class OutputReporter(Protocol):
     def guarded(self) -> bool:
         """Whether a guardian listens, as far as is known."""
 
-    def opened(self, request: OutputRequest, safe: Level, board: str) -> int:
+    def opened(self, request: OutputRequest, safe: Level | None, board: str, within: float | None) -> int:
         """Report an output that is about to be driven, and return its key.
 
-        `board` is the board's address, as `hwloop.board.reached` takes it.
+        `board` is the board's address, as `hwloop.board.reached` takes it; `within` is as for `OutputReport.opening`.
         """
+
+    def take(self, key: int) -> KeptLine | None:
+        """Return the line of an output that was reported, if the guardian holds it."""
+
+    def hand_over(self, key: int, fd: int) -> bool:
+        """Let the guardian hold the line of an output too; return whether it does."""
+
+    def holds(self, key: int) -> bool:
+        """Return whether the guardian holds the line of an output."""
+
+    def left(self, key: int) -> bool:
+        """Leave the line of an output to the guardian, as it is; return whether that holds it."""
 
     def driven(self, key: int) -> None:
         """The program drives the output now, from the running loop, if there is one."""
@@ -61,11 +82,32 @@ class OutputReport:
         """Whether a guardian knows of the output."""
         return self._reporter is not None and self._reporter.guarded
 
-    def opening(self, request: OutputRequest, safe: Level, board: str) -> None:
-        """Report the output before it is driven, so that it can be made safe if this process no longer can."""
+    def opening(self, request: OutputRequest, safe: Level | None, board: str, within: float | None = None) -> None:
+        """Report the output before it is driven, so that it can be made safe if this process no longer can.
+
+        `within` are the seconds within which another program must take over a line that is kept; None for others.
+        """
         reporter = _find()
         if reporter is not None:
-            self._reporter, self._key = reporter, reporter.opened(request, safe, board)
+            self._reporter, self._key = reporter, reporter.opened(request, safe, board, within)
+
+    def take(self) -> KeptLine | None:
+        """Return the line of the output, if a guardian has held it since another program left it."""
+        return None if self._reporter is None else self._reporter.take(self._key)
+
+    def hand_over(self, fd: int) -> bool:
+        """Let the guardian hold the line too; return whether it does. `fd` is its descriptor, -1 if simulated."""
+        return self._reporter is not None and self._reporter.hand_over(self._key, fd)
+
+    @property
+    def held(self) -> bool:
+        """Whether a guardian holds the line."""
+        return self._reporter is not None and self._reporter.holds(self._key)
+
+    def left(self) -> bool:
+        """Leave the line to the guardian, as it is; return whether that holds it. Nothing is reported afterwards."""
+        reporter, self._reporter = self._reporter, None
+        return reporter is not None and reporter is _find() and reporter.left(self._key)
 
     def driven(self) -> None:
         """Note that the running loop drives the output, so that the guardian watches that loop."""

@@ -79,6 +79,8 @@ class OutputRequest:
     """Which levels the output drives: both, low only ("open-drain") or high only ("open-source")."""
     active_low: bool = False
     """Whether the logical level is the inverse of the electrical one."""
+    keep: bool = False
+    """Whether the line is to outlive the program: its `OutputLine.fileno()` can be held by another process."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "line", check_line(self.line))
@@ -87,6 +89,7 @@ class OutputRequest:
             check_level("initial", self.initial)
         _check_choice("drive", self.drive, Drive)
         _check_bool("active_low", self.active_low)
+        _check_bool("keep", self.keep)
 
     @property
     def released_level(self) -> Level | None:

@@ -66,6 +66,7 @@ def across_layers(module):
             *seam,
             "hwloop.boards.chip",
             "hwloop.boards.gpiod",
+            "hwloop.boards.kernel_output",
             "hwloop.boards.lgpio",
             "hwloop.boards.pwm_output",
             "hwloop.plugins",

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hwloop.cli import main
-from hwloop.service import guardian
+from hwloop.service import guard_door, guardian
 
 ROOT = Path(__file__).parents[1]
 UNTOUCHED, LOW, HIGH = 0, 1, 2
@@ -288,7 +288,7 @@ def test_a_full_disk_is_reported_and_the_program_goes_on_guarded(start: Start) -
 GUARDIAN = """
 import os, signal, subprocess, sys
 sys.argv[0] = "hwloop"
-from hwloop.service import guardian
+from hwloop.service import guard_door, guardian
 wanted, number = sys.argv.pop(1), int(sys.argv.pop(1))
 def at(name):
     if name == wanted:
@@ -355,7 +355,7 @@ def test_without_a_place_for_its_socket_the_program_is_not_started(
     def refuse(**options: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(guardian.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(guard_door.tempfile, "TemporaryDirectory", refuse)
     assert main(["guard", "--", "touch", str(tmp_path / "started")]) == 1
     assert "the guardian's socket: it can't be made" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -118,6 +118,8 @@ def test_a_name_with_parentheses_does_not_confuse(tmp_path: Path) -> None:
             st.booleans(),
             st.none() | st.text(min_size=1),
             st.text(),
+            st.none() | st.floats(0, 1e6),
+            st.booleans(),
         ),
         max_size=5,
     ),

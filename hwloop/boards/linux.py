@@ -7,6 +7,7 @@ vanished and came back is opened again.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import glob
 import os
@@ -89,13 +90,39 @@ class LinuxBoard(Board):
 
                 self._pwm_files = self._pwm_files or SysfsPwmFiles()
                 return PwmOutput(self._pwm_files, channel, request)
+        drive = opened.drive
+        if request.keep:
+            from hwloop.boards.kernel_output import claim_output
+
+            drive = partial(claim_output, opened.chip, opened.chip.node)
         if self.tracer is None:
-            return opened.drive(request)
+            return drive(request)
         from hwloop.boards.traced_lines import TracedOutput
 
         number = opened.chip.find(request.line)
         before = _level_before(opened.chip.node, number)
-        return TracedOutput(self, opened.drive(request), number, request, before)
+        return TracedOutput(self, drive(request), number, request, before)
+
+    def resolved(self, request: OutputRequest) -> OutputRequest:
+        chip = self._chip(request.chip).chip
+        return dataclasses.replace(request, line=chip.find(request.line), chip=chip.node)
+
+    def adopt_output(self, request: OutputRequest, fd: int) -> OutputLine:
+        from hwloop.boards.kernel_output import adopt_output
+
+        try:
+            chip = self._chip(request.chip).chip
+        except BaseException:
+            os.close(fd)
+            raise
+        adopted = adopt_output(chip, chip.node, request, fd)
+        if self.tracer is None:
+            return adopted
+        from hwloop.boards.traced_lines import TracedOutput
+
+        before = adopted.get() ^ request.active_low
+        kept = dataclasses.replace(request, initial=None)
+        return TracedOutput(self, adopted, chip.find(request.line), kept, before)
 
     def serial_port(self, port: str) -> str:
         path = os.path.join(chip_discovery.DEV, port)

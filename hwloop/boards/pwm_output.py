@@ -81,6 +81,12 @@ class PwmOutput(OutputLine):
         self._directory = f"{channel.chip}/pwm{channel.number}"
         self._process = os.getpid()
         self._closed = self._pulses = False
+        if request.keep:
+            raise HardwareError(
+                f"line {self._line}",
+                "a PWM drives it, whose level outlives the program without being kept",
+                "open it without keep=True, with initial=None",
+            )
         if self._directory in files.open:
             raise HardwareError(f"line {self._line}", "this program has it open already", errno=errno.EBUSY)
         self._export(sleep)

@@ -90,6 +90,9 @@ class TracedOutput(OutputLine):
     def forked(self) -> bool:
         return self._line.forked
 
+    def fileno(self) -> int:
+        return self._line.fileno()
+
     def set(self, value: int) -> None:
         self._line.set(value)
         self._record(value)

@@ -31,18 +31,35 @@ class GuardedOutput(NamedTuple):
     """An output, and the level at which to leave it. All levels are logical."""
 
     line: LineName
-    safe: Level
+    safe: Level | None
+    """None only for an output that is kept, and ends at any level."""
     drive: Drive
     active_low: bool
     chip: str | None
     """Its label or device node; None for the chip of the header."""
     board: str = ""
     """The address of its board, as `hwloop.board.reached` takes it; empty for the board in use."""
+    within: float | None = None
+    """Seconds within which a program must take over a line that is kept; None for an output that is not kept."""
+    left: bool = False
+    """Whether its program has left it to the guardian."""
 
     @property
     def place(self) -> tuple[str, str | None, LineName]:
         """The board, chip and line."""
         return self.board, self.chip, self.line
+
+    @property
+    def kept(self) -> bool:
+        """Whether it outlives its program."""
+        return self.within is not None
+
+    def entry(self) -> dict[str, Any]:
+        """Return it as an object of the document, in which an ordinary output is what it is to earlier versions."""
+        entry = self._asdict()
+        if not self.kept and not self.left:
+            del entry["within"], entry["left"]
+        return entry
 
 
 class Owner(NamedTuple):
@@ -79,13 +96,22 @@ class State(NamedTuple):
     outputs: tuple[GuardedOutput, ...]
     loops: Mapping[str, int]
     """The loops to watch, by a name that the owner chooses, with the number of their beats; only in messages."""
+    take: tuple[int, int] | None = None
+    """The output, by its place in `outputs`, whose kept line the owner wants, and the number of the answer; only in
+    messages."""
+    hand: int | None = None
+    """The output, by its place in `outputs`, whose line is to be kept: its descriptor comes with the message."""
 
     def encode(self) -> bytes:
         assert self.owner is not None
         document: dict[str, Any] = {"version": VERSION, **self.owner._asdict()}
-        document["outputs"] = [output._asdict() for output in self.outputs]
+        document["outputs"] = [output.entry() for output in self.outputs]
         if self.loops:
             document["loops"] = dict(self.loops)
+        if self.take is not None:
+            document["take"] = self.take
+        if self.hand is not None:
+            document["hand"] = self.hand
         return json.dumps(document).encode()
 
 
@@ -99,24 +125,37 @@ def decode(data: bytes) -> State:
             raise ValueError(f"its version is {document['version']!r}, and this hwloop reads version {VERSION}")
         owner = Owner(int(document["pid"]), int(document["start"]), str(document["boot"]))
         loops = {str(name): int(count) for name, count in document.get("loops", {}).items()}
-        return State(owner, tuple(_checked_output(GuardedOutput(**entry)) for entry in document["outputs"]), loops)
+        outputs = tuple(_checked_output(GuardedOutput(**entry)) for entry in document["outputs"])
+        take, hand = document.get("take"), document.get("hand")
+        if take is not None:
+            place, serial = take
+            take = _place(place, outputs), int(serial)
+        return State(owner, outputs, loops, take, None if hand is None else _place(hand, outputs))
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def _checked_output(output: GuardedOutput) -> GuardedOutput:
-    line, safe, drive, active_low, chip, board = output
+    line, safe, drive, active_low, chip, board, within, left = output
     if (
         isinstance(line, bool)
         or not isinstance(line, int | str)
-        or safe not in (0, 1)
+        or safe not in ((0, 1) if within is None else (0, 1, None))
         or drive not in get_args(Drive)
         or not isinstance(active_low, bool)
         or not isinstance(chip, str | None)
         or not isinstance(board, str)
+        or not (within is None or (isinstance(within, int | float) and 0 <= within < 1e9))
+        or not isinstance(left, bool)
     ):
         raise ValueError(f"invalid output {output}")
     return output
+
+
+def _place(place: object, outputs: tuple[GuardedOutput, ...]) -> int:
+    if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(outputs):
+        raise ValueError(f"no output has the place {place!r}")
+    return place
 
 
 class Record:

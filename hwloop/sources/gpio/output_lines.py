@@ -2,7 +2,7 @@
 
 A line may keep its last level when the program that set it is gone, so an output is given its safe level beforehand.
 `close()` drives it there; so does every other way out (`open_outputs`): the closing of the board, `make_safe()`, and
-the end of the process.
+the end of the process. An output that is kept is left as it is instead, for the next program (`keeping`).
 
 An output stays on the list of open ones until its line is at the safe level. So if anything interrupts `close()`, a
 signal's exception included, the next attempt on the way out finds the output and closes it again.
@@ -14,9 +14,7 @@ left when the output is closed.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import errno
-import itertools
 import time
 import weakref
 from collections.abc import Callable
@@ -28,10 +26,10 @@ from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError, check_range
 from hwloop.lines import Level
-from hwloop.output_reports import OutputReport
 from hwloop.requests import check_level, check_line
 from hwloop.sources.gpio import open_outputs
-from hwloop.sources.gpio.pulses import Action, Driven
+from hwloop.sources.gpio.keeping import Keeping
+from hwloop.sources.gpio.pulses import Action, Driven, Plans
 from hwloop.sources.gpio.single_wire import OutputEdges
 
 SHORTEST, LONGEST = 1e-6, 1e9
@@ -40,9 +38,6 @@ PWM_FREQUENCIES = 0.1, 10_000
 """Hz; lgpio's limits."""
 _TRIES, _PAUSE = 3, 0.001
 """Attempts to set a safe level, and the seconds between them: an I2C expander may recover."""
-
-_GUARDIAN_RELEASES = 1.0
-"""Seconds for which a line that is in use is tried again under a guardian, which may have to release it."""
 
 
 class Output:
@@ -60,6 +55,9 @@ class Output:
         drive: "push-pull", "open-drain" (drives low only) or "open-source" (drives high only).
         active_low: whether 1 is electrically low.
         name: for messages; "gpio:27" if not given.
+        keep: whether the line outlives the program under a guardian: the next start takes it over at its level, and
+            `initial` does not apply. See docs/kept-outputs.md.
+        within: seconds within which the next start must take a kept line over; otherwise it goes to its safe level.
 
     Raises ValueError or TypeError for arguments that make no sense. `open()` and `with` raise `HardwareError` if the
     line does not exist, is in use, or the program may not use it.
@@ -82,24 +80,26 @@ class Output:
         drive: Drive = "push-pull",
         active_low: bool = False,
         name: str | None = None,
+        keep: bool = False,
+        within: float = 30.0,
     ) -> None:
         self.line: LineName = check_line(line)
         if not (name is None or isinstance(name, str)):
             raise TypeError(f"an output's name must be text, not {short_name(name)}")
         self.name: str = name or f"gpio:{self.line}"
         self._request = OutputRequest(
-            self.line, consumer=self.name, chip=chip, initial=initial, drive=drive, active_low=active_low
+            self.line, consumer=self.name, chip=chip, initial=initial, drive=drive, active_low=active_low, keep=keep
         )
         if safe is not None:
             check_level("safe", safe)
         self.safe = safe
+        self._keeping = Keeping(self.name, self._request, safe, check_range("within in seconds", within, 0, 1e6))
+        self._report = self._keeping.report
         self._line = Driven(self.name)
         self._board: Board | None = None
         self._action: Action | None = None
         self._edges: OutputEdges | None = None
-        self._plans: dict[int, asyncio.TimerHandle] = {}
-        self._numbers = itertools.count()
-        self._report = OutputReport()
+        self._plans = Plans(self._line, self._end_action)
         self._opened_on: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     def open(self) -> Self:
@@ -117,8 +117,11 @@ class Output:
             raise
         return self
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = True) -> None:
         """Set the safe level, if there is one, and release the line. Harmless when repeated.
+
+        A kept line is left to the guardian as it is, once a pulse or blink under way has ended. With `keep=False` it
+        ends like the line of any other output.
 
         Signal handlers run before or after it, never in between. Raises `HardwareError` if the line can't be set to its
         safe level; the line is released even so, and a guardian, if there is one, drives it.
@@ -127,7 +130,7 @@ class Output:
         """
         self._line.closed = True
         with DeferredSignals():
-            self._release()
+            self._release(keep=keep)
 
     def set(self, value: Level) -> None:
         """Drive the line to a logical level."""
@@ -186,10 +189,7 @@ class Output:
         check_range("at in seconds of loop time", at, 0, 1e18)
         check_level("a level", value)
         self._line.opened()
-        number = next(self._numbers)
-        plan = asyncio.get_running_loop().call_at(at, self._carry_out, number, value)
-        self._plans[number] = plan
-        return plan
+        return self._plans.add(at, value)
 
     @property
     def value(self) -> int:
@@ -230,6 +230,20 @@ class Output:
         self.edges.add_callback(callback)
 
     @property
+    def kept(self) -> bool:
+        """Whether the line outlives the program: with `keep=True`, while a guardian holds it."""
+        return self._keeping.kept
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the line was taken over from an earlier program, at the level that it had."""
+        return self._keeping.adopted
+
+    def statistics(self) -> dict[str, object]:
+        """Return its state as plain data: the `level` that was driven last, `kept` and `adopted`."""
+        return {"level": self._line.level, "kept": self.kept, "adopted": self.adopted}
+
+    @property
     def opened_elsewhere(self) -> bool:
         """Whether it was opened on a loop that still runs, in another thread."""
         loop = None if self._opened_on is None else self._opened_on()
@@ -247,29 +261,16 @@ class Output:
                 self._end_all()
 
     def _claim(self, board: Board) -> None:
-        if self.safe is not None and board.shared:
-            self._report.opening(self._request, self.safe, board.address)
-        give_up = time.monotonic() + (_GUARDIAN_RELEASES if self._report.guarded else 0)
-        while True:
-            try:
-                self._line.device = boards.checked_call(board.open_output, self._request, OutputLine)
-                break
-            except BaseException as error:
-                # The guardian may hold the line at its safe level, and releases it when it has the report.
-                busy = isinstance(error, HardwareError) and error.errno == errno.EBUSY
-                if not busy or time.monotonic() >= give_up:
-                    self._report.closed()
-                    raise
-            time.sleep(_PAUSE)
-        self._line.level = self._request.initial
+        self._line.device = device = self._keeping.open(board)
         loop = asyncio._get_running_loop()
         self._opened_on = None if loop is None else weakref.ref(loop)
         open_outputs.listed.append(self)
         board.before_closing.append(self.close)
-        if self._request.initial is None:
-            self._line.level = 1 if self._line.device.get() else 0
+        self._keeping.begin(board, device)
+        initial = None if self._keeping.adopted else self._request.initial
+        self._line.level = (1 if device.get() else 0) if initial is None else initial
 
-    def _release(self) -> None:
+    def _release(self, *, keep: bool = True) -> None:
         """Drive first, release afterwards, and forget last: if anything interrupts this, it can be repeated."""
         device = self._device
         if device is None:
@@ -277,10 +278,11 @@ class Output:
         failure: BaseException | None = None
         if not device.forked:
             try:
-                self.make_safe()
-                if self.safe is None:
-                    self._end_all()
-                self._report.closed()
+                if not (keep and self._left()):
+                    self.make_safe()
+                    if self.safe is None:
+                        self._end_all()
+                    self._report.closed()
             except (SystemExit, KeyboardInterrupt):
                 raise  # the line is still claimed and listed, so that the next `close()` can drive it
             except BaseException as error:
@@ -321,10 +323,8 @@ class Output:
     def _claim_again(self, safe: Level) -> bool:
         """Claim the line at its safe level, because its chip vanished. Return whether the chip is back."""
         assert self._board is not None
-        request = dataclasses.replace(self._request, initial=safe)
-        try:
-            device = boards.checked_call(self._board.open_output, request, OutputLine)
-        except HardwareError:
+        device = self._keeping.claim_at(self._board, safe)
+        if device is None:
             return False
         gone, self._line.device = self._line.device, device
         self._line.level = safe
@@ -337,12 +337,6 @@ class Output:
         self._action = Action(self._line, on, off, times, value)
         return self._action
 
-    def _carry_out(self, number: int, value: Level) -> None:
-        with self._line.lock:
-            if self._plans.pop(number, None) is not None:
-                self._end_action()
-                self._line.write(value)
-
     def _take_over(self) -> None:
         self._line.opened()
         self._report.driven()
@@ -350,9 +344,19 @@ class Output:
 
     def _end_all(self) -> None:
         self._end_action()
-        for plan in self._plans.values():
-            plan.cancel()
-        self._plans.clear()
+        self._plans.cancel()
+
+    def _left(self) -> bool:
+        """Leave a kept line to the guardian, at the level between pulses: no timer ends them. Return whether it did."""
+        if not self.kept:
+            return False
+        try:
+            if self._action is not None:
+                self._action.rest()
+        except Exception:
+            return False  # the guardian can do no better: let the safe level fail, and be reported
+        self._end_all()
+        return self._keeping.leave()
 
     def _end_action(self) -> None:
         if self._action is not None:

@@ -8,7 +8,9 @@ drives nothing.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
+from collections.abc import Callable
 
 from hwloop.board import OutputLine
 from hwloop.core import clock
@@ -47,6 +49,40 @@ class Driven:
             self.level = level
 
 
+class Plans:
+    """Levels to which a line is to be driven later.
+
+    Parameters:
+        line: the line.
+        give_way: ends the pulse or blink that runs when a level is due.
+    """
+
+    def __init__(self, line: Driven, give_way: Callable[[], object]) -> None:
+        self._line = line
+        self._give_way = give_way
+        self._numbers = itertools.count()
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+
+    def add(self, at: float, value: Level) -> asyncio.TimerHandle:
+        """Drive the line to `value` at the time `at` (seconds, loop time). Return the timer."""
+        number = next(self._numbers)
+        timer = asyncio.get_running_loop().call_at(at, self._carry_out, number, value)
+        self._timers[number] = timer
+        return timer
+
+    def cancel(self) -> None:
+        """Forget all levels."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _carry_out(self, number: int, value: Level) -> None:
+        with self._line.lock:
+            if self._timers.pop(number, None) is not None:
+                self._give_way()
+                self._line.write(value)
+
+
 class Action(asyncio.Future[bool]):
     """A pulse or a blink under way. Awaiting it returns True at its end, False if another call took the line over.
 
@@ -76,6 +112,13 @@ class Action(asyncio.Future[bool]):
         finally:
             super().cancel(msg)
         return True
+
+    def rest(self) -> None:
+        """Drive the level between pulses, unless it is over."""
+        with self._line.lock:
+            if not self.done() and self._line.device is not None:
+                self._line.device.set(self._rest)
+                self._line.level = self._rest
 
     def give_way(self) -> None:
         """Stop, and leave the line to another call."""
