@@ -64,7 +64,7 @@ class ProgramLines:
     def open_kept(self, request: OutputRequest) -> KernelOutput:
         """Claim a line by the kernel's own calls. Raises `HardwareError`.
 
-        Its descriptor leads to this process. What outlives it is in the file of the surviving lines.
+        Its descriptor leads to this process, which only the file of the surviving lines outlives.
         """
         chip = self.open(request.chip).chip
         return claim_output(chip, self._device.path, request, NodeCalls(self._nodes), shareable=False)

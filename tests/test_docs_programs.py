@@ -42,6 +42,7 @@ SYSTEM = {
     "journalctl",
     "kill",
     "pip",
+    "sh",
     "sigrok-cli",
     "source",
     "stty",

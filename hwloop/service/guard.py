@@ -119,6 +119,8 @@ class Reporter:
         with self._lock:
             self._held[key] = fd
             done = self._hand(key)
+            if not done and self._link is not None:  # it has no room for the message: it holds nothing
+                del self._held[key]
             self._write_record()
             return done
 
@@ -134,13 +136,12 @@ class Reporter:
             held = self._held.pop(key, None)
             self._threads.pop(key, None)
             self._outputs[key] = self._outputs[key]._replace(left=True)
-            if held is not None and self._send(patience=PATIENCE):
-                self._end_beats()
-                return True
-            del self._outputs[key]
+            sent = self._send(patience=PATIENCE)
             self._end_beats()
-            self._changed()
-            return False
+            if not sent:
+                del self._outputs[key]
+                self._changed()
+            return sent and held is not None
 
     def driven(self, key: int) -> None:
         """Watch the running loop: it drives this output."""
