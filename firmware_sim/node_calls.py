@@ -34,6 +34,14 @@ _STATIC = 1024
 """Bytes of the buffer into which fcntl.ioctl copies a shorter argument: a driver finds a whole structure there."""
 
 
+def _working_directory() -> str:
+    """Return its path; an empty string if it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
 class _Replacements:
     """Functions that stand in modules, or in a class, instead of others for a while.
 
@@ -139,7 +147,9 @@ class _Calls:
         node = nodes.get(name)
         if node is None or isinstance(node, Link):
             if not name.startswith(ROOTS):
-                return None
+                if name.startswith("/") or not (here := _working_directory()).startswith(ROOTS):
+                    return None
+                name = os.path.join(here, name)
             name = nodes.resolve(name, follow=follow)
             node = nodes.get(name)
         return Place(nodes, name, node, hides(name))

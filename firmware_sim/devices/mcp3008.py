@@ -1,8 +1,8 @@
 """MCP3008 and its relatives: Microchip's successive-approximation ADCs with 10 or 12 bits.
 
-Source: Microchip DS21295D (MCP3004/3008), DS21294E (MCP3002), DS21298E (MCP3204/3208); sections are those of the first.
-The clock's limit follows the supply between the two of section 1.0. Not simulated: noise, and the charge that the
-sample loses on a clock slower than 10 kHz.
+Source: Microchip DS21295D (MCP3004/3008), DS21294E (MCP3002), DS21298E (MCP3204/3208), DS21034D (MCP3202); sections
+are those of the first. The clock's limit follows the supply between the two of section 1.0. Not simulated: noise, and
+the charge that the sample loses on a clock slower than 10 kHz.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Adc(BitDevice, SpiPart):
     bits: ClassVar[int] = 10
     channel_bits: ClassVar[int] = 3
     order_bit: ClassVar[bool] = False
-    """Whether the bit MSBF of the command, and no bit for sampling, follows the channel (MCP3002 only)."""
+    """Whether the bit MSBF of the command, and no bit for sampling, follows the channel (MCP3002, MCP3202)."""
     clocks: ClassVar[tuple[float, float]] = (1_350_000, 3_600_000)
     """The fastest clock with a supply of 2.7 V and of 5 V, Hz."""
     inputs: list[Voltage] = inputs(8, -0.6, 5.6)
@@ -118,6 +118,15 @@ class Mcp3208(_Adc):
 
 
 @dataclass(eq=False)
+class Mcp3204(Mcp3208):
+    """An MCP3204 on an SPI bus: 12 bits, four inputs."""
+
+    example: ClassVar[str] = "pot = gpiozero.MCP3204(0)\nprint(pot.voltage)"
+    count: ClassVar[int] = 4
+    inputs: list[Voltage] = inputs(4, -0.6, 5.6)
+
+
+@dataclass(eq=False)
 class Mcp3002(_Adc):
     """An MCP3002 on an SPI bus: 10 bits, two inputs. Its supply is its reference.
 
@@ -135,3 +144,17 @@ class Mcp3002(_Adc):
     order_bit: ClassVar[bool] = True
     clocks: ClassVar[tuple[float, float]] = (1_200_000, 3_200_000)
     inputs: list[Voltage] = inputs(2, -0.6, 5.6)
+
+
+@dataclass(eq=False)
+class Mcp3202(Mcp3002):
+    """An MCP3202 on an SPI bus: 12 bits, two inputs. Its supply is its reference.
+
+    Parameters:
+        reference: the voltage at VDD/VREF, which gives the highest code.
+        supply: the same for its clock.
+    """
+
+    example: ClassVar[str] = "pot = gpiozero.MCP3202(0)\nprint(pot.voltage)"
+    bits: ClassVar[int] = 12
+    clocks: ClassVar[tuple[float, float]] = (900_000, 1_800_000)

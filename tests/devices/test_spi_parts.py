@@ -48,6 +48,46 @@ def make():
         rig.board.close()
 
 
+# Digital potentiometers.
+
+
+def test_a_digital_pot_takes_its_commands_and_answers_a_read(make: Make) -> None:
+    rig = make("mcp4251")
+    assert (rig.part.wiper0, rig.part.wiper1) == (128, 128)  # half way after power-on
+    assert rig.exchange("0040").hex() == "ffff"
+    assert rig.exchange("1100").hex() == "ffff"  # the ninth bit of the data is in the command byte
+    assert (rig.part.wiper0, rig.part.wiper1) == (64, 256)
+    assert rig.exchange("0c00").hex() == "fe40"
+    assert rig.exchange("1c00").hex() == "ff00"
+    rig.exchange("040404")  # three increments in one selection
+    rig.exchange("18")
+    rig.exchange("14 14".replace(" ", ""))
+    assert (rig.part.wiper0, rig.part.wiper1) == (67, 256)
+    assert rig.exchange("4c00").hex() == "ffff"  # TCON: all terminals are connected
+    rig.part.reset()
+    assert rig.part.wiper0 == 128
+
+
+def test_a_digital_pot_answers_an_unknown_command_with_zeros_and_ignores_the_rest(make: Make) -> None:
+    rig = make("mcp4131")
+    assert rig.exchange("1080").hex() == "fc00"  # it has no second wiper
+    assert rig.exchange("5010").hex() == "fc00"  # its status can't be written
+    assert rig.part.wiper0 == 64
+    rig.exchange("0000")
+    rig.exchange("08")
+    assert rig.part.wiper0 == 0
+
+
+def test_a_digital_pot_sets_the_inputs_of_an_adc() -> None:
+    pot = {"type": "mcp4251", "adc": "adc", "channel": 2, "high": 2.0}
+    with SimBoard({"device": [pot, {"type": "mcp3008", "name": "adc", "select": 1}]}) as board:
+        assert board["adc"].inputs[2:4] == [1.0, 1.0]
+        board.spi(0).transfer(0, [Segment(b"\x10\x40", 50_000)], 0)
+        assert board["adc"].inputs[2:4] == [1.0, 0.5]
+    with pytest.raises(WiringError, match="has the inputs 0 to 7"):
+        SimBoard({"device": [{**pot, "channel": 7}, {"type": "mcp3008", "name": "adc", "select": 1}]})
+
+
 # MCP3008 and its relatives.
 
 
@@ -78,6 +118,10 @@ def test_each_of_this_family_answers_where_its_datasheet_has_it(make: Make) -> N
         assert read_adc(make("mcp3002", inputs=volts[1:3]), f"{0x68 | number << 4:02x}00") == int(
             volts[number + 1] / 3.3 * 1024
         )
+        assert read_adc(make("mcp3202", inputs=volts[1:3]), f"01{0xA0 | number << 6:02x}00", 12) == int(
+            volts[number + 1] / 3.3 * 4096
+        )
+    assert read_adc(make("mcp3204", inputs=volts[:4]), f"{0b11011 << 14:06x}", 12) == int(volts[3] / 3.3 * 4096)
 
 
 def test_an_mcp3008_measures_the_difference_of_a_pair(make: Make) -> None:

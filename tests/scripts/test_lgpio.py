@@ -1,4 +1,4 @@
-"""The simulated lgpio against the real one: names, signatures, statuses, texts, and lgpio's own programs."""
+"""The simulated lgpio against the real one: names, signatures, statuses, texts, and lgpio's own error tests."""
 
 from __future__ import annotations
 
@@ -203,19 +203,3 @@ def test_the_error_tests_of_lgpio_print_the_same(
     assert len(theirs) > 100
     assert ours == theirs
     assert not [line for line in ours if line.startswith("FAIL")]
-
-
-@pytest.mark.parametrize(
-    ("name", "clock", "last"),
-    [
-        ("chipline", "real", "offset=53 flags=65536 name=GPIO53 user="),
-        ("bench", "real", "toggles per second"),
-        ("tx_pulse", "virtual", "120 cycles at 40 Hz took 3."),
-        ("tx_wave", "virtual", "500 pulses took 13.0 seconds (exp=13.0)"),
-    ],
-)
-def test_an_example_of_lgpio_prints_what_its_hardware_does(
-    run_script: Run, source: Callable[[str], Path], name: str, clock: str, last: str
-) -> None:
-    done = run_script(source("lgpio-examples") / f"{name}.py", "", "--clock", clock)
-    assert last in done.stdout.splitlines()[-1]

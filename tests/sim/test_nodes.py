@@ -245,6 +245,20 @@ def test_directories_show_the_boards_files_beside_the_real_ones(board: SimBoard)
     assert not os.path.exists("/sys/class/thing")
 
 
+def test_a_relative_path_leads_to_a_node_where_the_working_directory_is_above_it(
+    board: SimBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with imports.led_to(board):
+        monkeypatch.chdir("/dev")
+        for path in ("i2c-1", "./i2c-1", "../dev/i2c-1"):
+            os.close(os.open(path, os.O_RDWR))
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        assert not os.path.exists("i2c-1")
+
+
 def test_a_raw_bus_answers_ioctls_and_plain_transfers(board: SimBoard) -> None:
     with imports.led_to(board):
         fd = os.open("/dev/i2c-1", os.O_RDWR)

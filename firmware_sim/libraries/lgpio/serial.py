@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import fcntl
 import os
+import select
 import termios
 import tty as terminals
 from collections.abc import Callable
@@ -113,8 +114,10 @@ class SerialFunctions:
     @called()
     def serial_data_available(self, handle: int) -> int:
         waiting = array.array("i", [0])
+        fd = self._fd(handle)
         try:
-            fcntl.ioctl(self._fd(handle), termios.FIONREAD, waiting)
+            select.select([fd], [], [], 0)  # waits until the kernel has passed on the first bytes
+            fcntl.ioctl(fd, termios.FIONREAD, waiting)
         except OSError:
             return 0
         return waiting[0]
@@ -123,9 +126,15 @@ class SerialFunctions:
         return self.process.handles.find(handle, _Port).fd
 
     def _read(self, handle: int, count: int) -> bytes:
+        fd, data = self._fd(handle), b""
         try:
-            return os.read(self._fd(handle), count)
+            data = os.read(fd, count)
+            # A pseudo-terminal passes bytes on in the background, and only a read that finds none waits for the rest.
+            while data and len(data) < count and (more := os.read(fd, count - len(data))):
+                data += more
         except BlockingIOError:
-            raise Refused(lg.SERIAL_READ_NO_DATA) from None
+            if not data:
+                raise Refused(lg.SERIAL_READ_NO_DATA) from None
         except OSError:
             raise Refused(lg.SERIAL_READ_FAILED) from None
+        return data
