@@ -46,13 +46,17 @@ class Hosting:
         self,
         make_loop: Callable[[Literal["random"] | int | None, float | None], EventLoop],
         clock: Clock = clocks.REAL,
+        *,
+        grace: float | None = None,
     ) -> None:
         """Parameters:
         make_loop: makes a loop; in virtual time with the seed and the limit of the program, if any.
         clock: the clock of these loops.
+        grace: seconds that a run has to end, where the program gives none; None for no bound.
         """
         self.make_loop: Callable[[Literal["random"] | int | None, float | None], EventLoop] = make_loop
         self.clock: Clock = clock
+        self.grace: float | None = grace
 
 
 _hosting: Hosting | None = None
@@ -73,7 +77,7 @@ def hosting_runs(hosting: Hosting) -> Iterator[None]:
     """
     global _hosting
     before, _hosting = _hosting, hosting
-    init = asyncio.Runner.__init__
+    init, close = asyncio.Runner.__init__, asyncio.Runner.close
     usual = (asyncio.SelectorEventLoop, getattr(asyncio, "EventLoop", None))
 
     @functools.wraps(init)
@@ -87,7 +91,18 @@ def hosting_runs(hosting: Hosting) -> Iterator[None]:
             loop_factory = new_event_loop
         init(runner, debug=debug, loop_factory=loop_factory)
 
+    @functools.wraps(close)
+    def close_hosted(runner: asyncio.Runner) -> None:
+        if hosting.grace is None:
+            close(runner)
+            return
+        from hwloop.service.grace import bounded
+
+        with bounded(getattr(runner, "_loop", None), hosting.grace, real_time=hosting.clock is clocks.REAL):
+            close(runner)
+
     asyncio.Runner.__init__ = init_hosted  # type: ignore[method-assign,assignment]
+    asyncio.Runner.close = close_hosted  # type: ignore[method-assign,assignment]
     with _quiet_policies():
         policy = asyncio.get_event_loop_policy()
         from hwloop.runner import EventLoopPolicy  # created on first use, see below
@@ -98,6 +113,7 @@ def hosting_runs(hosting: Hosting) -> Iterator[None]:
     finally:
         _hosting = before
         asyncio.Runner.__init__ = init  # type: ignore[method-assign]
+        asyncio.Runner.close = close  # type: ignore[method-assign]
         with _quiet_policies():
             asyncio.set_event_loop_policy(policy)
 
@@ -123,6 +139,7 @@ def run(
     spin: float = 0.0,
     realtime: RealTime | None = None,
     recorder: Recorder | str | os.PathLike[str] | None = None,
+    grace: float | None = None,
 ) -> T:
     """Run a coroutine on a new hwloop loop and return its result, as `asyncio.run` does.
 
@@ -143,6 +160,11 @@ def run(
     `recorder` keeps the last events of the board in a ring file that survives SIGKILL: its path, "PATH,SIZE" such as
     "flight.ring,16M", or a `recording.Recorder`, which the caller closes. Raises `recording.RecordingError` if the file
     can't be used.
+
+    `grace` bounds the end of the run, in seconds of the loop's time: tasks that have not ended so long after `main` has
+    ended are named in the log with the line at which they wait, and abandoned. SIGINT and SIGTERM then cancel `main`,
+    which has the same time, and KeyboardInterrupt comes out of the run; a second signal forces the end
+    (docs/service.md). By default HWLOOP_GRACE decides under `hwloop run`, and elsewhere there is no bound.
     """
     if not asyncio.iscoroutine(main):
         hint = f"; call it: hwloop.run({main.__name__}())" if inspect.iscoroutinefunction(main) else ""
@@ -157,6 +179,10 @@ def run(
         main.close()
         raise RuntimeError("hwloop.run() cannot be called from a running event loop; use 'await' there")
     try:
+        if grace is not None:
+            from hwloop.service.grace import checked_grace  # late: few programs give one
+
+            grace = checked_grace(grace)
         factory: Callable[[], EventLoop] = new_event_loop
         hosting = _hosting
         time = clocks.REAL if hosting is None else hosting.clock
@@ -169,7 +195,7 @@ def run(
             _recording(recorder) as opened,
             boards.using(board, clock=time, backend=backend, opened=opened),
             _outputs_ended(),
-            asyncio.Runner(debug=debug, loop_factory=factory) as runner,
+            _ended_within(grace, time, asyncio.Runner(debug=debug, loop_factory=factory), main) as runner,
         ):
             loop: Any = runner.get_loop()
             loop.schedule_gc(gc)
@@ -185,6 +211,39 @@ def run(
                     raise
     finally:
         main.close()  # if it never began; harmless after a run
+
+
+@contextlib.contextmanager
+def _ended_within(
+    grace: float | None, clock: Clock, runner: asyncio.Runner, main: Coroutine[Any, Any, Any]
+) -> Iterator[asyncio.Runner]:
+    """Close the runner at the end of this block, and bound that by the grace of the program or of its host."""
+    hosting = _hosting
+    if grace is None or hosting is not None:
+        before = None if hosting is None else hosting.grace
+        try:
+            with runner:
+                if hosting is not None and grace is not None:
+                    hosting.grace = grace
+                yield runner
+        finally:
+            if hosting is not None:
+                hosting.grace = before
+        return
+    from hwloop.service.grace import GraceOver, Signals, bounded
+
+    loop, real_time = runner.get_loop(), clock is clocks.REAL
+    with Signals(loop, main, grace, real_time=real_time) as signals:
+        try:
+            yield runner
+        except (asyncio.CancelledError, GraceOver):
+            if signals.received:
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            left = 0.0 if signals.forced else grace
+            with bounded(loop, left, real_time=real_time, reports=not signals.forced):
+                runner.close()
 
 
 @contextlib.contextmanager

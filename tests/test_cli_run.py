@@ -330,7 +330,7 @@ def test_systemd_hears_that_the_program_is_ready_and_alive_and_stops(
         systemd.setblocking(False)
         with pytest.raises(BlockingIOError):  # it stops once
             systemd.recv(100)
-    assert heard == ["READY=1", "STOPPING=1", "STATUS=cleaning up"]
+    assert heard == ["READY=1", "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000", "STATUS=cleaning up"]
 
 
 def test_in_virtual_time_a_day_takes_none_and_the_simulated_board_is_in_use(program: Program, capsys: Any) -> None:

@@ -53,6 +53,9 @@ THREADS_WITHIN = 5.0
 signals_received: list[int] = []
 """The signals that this process got so far and that ask it to end."""
 
+threads_bounded: list[str] = []
+"""Why the threads of the program must end in time even without a signal; empty if they need not."""
+
 
 class UsageError(Exception):
     """The arguments are wrong; the message says how to correct them."""
@@ -92,21 +95,14 @@ def script() -> NoReturn:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for as long as the process
     deadly: list[int] = []
 
-    def die() -> None:
+    def die_of_signal() -> None:
         if deadly:
-            logging.shutdown()
-            for stream in (sys.stdout, sys.stderr):
-                try:
-                    stream.flush()
-                except OSError:
-                    pass  # the reader has gone
-            signal.signal(deadly[0], signal.SIG_DFL)
-            os.kill(os.getpid(), deadly[0])
+            die(deadly[0])
 
     # Exit functions run in reverse order: registered first, these run last. The exit functions of a program, such as
     # gpiozero's clean-up, still need the board.
     lifetime = contextlib.ExitStack()
-    atexit.register(die)
+    atexit.register(die_of_signal)
     atexit.register(lifetime.close)
     status = 1
     try:
@@ -118,12 +114,25 @@ def script() -> NoReturn:
             if ended.forced:
                 # An ordinary exit waits for threads, and one of them may never end.
                 atexit._run_exitfuncs()
-        if deadly or signals_received:
+        if deadly or signals_received or threads_bounded:
             _limit_threads(status)
     except Ended as further:
         deadly.append(further.number)
         atexit._run_exitfuncs()
     sys.exit(status)
+
+
+def die(number: int) -> NoReturn:
+    """End the process by a signal, now."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            pass  # the reader has gone
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # the signal is blocked
 
 
 def _limit_threads(status: int) -> None:

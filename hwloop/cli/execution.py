@@ -114,8 +114,11 @@ def run_program(
             service.ready()
         if begin is not None:
             begin()
-        with contextlib.nullcontext() if time is None else time.passing(grace):
-            _run(program, found.name, host)
+        try:
+            with contextlib.nullcontext() if time is None else time.passing(grace):
+                _run(program, found.name, host)
+        finally:
+            host.program_ended()
     except SystemExit as exit:
         return _status(exit)
     except (UsageError, Failure):

@@ -2,7 +2,8 @@
 
 Python turns only Ctrl-C into an exception; SIGTERM, which stops a service, and SIGHUP, which a closed terminal sends,
 kill a program at once, with relays in any state. Here all three act alike. The first one cancels the main task of the
-current run, which may take its time to clean up; the second one stops waiting for it. Outside of a run, a signal raises
+current run, which may take its time to clean up, or its grace where it has one (`hwloop.service.grace`); the second
+one stops waiting for it. Outside of a run, a signal raises
 KeyboardInterrupt, as Ctrl-C does. However the program ends, open outputs go to their safe level, and the board is
 closed.
 
@@ -25,16 +26,20 @@ from typing import Any, TypeVar
 from hwloop import board as boards
 from hwloop import service
 from hwloop.board import Board, Choice
-from hwloop.cli import Ended, Failure, UsageError, signals_received
+from hwloop.cli import Ended, Failure, UsageError, die, signals_received
 from hwloop.core import registry as running
 from hwloop.core.clock import REAL, Clock
 from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.core.event_loop import EventLoop
-from hwloop.runner import new_event_loop
+from hwloop.runner import Hosting, new_event_loop
 from hwloop.service import lifecycle
+from hwloop.service.grace import Grace, stop_within
 from hwloop.service.systemd import LoopNotifier
 
 T = TypeVar("T")
+
+MOST_ATTEMPTS = 5
+"""How often the end of the program's grace raises an exception in it, before the process ends in any case."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -46,12 +51,14 @@ class Process:
         started: whether there was one, in the main thread.
         mains: the code of the coroutines that were run, if known.
         signalled: called with the number of each signal that ends the program, in the signal handler; None for nothing.
+        hosting: has the grace that the program has after a signal; None for no bound.
     """
 
     def __init__(self) -> None:
         self.started: bool = False
         self.mains: list[CodeType | None] = []
         self.signalled: Callable[[int], object] | None = None
+        self.hosting: Hosting | None = None
         self._notifier = LoopNotifier()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Future[Any] | None = None
@@ -60,6 +67,9 @@ class Process:
         self._received = 0
         self._forced = False
         self._closing = False
+        self._grace: Grace | None = None
+        self._given_up = 0
+        self._program_ended = False
         self._replaced: dict[int, Any] = {}
 
     def run(
@@ -135,13 +145,14 @@ class Process:
         finally:
             self._cancelled = None
             self._main, self._loop = before
-            if is_new and main.done() and not main.cancelled():
-                main.exception()  # as asyncio does: the caller can't retrieve it
+            if main.done() and not main.cancelled():
+                main.exception()  # the caller has it raised, and can't retrieve it
 
     def _take_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin a run; on another loop than the last one, forget earlier signals."""
         if self._last_loop is None or self._last_loop() is not loop:
             self._last_loop, self._received, self._forced = weakref.ref(loop), 0, False
+            self._end_grace()
 
     def loop_started(self, loop: EventLoop) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -157,7 +168,9 @@ class Process:
             self._loop = None
 
     def _end_run(self, main: asyncio.Future[Any] | None) -> None:
-        service.stopping()
+        service.stopping(within=stop_within(None if self.hosting is None else self.hosting.grace))
+        if self._grace is not None and self._loop is not None:
+            self._grace.begin(self._loop)
         if main is None:
             raise Ended(self._received)
         self._cancelled = main
@@ -173,12 +186,41 @@ class Process:
         main, loop = self._main, self._loop
         if loop is not None and not self._received and not (main is not None and main.done()):
             self._received = number
+            self._begin_grace(number)
             # The loop may be asleep, or busy with its own state.
             loop.call_soon_threadsafe(self._end_run, main)
             return
         if loop is not None:
             self._received, self._forced = number, True
+        elif self._grace is None:
+            self._received = number
+            self._begin_grace(number)
         raise Ended(number, forced=self._forced)
+
+    def _begin_grace(self, number: int) -> None:
+        if self.hosting is not None:
+            self._grace = Grace(self.hosting.grace, signal.Signals(number).name, self._give_up)
+            if self.hosting.clock is REAL:
+                self._grace.begin_alarm()
+
+    def _end_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.end()
+            self._grace = None
+
+    def program_ended(self) -> None:
+        """Note that the program's code has been left: from now on nothing is interrupted, unless it takes very long."""
+        self._program_ended = True
+
+    def _give_up(self) -> None:
+        """End the program without waiting for anything, when its grace is over."""
+        self._given_up += 1
+        self._forced = True
+        if self._given_up > MOST_ATTEMPTS:  # the program catches and drops it each time
+            self.close()
+            die(self._received)
+        if not self._program_ended:
+            raise Ended(self._received, forced=True)
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -200,6 +242,7 @@ class Process:
             self._leave(before)
 
     def _leave(self, supervisor: running.Supervisor | None = None) -> None:
+        self._end_grace()
         running.unfollow(self)
         running.supervisor = supervisor
         while self._replaced:

@@ -27,11 +27,12 @@ from typing import TYPE_CHECKING, Any
 
 from hwloop import runner
 from hwloop.board_interface import Board
-from hwloop.cli import UsageError, process
+from hwloop.cli import UsageError, process, threads_bounded
 from hwloop.cli.execution import Found, find_program, run_program
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.realtime import RealTime
 from hwloop.service import lifecycle
+from hwloop.service.grace import checked_grace, chosen_grace
 
 if TYPE_CHECKING:
     from hwloop.recording import Recorder
@@ -42,7 +43,8 @@ BOARD_HELP = "auto, linux, sim, an entry point, or a board file (.toml) to simul
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--realtime [PRIORITY]] [--clock virtual] [--seed N] "
-        "[--limit SECONDS] [--trace FILE] [--recorder PATH[,SIZE]] [--log-json] [--debug] [-- ARGS ...]\n"
+        "[--limit SECONDS] [--grace SECONDS] [--trace FILE] [--recorder PATH[,SIZE]] [--log-json] [--debug] "
+        "[-- ARGS ...]\n"
         "       hwloop run -m MODULE ..."
     )
     add_program_arguments(parser)
@@ -55,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log-json",
         action="store_true",
         help="print warnings and errors as JSON, one object on a line, where the program does not configure logging",
+    )
+    parser.add_argument(
+        "--grace",
+        type=parse_grace,
+        metavar="SECONDS",
+        help="the longest time from a signal, or the end of main, until the tasks have ended; then they are named and "
+        "abandoned; default: HWLOOP_GRACE, or 5 under a service manager, or inf",
     )
     parser.add_argument(
         "--recorder",
@@ -95,7 +104,7 @@ def add_program(parser: argparse.ArgumentParser) -> None:
         "function in it to run",
     )
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m does")
-    parser.set_defaults(rest=[], trace=None)
+    parser.set_defaults(rest=[], trace=None, grace=None)
 
 
 def add_seed_and_limit(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +144,12 @@ def execute_program(arguments: argparse.Namespace, recorder: Recorder | None = N
     if (arguments.program is None) == (arguments.module is None):
         raise UsageError("give one program: the path of a Python file, or -m and the name of a module")
     hosting = make_hosting(arguments)
+    try:
+        hosting.grace = chosen_grace(arguments.grace)
+    except ValueError as error:  # HWLOOP_GRACE
+        raise UsageError(str(error)) from error
+    if hosting.grace is not None:
+        threads_bounded.append("the run has a grace")
     lifetime: contextlib.ExitStack = arguments.lifetime
     board = chosen_board(arguments.board)
     followers = list[Callable[[Board], None]]()
@@ -154,6 +169,7 @@ def execute_program(arguments: argparse.Namespace, recorder: Recorder | None = N
     host = lifetime.enter_context(
         process.hosted(board, clock=hosting.clock, binding=bool(arguments.board), opened=opened if followers else None)
     )
+    host.hosting = hosting
     if recorder is not None:
         host.signalled = recorder.signalled
     lifetime.callback(lifecycle.ended)
@@ -206,6 +222,18 @@ def parse_limit(text: str) -> float:
     if not limit > 0:
         raise argparse.ArgumentTypeError(f"a limit is a number of virtual seconds above 0, or inf, not {text!r}")
     return limit
+
+
+def parse_grace(text: str) -> float:
+    """Convert an argument for argparse."""
+    try:
+        grace = float(text)
+        checked_grace(grace)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"a grace is a number of seconds, from 0 to a day, or inf, not {text!r}"
+        ) from None
+    return grace
 
 
 def make_hosting(arguments: argparse.Namespace) -> runner.Hosting:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -19,7 +18,8 @@ import pytest
 import hwloop
 from firmware_sim import SimBoard
 from hwloop import gpio, i2c, onewire, serial, service, spi
-from hwloop.service import lifecycle
+from hwloop.cli import main
+from hwloop.service import lifecycle, messages
 
 ROOT = Path(__file__).parents[2]
 Heard = Callable[[], list[str]]
@@ -221,62 +221,70 @@ def test_a_reload_under_way_and_a_hangup_after_stopping_report_nothing(heard):
     assert reloads == ["begun"]
 
 
-def program(tmp_path: Path, source: str) -> list[str]:
+def program(tmp_path: Path, source: str) -> str:
     path = tmp_path / "program.py"
     path.write_text(textwrap.dedent(source), encoding="utf-8")
-    return [str(path)]
+    return str(path)
+
+
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("WATCHDOG_PID", None)
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"),
+    [("pass", 0), ("raise SystemExit(3)", 3), ("1 / 0", 1), ("signal.raise_signal(2); await asyncio.sleep(9)", 130)],
+)
+def test_stopping_is_reported_once_whatever_ends_the_program(tmp_path, heard, ends, status, monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv[:])
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    path = program(
+        tmp_path,
+        f"""
+        import asyncio, signal
+        from hwloop import service
+        async def main():
+            async with service.supervised():
+                await asyncio.sleep(0.001)
+                {ends}
+        """,
+    )
+    assert main(["run", path, "--grace", "inf"]) == status
+    assert set(said := states(heard)) == {"READY=1", "STOPPING=1"}
+    assert said.count("STOPPING=1") == 1
 
 
 @pytest.mark.parametrize("command", [[], ["-m", "hwloop", "run"]], ids=["python", "hwloop run"])
-@pytest.mark.parametrize(
-    ("ends", "status"),
-    [("pass", 0), ("sys.exit(3)", 3), ("1 / 0", 1), ("os.kill(os.getpid(), 2); await asyncio.sleep(9)", -2)],
-)
-def test_stopping_is_reported_once_whatever_ends_the_program_and_not_by_a_child(tmp_path, heard, command, ends, status):
-    arguments = program(
+def test_stopping_is_reported_by_the_process_and_not_by_a_child(tmp_path, heard, command):
+    path = program(
         tmp_path,
-        f"""
+        """
         import asyncio, os, sys, hwloop
-        from hwloop import service
         async def main():
+            await asyncio.sleep(0.001)
             child = os.fork()
             if not child:
                 sys.exit()
-            await asyncio.to_thread(os.waitpid, child, 0)
-            async with service.supervised():
-                await asyncio.sleep(0.01)
-                {ends}
+            os.waitpid(child, 0)
         hwloop.run(main())
         """,
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    del environment["WATCHDOG_PID"]
-    done = subprocess.run(
-        [sys.executable, *command, *arguments], env=environment, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == status, done.stderr
-    assert [text for text in states(heard) if text != "READY=1"] == ["STOPPING=1"]
+    done = start(*command, path)
+    assert done.returncode == 0, done.stderr
+    assert states(heard) == ["READY=1", "STOPPING=1"]
 
 
-def test_a_manager_that_vanishes_meanwhile_does_not_keep_the_program_from_its_end(tmp_path, monkeypatch):
-    arguments = program(
-        tmp_path,
-        """
-        import asyncio, os, hwloop
-        async def main():
-            await asyncio.sleep(0.01)
-            os.unlink(os.environ["NOTIFY_SOCKET"])
-            await asyncio.sleep(0.01)
-        """,
-    )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        done = subprocess.run(
-            [sys.executable, "-m", "hwloop", "run", *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(tmp_path / "notify")},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    assert done.returncode == 0
-    assert done.stderr.count("could not send") == 1
+def test_a_manager_that_vanishes_meanwhile_does_not_keep_the_program_from_its_end(tmp_path, heard, caplog, monkeypatch):
+    async def main() -> None:
+        await asyncio.sleep(0.001)
+        os.unlink(os.environ["NOTIFY_SOCKET"])
+        async with service.supervised():
+            await asyncio.sleep(0.001)
+
+    monkeypatch.setattr(messages, "_undelivered", 0)
+    hwloop.run(main())
+    assert [record.getMessage().partition(": could")[2] for record in caplog.records] == [
+        " not send READY=1: No such file or directory (reported once)"
+    ]
