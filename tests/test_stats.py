@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwloop.core.counters import Histogram
+from hwloop.core.counters import BOUNDS, Histogram
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=200), st.floats(0, 1))
@@ -21,6 +21,17 @@ def test_a_quantile_is_right_to_a_sixteenth(values, fraction):
     assert histogram.max == ordered[-1]
     assert histogram.count == len(values)
     assert histogram.mean == sum(values) / len(values)
+
+
+@given(st.lists(st.floats(0, 100), max_size=200))
+def test_durations_up_to_a_bound_are_counted_and_the_bound_is_right_to_a_sixteenth(values):
+    histogram = Histogram()
+    histogram.record_all(values)
+    counts = histogram.cumulative()
+    assert list(counts) == sorted(BOUNDS)
+    assert list(counts.values()) == sorted(counts.values())
+    for bound, count in counts.items():
+        assert sum(value <= bound for value in values) <= count <= sum(value <= bound * 17 / 16 for value in values)
 
 
 def test_an_empty_histogram_reads_zero():

@@ -10,6 +10,8 @@ imported only when a program asks for statistics.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import sys
 from array import array
 from collections import Counter
@@ -24,6 +26,12 @@ MOST_NAMES = 1000
 
 _BELOW_BUCKET = 64 - 16  # bits of the mantissa that a bucket ignores
 _FIRST_BITS = slice(3 if sys.byteorder == "little" else 0, None, 4)  # of each double, in 16-bit numbers
+
+
+BOUNDS: tuple[float, ...] = (*(float(f"{digit}e{power}") for power in range(-6, 1) for digit in (1, 2.5, 5)), 10.0)
+"""Seconds, for `Histogram.cumulative`."""
+
+_BUCKETS_OF_BOUNDS = [memoryview(array("d", [bound])).cast("B").cast("H")[_FIRST_BITS][0] for bound in BOUNDS]
 
 
 class Histogram:
@@ -79,7 +87,14 @@ class Histogram:
         from hwloop.core.statistics import Durations
 
         p50, p90, p99 = map(self.quantile, (0.5, 0.9, 0.99))
-        return Durations(self.count, self.mean, self.min, p50, p90, p99, self.max)
+        return Durations(self.count, self.mean, self.min, p50, p90, p99, self.max, self.total, self.cumulative())
+
+    def cumulative(self) -> dict[float, int]:
+        """Return the number of durations up to each of `BOUNDS`; those in the bucket of a bound count as shorter."""
+        counts = [0] * (len(BOUNDS) + 1)
+        for bucket, count in self._counts.items():
+            counts[bisect.bisect_left(_BUCKETS_OF_BOUNDS, bucket)] += count
+        return dict(zip(BOUNDS, itertools.accumulate(counts), strict=False))
 
 
 def _middle(bucket: int) -> float:

@@ -226,8 +226,8 @@ class Signals:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, main: object, seconds: float, *, real_time: bool) -> None:
-        self.received = 0
-        self.forced = False
+        self.received: int = 0
+        self.forced: bool = False
         self._loop = loop
         self._main = main
         self._seconds = seconds

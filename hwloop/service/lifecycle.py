@@ -26,9 +26,9 @@ class State:
     """
 
     def __init__(self) -> None:
-        self.held = False
-        self.stopping = False
-        self.process = os.getpid()
+        self.held: bool = False
+        self.stopping: bool = False
+        self.process: int = os.getpid()
 
 
 _state = State()

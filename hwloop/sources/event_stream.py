@@ -7,6 +7,7 @@ A program opens and closes an event stream, iterates over it, and adds callbacks
 from __future__ import annotations
 
 import asyncio
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Generic, Self, TypeVar
@@ -138,10 +139,17 @@ class EventStream(ABC, Generic[E]):
                 f"{self.name}: no running event loop; open it in a coroutine that hwloop.run() or asyncio.run() runs"
             ) from None
 
+    def _note_open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let consumers wait, and list the stream among those that are open."""
+        self._loop = loop
+        self._channel.open(loop)
+        _open[id(self)] = self
+
     def _report(self, message: str, error: BaseException, *, outage: bool = False) -> None:
         report(self._loop, self, message, error, outage=outage)
 
     def _end(self, failure: Exception | None = None) -> None:
+        _open.pop(id(self), None)
         self._channel.end(failure)
         run_hooks(self.at_end, "exception in at_end function", self.report_failure)
 
@@ -149,3 +157,12 @@ class EventStream(ABC, Generic[E]):
         """The loop's time: nanoseconds, on a real board CLOCK_MONOTONIC."""
         assert self._loop is not None
         return round(self._loop.time() * 1e9)
+
+
+_open: weakref.WeakValueDictionary[int, EventStream[Any]] = weakref.WeakValueDictionary()
+"""The streams that are open, by identity: a program's class may compare equal to anything."""
+
+
+def open_streams(loop: asyncio.AbstractEventLoop) -> list[EventStream[Any]]:
+    """Return the streams that are open on a loop, oldest first: also those whose device is away at the moment."""
+    return [stream for stream in _open.values() if stream._loop is loop and not stream.closed]

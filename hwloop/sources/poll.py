@@ -120,8 +120,7 @@ class Poll(EventStream[Reading[T]]):
         if self._trigger is not None:
             self._trigger.add_callback(self._on_trigger)
             self._trigger.at_reopen.append(self._look)
-        self._loop = loop
-        self._channel.open(loop)
+        self._note_open(loop)
         with scheduled(priority=self.priority):
             self._context = contextvars.copy_context()
         self._due_ns = self._now_ns()

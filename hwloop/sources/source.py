@@ -124,7 +124,7 @@ class Source(EventStream[E]):
         except BaseException:
             self._loop = None
             raise
-        self._channel.open(self._loop)
+        self._note_open(self._loop)
         return self
 
     def close(self) -> None:

@@ -121,8 +121,7 @@ class Measurement(EventStream[T]):
         self._opened_watch = self.watch.fileno() < 0
         if self._opened_watch:
             self.watch.open()
-        self._loop = loop
-        self._channel.open(loop)
+        self._note_open(loop)
         self.watch.add_callback(self._take)
         self.watch.at_end.append(self._watch_ended)
         self.watch.at_reopen.append(self._interrupted)
