@@ -88,9 +88,9 @@ test-gpiozero: $(VENV)/installed-test  ## gpiozero's own tests on our pin factor
 
 test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO, in an emulated machine (makes one: apt, root)
 	$(BIN)/python tests/kernel/guest/prepare.py
-	for each in $(filter-out %/test_service.py,$(wildcard tests/kernel/test_*.py)); do \
+	for each in $(filter-out %_service.py,$(wildcard tests/kernel/test_*.py)); do \
 	    $(GUEST) -t 600 -- $(BIN)/python -m pytest -q $$each || exit; done
-	$(GUEST) -t 300 -S -- $(BIN)/python -m pytest -q tests/kernel/test_service.py
+	$(GUEST) -t 600 -S -- $(BIN)/python -m pytest -q $(wildcard tests/kernel/test_*service.py)
 
 test-sigrok: $(VENV)/installed-test  ## decode traces with sigrok-cli (installs it where it is missing: apt, root)
 	command -v sigrok-cli || apt-get install --yes --no-install-recommends sigrok-cli
