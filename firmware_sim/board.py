@@ -43,6 +43,7 @@ from hwloop.errors import HardwareError
 from hwloop.lines import EdgeStream, OutputLine
 from hwloop.onewire_files import OneWireFiles
 from hwloop.requests import EdgeRequest, OutputRequest
+from hwloop.serial_ports import PortInfo
 from hwloop.spi_device import SpiDev, SpiRequest
 from hwloop.trace_events import Tracer
 
@@ -315,6 +316,10 @@ class SimBoard(Board):
             known = ", ".join(sorted(self.ports)) or "none"
             raise HardwareError(port, "no such port on the simulated board", f"its ports are: {known}")
         return self.ports[name].path
+
+    def serial_ports(self) -> list[PortInfo]:
+        self._check_open()
+        return self._port_files.describe(port for port in self.ports.values() if port.plugged)
 
     def open_bus(self, bus: int) -> smbus2.SMBus:
         self._check_open()

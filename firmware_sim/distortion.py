@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import math
 import termios
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+_BATCH = 8
+"""Characters a UART collects before it hands them over: the PL011's receive FIFO of 16 triggers when half full."""
 
 
 class Distortion:
@@ -52,6 +55,26 @@ class Batching(NamedTuple):
                 when_ns = round(begun_ns + (count - 1) * character_ns)
             yield when_ns, data[start : start + count]
             start += count
+
+
+def pieces(data: bytes, distortions: Iterable[Distortion]) -> list[tuple[float, bytes]]:
+    """Return what faults leave of a message: pieces, with the seconds of silence before each."""
+    left = [(0.0, data)]
+    for distortion in distortions:
+        before, left = left, []
+        for pause, piece in before:
+            for more, part in distortion.message(piece):
+                left.append((pause + more, part))
+                pause = 0.0
+    return left
+
+
+def collected(data: bytes, first_ns: int, character_ns: float, latency: float) -> list[tuple[int, bytes]]:
+    """Return the batches of a UART, with their times: full ones, or those that `latency` seconds bring."""
+    size = max(_BATCH, int(latency * 1e9 / character_ns))
+    chunks = [data[start : start + size] for start in range(0, len(data), size)]
+    ends = [*range(size, len(data), size), len(data)]
+    return [(first_ns + round(end * character_ns), chunk) for chunk, end in zip(chunks, ends, strict=False)]
 
 
 def delivered(fd: int, character: bytes) -> tuple[bytes, bool]:

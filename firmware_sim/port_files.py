@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from firmware_sim.errors import WiringError
@@ -24,6 +24,7 @@ from firmware_sim.limits import within
 from firmware_sim.nodes import Attribute, Link, Node, Nodes
 from firmware_sim.port_node import PortNode
 from firmware_sim.uart import Port
+from hwloop.serial_ports import PortInfo
 
 _HUB = "/sys/devices/platform/scb/fd500000.pcie/pci0000:00/0000:00:00.0/0000:01:00.0/usb1/1-1"
 _HUB_LINK = "platform-fd500000.pcie-pci-0000:01:00.0-usb-0:1"
@@ -67,6 +68,7 @@ class _Adapter(NamedTuple):
     pid: int
     manufacturer: str
     product: str
+    serial_number: str = ""
 
 
 _ADAPTERS = {
@@ -86,8 +88,9 @@ class PortFiles:
     def __init__(self, nodes: Nodes, settings: Mapping[str, PortSettings]) -> None:
         self._nodes = nodes
         self._settings = settings
-        self._adapters = 0
+        self._places = dict[Port, int]()
         self._files: dict[str, list[str]] = {}
+        self._found: dict[str, PortInfo] = {}
         self._header: dict[str, Port] = {}
         for driver in _DRIVERS:
             nodes.add(f"{driver}/uevent", Attribute(store=lambda text: None))
@@ -98,9 +101,20 @@ class PortFiles:
         files: dict[str, Node] = {port.name: PortNode(port)}
         files.update({link: Link(port.name) for link in settings.links})
         kind = next((start for start in _ADAPTERS if port.name.startswith(start)), None)
+        self._found[port.name] = PortInfo(port.name)
         if kind is not None:
-            self._adapters += 1
-            files.update(_usb_files(port.name, settings, _ADAPTERS[kind], self._adapters))
+            place = self._places.setdefault(port, len(self._places) + 1)  # it keeps it under another name
+            adapter = _described(settings, _ADAPTERS[kind], place)
+            files.update(_usb_files(port.name, adapter, place))
+            self._found[port.name] = PortInfo(
+                port.name,
+                vendor=adapter.vid,
+                product=adapter.pid,
+                serial_number=adapter.serial_number or None,
+                interface=0,
+                location=f"1-1.{place}",
+                description=f"{adapter.manufacturer} {adapter.product}".strip() or None,
+            )
         elif port.name in _ON_HEADER:
             files.update(_soc_files(port.name))
             self._header[port.name] = port
@@ -110,8 +124,13 @@ class PortFiles:
         self._files[port.name] = list(files)
         self._link_header()
 
+    def describe(self, ports: Iterable[Port]) -> list[PortInfo]:
+        """Return the ports with what identifies their adapters, in order of their names."""
+        return [self._found[name] for name in sorted(port.name for port in ports)]
+
     def rename(self, port: Port, old: str) -> None:
         """Give the files of a port that was called `old` its new name."""
+        del self._found[old]
         for path in self._files.pop(old):
             self._nodes.remove(path)
         self._header.pop(old, None)
@@ -147,21 +166,27 @@ def _soc_files(name: str) -> dict[str, Node]:
     }
 
 
-def _usb_files(name: str, settings: PortSettings, adapter: _Adapter, place: int) -> dict[str, Node]:
+def _described(settings: PortSettings, adapter: _Adapter, place: int) -> _Adapter:
+    """Return an adapter with what the settings say about it."""
+    return _Adapter(
+        adapter.vid if settings.vid is None else settings.vid,
+        adapter.pid if settings.pid is None else settings.pid,
+        adapter.manufacturer if settings.manufacturer is None else settings.manufacturer,
+        adapter.product if settings.product is None else settings.product,
+        f"SIM{place:05}" if settings.serial_number is None else settings.serial_number,
+    )
+
+
+def _usb_files(name: str, adapter: _Adapter, place: int) -> dict[str, Node]:
     """Return sysfs's files of the port of a USB adapter, and udev's links to it."""
     short = posixpath.basename(name)
     usb = f"{_HUB}/1-1.{place}"
     interface = f"{usb}/1-1.{place}:1.0"
     has_own_driver = short.startswith("ttyUSB")
     device = f"{interface}/{short}" if has_own_driver else interface
-    vid = adapter.vid if settings.vid is None else settings.vid
-    pid = adapter.pid if settings.pid is None else settings.pid
-    texts = {
-        "manufacturer": adapter.manufacturer if settings.manufacturer is None else settings.manufacturer,
-        "product": adapter.product if settings.product is None else settings.product,
-        "serial": f"SIM{place:05}" if settings.serial_number is None else settings.serial_number,
-    }
-    values = {"idVendor": f"{vid:04x}", "idProduct": f"{pid:04x}", "bcdDevice": "0600", "bNumInterfaces": " 1", **texts}
+    texts = {"manufacturer": adapter.manufacturer, "product": adapter.product, "serial": adapter.serial_number}
+    ids = {"idVendor": f"{adapter.vid:04x}", "idProduct": f"{adapter.pid:04x}"}
+    values = {**ids, "bcdDevice": "0600", "bNumInterfaces": " 1", **texts}
     files: dict[str, Node] = {f"{usb}/{key}": _text(value) for key, value in values.items()}
     files[f"{usb}/subsystem"] = Link("/sys/bus/usb")
     files[f"{interface}/bInterfaceNumber"] = _text("00")

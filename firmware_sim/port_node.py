@@ -10,10 +10,9 @@ import errno
 import fcntl
 import os
 import struct
-import termios
 from typing import Any
 
-from firmware_sim.libraries.serial import MODEM_REQUESTS, Terminal
+from firmware_sim.libraries.serial import DRIVER_REQUESTS, Terminal
 from firmware_sim.nodes import Handle, Node, TerminalHandle, os_error
 from firmware_sim.uart import Port
 from hwloop.errors import HardwareError
@@ -22,7 +21,6 @@ _GET = (0x5401, 0x802C542A)  # TCGETS, TCGETS2
 _SET = (0x5402, 0x5403, 0x5404, 0x402C542B, 0x402C542C, 0x402C542D)  # TCSETS and TCSETS2, each with W and F
 _FLAGS = struct.Struct("I")
 _FLAGS_AT = 8  # of c_cflag in struct termios and termios2
-_MODEM = struct.Struct("I")
 _ioctl = fcntl.ioctl  # not the one that leads here
 
 
@@ -61,11 +59,10 @@ class PortHandle(TerminalHandle):
     def ioctl(self, request: int, argument: Any) -> int:
         if self._device != self._terminal.device:
             raise os_error(errno.EIO)  # unplugged
-        if request in MODEM_REQUESTS and not isinstance(argument, int):
-            if request == termios.TIOCMGET:
-                argument[: _MODEM.size] = self._terminal.modem(request, b"")
-            else:
-                self._terminal.modem(request, bytes(argument[: _MODEM.size]))
+        if request in DRIVER_REQUESTS and not isinstance(argument, int):
+            answer = self._terminal.answer(request, bytes(argument))
+            count = min(len(answer), len(argument))
+            argument[:count] = answer[:count]
             return 0
         if request in _GET:
             result: int = _ioctl(self._fd, request, argument)

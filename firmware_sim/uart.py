@@ -23,7 +23,7 @@ import tty
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from firmware_sim.distortion import Batching, Distortion, delivered, marks_errors
+from firmware_sim.distortion import Batching, Distortion, collected, delivered, marks_errors, pieces
 from firmware_sim.errors import WiringError
 from firmware_sim.libraries.serial import DTR, INPUTS, RTS, Terminal
 from firmware_sim.limits import Limits, within
@@ -34,8 +34,6 @@ from hwloop.trace_events import Direction, SerialData, SerialSettings
 RECEIVE_BUFFER = 4095
 """Bytes kept for a program that does not read: the size of the line discipline's buffer (N_TTY_BUF_SIZE - 1)."""
 
-_BATCH = 8
-"""Characters a UART collects before it hands them over: the PL011's receive FIFO of 16 triggers when half full."""
 _BITS = 10
 """Bits a character takes on the wire: start, eight data, stop."""
 _RETRY_SECONDS = 0.001
@@ -104,6 +102,9 @@ class Port:
         self._resting: Event | None = None
         self._unplugged_by: set[object] = set()
         self._closed = False
+        if name.startswith(("/dev/ttyAMA", "/dev/ttyS")):
+            self.terminal.rs485 = bytes(32)  # the PL011's driver has that mode, those of adapters don't
+        self.terminal.fixed_flags = name.startswith("/dev/ttyACM")
         self._plug_in()
 
     @property
@@ -150,7 +151,7 @@ class Port:
                 raise TypeError(f"port {self.name} has no input {name!r}; its inputs are {', '.join(INPUTS)}")
             with self._timeline.lock:
                 inputs = self.terminal.inputs
-                self.terminal.inputs = inputs | INPUTS[name] if level else inputs & ~INPUTS[name]
+                self.terminal.set_inputs(inputs | INPUTS[name] if level else inputs & ~INPUTS[name])
 
     def attach(self, peer: Peer) -> None:
         """Put `peer` at the other end of the wire. Raises `WiringError` if there is one already."""
@@ -174,21 +175,10 @@ class Port:
             if self._master < 0:
                 self.dropped += len(data)
                 return
-            for pause, piece in self._pieces(data):
+            for pause, piece in pieces(data, self.distortions):
                 self._put_on_wire(piece, pause, baudrate)
             if self._event is None:
                 self._arrive()
-
-    def _pieces(self, data: bytes) -> list[tuple[float, bytes]]:
-        """Return what faults leave of a message: pieces, with the seconds of silence before each."""
-        pieces = [(0.0, data)]
-        for distortion in self.distortions:
-            before, pieces = pieces, []
-            for pause, piece in before:
-                for more, part in distortion.message(piece):
-                    pieces.append((pause + more, part))
-                    pause = 0.0
-        return pieces
 
     def _put_on_wire(self, data: bytes, pause: float, baudrate: int | None) -> None:
         bad = set[int]()
@@ -203,10 +193,7 @@ class Port:
         elif baudrate is None:
             batches = [(when_ns, data)]
         else:
-            size = max(_BATCH, int(self.latency * 1e9 / character_ns))
-            chunks = [data[start : start + size] for start in range(0, len(data), size)]
-            ends = [*range(size, len(data), size), len(data)]
-            batches = [(when_ns + round(end * character_ns), chunk) for chunk, end in zip(chunks, ends, strict=False)]
+            batches = collected(data, when_ns, character_ns, self.latency)
         self._wire_free_ns = when_ns + round(len(data) * character_ns)
         place = 0
         for arrival_ns, chunk in batches:
@@ -235,6 +222,12 @@ class Port:
             self._unplugged_by.discard(by)
             if self._master < 0 and not self._unplugged_by:
                 self._plug_in()
+
+    def send_break(self) -> None:
+        """Let the device hold the line for longer than a character. The program's UART counts it."""
+        with self._timeline.lock:
+            if self._master >= 0:
+                self.terminal.counts["breaks"] += 1
 
     def read_slowly(self, rate: float) -> Callable[[], None]:
         """Let the device read at most `rate` bytes a second, and return the function that ends this."""
@@ -282,6 +275,7 @@ class Port:
         os.close(self._master)
         os.close(self._slave)
         self._master = self._slave = -1
+        self._timeline.clock.announce()
 
     def _on_written(self) -> None:
         """Hand the bytes that the program wrote to the peer."""
@@ -302,6 +296,7 @@ class Port:
             self._timeline.remove_reader(self._master)
             self._resting = self._timeline.after(len(data) / rate, self._read_on)
         self.bytes_in += len(data)
+        self.terminal.counts["sent"] += len(data)
         self._trace("sent", data)
         for distortion in self.distortions:
             data = distortion.sent(data)
@@ -335,6 +330,7 @@ class Port:
                 taken = self._hand_over(chunk)
             if can_be_lost:
                 self.dropped += len(chunk) - taken
+                self.terminal.counts["buffer_overruns"] += len(chunk) - taken
             elif taken < len(chunk):
                 self._wire.appendleft(arrival._replace(data=chunk[taken:]))
                 self._event = self._timeline.after(_RETRY_SECONDS, self._arrive)
@@ -350,6 +346,7 @@ class Port:
         except BlockingIOError:
             return 0
         self.bytes_out += taken
+        self.terminal.counts["received"] += taken
         self._room_left -= taken
         if taken:
             self._timeline.clock.announce()
@@ -362,8 +359,10 @@ class Port:
     def _deliver_bad(self, character: bytes) -> None:
         """Hand over what the line discipline makes of a character with an error; it is lost where there is no room."""
         data, is_mark = delivered(self._slave, character)
+        self.terminal.counts["parity"] += 1
         if len(data) > self._room():
             self.dropped += 1
+            self.terminal.counts["buffer_overruns"] += 1
         elif not is_mark:
             self._hand_over(data)
         else:

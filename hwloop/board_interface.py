@@ -25,6 +25,8 @@ from hwloop.trace_events import Tracer
 if TYPE_CHECKING:
     from smbus2 import SMBus
 
+    from hwloop.serial_ports import PortInfo
+
 logger: logging.Logger = logging.getLogger("hwloop")
 
 R = TypeVar("R")
@@ -86,6 +88,10 @@ class Board:
     def serial_port(self, port: str) -> str:
         """Return the path to open for the port that the program calls `port`. Raises `HardwareError`."""
         raise self._lacks(port, "serial ports")
+
+    def serial_ports(self) -> list[PortInfo]:
+        """Return the serial ports that are there now, with what identifies their adapters."""
+        return []
 
     def open_bus(self, bus: int) -> SMBus:
         """Return an smbus2 `SMBus` on I2C bus number `bus`. Raises `HardwareError`."""

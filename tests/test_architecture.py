@@ -59,6 +59,7 @@ def across_layers(module):
             "hwloop.lines",
             "hwloop.onewire_files",
             "hwloop.requests",
+            "hwloop.serial_ports",
             "hwloop.spi_device",
             "hwloop.trace_events",
         )

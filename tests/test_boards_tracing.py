@@ -27,7 +27,8 @@ from hwloop.boards.chip_discovery import ChipInfo
 from hwloop.boards.lgpio import chip as lgpio_chip
 from hwloop.boards.linux import LinuxBoard
 from hwloop.boards.traced_bus import trace_bus
-from hwloop.sources.serial.device import SerialDevice, open_device
+from hwloop.sources.serial.device import SerialDevice
+from hwloop.sources.serial.opening import open_device
 from hwloop.sources.serial.options import SerialOptions
 from hwloop.trace_events import I2cMessage, I2cTransfer, LineChange, SerialData, SerialFrame, SerialSettings
 

@@ -11,6 +11,7 @@ import itertools
 import os
 import random
 import select
+import subprocess
 import sys
 import termios
 import time
@@ -30,6 +31,7 @@ from hwloop.errors import HardwareError
 from hwloop.sources import Backoff, serial
 from hwloop.sources.serial import Frame
 from hwloop.sources.serial import device as serial_device
+from hwloop.sources.serial import opening as serial_opening
 from hwloop.trace_events import SerialSettings
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -104,6 +106,18 @@ def run(run: Run) -> Run:
             await main
 
     return lambda main: run(bounded(main))
+
+
+@contextlib.contextmanager
+def held_by_pyserial(path: str) -> Iterator[int]:
+    """Another program has the port at `path` open, locked as pyserial does. Its process id."""
+    code = "import serial, sys; port = serial.Serial(sys.argv[1], exclusive=True); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        yield other.pid
+        other.stdin.close()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -315,8 +329,8 @@ class TestFraming:
                 port.send(b"one ")
                 assert select.select([source], [], [], 5)[0]
                 source.on_readable()
-                assert source._gap is not None
-                asyncio.get_running_loop().call_at(source._gap.when() - 0.0001, busy)
+                assert source._silence._timer is not None
+                asyncio.get_running_loop().call_at(source._silence._timer.when() - 0.0001, busy)
                 time.sleep(0.01)  # both are due in the same turn, the busy one first
                 assert [frame.data for frame in await take(source, 1)] == [b"one frame"]
 
@@ -592,7 +606,7 @@ class TestDiscarding:
                 port.send(b"old")
                 await until(lambda: source.statistics().wakeups == 1)
                 source.discard()
-                assert source._gap is None
+                assert source._silence._timer is None
                 port.send(b"new")
                 assert [(frame.data, frame.lost) for frame in await take(source, 1)] == [(b"new", 1)]
 
@@ -1013,7 +1027,7 @@ class TestClosing:
             async with serial.open(NAME, framing=serial.IdleGap(60)) as source:
                 port.send(b"half")
                 await until(lambda: source.statistics().wakeups)
-                timer = source._gap
+                timer = source._silence._timer
                 assert timer is not None
             assert timer.cancelled()
             assert source.statistics().lost == 1
@@ -1081,10 +1095,63 @@ class TestOpening:
     def test_a_busy_port(self, run: Run, port: Port) -> None:
         async def main() -> None:
             async with serial.open(NAME):
-                with pytest.raises(HardwareError, match=r"busy: another program, or this one, holds it; .* 'fuser"):
+                busy = "busy: this program holds it; close it first, or open it with exclusive=False to share it"
+                as_user = "busy: this program holds it; close it first$"  # the kernel refuses the port to all but root
+                with pytest.raises(HardwareError, match=busy if os.geteuid() == 0 else as_user):
+                    serial.open(NAME).open()
+            async with serial.open(NAME, exclusive=False):
+                serial.open(NAME, exclusive=False).open().close()
+            serial.open(NAME).open().close()
+
+        run(main())
+
+    def test_a_port_that_pyserial_has_locked_elsewhere_names_that_program(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            with held_by_pyserial(port.path) as pid:
+                with pytest.raises(
+                    HardwareError, match=rf"busy: \S+ \(process {pid}\) holds it; stop that program, or"
+                ):
                     serial.open(NAME).open()
                 serial.open(NAME, exclusive=False).open().close()
             serial.open(NAME).open().close()
+
+        run(main())
+
+    def test_pyserial_elsewhere_sees_that_the_port_is_locked(self, run: Run, port: Port) -> None:
+        async def main() -> None:
+            code = "import serial, sys; serial.Serial(sys.argv[1], exclusive=True)"
+            for exclusive, refused in ((True, True), (False, False)):
+                async with serial.open(NAME, exclusive=exclusive):
+                    found = subprocess.run([sys.executable, "-c", code, port.path], capture_output=True, text=True)
+                    assert ("exclusively lock" in found.stderr or "busy" in found.stderr) is refused, found.stderr
+
+        run(main())
+
+    def test_the_kernel_refuses_an_exclusive_port_to_other_users_and_no_longer_when_it_is_closed(
+        self, run: Run, port: Port
+    ) -> None:
+        async def main() -> None:
+            os.chmod(port.path, 0o666)
+            code = "import os, sys; os.geteuid() or os.setuid(65534); os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)"
+            async with serial.open(NAME):
+                found = subprocess.run([sys.executable, "-c", code, port.path], capture_output=True, text=True)
+                assert "Device or resource busy" in found.stderr
+            found = subprocess.run([sys.executable, "-c", code, port.path], capture_output=True, text=True)
+            assert found.returncode == 0, found.stderr
+
+        run(main())
+
+    def test_a_holder_that_cannot_be_seen_is_to_be_looked_for(
+        self, run: Run, port: Port, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(serial_opening, "holders", lambda path: [])
+
+        async def main() -> None:
+            async with serial.open(NAME):
+                with pytest.raises(
+                    HardwareError, match=r"another program, or this one, holds it; .*sudo fuser -v /dev"
+                ):
+                    serial.open(NAME).open()
 
         run(main())
 
@@ -1096,19 +1163,19 @@ class TestOpening:
 
         async def main() -> None:
             async with serial.open(NAME, 9600) as source:
-                serial_device._check_baudrate(NAME, source.fileno(), 9600)
-                serial_device._check_baudrate(NAME, source.fileno(), 9700)
+                serial_opening._check_baudrate(NAME, source.fileno(), 9600)
+                serial_opening._check_baudrate(NAME, source.fileno(), 9700)
                 with pytest.raises(HardwareError, match="baud rate 115200 refused: the driver set 9600"):
-                    serial_device._check_baudrate(NAME, source.fileno(), 115200)
+                    serial_opening._check_baudrate(NAME, source.fileno(), 115200)
             async with serial.open(NAME, 250_000) as source:  # a rate with no constant of its own (DMX)
-                serial_device._check_baudrate(NAME, source.fileno(), 250_000)
+                serial_opening._check_baudrate(NAME, source.fileno(), 250_000)
 
         run(main())
 
     def test_a_port_that_refuses_its_settings_is_closed_at_once(
         self, run: Run, port: Port, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(serial_device, "_BAUD_TOLERANCE", -1)  # so that no rate will do
+        monkeypatch.setattr(serial_opening, "_BAUD_TOLERANCE", -1)  # so that no rate will do
 
         async def main() -> None:
             try:

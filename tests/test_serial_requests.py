@@ -110,13 +110,13 @@ class TestAnswers:
         """A pseudo-terminal sends at once; a UART takes its time, which the timeout must not be measured from."""
 
         async def program(port: serial.SerialPort, device: Device) -> None:
-            assert port._device is not None
-            port._device.out_waiting = lambda: 11520  # type: ignore[method-assign]  # a second at 115200 baud
+            assert port._connection is not None
+            port._connection.device.out_waiting = lambda: 11520  # type: ignore[method-assign]  # a second at 115200 baud
             before = now()
             with pytest.raises(TimeoutError):
                 await ask(port, b"lost", timeout=0.1, late=0)
             assert now() - before == pytest.approx(1.1, abs=0.001)
-            del port._device.out_waiting
+            del port._connection.device.out_waiting
 
         simulate(program, {b"lost": None})
 

@@ -1,4 +1,4 @@
-"""The parts of a serial driver that a pseudo-terminal lacks: parity, data bits, modem lines, and the count of users.
+"""The parts of a serial driver that a pseudo-terminal lacks: parity, data bits, modem lines, counters, RS-485 mode.
 
 A pseudo-terminal is a terminal without a UART. Its driver silently drops parity and any number of data bits but 8
 (`pty_set_termios()` in drivers/tty/pty.c), which some C libraries then report as EINVAL, and it has no modem lines
@@ -32,7 +32,17 @@ _TCGETS2 = 0x802C542A  # ioctl_tty(2): the real rates, also those without a B co
 _TERMIOS2 = struct.Struct("4IB19s2I")
 _MODEM = struct.Struct("I")
 
-MODEM_REQUESTS = (termios.TIOCMGET, termios.TIOCMSET, termios.TIOCMBIS, termios.TIOCMBIC)
+_RS485 = struct.Struct("8I")  # struct serial_rs485
+_SERIAL = struct.Struct("5i52x")  # struct serial_struct, up to its flags
+_COUNTERS = struct.Struct("11i36x")  # struct serial_icounter_struct
+_COUNTED = ("cts", "dsr", "ri", "cd", "received", "sent", "framing", "overrun", "parity", "breaks", "buffer_overruns")
+_GET_RS485, _SET_RS485 = 0x542E, 0x542F
+
+_MODEM_REQUESTS = (termios.TIOCMGET, termios.TIOCMSET, termios.TIOCMBIS, termios.TIOCMBIC)
+DRIVER_REQUESTS = frozenset(
+    (*_MODEM_REQUESTS, termios.TIOCGICOUNT, termios.TIOCGSERIAL, termios.TIOCSSERIAL, _GET_RS485, _SET_RS485)
+)
+"""The ioctls that a UART's driver answers and that of a pseudo-terminal does not."""
 
 _tcgetattr, _tcsetattr = termios.tcgetattr, termios.tcsetattr  # not those that lead here
 
@@ -51,12 +61,20 @@ class Terminal:
     Attributes:
         outputs: DTR and RTS, as bits of TIOCMGET.
         inputs: CTS, DSR, CD and RI, likewise.
+        counts: the driver's counts: changes of these inputs, characters, and errors.
+        flags: the driver's flags; 0x2000 is its low-latency mode.
+        fixed_flags: whether the driver ignores flags, as that of a ttyACM does.
+        rs485: the settings of its RS-485 mode; None for a driver without one.
         device: the device number of the pseudo-terminal; 0 while there is none.
     """
 
     def __init__(self, lock: threading.RLock, on_outputs: Callable[[bool, bool], object]) -> None:
         self.outputs: int = 0
         self.inputs = 0
+        self.counts: dict[str, int] = dict.fromkeys(_COUNTED, 0)
+        self.flags: int = 0
+        self.fixed_flags: bool = False
+        self.rs485: bytes | None = None
         self._lock: Any = lock
         self._on_outputs = on_outputs
         self.device: int = 0
@@ -70,6 +88,8 @@ class Terminal:
         self.device = os.fstat(fd).st_rdev
         self._cflag = termios.CS8
         self._users = 0
+        self.counts = dict.fromkeys(_COUNTED, 0)
+        self.flags = 0
 
     def unplug(self) -> None:
         calls.forget(self)
@@ -137,11 +157,37 @@ class Terminal:
             self._cflag = flags & _CHARACTER
         return flags & ~_CHARACTER | termios.CS8
 
-    def modem(self, request: int, argument: Any) -> Any:
+    def set_inputs(self, inputs: int) -> None:
+        """Set CTS, DSR, CD and RI, and count those that change."""
+        with self._lock:
+            before, self.inputs = self.inputs, inputs
+            for name, bit in INPUTS.items():
+                if (before ^ inputs) & bit:
+                    self.counts[name] += 1
+
+    def answer(self, request: int, argument: bytes) -> bytes:
+        """Return the answer to one of `DRIVER_REQUESTS` (ioctl_tty(2), linux/serial.h). Raises OSError."""
+        if request in _MODEM_REQUESTS:
+            return self._modem(request, argument)
+        if request == termios.TIOCGICOUNT:
+            return _COUNTERS.pack(*self.counts.values())
+        if request == termios.TIOCGSERIAL:
+            return _SERIAL.pack(0, 0, 0, 0, self.flags)
+        if request == termios.TIOCSSERIAL:
+            if not self.fixed_flags:
+                self.flags = _SERIAL.unpack_from(argument)[-1]
+            return argument
+        if self.rs485 is None:
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+        if request == _SET_RS485:
+            self.rs485 = argument[: _RS485.size]
+        return self.rs485
+
+    def _modem(self, request: int, argument: bytes) -> bytes:
         """Answer TIOCMGET, TIOCMSET, TIOCMBIS and TIOCMBIC (ioctl_tty(2))."""
         if request == termios.TIOCMGET:
             return _MODEM.pack(self.outputs | self.inputs)
-        (bits,) = _MODEM.unpack(argument)
+        (bits,) = _MODEM.unpack_from(argument)
         with self._lock:
             if request == termios.TIOCMSET:
                 self.set_outputs(bits)
@@ -232,12 +278,17 @@ class _Calls:
             terminal.set_attributes(fd, when, attributes)
 
     def _ioctl(self, fd: int, request: int, *arguments: Any) -> Any:
-        terminal = self._of(fd) if request in MODEM_REQUESTS else None
+        terminal = self._of(fd) if request in DRIVER_REQUESTS else None
         if terminal is None:
             return fcntl.ioctl(fd, request, *arguments)
-        if len(arguments) != 1:
+        if len(arguments) != 1 or isinstance(arguments[0], int):
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
-        return terminal.modem(request, arguments[0])
+        (argument,) = arguments
+        answer = terminal.answer(request, bytes(argument))
+        if isinstance(argument, bytes):
+            return answer
+        memoryview(argument).cast("B")[: len(answer)] = answer
+        return 0
 
 
 calls: _Calls = _Calls()

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from smbus2 import SMBus
 
     from hwloop.boards.pwm_output import PwmFiles
+    from hwloop.serial_ports import PortInfo
 
 _PWM = "/sys/class/pwm/pwmchip0"
 _MODEL = "/proc/device-tree/model"
@@ -133,6 +134,11 @@ class LinuxBoard(Board):
         )
         known = f"there are: {', '.join(found)}" if found else "there is none; is the UART enabled (raspi-config)?"
         raise HardwareError(path, "no such port", known, errno=errno.ENOENT)
+
+    def serial_ports(self) -> list[PortInfo]:
+        from hwloop.serial_ports import list_ports
+
+        return list_ports(dev=chip_discovery.DEV)
 
     def open_bus(self, bus: int) -> SMBus:
         path = os.path.join(chip_discovery.DEV, f"i2c-{bus}")

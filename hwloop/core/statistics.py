@@ -72,6 +72,25 @@ class WatchStatistics(SourceStatistics):
 
 
 @dataclass(frozen=True)
+class SerialStatistics(SourceStatistics):
+    """Counts of a serial port. Those of its UART are None where the driver does not count."""
+
+    framing_errors: int | None
+    """Characters without a stop bit: noise, or another baud rate."""
+    overruns: int | None
+    """Characters lost because the UART was not emptied in time."""
+    parity_errors: int | None
+    breaks: int | None
+    """Breaks that the other end has sent; also an unplugged RS-232 line."""
+    buffer_overruns: int | None
+    """Characters lost because the kernel's buffer was full."""
+    unsent: int
+    """Bytes accepted by `write()` that were dropped when the port failed or was closed."""
+    low_latency: bool
+    """Whether the driver delivers bytes at once."""
+
+
+@dataclass(frozen=True)
 class Occurrences:
     """The number of occurrences, and how long they took or how late they were."""
 

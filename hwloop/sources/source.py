@@ -296,6 +296,8 @@ class Source(EventStream[E]):
             if self._closed:
                 raise RuntimeError(f"{short_name(self)} was closed while it was being opened")
             self._start_reading()
+            if self._channel.holds_up:  # it has come back, and nobody has taken what was queued before
+                self.pause_reading()
         except BaseException as error:
             self._failed_opening = None
             self._drop_failed(error)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwloop.core.lazy import lazy_names
+from hwloop.serial_ports import PortInfo
+from hwloop.sources.serial.finding import PortMatch, find, ports
 from hwloop.sources.serial.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw, nmea_checksum
 from hwloop.sources.serial.port import SerialPort, open
 
@@ -23,17 +25,24 @@ __all__ = [
     "Framer",
     "IdleGap",
     "Lines",
+    "PortInfo",
+    "PortMatch",
+    "RS485Settings",
     "Raw",
     "SerialPort",
     "SerialTransport",
     "connection_for_serial",
     "create_serial_connection",
+    "find",
     "nmea_checksum",
     "open",
     "open_serial_connection",
+    "ports",
 ]
 
 if TYPE_CHECKING:
+    from serial.rs485 import RS485Settings
+
     from hwloop.sources.serial.streams import (
         SerialTransport,
         connection_for_serial,
@@ -51,5 +60,6 @@ else:
                 "create_serial_connection",
                 "open_serial_connection",
             ),
+            "serial.rs485": ("RS485Settings",),
         },
     )

@@ -1,8 +1,8 @@
 """An open serial port, beneath both the source and the asyncio transport.
 
-pyserial opens, locks and configures the port; reading and writing happen here, on the descriptor itself, without
-blocking and with all bytes that are there at a time. Guaranteed are errors that say what to do, that nothing stays open
-after one, and that an unplugged port is distinguished from a silent one.
+`opening` opens it through pyserial; reading and writing happen here, on the descriptor itself, without blocking and
+with all bytes that are there at a time. Guaranteed are errors that say what to do, and that an unplugged port is
+distinguished from a silent one.
 
 The last takes some care. pyserial sets VMIN = VTIME = 0, so reading an open, silent port returns no bytes, just as
 reading an unplugged one does (termios(3), "Canonical and noncanonical mode"); and poll(2) reports the latter as
@@ -12,20 +12,18 @@ readable for ever. Only POLLHUP distinguishes them, a spinning loop from a close
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
-import glob
 import logging
 import os
 import select
 import struct
 import termios
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hwloop import board
 from hwloop.board import Board
-from hwloop.errors import HardwareError, permission_hint
-from hwloop.sources.serial.options import PySerialOptions, SerialOptions
+from hwloop.errors import HardwareError
 from hwloop.trace_events import Direction, SerialData, SerialSettings
 
 if TYPE_CHECKING:
@@ -37,10 +35,31 @@ logger: logging.Logger = logging.getLogger("hwloop")
 READ_SIZE = 65536
 """Bytes asked for at a time; the line discipline hands over at most 4095."""
 
-_BAUD_TOLERANCE = 0.03
-"""Error of a baud rate, at most: with 5 % between both ends the last bit of a character is read wrongly."""
-_TCGETS2 = 0x802C542A  # ioctl_tty(2): the real rates, also those that have no B constant
-_TERMIOS2 = struct.Struct("4IB19s2I")
+NETWORK_HINT = "for a serial server on the network use asyncio.open_connection(host, port)"
+
+_COUNTERS = struct.Struct("11i36x")  # struct serial_icounter_struct of linux/serial.h
+_SERIAL_STRUCT = struct.Struct("5i52x")  # struct serial_struct, up to its flags
+_ASYNC_LOW_LATENCY = 0x2000
+_MODEM = struct.Struct("I")
+
+
+class DriverCounts(NamedTuple):
+    """Counts of the port's driver since the adapter was plugged in or the machine was started (TIOCGICOUNT)."""
+
+    cts: int
+    """Changes of the modem lines, ..."""
+    dsr: int
+    ri: int
+    cd: int
+    received: int
+    """... characters, ..."""
+    sent: int
+    framing_errors: int
+    """... and errors."""
+    overruns: int
+    parity_errors: int
+    breaks: int
+    buffer_overruns: int
 
 
 class SerialDevice:
@@ -50,6 +69,7 @@ class SerialDevice:
         name: the port as the program calls it, for messages.
         instance: pyserial's object, open.
         source: the board that has the port; None if the program opened it without one.
+        exclusive: whether to keep other programs from opening the port (TIOCEXCL), as far as they aren't root's.
 
     Raises `HardwareError` if it has no terminal of this machine behind it.
 
@@ -58,7 +78,9 @@ class SerialDevice:
         board: the parameter `source`.
     """
 
-    def __init__(self, name: str, instance: serial.SerialBase, source: Board | None = None) -> None:
+    def __init__(
+        self, name: str, instance: serial.SerialBase, source: Board | None = None, *, exclusive: bool = False
+    ) -> None:
         self.board: Board | None = source
         self.name = name
         self.serial = instance
@@ -67,7 +89,10 @@ class SerialDevice:
         except OSError:  # loop://
             self._fd = -1
         if self._fd < 0 or not os.isatty(self._fd):
-            raise HardwareError(name, "not a serial port of this machine", _NETWORK_HINT)
+            raise HardwareError(name, "not a serial port of this machine", NETWORK_HINT)
+        self._exclusive = exclusive
+        if exclusive:
+            fcntl.ioctl(self._fd, termios.TIOCEXCL)
 
     def fileno(self) -> int:
         return self._fd
@@ -126,12 +151,37 @@ class SerialDevice:
         """Return how many bytes the kernel has yet to send; 0 if the driver does not report it, or the port is gone."""
         return self._count(termios.TIOCOUTQ)
 
+    def counts(self) -> DriverCounts | None:
+        """Return the driver's counts; None if it has none, or the port is gone."""
+        try:
+            return DriverCounts._make(_COUNTERS.unpack(self._ask(termios.TIOCGICOUNT, bytes(_COUNTERS.size))))
+        except OSError:
+            return None
+
+    def modem_lines(self) -> int:
+        """Return the levels of the modem lines as bits of TIOCMGET. An adapter may have to be asked, which blocks.
+
+        Raises OSError where the driver has none, or the port is gone.
+        """
+        return int(_MODEM.unpack(self._ask(termios.TIOCMGET, bytes(_MODEM.size)))[0])
+
+    def has_low_latency(self) -> bool:
+        """Return whether the driver delivers bytes at once. Some drivers accept that setting and ignore it."""
+        try:
+            *_, flags = _SERIAL_STRUCT.unpack(self._ask(termios.TIOCGSERIAL, bytes(_SERIAL_STRUCT.size)))
+        except OSError:
+            return False
+        return bool(flags & _ASYNC_LOW_LATENCY)
+
     def close(self) -> int:
         """Close the port, and return how many unsent bytes the kernel has dropped."""
         unsent = self.out_waiting()
         if unsent:
             # Otherwise closing waits for them: up to 30 s on a line that is held (closing_wait, setserial(8)).
             termios.tcflush(self._fd, termios.TCOFLUSH)
+        if self._exclusive:
+            with contextlib.suppress(OSError):  # the port is gone
+                fcntl.ioctl(self._fd, termios.TIOCNXCL)  # it would last while another program has the port open
         self.serial.close()
         return unsent
 
@@ -143,11 +193,22 @@ class SerialDevice:
             return 0
         return count[0]
 
+    def _ask(self, request: int, argument: bytes) -> bytes:
+        """Make an ioctl in pyserial's way, which leads to the driver of a simulated port too."""
+        from serial import serialposix
+
+        pyserial: Any = serialposix
+        return bytes(pyserial.fcntl.ioctl(self._fd, request, argument))
+
     def _check_hang_up(self) -> None:
         poll = select.poll()
         poll.register(self._fd, 0)
         if poll.poll(0):
-            raise self._gone("reading", OSError(errno.EIO, "hang-up"))
+            raise self.hung_up()
+
+    def hung_up(self) -> HardwareError:
+        """Return the error for a port that has hung up: it was unplugged."""
+        return self._gone("reading", OSError(errno.EIO, "hang-up"))
 
     def _gone(self, action: str, error: OSError) -> HardwareError:
         return HardwareError(
@@ -184,122 +245,3 @@ class TracedDevice(SerialDevice):
         if source is not None and source.tracer is not None:
             settings = SerialSettings(port.baudrate, port.bytesize, port.parity, port.stopbits)
             source.tracer.record(SerialData(source.clock.now_ns(), self.name, direction, data, settings))
-
-
-def open_device(
-    port: str, options: SerialOptions, *, low_latency: bool = False, like: serial.SerialBase | None = None
-) -> SerialDevice:
-    """Open and configure a port of the board in use, or one that a pyserial URL finds (hwgrep://0403:6001).
-
-    With `like`, the port gets the present settings of this object of pyserial instead of those in `options`.
-
-    Opening is quick, but a system call that may block: a driver can wait for the hardware.
-
-    Raises ValueError for settings that make no sense, `HardwareError` if the port is missing or busy, is not a serial
-    port, rejects the settings, or the program may not use it; nothing is left open then.
-    """
-    try:
-        from serial import SerialException, serial_for_url
-    except ImportError as error:
-        raise HardwareError(
-            "pyserial",
-            "not installed (the package called 'serial' is another one)",
-            "pip install pyserial, or apt install python3-serial",
-        ) from error
-    if port.startswith(("socket://", "rfc2217://")):
-        raise HardwareError(port, "not a serial port of this machine", _NETWORK_HINT)
-    dtr, rts = options.get("dtr"), options.get("rts")
-    arguments = cast(PySerialOptions, {name: value for name, value in options.items() if name not in ("dtr", "rts")})
-    url, source = port, None
-    if "://" not in port:
-        source = board.current()
-        url = board.checked_call(source.serial_port, port, str)
-    try:
-        instance = serial_for_url(url, do_not_open=True, **arguments)
-    except SerialException as error:  # hwgrep:// that finds nothing
-        raise HardwareError(port, str(error), _known_ports()) from error
-    if "://" in port and instance.portstr is not None and "://" not in instance.portstr:
-        # A URL that names a port (spy://, hwgrep://): that of the board in use, which may be a simulated one.
-        source = board.current()
-        url = instance.portstr = board.checked_call(source.serial_port, instance.portstr, str)
-    # pyserial sets them right after it has opened the port; the kernel has raised both by then (docs/serial.md).
-    if dtr is not None:
-        instance.dtr = bool(dtr)
-    if rts is not None:
-        instance.rts = bool(rts)
-    if like is not None:
-        instance.apply_settings(like.get_settings())
-        instance.dtr, instance.rts = like.dtr, like.rts
-        instance.rs485_mode = like.rs485_mode
-    try:
-        instance.open()
-        # A simulated board records the bytes itself, as they pass the wire.
-        traced = source is not None and source.tracer is not None and not source.simulated
-        device = (TracedDevice if traced else SerialDevice)(port, instance, source)
-        _check_baudrate(port, device.fileno(), instance.baudrate)
-        if low_latency:
-            _set_low_latency(port, instance)
-    except (OSError, ValueError, OverflowError, termios.error) as error:
-        instance.close()
-        if isinstance(error, HardwareError):
-            raise
-        raise _refused(port, url, instance.baudrate, error) from error
-    return device
-
-
-def _check_baudrate(port: str, fd: int, wanted: int) -> None:
-    """Compare with the rate that the driver has set: one without the wanted rate silently sets another."""
-    actual = _TERMIOS2.unpack(fcntl.ioctl(fd, _TCGETS2, bytes(_TERMIOS2.size)))[-1]
-    if abs(actual - wanted) > _BAUD_TOLERANCE * wanted:
-        raise HardwareError(port, f"baud rate {wanted} refused: the driver set {actual}", _BAUD_HINT)
-
-
-_NETWORK_HINT = "for a serial server on the network use asyncio.open_connection(host, port)"
-_BAUD_HINT = "try a standard rate (9600, 19200, 115200, 921600) or look up what the adapter can do"
-
-
-def _set_low_latency(port: str, instance: serial.SerialBase) -> None:
-    try:
-        instance.set_low_latency_mode(True)  # type: ignore[attr-defined]  # Linux only
-    except (ValueError, AttributeError):
-        logger.info("%s: its driver has no low-latency mode", port)
-
-
-def _refused(port: str, path: str, baudrate: int, error: Exception) -> HardwareError:
-    """Return pyserial's error on opening as one that says what it means and what to do."""
-    code = _errno(error)
-    reason = os.strerror(code) if code else str(error)
-    hint = ""
-    if code == errno.ENOENT:
-        reason, hint = "no such port", _known_ports()
-    elif code in (errno.EACCES, errno.EPERM):
-        reason = "permission denied"
-        hint = permission_hint(path, "on a Pi's own UART it may be the login console's (raspi-config)")
-    elif code in (errno.EAGAIN, errno.EBUSY):
-        reason = "busy: another program, or this one, holds it"
-        hint = f"find it with 'fuser -v {path}'; on a Pi's own UART it may be the login console (raspi-config)"
-    elif code in (errno.ENOTTY, errno.EISDIR):
-        reason, hint = "not a serial port", _known_ports()
-    elif code in (errno.EIO, errno.ENXIO, errno.ENODEV):
-        hint = "there is no device behind it; is it plugged in, and is the UART enabled (raspi-config)?"
-    elif code == errno.EINVAL and path.startswith("/dev/pts/"):
-        reason = "settings refused: a pseudo-terminal has neither parity nor 5 to 7 data bits"
-        hint = "leave out parity= and bytesize=, or use a simulated board's port, which has them"
-    elif "baud" in reason or isinstance(error, OverflowError):
-        reason, hint = f"baud rate {baudrate} refused: {error}", _BAUD_HINT
-    return HardwareError(port, reason, hint, errno=code)
-
-
-def _errno(error: BaseException | None) -> int | None:
-    """Return the error number of pyserial's exception, or of the one that caused it."""
-    while error is not None:
-        code = error.args[0] if isinstance(error, termios.error) else getattr(error, "errno", None)
-        if isinstance(code, int):
-            return code
-        error = error.__context__
-    return None
-
-
-def _known_ports() -> str:
-    found = [path for kind in ("serial/by-id/*", "ttyAMA*", "ttyUSB*", "ttyACM*") for path in glob.glob(f"/dev/{kind}")]
-    return f"there are: {', '.join(sorted(found))}" if found else "there is none here; is the adapter plugged in?"

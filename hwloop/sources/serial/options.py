@@ -12,16 +12,20 @@ import inspect
 import math
 import operator
 import os
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from hwloop.core.naming import short_name
 from hwloop.sources.serial.framing import Framer, Raw
+
+if TYPE_CHECKING:
+    from serial.rs485 import RS485Settings
 
 Parity = Literal["N", "E", "O", "M", "S"]
 """None, even, odd, mark, space: pyserial's letters."""
 
 PortName = str | os.PathLike[str]
-"""A port as programs name it: "/dev/ttyUSB0", a path object, or one of pyserial's URLs for a port of this machine."""
+"""A port as programs name it: "/dev/ttyUSB0", a path object, a search made by `find`, or one of pyserial's URLs for a
+port of this machine."""
 
 _PARITIES: dict[str, Parity] = {"none": "N", "even": "E", "odd": "O", "mark": "M", "space": "S"}
 _ELSEWHERE = {
@@ -57,10 +61,16 @@ class PySerialOptions(TypedDict, total=False):
 
 
 class SerialOptions(PySerialOptions, total=False):
-    """The same, and the modem lines' levels when the port is opened."""
+    """The same, the modem lines' levels when the port is opened, and modes of its driver."""
 
     dtr: bool | None
     rts: bool | None
+    low_latency: bool
+    rs485: bool | RS485Settings | None
+
+
+LATER = ("dtr", "rts", "low_latency", "rs485")
+"""The options that are no arguments of pyserial's `Serial`."""
 
 
 def checked_port(port: object) -> str:
@@ -97,6 +107,15 @@ def checked_options(port: str, options: SerialOptions) -> SerialOptions:
             raise TypeError(f"{port}: {line} must be True, False or None, not {short_name(level)}")
         if options.get(flow):
             raise ValueError(f"{port}: with {flow}=True the driver sets {line.upper()}; leave out {line}= or {flow}=")
+    if options.get("rs485") not in (None, True, False):
+        from serial.rs485 import RS485Settings
+
+        if not isinstance(options["rs485"], RS485Settings):
+            raise TypeError(
+                f"{port}: rs485 must be True or serial.RS485Settings(...), not {short_name(options['rs485'])}"
+            )
+    if options.get("rs485") and (options.get("rtscts") or options.get("rts") is not None):
+        raise ValueError(f"{port}: with rs485= the driver sets RTS; leave out rtscts= and rts=")
     return checked
 
 

@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Never
 
+from hwloop.core.statistics import SerialStatistics
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
 from hwloop.sources.channel import WhenFull
@@ -24,8 +25,11 @@ from hwloop.sources.containment import EXITS
 from hwloop.sources.rate_limit import RateLimit
 from hwloop.sources.reopening import Backoff, ReopenHook
 from hwloop.sources.serial.checked_framer import CheckedFramer
-from hwloop.sources.serial.device import SerialDevice, open_device
+from hwloop.sources.serial.connection import Connection
+from hwloop.sources.serial.error_counts import ErrorCounts
+from hwloop.sources.serial.finding import PortMatch
 from hwloop.sources.serial.framing import Frame, Framer
+from hwloop.sources.serial.opening import open_device
 from hwloop.sources.serial.options import (
     Parity,
     PortName,
@@ -36,11 +40,12 @@ from hwloop.sources.serial.options import (
     misplaced,
 )
 from hwloop.sources.serial.requests import Match, Requests, check_request
-from hwloop.sources.serial.write_buffer import WriteBuffer
+from hwloop.sources.serial.silence import Silence
 from hwloop.sources.source import Source
 
 if TYPE_CHECKING:
     import serial
+    from serial.rs485 import RS485Settings
 
 _DISCARD_AT_MOST = 1 << 16
 """Bytes that `discard` frames and counts, at most; a device that keeps sending must not hold it up."""
@@ -52,7 +57,8 @@ class SerialPort(Source[Frame]):
     As a source it yields each `Frame`, one message of the device.
 
     Parameters:
-        port: "/dev/ttyAMA0", "/dev/serial/by-id/...", a path object, or a port of the simulated board.
+        port: "/dev/ttyAMA0", "/dev/serial/by-id/...", a path object, a port of the simulated board, or
+            `serial.find(...)`, which is searched each time the port is opened.
         baudrate: bits a second.
         framing: where a message ends: a framer, one for each port, or a framer's class. None yields the bytes of each
             read.
@@ -61,9 +67,12 @@ class SerialPort(Source[Frame]):
         stopbits: 1, 1.5 or 2.
         rtscts: hardware flow control.
         xonxoff: flow control by the characters XON and XOFF.
-        exclusive: lock the port; opening it again fails, in this and in other programs that lock it.
+        exclusive: keep other programs from opening the port (TIOCEXCL), and fail if one has locked it (flock(2), as
+            pyserial does with the same argument).
         low_latency: ask the driver not to collect bytes before it delivers them (FTDI: 1 ms instead of 16). A driver
-            without such a mode is left as it is.
+            without such a mode is left as it is; `statistics().low_latency` shows that.
+        rs485: let the driver switch the transmitter of an RS-485 line by RTS: True, or pyserial's settings
+            (`serial.RS485Settings(rts_level_for_tx=False, delay_before_rx=0.001)`).
         dtr, rts: levels of these modem lines when the port is opened, and at each reopening: True asserts a line, False
             does not (many boards are reset by DTR), None leaves it to the kernel, which asserts both. The kernel
             asserts both for a moment in any case: docs/serial.md says how to prevent that.
@@ -96,6 +105,7 @@ class SerialPort(Source[Frame]):
         xonxoff: bool = False,
         exclusive: bool = True,
         low_latency: bool = False,
+        rs485: bool | RS485Settings | None = None,
         dtr: bool | None = None,
         rts: bool | None = None,
         queue_size: int = 1024,
@@ -109,9 +119,9 @@ class SerialPort(Source[Frame]):
     ) -> None:
         if others:
             raise misplaced(port, others)
-        port = checked_port(port)
+        where = port if isinstance(port, PortMatch) else checked_port(port)
         super().__init__(
-            name=name or port,
+            name=name or str(where),
             priority=priority,
             queue_size=queue_size,
             when_full=when_full,
@@ -119,7 +129,8 @@ class SerialPort(Source[Frame]):
             on_reopen=on_reopen,
             rate_limit=rate_limit,
         )
-        self.port = port
+        self.port: str = str(where)
+        self._where = where
         self.framing: Framer = checked_framing(self.name, framing)
         self._framing = CheckedFramer(self.name, self.framing, self.count_lost, self.report_failure)
         options = SerialOptions(
@@ -130,15 +141,16 @@ class SerialPort(Source[Frame]):
             rtscts=rtscts,
             xonxoff=xonxoff,
             exclusive=exclusive or None,
+            low_latency=low_latency,
+            rs485=rs485,
             dtr=dtr,
             rts=rts,
         )
         self._options = checked_options(self.name, options)
-        self._low_latency = low_latency
-        self._device: SerialDevice | None = None
-        self._output: WriteBuffer | None = None
+        self._connection: Connection | None = None
         self._unsent = 0
-        self._gap: asyncio.TimerHandle | None = None
+        self._counts = ErrorCounts()
+        self._silence = Silence(self.framing, self._has_read_all, self._end_frame, self.fail)
         self._requests: Requests | None = None
         self._kept: serial.SerialBase | None = None  # pyserial's object before an outage, for its settings
 
@@ -151,7 +163,7 @@ class SerialPort(Source[Frame]):
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"{self.name}: data must be bytes, not {type(data).__name__}")
-        self._connected()[1].write(data)
+        self._connected().output.write(data)
 
     async def request(
         self,
@@ -171,12 +183,10 @@ class SerialPort(Source[Frame]):
             timeout: seconds from the moment at which the request is on the wire until the whole answer is there; None
                 for no limit. Waiting for other requests is not counted.
             late: seconds after the timeout, or after this task was cancelled, for which the answer may still arrive.
-            The
-                next request is sent when it has arrived and was dropped, or when that time is over. Default: `timeout`,
-                at least 0.5.
+                The next request is sent when it has arrived and was dropped, or when that time is over. Default:
+                `timeout`, at least 0.5.
             match: returns whether a frame is the answer, by its bytes: for devices that also send unsolicited frames,
-            or
-                adapters that echo. Default: the next frame is the answer.
+                or adapters that echo. Default: the next frame is the answer.
 
         Raises TimeoutError if no answer arrives, and `HardwareError` if the port is not open, or fails meanwhile.
         """
@@ -200,7 +210,7 @@ class SerialPort(Source[Frame]):
         Dropped frames are counted, and the next frame's `lost` includes them. Opening a port does this too.
         `port.serial.reset_input_buffer()` is the same.
         """
-        device, _ = self._connected()
+        device = self._connected().device
         try:
             taken = 0
             while taken < _DISCARD_AT_MOST and (data := device.read()):
@@ -219,35 +229,34 @@ class SerialPort(Source[Frame]):
 
     async def drain(self) -> None:
         """Wait, if more than 64 KiB are unsent, until at most 16 KiB are. Raises as `flush` does."""
-        output = self._connected()[1]
-        while output.full:
-            await output.progress()
-            self._still(output)
+        connection = self._connected()
+        await connection.drain()
+        self._check_same(connection)
 
     async def flush(self) -> None:
         """Wait until all written bytes are on the wire. Raises `HardwareError` if they can't be sent any more."""
-        device, output = self._connected()
-        while output:
-            await output.progress()
-            self._still(output)
-        while waiting := device.out_waiting():
-            await asyncio.sleep(waiting * device.character_time)
-            self._still(output)
+        connection = self._connected()
+        await connection.flush()
+        self._check_same(connection)
 
     async def send_break(self, seconds: float = 0.25) -> None:
         """Hold the line in its active state for `seconds`: a break (attention, start of a DMX or LIN frame)."""
-        device, _ = self._connected()
-        device.serial.break_condition = True
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            if device is self._device:
-                device.serial.break_condition = False
+        await self._connected().send_break(seconds)
 
     @property
     def serial(self) -> serial.SerialBase:
         """pyserial's object, for the modem lines (`port.serial.rts = True`). Raises `HardwareError` when not open."""
-        return self._connected()[0].serial
+        return self._connected().device.serial
+
+    def statistics(self) -> SerialStatistics:
+        """Return the counters so far, those of the port's driver included."""
+        connection = self._connection
+        return SerialStatistics(
+            **vars(super().statistics()),
+            **self._counts.now(None if connection is None else connection.device),
+            unsent=self._unsent,
+            low_latency=connection is not None and connection.has_low_latency,
+        )
 
     @property
     def unsent(self) -> int:
@@ -257,7 +266,7 @@ class SerialPort(Source[Frame]):
     async def __aexit__(self, *exc_info: object) -> None:
         """Close the port; if the block did not raise, send the written bytes first."""
         try:
-            if exc_info[0] is None and self._device is not None:
+            if exc_info[0] is None and self._connection is not None:
                 await self.flush()
         finally:
             self.close()
@@ -267,10 +276,10 @@ class SerialPort(Source[Frame]):
     def connect(self) -> int:
         loop = asyncio.get_running_loop()
         self._framing.check_free(self)
-        device = open_device(self.port, self._options, low_latency=self._low_latency, like=self._kept)
+        device = open_device(self._where, self._options, name=self.name, like=self._kept)
         vars(device.serial)["reset_input_buffer"] = self.discard  # programs know it from pyserial
-        self._device = device
-        self._output = WriteBuffer(loop, device, self.fail)
+        self._connection = Connection(loop, device, self.fail, self._on_hang_up)
+        self._counts.begin(device)
         try:
             self._framing.begin(self, device)
         except BaseException:
@@ -279,27 +288,24 @@ class SerialPort(Source[Frame]):
         return device.fileno()
 
     def receive(self) -> Iterable[Frame]:
-        assert self._device is not None
-        data = self._device.read()
+        assert self._connection is not None
+        data = self._connection.device.read()
         if not data:
             return []
         frames = self._framing.feed(data, self._now_ns())
-        self._watch_gap()
+        assert self._loop is not None
+        self._silence.watch(self._loop)
         requests = self._requests
         return frames if requests is None or not requests.expecting else requests.unclaimed(frames)
 
     def disconnect(self) -> None:
-        device, output = self._device, self._output
-        assert device is not None
-        assert output is not None
-        self._device = self._output = None
-        self._kept = device.serial
-        if self._gap is not None:
-            self._gap.cancel()
-            self._gap = None
-        self._unsent += output.close()
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        self._kept = connection.device.serial
+        self._silence.cancel()
+        self._counts.end(connection.device)
         try:
-            self._unsent += device.close()
+            self._unsent += connection.close()
         finally:
             if self._requests is not None:
                 self._requests.fail(HardwareError(self.name, "the port went away before the answer came", "ask again"))
@@ -307,26 +313,37 @@ class SerialPort(Source[Frame]):
 
     # Framing, requests and the kernel's buffers.
 
+    def pause_reading(self) -> None:
+        super().pause_reading()
+        if self._connection is not None and not self._dropping:
+            self._connection.hang_up.turn_on()
+
     def _start_reading(self) -> None:
+        if self._connection is not None:
+            self._connection.hang_up.turn_off()
         super()._start_reading()
-        self._watch_gap()
+        assert self._loop is not None
+        self._silence.watch(self._loop)
+
+    def _on_hang_up(self) -> None:
+        """The port is gone while nothing reads it. The kernel has dropped the bytes that were left."""
+        if self._connection is not None:
+            self.fail(self._connection.device.hung_up())
 
     def _forget_frame(self) -> None:
         """Drop the incomplete frame."""
         self._framing.reset()
-        if self._gap is not None:
-            self._gap.cancel()
-            self._gap = None
+        self._silence.cancel()
 
     def _make_ready(self, match: Match | None) -> None:
         """Before a request: discard every byte that could be mistaken for its answer."""
-        device, _ = self._connected()
+        device = self._connected().device
         if not self._channel.wanted and (match is None or self._channel.full):
             self.discard()
             return
         if device.in_waiting():
             self.on_readable()
-        if match is None and self._device is not None:
+        if match is None and self._connection is not None:
             self._forget_frame()
         self._keep_reading()
 
@@ -337,63 +354,38 @@ class SerialPort(Source[Frame]):
 
     def _send(self, data: bytes | bytearray | memoryview) -> float:
         """Write a request, and return the seconds until all of it is on the wire."""
-        device, output = self._connected()
+        connection = self._connected()
         self.write(data)
-        if device is not self._device:  # the port failed, and the request with it
-            return 0.0
-        return (len(output) + device.out_waiting()) * device.character_time
+        return 0.0 if connection.closed else connection.seconds_to_send()  # else the request has failed with it
 
     def _catch_up(self) -> None:
         """Read the bytes in the kernel's buffer: the program is late, not the device."""
-        if self._device is not None and self._reading and self._device.in_waiting():
+        if self._connection is not None and self._reading and self._connection.device.in_waiting():
             self.on_readable()
 
-    def _watch_gap(self) -> None:
-        """Set the timer that ends the incomplete frame when the line has been silent long enough."""
-        deadline_ns = self.framing.deadline_ns
-        if deadline_ns is not None and self._gap is None:
-            assert self._loop is not None
-            self._gap = self._loop.call_at(deadline_ns / 1e9, self._on_gap)
+    def _has_read_all(self) -> bool:
+        """Return whether no bytes of the incomplete frame wait in the kernel's buffer."""
+        return self._reading and self._connection is not None and not self._connection.device.in_waiting()
 
-    def _on_gap(self) -> None:
-        self._gap = None
-        assert self._device is not None
-        if not self._reading or self._device.in_waiting():
-            # The loop is late, or the port paused: bytes in the kernel's buffer belong to the frame. When they are
-            # read, or reading goes on, the timer is set again.
-            return
-        try:
-            self._end_frame()
-        except EXITS:
-            raise
-        except BaseException as error:
-            self.fail(error)
-
-    def _end_frame(self) -> None:
-        """End the incomplete frame: the line has been silent long enough."""
-        now_ns = self._now_ns()
-        frames = self._framing.flush(now_ns)
+    def _end_frame(self) -> bool:
+        """End the incomplete frame. Return whether it was one, and the port is still open."""
+        frames = self._framing.flush(self._now_ns())
         requests = self._requests
         for frame in frames if requests is None else requests.unclaimed(frames):
             self.deliver(frame)
-        if self._device is None:
-            return
-        deadline_ns = self.framing.deadline_ns
-        # A framer that leaves its deadline in the past and ends no frame must not cause an endless repetition.
-        if frames or (deadline_ns is not None and deadline_ns > now_ns):
-            self._watch_gap()
+        return bool(frames) and self._connection is not None
 
-    def _connected(self) -> tuple[SerialDevice, WriteBuffer]:
-        if self._device is None or self._output is None:
+    def _connected(self) -> Connection:
+        if self._connection is None:
             if self.failure is not None:
                 raise self.failure
             reason = "it is closed" if self._closed else "it is away" if self._away else "it is not open"
             raise HardwareError(self.name, reason, "" if self._closed else "open it, or wait for it to come back")
-        return self._device, self._output
+        return self._connection
 
-    def _still(self, output: WriteBuffer) -> None:
+    def _check_same(self, connection: Connection) -> None:
         """Raise `HardwareError` if the port is gone, or was away meanwhile."""
-        if self._connected()[1] is not output:
+        if self._connected() is not connection:
             raise HardwareError(self.name, "the port was away, and unsent bytes are lost", "write them again")
 
 

@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, TypeVar, Unpack, cast
 
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
-from hwloop.sources.serial.device import SerialDevice, logger, open_device
+from hwloop.sources.serial.device import SerialDevice, logger
+from hwloop.sources.serial.hang_up import HangUpWatch
+from hwloop.sources.serial.opening import open_device
 from hwloop.sources.serial.options import Parity, PortName, SerialOptions, checked_options, checked_port
 from hwloop.sources.serial.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     import serial
+    from serial.rs485 import RS485Settings
 
 T = TypeVar("T")
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -43,6 +46,7 @@ class SerialTransport(asyncio.Transport):
         self.set_protocol(protocol)
         self._device = device
         self._output = WriteBuffer(loop, device, self._close, self._on_sent)
+        self._hang_up = HangUpWatch(loop, device, self._on_hang_up)
         self._protocol_paused = False
         self._reading = False
         self._paused = False
@@ -82,6 +86,8 @@ class SerialTransport(asyncio.Transport):
         """Call no `data_received` until `resume_reading()`. Harmless when repeated."""
         self._paused = True
         self._stop_reading()
+        if not self._lost:
+            self._hang_up.turn_on()
 
     def resume_reading(self) -> None:
         """Undo `pause_reading()`. Harmless when repeated."""
@@ -136,12 +142,17 @@ class SerialTransport(asyncio.Transport):
     def _start_reading(self) -> None:
         if not (self._reading or self._paused or self._closing):
             self._reading = True
+            self._hang_up.turn_off()
             self._loop.add_reader(self._device.fileno(), self._on_readable)
 
     def _stop_reading(self) -> None:
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self._device.fileno())
+
+    def _on_hang_up(self) -> None:
+        """The port is gone while the protocol has paused."""
+        self._close(self._device.hung_up())
 
     def _on_readable(self) -> None:
         # Looked up each time: a protocol may switch to another kind while it receives bytes.
@@ -213,6 +224,7 @@ class SerialTransport(asyncio.Transport):
             return
         self._closing = self._lost = True
         self._stop_reading()
+        self._hang_up.close()
         self._output.close()
         try:
             self._device.close()
@@ -262,6 +274,8 @@ async def create_serial_connection(
     *,
     dtr: bool | None = None,
     rts: bool | None = None,
+    low_latency: bool = False,
+    rs485: bool | RS485Settings | None = None,
 ) -> tuple[SerialTransport, P]:
     """Open a port of the board in use as a transport and a protocol.
 
@@ -269,8 +283,8 @@ async def create_serial_connection(
     network (`socket://`) use `loop.create_connection`: pyserial would hold up the loop while it connects and closes.
 
     The arguments after `protocol_factory` are those of pyserial's `Serial`, in its order; the timeouts are for
-    pyserial's own blocking calls and have no effect here. `dtr` and `rts` are the levels of these lines when the port
-    is opened. Opening is quick, but a system call that may block.
+    pyserial's own blocking calls and have no effect here. `dtr`, `rts`, `low_latency` and `rs485` are those of
+    `serial.open`. Opening is quick, but a system call that may block.
 
     Raises ValueError or TypeError for settings that make no sense, `HardwareError` if the port can't be opened.
     """
@@ -288,6 +302,8 @@ async def create_serial_connection(
         exclusive=exclusive,
         dtr=dtr,
         rts=rts,
+        low_latency=low_latency,
+        rs485=rs485,
     )
     port = checked_port(url)
     options = checked_options(port, options)
