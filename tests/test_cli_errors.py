@@ -176,10 +176,50 @@ def test_a_program_that_is_not_there(hwloop: Call, name: str, message: str) -> N
 def test_a_program_that_is_not_python(hwloop: Call, source: bytes, message: str) -> None:
     Path("program.py").write_bytes(source)
     status, said = hwloop("run", "program.py")
-    assert status == 1
+    assert status == 2  # a service is not started again
     assert said.startswith("hwloop run: program.py is not a valid Python program:\n")
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("source", "last"),
+    [
+        ("import nowhere.at_all", "program.py: there is no module nowhere; add its package to the dependencies of "),
+        ("from json import nothing", "program.py: an import failed (cannot import name 'nothing'"),
+        ("import broken", "broken.py, line 1, is not valid Python; correct it"),
+    ],
+)
+def test_a_program_whose_imports_fail_is_not_worth_another_start(hwloop: Call, source: str, last: str) -> None:
+    write("program.py", f"{source}\nasync def main(): pass\n")
+    write("broken.py", "x =\n")
+    status, said = hwloop("run", "program.py")
+    assert status == 2
+    assert "Traceback" in said
+    assert last in said.splitlines()[-1]
+
+
+def test_an_import_that_fails_once_the_loop_runs_is_a_failure_like_any_other(hwloop: Call) -> None:
+    write("program.py", "async def main():\n    import nowhere\n")
+    status, said = hwloop("run", "program.py")
+    assert status == 1
+    assert said.splitlines()[-1] == "ModuleNotFoundError: No module named 'nowhere'"
+
+
+@pytest.mark.parametrize("source", ["import nowhere", "x = ", "x = 1", "import sys; sys.exit(2)"])
+def test_the_last_line_of_a_service_that_is_not_started_again_says_what_to_do(
+    hwloop: Call, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hwloop.cli.in_service.unit_of_process", lambda: "hwloop-door.service")
+    write("program.py", source)
+    assert "systemd" not in hwloop("run", "program.py")[1]
+    monkeypatch.setenv("NOTIFY_SOCKET", str(Path("socket").absolute()))
+    status, said = hwloop("run", "program.py")
+    assert status == 2
+    assert said.splitlines()[-1] == (
+        "hwloop run: systemd does not start hwloop-door.service again; correct the above, then: "
+        "sudo systemctl restart hwloop-door.service"
+    )
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_the_programs_own_exception_is_shown_from_the_program_on(program: Progra
 
 def test_an_exception_while_the_program_is_loaded_is_shown_too(program: Program, capsys: Any) -> None:
     path = program("import no_such_module")
-    assert main(["run", path]) == 1
+    assert main(["run", path]) == 2
     assert capsys.readouterr().err.splitlines()[1] == f'  File "{path}", line 1, in <module>'
 
 

@@ -20,6 +20,7 @@ import firmware_sim
 import hwloop
 from hwloop import gpio, i2c, plugins, serial, service
 from hwloop.cli import COMMANDS, main
+from hwloop.cli.service import ACTIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -110,8 +111,9 @@ def anchors(page):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_page_has_every_option_and_no_other(command, capsys):
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
+    for words in [[], *([action] for action in ACTIONS if command == "service")]:
+        with pytest.raises(SystemExit):
+            main([command, *words, "--help"])
     options = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     section = re.search(rf"^## hwloop {command}$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)[1]

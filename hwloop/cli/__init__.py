@@ -32,6 +32,7 @@ COMMANDS = {
     "log": "print a recording, or convert it to a waveform",
     "parts": "list the parts of simulated boards with their keys, wiring and use, or draw a board",
     "sim": "play scenarios with a program on the simulated board, for tests and CI",
+    "service": "install programs as services, with environments and units of their own; upgrade, watch, remove them",
     "unit": "print the systemd unit of a program, fitted to the devices that it uses",
     "new": "make a small project: a program, its simulated board, tests, a scenario, a unit, a CI workflow",
     "guard": "drive outputs to their safe level when a program is killed or hangs",
@@ -63,6 +64,14 @@ class UsageError(Exception):
 
 class Failure(Exception):
     """The command failed; the message gives the reason."""
+
+    status = 1
+
+
+class Unloadable(Failure):
+    """The program can't be loaded, and would not be the next time: a service is not started again."""
+
+    status = 2
 
 
 class Ended(KeyboardInterrupt):
@@ -230,17 +239,17 @@ def _execute(argv: list[str], lifetime: contextlib.ExitStack) -> int:
         debug = arguments.debug = arguments.debug or options.debug
         status: int = module.execute(arguments)
         say("")
-        return status
+        return _advised(name, status)
     except Ended:
         raise
     except KeyboardInterrupt:
         raise Ended(signal.SIGINT) from None
     except UsageError as error:
         _print_error(name, f"{error}\nsee '{name} --help'", debug)
-        return 2
+        return _advised(name, 2)
     except Failure as error:
         _print_error(name, str(error), debug)
-        return 1
+        return _advised(name, error.status)
     except Exception as error:
         parts = causes(error)
         if all(isinstance(part, BrokenPipeError) for part in parts):  # the reader of our output has gone
@@ -261,6 +270,18 @@ def _execute(argv: list[str], lifetime: contextlib.ExitStack) -> int:
         for text, places in messages.items():
             _print_error(name, "\n".join([text, *places]))
         return 1
+
+
+def _advised(name: str, status: int) -> int:
+    """Return a status. In a service that is not started again because of it, the last line says what to do."""
+    if status == 2 and "NOTIFY_SOCKET" in os.environ:
+        from hwloop.cli.in_service import unit_of_process
+
+        unit = unit_of_process()
+        _print_error(
+            name, f"systemd does not start {unit} again; correct the above, then: sudo systemctl restart {unit}"
+        )
+    return status
 
 
 def _text_of(error: BaseException) -> str:

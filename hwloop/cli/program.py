@@ -18,7 +18,7 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any
 
-from hwloop.cli import Failure, UsageError
+from hwloop.cli import Unloadable, UsageError
 
 _NO_LOOPS = {"RPi", "firmware_sim", "gpiod", "gpiozero", "lgpio", "serial", "smbus", "smbus2", "spidev"}
 """Modules besides Python's own that a script without an event loop may import."""
@@ -65,7 +65,7 @@ class Program:
 def find_file(path: str) -> Program:
     """Return the program in a Python file, or a directory or zip archive with a `__main__.py`; "-" is standard input.
 
-    Raises `UsageError` for a path without a program, and `Failure` for invalid Python.
+    Raises `UsageError` for a path without a program, and `Unloadable` for invalid Python.
     """
     if path.endswith(".toml") and os.path.isfile(path):
         raise UsageError(f"{path} is a board file, not a program; write: hwloop run PROGRAM.py --board {path}")
@@ -151,7 +151,7 @@ def _parsed(source: bytes, filename: str, path: str, search: str) -> Program:
         return Program(path, compile(tree, filename, "exec", dont_inherit=True), tree, search)
     except (SyntaxError, ValueError) as error:
         shown = "".join(traceback.format_exception_only(error)).rstrip()
-        raise Failure(f"{filename} is not a valid Python program:\n{shown}") from error
+        raise Unloadable(f"{filename} is not a valid Python program:\n{shown}") from error
 
 
 def _instead(path: str) -> str:

@@ -6,7 +6,7 @@ import argparse
 import signal
 from collections.abc import Callable
 
-from hwloop.cli import Ended, Failure, UsageError
+from hwloop.cli import Ended, Failure, Unloadable, UsageError
 from hwloop.recording import Recorder, RecordingError, RecordingFile, open_ring
 from hwloop.recording.recorder import Store
 from hwloop.virtual.seeding import chosen_seed
@@ -57,7 +57,7 @@ def execute(
     except Ended as ended:
         recorder.status = signal.Signals(ended.number).name
         raise
-    except UsageError:
+    except (UsageError, Unloadable):
         recorder.status = "2"
         raise
     recorder.status = str(status)

@@ -13,7 +13,7 @@ simulated board.
 
 SIGINT (Ctrl-C), SIGTERM and SIGHUP cancel the run, which can clean up; a second one forces the end. Then outputs go to
 their safe level. The exit status is that of the program: 0, 1 for an exception, the argument of sys.exit(), or death by
-the signal.
+the signal. It is 2 for a program that can't be loaded: one that is missing, no valid Python, or has a failing import.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hwloop import runner
 from hwloop.board_interface import Board
-from hwloop.cli import UsageError, process, threads_bounded
+from hwloop.cli import Unloadable, UsageError, process, threads_bounded
 from hwloop.cli.execution import Found, find_program, run_program
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.realtime import RealTime
@@ -188,7 +189,25 @@ def execute_program(arguments: argparse.Namespace, recorder: Recorder | None = N
         return found
 
     simulated = board not in (None, "auto", "linux")
-    return run_program(find, host, hosting, lifetime, simulated=simulated, limit=arguments.limit)
+    raised = list[BaseException]()
+    status = run_program(
+        find, host, hosting, lifetime, simulated=simulated, limit=arguments.limit, failed=raised.append
+    )
+    if raised and not host.started and isinstance(raised[0], ImportError | SyntaxError):
+        raise Unloadable(f"{arguments.program or arguments.module}: {_why_unloadable(raised[0])}")
+    return status
+
+
+def _why_unloadable(error: ImportError | SyntaxError) -> str:
+    """Return why a program could not be loaded, and what to do. Its traceback is shown already."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}, is not valid Python; correct it"
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return f"an import failed ({error}); correct it"
+    return (
+        f"there is no module {error.name}; add its package to the dependencies of the program and install that again, "
+        f"or install the package: {sys.executable} -m pip install PACKAGE"
+    )
 
 
 def chosen_board(option: str | None) -> str | None:

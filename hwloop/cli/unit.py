@@ -87,6 +87,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if not (colon and main.isidentifier()) or os.path.exists(arguments.program):
         path, main = arguments.program, ""
     program = Path(os.path.abspath(path))
+    board = arguments.board
+    if board is not None and board.endswith(".toml"):
+        board = os.path.abspath(board)
     try:
         name = check_name(arguments.name) if arguments.name else _default_name(program)
         user = "" if arguments.dynamic_user else check_user(arguments.user)
@@ -94,7 +97,7 @@ def execute(arguments: argparse.Namespace) -> int:
             name=name,
             program=program.name,
             hwloop=str(interpreter.own_command()),
-            arguments=run_arguments(arguments, f"{program}:{main}" if main else str(program), arguments.board),
+            arguments=(f"{program}:{main}" if main else str(program), *run_options(arguments, board)),
             devices=chosen_devices(arguments.device, arguments.board) or look_at(program),
             mounts=(str(program), str(interpreter.own_command())),
             user=user,
@@ -121,11 +124,9 @@ def _default_name(program: Path) -> str:
         raise ValueError(f"{program.name!r} gives no name for a service; add one: --name NAME") from None
 
 
-def run_arguments(arguments: argparse.Namespace, program: str, board: str | None) -> tuple[str, ...]:
-    """Return the arguments of `hwloop run` for a program with the chosen options."""
-    words = [program]
-    if board:
-        words += ["--board", os.path.abspath(board) if board.endswith(".toml") else board]
+def run_options(arguments: argparse.Namespace, board: str | None) -> tuple[str, ...]:
+    """Return the words of `hwloop run` after the program: the chosen options, and the arguments of the program."""
+    words = ["--board", board] if board else []
     if arguments.realtime:
         words.append("--realtime")
         if arguments.realtime != RealTime.priority:

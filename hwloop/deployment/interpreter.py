@@ -34,7 +34,7 @@ class Interpreter:
     """A Python that is no virtual environment.
 
     Attributes:
-        executable: its path; a symbolic link is kept, as an update of the system may change where it leads.
+        executable: its path, without links: python3 may lead to another version after an update of the system.
         version: three numbers.
         library: the directory of its standard library.
         abi: its implementation, version and platform, which compiled packages depend on.
@@ -65,7 +65,7 @@ def inspect(python: str) -> Interpreter:
             problem = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
             raise InterpreterError(f"{python} does not work as Python: {problem}; {remedy}")
         said = json.loads(done.stdout)
-        found = Interpreter(said["executable"], tuple(said["version"]), said["library"], said["abi"])
+        found = Interpreter(os.path.realpath(said["executable"]), tuple(said["version"]), said["library"], said["abi"])
     except OSError as error:
         raise InterpreterError(f"{python}: {(error.strerror or str(error)).lower()}; {remedy}") from None
     except subprocess.TimeoutExpired:
@@ -94,3 +94,22 @@ def own_command() -> Path:
         f"there is no command hwloop in {sysconfig.get_path('scripts')}; "
         "install hwloop with pip, pipx, uv or Debian's package"
     )
+
+
+def missing_in_image(python: Interpreter, root: Path) -> str:
+    """Return why an environment that this machine's Python makes would not work in an image; "" if it would."""
+    inside = Path(root, python.executable.lstrip("/"))
+    real = Path(os.path.realpath(inside))
+    if not real.is_file() or not real.is_relative_to(os.path.realpath(root)):
+        return f"{root} has no {python.executable}"
+    ours, theirs = _machine(Path(python.executable)), _machine(real)
+    if ours != theirs:
+        return f"the Python of {root} is for another processor than this machine's"
+    return ""
+
+
+def _machine(path: Path) -> bytes:
+    """Return the class and the machine of a program, from its header (elf(5))."""
+    with open(path, "rb") as file:
+        header = file.read(20)
+    return header[4:6] + header[18:20]
