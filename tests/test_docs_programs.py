@@ -33,6 +33,9 @@ PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.
 SECONDS = 5
 """Virtual seconds for which a program without an end runs."""
 
+HANGS_AFTER = 200
+"""Seconds after which a program is ended. The longest takes 6 s, and ten times as long on a machine with other work."""
+
 SYSTEM = {
     "apt",
     "cp",
@@ -158,7 +161,7 @@ def run():
     )
 
     def run(argv, directory, **environment):
-        job = {"argv": argv, "directory": str(directory), "environment": environment, "seconds": 60}
+        job = {"argv": argv, "directory": str(directory), "environment": environment, "seconds": HANGS_AFTER}
         server.stdin.write(json.dumps(job) + "\n")
         server.stdin.flush()
         return json.loads(server.stdout.readline())

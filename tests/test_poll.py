@@ -403,7 +403,7 @@ def test_edges_during_a_reading_make_one_more_of_the_last_and_the_others_count_a
 ) -> None:
     async def main() -> None:
         gate = Gate()
-        async with i2c.open(1) as bus, gpio.watch(READY) as ready:
+        async with i2c.open(1) as bus, gpio.watch(READY, pull="down") as ready:
             async with bus.poll(gate.read, trigger=ready) as poll:
                 while not gate.begun:
                     await asyncio.sleep(0)
@@ -432,7 +432,7 @@ def test_edges_while_the_poll_is_paused_are_read_once_there_is_room(run: Run, bo
         gate.open.set()
         async with (
             i2c.open(1) as bus,
-            gpio.watch(READY) as ready,
+            gpio.watch(READY, pull="down") as ready,
             bus.poll(gate.read, trigger=ready, queue_size=1, when_full="pause") as poll,
         ):
             while poll.statistics().received < 1:
@@ -537,7 +537,10 @@ def test_readings_run_with_the_priority_of_the_poll(run: Run, board: SimBoard) -
         async with i2c.open(1) as bus:
             async with bus.poll(read, every=0.001, priority=Priority.HIGH) as poll:
                 assert [reading.value for reading in await take(poll, 2)] == [Priority.HIGH] * 2
-            async with gpio.watch(READY) as ready, bus.poll(read, trigger=ready, priority=Priority.LOW) as poll:
+            async with (
+                gpio.watch(READY, pull="down") as ready,
+                bus.poll(read, trigger=ready, priority=Priority.LOW) as poll,
+            ):
                 assert (await anext(poll)).value == Priority.LOW
                 ready.deliver(edge(1))
                 assert (await anext(poll)).value == Priority.LOW
@@ -548,7 +551,7 @@ def test_readings_run_with_the_priority_of_the_poll(run: Run, board: SimBoard) -
 
 def test_impossible_arguments_raise(run: Run, board: SimBoard) -> None:
     async def main() -> None:
-        async with i2c.open(1) as bus, gpio.watch(READY) as ready:
+        async with i2c.open(1) as bus, gpio.watch(READY, pull="down") as ready:
             with pytest.raises(ValueError, match=r"give either every= .* or trigger="):
                 bus.poll(bus.scan)
             with pytest.raises(ValueError, match=r"give either every= .* or trigger="):
