@@ -52,6 +52,7 @@ def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "_undelivered", 0)
     monkeypatch.setattr(systemd, "_malformed", None)
     monkeypatch.setattr(lifecycle, "_state", lifecycle.State())
+    monkeypatch.setattr(messages, "_shown", type(messages._shown)())
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ imported only when a program asks for statistics.
 
 from __future__ import annotations
 
-import bisect
-import itertools
 import sys
 from array import array
 from collections import Counter
@@ -91,10 +89,13 @@ class Histogram:
 
     def cumulative(self) -> dict[float, int]:
         """Return the number of durations up to each of `BOUNDS`; those in the bucket of a bound count as shorter."""
-        counts = [0] * (len(BOUNDS) + 1)
-        for bucket, count in self._counts.items():
-            counts[bisect.bisect_left(_BUCKETS_OF_BOUNDS, bucket)] += count
-        return dict(zip(BOUNDS, itertools.accumulate(counts), strict=False))
+        counts, seen = {}, 0
+        buckets = sorted(self._counts, reverse=True)
+        for bound, last in zip(BOUNDS, _BUCKETS_OF_BOUNDS, strict=True):
+            while buckets and buckets[-1] <= last:
+                seen += self._counts[buckets.pop()]
+            counts[bound] = seen
+        return counts
 
 
 def _middle(bucket: int) -> float:

@@ -24,6 +24,7 @@ class SourceTable:
     def __init__(self, descriptors: DescriptorTable) -> None:
         self._descriptors = descriptors
         self._watchers: dict[int, Watcher] = {}  # by the source's identity
+        self._unreadable: set[int] = set()  # the sources whose statistics have failed
 
     def watcher_for(self, source: Pollable, loop: Any) -> Watcher:
         """Return a watcher for `source`. Raises ValueError or TypeError as `EventLoop.register` does."""
@@ -53,6 +54,7 @@ class SourceTable:
         watcher = self._watchers.pop(id(source), None)
         if watcher is None:
             raise KeyError(f"{short_name(source)} is not registered")
+        self._unreadable.discard(id(source))
         self._descriptors.remove_watcher(watcher)
 
     def sources(self) -> list[Pollable]:
@@ -60,10 +62,10 @@ class SourceTable:
         return [watcher.source for watcher in self._watchers.values() if watcher.source is not None]
 
     def statistics(self, loop: Any) -> tuple[SourceStatistics, ...]:
-        """Return the statistics of each source that keeps them; a failure to return them is reported."""
+        """Return the statistics of each source that keeps them; a failure to return them is reported once."""
         from hwloop.core.statistics import SourceStatistics
 
-        kept = [_statistics(source, loop) for source in self.sources()]
+        kept = [self._statistics(source, loop) for source in self.sources()]
         return tuple(one for one in kept if isinstance(one, SourceStatistics))
 
     def discard(self, source: Pollable, loop: Any) -> None:
@@ -80,13 +82,14 @@ class SourceTable:
             if id(source) in self._watchers:  # a source of hwloop's has unregistered itself
                 self.remove(source)
 
-
-def _statistics(source: Any, loop: Any) -> Any:
-    try:
-        return source.statistics() if hasattr(source, "statistics") else None
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        message = f"the statistics of {short_name(source)} can't be read"
-        loop.call_exception_handler({"message": message, "exception": error})
-        return None
+    def _statistics(self, source: Any, loop: Any) -> Any:
+        try:
+            return source.statistics() if hasattr(source, "statistics") else None
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if id(source) not in self._unreadable:
+                self._unreadable.add(id(source))
+                message = f"the statistics of {short_name(source)} can't be read (reported once)"
+                loop.call_exception_handler({"message": message, "exception": error})
+            return None

@@ -78,13 +78,14 @@ class Critical:
     ) -> None:
         self.end()
 
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it has made no progress within its bound, as far as it was looked at."""
+        return self._pause() > self.within * (1 + 1e-9)  # a sum of intervals is not exact
+
     def examine(self) -> bool:
         """Return whether it has made progress within its bound; report when that ends, and when it begins again."""
-        now, mark = self.loop.time(), self._progress()
-        if mark != self._mark:
-            self._mark, self._seen = mark, now
-        pause = now - self._seen
-        if pause <= self.within * (1 + 1e-9):  # a sum of intervals is not exact
+        if not self.is_overdue:
             if self._stalled:
                 self._stalled = False
                 logger.warning("%s makes progress again: the watchdog is fed", self.name)
@@ -93,9 +94,16 @@ class Critical:
             self._stalled = True
             logger.error(
                 "%s has made no progress for %.3g s, and has to make some within %g s: the watchdog is not fed",
-                self.name, pause, self.within,
+                self.name, self._pause(), self.within,
             )  # fmt: skip
         return False
+
+    def _pause(self) -> float:
+        """Return the seconds since it was last seen to have made progress."""
+        now, mark = self.loop.time(), self._progress()
+        if mark != self._mark:
+            self._mark, self._seen = mark, now
+        return now - self._seen
 
     def _progress(self) -> object:
         """Return a value that changes with progress."""
@@ -142,12 +150,17 @@ def critical(subject: object = None, *, within: float, name: str = "") -> Critic
 def stalled(loop: asyncio.AbstractEventLoop) -> list[Critical]:
     """Return what has made no progress within its bound, of all that is critical on a loop."""
     _critical[:] = [each for each in _critical if not each.loop.is_closed()]
-    return [each for each in _critical if each.loop is loop and not each.examine()]
+    return [each for each in watched(loop) if not each.examine()]
+
+
+def watched(loop: asyncio.AbstractEventLoop) -> list[Critical]:
+    """Return all that is critical on a loop."""
+    return [each for each in _critical if each.loop is loop]
 
 
 def shortest_bound(loop: asyncio.AbstractEventLoop, otherwise: float) -> float:
     """Return the shortest bound of all that is critical on a loop, or `otherwise` if that is shorter."""
-    return min([otherwise, *(each.within for each in _critical if each.loop is loop)])
+    return min([otherwise, *(each.within for each in watched(loop))])
 
 
 def _waits_for(task: asyncio.Task[Any]) -> tuple[object, ...]:

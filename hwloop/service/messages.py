@@ -44,9 +44,35 @@ def notify(state: str | bytes) -> bool:
 
 
 def status(text: str) -> bool:
-    """Show `text` in `systemctl status` as one line, at most 1000 characters long."""
-    line = " ".join(str(text).splitlines())
-    return notify("STATUS=" + (line if len(line) <= LONGEST_STATUS else line[: LONGEST_STATUS - 1] + "…"))
+    """Show `text` in `systemctl status` as one line, at most 1000 characters long, before the program's figures."""
+    _shown.text = " ".join(str(text).splitlines())
+    return _shown.send()
+
+
+def show_figures(figures: str) -> None:
+    """Show figures after the program's own text, unless these are what is shown already."""
+    _shown.figures = figures
+    if _shown.line() != _shown.sent:
+        _shown.send()
+
+
+class _Shown:
+    """The parts of the status line, and the line that the service manager has."""
+
+    text = figures = ""
+    sent: str | None = None
+
+    def line(self) -> str:
+        line = " | ".join(filter(None, (self.text, self.figures)))
+        return line if len(line) <= LONGEST_STATUS else line[: LONGEST_STATUS - 1] + "…"
+
+    def send(self) -> bool:
+        line = self.line()
+        self.sent = line if notify(f"STATUS={line}") else None
+        return self.sent is not None
+
+
+_shown = _Shown()
 
 
 def _sendable(state: str) -> bytes:

@@ -17,12 +17,15 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwloop.core.clock import REAL
 from hwloop.service import lifecycle
 from hwloop.service.critical import shortest_bound, stalled
 from hwloop.service.messages import notify
+
+if TYPE_CHECKING:
+    from hwloop.service.status_line import StatusLine
 
 logger: logging.Logger = logging.getLogger("hwloop.service")
 
@@ -121,41 +124,51 @@ class LoopNotifier:
     def __init__(self, only: asyncio.AbstractEventLoop | None = None) -> None:
         self._only = only
         self._ready = False
-        self._running: dict[asyncio.AbstractEventLoop, tuple[asyncio.Handle, Watchdog]] = {}
+        self._running: dict[asyncio.AbstractEventLoop, tuple[asyncio.Handle, Watchdog, StatusLine | None]] = {}
 
     def loop_started(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._only in (None, loop) and os.environ.get("NOTIFY_SOCKET") and _is_service():
-            watchdog = Watchdog(loop)
             # Runs after the first steps of the existing tasks, usually the main one.
-            begin = self._call_soon(loop, self._begin, watchdog, asyncio.all_tasks(loop), ROUNDS)
-            self._running[loop] = begin, watchdog
+            begin = self._call_soon(loop, self._begin, asyncio.all_tasks(loop), ROUNDS)
+            self._running[loop] = begin, Watchdog(loop), _status_line(loop)
 
     def loop_ended(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop in self._running:
-            begin, watchdog = self._running.pop(loop)
+            begin, watchdog, line = self._running.pop(loop)
             begin.cancel()
             watchdog.stop()
+            if line is not None:
+                line.stop()
 
-    def _begin(self, watchdog: Watchdog, tasks: set[asyncio.Task[object]], rounds: int) -> None:
-        loop: Any = watchdog.loop
+    def _begin(self, loop: Any, tasks: set[asyncio.Task[object]], rounds: int) -> None:
         if tasks and all(task.done() for task in tasks):
             return
+        _, watchdog, line = self._running[loop]
         if rounds and loop.statistics().ready:
             # Behind it in the queue: tasks of a group, say, with sources of their own, or the failure of one.
-            self._running[loop] = self._call_soon(loop, self._begin, watchdog, tasks, rounds - 1), watchdog
+            self._running[loop] = self._call_soon(loop, self._begin, tasks, rounds - 1), watchdog, line
             return
         self._ready = self._ready or lifecycle.is_held() or lifecycle.ready()
         if getattr(loop, "clock", REAL) is REAL:  # a loop in virtual time proves nothing
             watchdog.start()
+            if line is not None:
+                line.start()
 
-    def _call_soon(
-        self, loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: Any
-    ) -> asyncio.Handle:
-        return loop.call_soon(callback, *args, context=contextvars.Context())
+    def _call_soon(self, loop: Any, callback: Callable[..., object], *args: object) -> asyncio.Handle:
+        return loop.call_soon(callback, loop, *args, context=contextvars.Context())  # type: ignore[no-any-return]
 
 
 ROUNDS = 100
 """Turns of the loop for which readiness waits, at most; some programs always have something to run."""
+
+
+def _status_line(loop: Any) -> StatusLine | None:
+    """Return the status line of a loop; None where nobody shows it, or the loop has no figures."""
+    if not os.environ.get("NOTIFY_SOCKET") or not hasattr(loop, "call_tolerant"):
+        return None
+    from hwloop.service.status_line import StatusLine  # late: it loads the statistics
+
+    return StatusLine(loop)
 
 
 def _is_service() -> bool:
@@ -175,11 +188,16 @@ async def supervised() -> AsyncIterator[None]:
     Open everything that the service needs before the block. A program that takes long to end should call `stopping()`
     as soon as it is asked to stop.
     """
-    watchdog = Watchdog()
+    loop = asyncio.get_running_loop()
+    watchdog, line = Watchdog(loop), _status_line(loop)
     lifecycle.ready()
     watchdog.start()
+    if line is not None:
+        line.start()
     try:
         yield
     finally:
         lifecycle.stopping()
         watchdog.stop()
+        if line is not None:
+            line.stop()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hwloop.service import lifecycle
+from hwloop.service import lifecycle, messages
 
 Heard = Callable[[], list[str]]
 
@@ -17,6 +17,7 @@ Heard = Callable[[], list[str]]
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "_state", lifecycle.State())
+    monkeypatch.setattr(messages, "_shown", type(messages._shown)())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import signal
 import threading
@@ -171,8 +172,41 @@ def test_a_bound_shorter_than_the_watchdogs_is_kept(heard, monkeypatch):
             await asyncio.sleep(0.5)
             heard()
             await asyncio.sleep(60)
-            assert heard() == []
+            assert "WATCHDOG=1" not in heard()
         task.cancel()
+
+    run(main())
+
+
+def test_a_watchdog_of_200_ms_is_fed_at_least_twice_in_its_time_while_the_loop_and_what_is_critical_work(
+    heard, monkeypatch
+):
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    feeds: list[float] = []
+
+    async def listen() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            feeds.extend(loop.time() for text in heard() if text == "WATCHDOG=1")
+            await asyncio.sleep(0.001)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with SimBoard(clock=loop.clock) as simulated, board.using(simulated):
+            async with gpio.watch(17, pull="up") as door, service.supervised():
+                edges: list[Any] = []
+                door.on_edge(edges.append)
+                listener = asyncio.create_task(listen())
+                with service.critical(door, within=0.1), service.critical(asyncio.current_task(), within=0.05):
+                    for number in range(1000):
+                        simulated.line(17).drive(number % 2)
+                        await asyncio.sleep(0.002)
+                    assert len(edges) >= 999
+                    assert max(later - earlier for earlier, later in itertools.pairwise(feeds)) <= 0.1
+                    assert loop.time() - feeds[-1] <= 0.1
+                    await asyncio.sleep(0.4)  # both stand still
+                    assert loop.time() - feeds[-1] >= 0.2
+                listener.cancel()
 
     run(main())
 
