@@ -32,6 +32,7 @@ from hwloop.cli import main
 from hwloop.service import guard, guard_link
 from hwloop.service.abandoned_outputs import AbandonedOutputs
 from hwloop.service.guard_door import listening_at
+from hwloop.service.guard_records import GuardedOutput
 from hwloop.service.guarded_process import GuardedProcess
 from hwloop.service.kept_lines import KeptLines
 from hwloop.sources.gpio import open_outputs
@@ -294,6 +295,48 @@ def test_senseless_arguments_are_rejected(settings: Any, error: str) -> None:
 # A guardian, and the programs one after the other.
 
 
+class Process:
+    """A process, as far as its lines need it."""
+
+    gone = False
+
+
+PUMP_OUTPUT = GuardedOutput(LINE, 0, "push-pull", False, "/dev/gpiochip0", within=30.0)
+
+
+def test_a_line_is_not_taken_from_a_running_program(chip: Chip) -> None:
+    kept, first, second = KeptLines(AbandonedOutputs(), chip.kernel), Process(), Process()
+    fd = os.dup(chip.claim(initial=1).fileno())
+    kept.hand_over(first, PUMP_OUTPUT, [fd])
+    assert kept.take(second, PUMP_OUTPUT) == (False, [])
+    assert kept.take(first, PUMP_OUTPUT) == (True, [fd])
+    first.gone = True  # though the guardian has not yet seen to its lines
+    assert kept.take(second, PUMP_OUTPUT) == (True, [fd])
+    assert kept.ended(first, [PUMP_OUTPUT]) == []
+    assert kept.due is None  # it belongs to the second one
+    assert kept.ended(second, [PUMP_OUTPUT]) == []
+    assert kept.due is not None
+    kept.close()
+
+
+def test_the_line_of_a_chip_that_came_back_is_claimed_at_its_safe_level(
+    chip: Chip, capfd: pytest.CaptureFixture[str]
+) -> None:
+    abandoned, program = AbandonedOutputs(), Process()
+    kept = KeptLines(abandoned, chip.kernel)
+    output = chip.claim(initial=1)
+    kept.hand_over(program, PUMP_OUTPUT, [os.dup(output.fileno())])
+    output.close()
+    kept.ended(program, [PUMP_OUTPUT])
+    chip.chip.remove()
+    chip.chip.restore()
+    kept.drive_left()
+    abandoned.drive()
+    assert (chip.line(LINE).level, kept.failed, abandoned.failed, kept.held) == (0, 0, 0, False)
+    abandoned.close()
+    kept.close()
+
+
 class Guardian:
     """The guardian's side of the protocol, on a thread of this process. Its time is over when the test says so."""
 
@@ -342,6 +385,12 @@ class Guardian:
         """Whether it keeps a line that no process has."""
         with self._lock:
             return self.kept.due is not None
+
+    @property
+    def alone(self) -> bool:
+        """Whether no process is connected."""
+        with self._lock:
+            return not self._processes
 
     def end(self) -> None:
         os.eventfd_write(self._stop, 1)
@@ -411,6 +460,7 @@ def test_the_line_may_have_another_name_and_other_settings_in_the_next_program(
     assert (relay.value, chip.state) == (0, before)
     assert "it stays electrically high" in caplog.text
     end_program(chip)
+    guardian.wait_for(lambda: guardian.alone)
     guardian.kept.drive_left()
     assert chip.state[:2] == ("gpio:27", 0)  # the level that is safe now
 
@@ -435,7 +485,8 @@ def test_a_program_that_does_not_come_back_loses_the_line_to_its_safe_level(chip
 def test_a_line_without_a_safe_level_is_kept_until_the_end(chip: Chip, guardian: Guardian) -> None:
     gpio.output(LINE, keep=True, initial=1, within=0).open()
     end_program(chip)
-    guardian.wait_for(lambda: not guardian.kept.drive_due() and chip.state[0])
+    guardian.wait_for(lambda: guardian.alone)
+    guardian.kept.drive_due()
     assert (guardian.waits, chip.state[:2]) == (False, ("gpio:27", 1))
     guardian.kept.drive_left()
     assert chip.state[:2] == (None, 1)

@@ -11,10 +11,12 @@ goes on without one, and is claimed like any other abandoned output when its tim
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from hwloop.boards.line_request import SYSTEM, Calls, LineRequest
 from hwloop.service.abandoned_outputs import AbandonedOutputs, say
@@ -23,12 +25,19 @@ from hwloop.service.guard_records import GuardedOutput
 Place = tuple[str, str | None, int | str]
 
 
+class Owner(Protocol):
+    """A process, as far as its lines need it. Owners compare by identity."""
+
+    gone: bool
+    """Whether it has ended."""
+
+
 @dataclass
 class _Kept:
     output: GuardedOutput
     line: LineRequest | None
     """None for a simulated line."""
-    owner: object | None
+    owner: Owner | None
     """The process that drives it; None while none does."""
     due: float | None = None
     """When it goes to its safe level: seconds, CLOCK_MONOTONIC; None for never."""
@@ -38,8 +47,6 @@ class _Kept:
 
 class KeptLines:
     """The lines that a guardian holds for their programs.
-
-    Processes are any objects that stand for them, and compare by identity.
 
     Parameters:
         abandoned: drives the lines without a descriptor.
@@ -66,7 +73,7 @@ class KeptLines:
         """Whether it holds the descriptor of a line."""
         return any(kept.line is not None for kept in self._kept.values())
 
-    def hand_over(self, owner: object, output: GuardedOutput, descriptors: Sequence[int]) -> None:
+    def hand_over(self, owner: Owner, output: GuardedOutput, descriptors: Sequence[int]) -> None:
         """Hold the line of an output, by its descriptor unless it is simulated."""
         before = self._kept.pop(output.place, None)
         if before is not None and before.line is not None:
@@ -76,19 +83,19 @@ class KeptLines:
         line = LineRequest(descriptors[0], self._calls) if descriptors else None
         self._kept[output.place] = _Kept(output, line, owner)
 
-    def take(self, owner: object, output: GuardedOutput) -> tuple[bool, list[int]]:
+    def take(self, owner: Owner, output: GuardedOutput) -> tuple[bool, list[int]]:
         """Give the line of an output to a process: whether it is at the level at which it was left, and a descriptor.
 
         The descriptor, if there is one, stays the guardian's.
         """
         found = self._kept.get(output.place)
-        if found is None:
-            return False, []
+        if found is None or not (found.owner in (None, owner) or found.owner.gone):
+            return False, []  # a running program drives it: the kernel refuses it to others
         kept = found.kept
         found.output, found.owner, found.due, found.kept = output, owner, None, True
         return kept, [] if found.line is None else [found.line.fd]
 
-    def update(self, owner: object, outputs: Iterable[GuardedOutput]) -> None:
+    def update(self, owner: Owner, outputs: Iterable[GuardedOutput]) -> None:
         """Follow the state of a process: it has left some of its lines, and is done with those it does not name."""
         reported = {output.place: output for output in outputs if output.kept}
         for place, found in tuple(self._kept.items()):
@@ -98,7 +105,7 @@ class KeptLines:
                 elif reported[place].left:
                     self._leave(found)
 
-    def ended(self, owner: object, outputs: Iterable[GuardedOutput]) -> list[GuardedOutput]:
+    def ended(self, owner: Owner, outputs: Iterable[GuardedOutput]) -> list[GuardedOutput]:
         """Keep the lines of a process that has ended, and return the outputs that it has not handed over."""
         lost = []
         for output in outputs:
@@ -148,6 +155,10 @@ class KeptLines:
             try:
                 kept.line.set(output.safe)
             except OSError as error:
+                if error.errno == errno.ENODEV:  # the chip vanished, and may be back
+                    self._forget(output.place)
+                    self._abandoned.take([output])
+                    continue
                 self.failed += 1
                 self._said.append(f"line {output.line} could NOT be driven to its safe level {output.safe}: {error}")
             else:
