@@ -316,6 +316,8 @@ def test_a_line_is_not_taken_from_a_running_program(chip: Chip) -> None:
     assert kept.due is None  # it belongs to the second one
     assert kept.ended(second, [PUMP_OUTPUT]) == []
     assert kept.due is not None
+    assert kept.take(Process(), PUMP_OUTPUT) == (True, [fd])
+    assert kept.due is None
     kept.close()
 
 
@@ -520,6 +522,15 @@ def test_a_pulse_under_way_ends_with_its_program(chip: Chip, guardian: Guardian)
     hwloop.run(main(), board=chip)
     assert chip.state[:2] == ("gpio:27", 0)
     guardian.wait_for(lambda: guardian.waits)
+
+
+def test_the_pulse_of_an_output_that_is_not_kept_goes_straight_to_the_safe_level(chip: Chip) -> None:
+    async def main() -> None:
+        with gpio.output(LINE, safe=1) as valve:
+            valve.pulse(60)
+
+    hwloop.run(main(), board=chip)
+    assert (chip.line(LINE).level, chip.line(LINE).changes) == (1, 1)
 
 
 def test_an_open_that_fails_leaves_the_line_kept(
