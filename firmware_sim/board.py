@@ -17,6 +17,7 @@ from firmware_sim import raspberry_pi
 from firmware_sim import wiring as wirings
 from firmware_sim.attaching import attach_devices
 from firmware_sim.bus import Bus
+from firmware_sim.bus_lines import BusLines
 from firmware_sim.device import Device
 from firmware_sim.errors import WiringError
 from firmware_sim.faults.injector import Faults
@@ -254,6 +255,11 @@ class SimBoard(Board):
             bus = self.buses[number] = Bus(number, self.timeline)
             self.nodes.add(f"/dev/i2c-{number}", I2cNode(bus, number))
         return self.buses[number]
+
+    def wire_bus(self, number: int, *, scl: int, sda: int) -> BusLines:
+        """Join the wires of I2C bus `number` to two lines, as `firmware_sim.bus_lines` says. Raises `WiringError`."""
+        user = f"the wires of I2C bus {number}"
+        return BusLines(self.bus(number), self.use_line(scl, user), self.use_line(sda, user))
 
     def spi_bus(self, number: int) -> SpiBus:
         """Return SPI bus `number`, which is made by the first call. Raises `WiringError` unless it is 0 to 255."""

@@ -8,7 +8,7 @@ acknowledged, a device may stretch the clock, and a hung bus blocks the caller u
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from firmware_sim.errors import WiringError
@@ -66,6 +66,7 @@ class Bus:
     Attributes:
         transfers, bytes, nacks, timeouts: the traffic on the wire so far, address bytes included.
         disturbances: the faults on the wire, in the order in which they began.
+        at_hold: called with whether a device holds the data line, when that changes.
     """
 
     clock: int = within(1, 1e9, "bits a second", default=100_000)
@@ -93,7 +94,8 @@ class Bus:
         self._devices: dict[int, I2cDevice] = {}
         self._wire = timeline.clock.condition()
         self._busy = self._closed = False
-        self._hung_by: set[object] = set()
+        self.at_hold: list[Callable[[bool], object]] = []
+        self._hung_by: dict[object, int | None] = {}
         self._blocked_by: set[object] = set()
 
     def attach(self, address: int, device: I2cDevice) -> None:
@@ -135,19 +137,39 @@ class Bus:
         with self.timeline.lock:
             return self._devices.pop(address)
 
-    def hang(self, by: object = None) -> None:
+    @property
+    def hung(self) -> bool:
+        """Whether a device holds the data line."""
+        return bool(self._hung_by)
+
+    def hang(self, by: object = None, *, clocks: int | None = None) -> None:
         """Hold the data line low: transfers block until `release()`, or fail after the adapter's timeout.
 
-        The line is free when each holder has released it. `by` names the holder.
+        The line is free when each holder has released it. `by` names the holder, which lets go by itself after `clocks`
+        pulses of the clock line (`firmware_sim.bus_lines`).
         """
         with self._wire:
-            self._hung_by.add(by)
+            self._hung_by[by] = clocks
+        self._tell_hold()
 
     def release(self, by: object = None) -> None:
         """End `hang()`; transfers that still wait continue."""
         with self._wire:
-            self._hung_by.discard(by)
+            self._hung_by.pop(by, None)
             self._wire.notify_all()
+        self._tell_hold()
+
+    def clocked(self) -> None:
+        """Note a pulse on the clock line that is no transfer's."""
+        with self._wire:
+            left = {by: None if clocks is None else clocks - 1 for by, clocks in self._hung_by.items()}
+            self._hung_by = {by: clocks for by, clocks in left.items() if clocks != 0}
+            self._wire.notify_all()
+        self._tell_hold()
+
+    def _tell_hold(self) -> None:
+        for listener in self.at_hold:
+            listener(self.hung)
 
     def block(self, by: object) -> None:
         """Let the adapter hang: transfers block until `unblock(by)`, however long that is."""

@@ -91,6 +91,43 @@ class SerialStatistics(SourceStatistics):
 
 
 @dataclass(frozen=True)
+class BusStatistics(SourceStatistics):
+    """Counts of an I2C bus, a device on an SPI bus, or a 1-Wire bus. Its events are jobs: transfers, mostly."""
+
+    busy: float
+    """Seconds that its jobs have been under way, in total."""
+    longest_wait: float
+    """Seconds that a job has waited for its turn, the longest one."""
+
+
+@dataclass(frozen=True)
+class AddressStatistics:
+    """Counts of an address on an I2C bus. Only the transfers of `Device` are known by address, not those of drivers."""
+
+    transfers: int
+    errors: int
+    """Transfers that failed, those without an answer included."""
+    bytes: int
+    """Bytes that were read and written, the numbers of registers included, but not the address."""
+    busy: float
+    """Seconds that its transfers took, in total."""
+    longest: float
+    """Seconds that one took, the longest one."""
+    longest_wait: float
+    """Seconds that one has waited for its turn, the longest one."""
+
+
+@dataclass(frozen=True)
+class I2cStatistics(BusStatistics):
+    """Counts of an I2C bus."""
+
+    addresses: Mapping[int, AddressStatistics]
+    """Those of each device that `Bus.device` has returned."""
+    recoveries: int
+    """Times that the bus was freed by clock pulses."""
+
+
+@dataclass(frozen=True)
 class Occurrences:
     """The number of occurrences, and how long they took or how late they were."""
 

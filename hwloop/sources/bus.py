@@ -1,7 +1,7 @@
 """The base of sources that make transfers on a bus: I2C buses, and devices on an SPI bus.
 
-A transfer takes as long as the wire does, and a hung one longer, so a separate thread makes them, one after the other,
-and an eventfd wakes the loop when answers are there (`bus_thread`, `bus_access`). The source guarantees:
+A transfer takes as long as the wire does, and a hung one longer, so a separate thread makes them, the most urgent
+first, and an eventfd wakes the loop when answers are there (`bus_thread`, `bus_access`). The source guarantees:
 
 - while the bus is busy or hung, the loop is not;
 - an answer or an error within `timeout` seconds, whatever the wire, the driver and earlier jobs in the queue do;
@@ -13,7 +13,6 @@ and an eventfd wakes the loop when answers are there (`bus_thread`, `bus_access`
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import errno
 import math
 import operator
@@ -25,8 +24,8 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, TypeVarTuple
 from hwloop.board import Edge
 from hwloop.core.naming import short_name
 from hwloop.core.ordered_sets import WeakOrderedSet
-from hwloop.core.statistics import SourceStatistics
-from hwloop.core.urgency import Priority
+from hwloop.core.statistics import BusStatistics
+from hwloop.core.urgency import Priority, as_priority
 from hwloop.errors import HardwareError
 from hwloop.sources.bus_access import BusAccess, BusJob, Closable
 from hwloop.sources.channel import WhenFull
@@ -89,6 +88,7 @@ class BusSource(Source[Transaction], Generic[H]):
         self._access: BusAccess[H] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._polls = WeakOrderedSet()
+        self._busy_ns = self._longest_wait_ns = 0
 
     @abstractmethod
     def reach(self) -> BusAccess[H]:
@@ -100,14 +100,23 @@ class BusSource(Source[Transaction], Generic[H]):
 
     # For programs.
 
-    async def run(self, function: Callable[[H, *Ts], T], *args: *Ts, timeout: float | None = None) -> T:
+    async def run(
+        self,
+        function: Callable[[H, *Ts], T],
+        *args: *Ts,
+        timeout: float | None = None,
+        priority: Priority | None = None,
+    ) -> T:
         """Call `function(device, *args)` on the bus's thread: any blocking driver that accepts smbus2's `SMBus`, or
         spidev's `SpiDev`.
 
         Nothing else is on the bus meanwhile. `timeout` in seconds, counted from now (None: the source's own; math.inf:
-        none). Raises the function's exception; the kernel's errors become `HardwareError`.
+        none). `priority` decides between jobs that wait (None: the source's own). Raises the function's exception; the
+        kernel's errors become `HardwareError`.
         """
-        return await self.perform(short_name(function), function, *args, timeout=timeout)
+        if priority is not None:
+            priority = as_priority(priority)
+        return await self.perform(short_name(function), function, *args, timeout=timeout, priority=priority)
 
     async def perform(
         self,
@@ -116,17 +125,21 @@ class BusSource(Source[Transaction], Generic[H]):
         *args: *Ts,
         timeout: float | None = None,
         one_transfer: bool = False,
+        priority: Priority | None = None,
+        settled: Callable[[BusJob[Any]], object] | None = None,
     ) -> T:
         """Do as `run()` does, under a name for the job that errors and the log show.
 
-        `one_transfer` says that the function makes one transfer and does nothing else.
+        `one_transfer` says that the function makes one transfer and does nothing else. `settled(job)` is called when it
+        has been done, even if nobody waits for it any more.
         """
         timeout = self.timeout if timeout is None else _checked_timeout(timeout)
         access = self._usable()
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
-        expires = self._loop.time() + timeout
-        job = BusJob(access, what, function, args, future, one_transfer, self, timeout, expires)
+        urgency = self.priority if priority is None else priority
+        asked = self._loop.time()
+        job = BusJob(access, what, function, args, future, one_transfer, self, timeout, asked, urgency, settled)
         access.submit(job)
         try:
             return await future
@@ -172,10 +185,12 @@ class BusSource(Source[Transaction], Generic[H]):
         self._polls.add(poll)
         return poll
 
-    def statistics(self) -> SourceStatistics:
+    def statistics(self) -> BusStatistics:
         """Return the counters so far. `received` counts the jobs done, `lost` the answers that came too late."""
-        reopened = 0 if self._access is None else self._access.reopened
-        return dataclasses.replace(super().statistics(), reopened=reopened)
+        common = vars(super().statistics())
+        if self._access is not None:
+            common = {**common, "reopened": self._access.reopened}
+        return BusStatistics(**common, busy=self._busy_ns / 1e9, longest_wait=self._longest_wait_ns / 1e9)
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Close it. Waits for the transfer under way, for `timeout` seconds at most; `close()` does not."""
@@ -252,6 +267,10 @@ class BusSource(Source[Transaction], Generic[H]):
 
     def _settle(self, job: BusJob[H]) -> None:
         """Give the answer to the caller that waits for it."""
+        self._busy_ns += job.ended_ns - job.began_ns
+        self._longest_wait_ns = max(self._longest_wait_ns, job.began_ns - job.asked_ns)
+        if job.settled is not None:
+            job.settled(job)
         if job.error is None:
             self.suspect = False
         if job.future.done():  # cancelled, or out of time

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from hwloop.core.clock import Clock, Disturbed
+from hwloop.core.clock import Clock, Disturbed, to_ns
 from hwloop.core.naming import error_text
+from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
 from hwloop.sources.bus_thread import BusThread, Job
 from hwloop.sources.reopening import Backoff
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 FAILURES_BEFORE_REOPEN = 5
 """Jobs that fail in a row, with no answer or another error of the system, before the bus is reopened."""
+
+HELD = (errno.ETIMEDOUT, errno.EAGAIN)
+"""The errors of a bus that something holds: the kernel has given up on a transfer, or lost the arbitration."""
 
 
 class Closable(Protocol):
@@ -45,6 +50,9 @@ class BusJob(Generic[H]):
     """A function to call with the open device, and its outcome. Times are nanoseconds of the board's clock.
 
     Attributes:
+        priority: it goes before jobs that are less urgent.
+        asked_ns: the time at which it was submitted.
+        settled: called with it when it has been done, whoever waits for it; None for nothing.
         timeout: seconds within which the caller wants the answer, ...
         expires: ... and the loop time at which they have passed.
         timer: ends the caller's wait then; None while the loop is about to do the job itself.
@@ -53,6 +61,7 @@ class BusJob(Generic[H]):
 
     __slots__ = (
         "args",
+        "asked_ns",
         "began_ns",
         "by",
         "caller",
@@ -63,7 +72,9 @@ class BusJob(Generic[H]):
         "future",
         "is_done",
         "one_transfer",
+        "priority",
         "result",
+        "settled",
         "timeout",
         "timer",
         "what",
@@ -81,7 +92,9 @@ class BusJob(Generic[H]):
         one_transfer: bool,
         caller: Caller,
         timeout: float,
-        expires: float,
+        asked: float,
+        priority: Priority,
+        settled: Callable[[BusJob[H]], object] | None,
     ) -> None:
         self.by: BusAccess[H] = by
         self.what: str = what
@@ -91,7 +104,10 @@ class BusJob(Generic[H]):
         self.one_transfer: bool = one_transfer
         self.caller: Caller = caller
         self.timeout: float = timeout
-        self.expires: float = expires
+        self.expires: float = asked + timeout
+        self.asked_ns: int = to_ns(asked)
+        self.priority: Priority = priority
+        self.settled: Callable[[BusJob[H]], object] | None = settled
         self.timer: asyncio.TimerHandle | None = None
         self.is_done: bool = False
         self.began_ns: int = 0
@@ -117,6 +133,7 @@ class _Closing:
     closes: bool = True
 
     def __init__(self, close: Callable[[], None], finish: Callable[[], None]) -> None:
+        self.priority: Priority = Priority.INTERRUPT
         self.one_transfer: bool = False
         self._close, self._finish = close, finish
 
@@ -140,6 +157,7 @@ class BusAccess(Generic[H]):
         backoff: how long to wait between one reopening and the next while all jobs fail.
         clock: the board's.
         thread: returns the thread of the bus. The access becomes a user of it.
+        recover: called on the thread when a transfer has failed because something holds the bus; None for nothing.
     """
 
     def __init__(
@@ -149,7 +167,9 @@ class BusAccess(Generic[H]):
         backoff: Backoff,
         clock: Clock,
         thread: Callable[[], BusThread],
+        recover: Callable[[], object] | None = None,
     ) -> None:
+        self._recover = recover
         self.reopened: int = 0
         self.ended: bool = False
         self.stopping: bool = False
@@ -182,7 +202,7 @@ class BusAccess(Generic[H]):
         return self._fd
 
     def submit(self, job: BusJob[H]) -> None:
-        """Put a job at the end of the queue. Its caller has set its timer then, where it needs one."""
+        """Put a job behind those of its priority. Its caller has set its timer then, where it needs one."""
         if not self._thread.submit(job):
             job.delayed()
 
@@ -249,6 +269,8 @@ class BusAccess(Generic[H]):
         else:
             self._failures = self._attempt = 0
         job.ended_ns = self._clock.now_ns()
+        if self._recover is not None and isinstance(job.error, OSError) and job.error.errno in HELD:
+            self._recover()
 
     def finish(self, job: BusJob[H], in_place: bool) -> None:
         """Note a finished job and wake the loop, unless its caller takes the answer at once. The lock is held."""

@@ -2,8 +2,8 @@
 
 The descriptor of a bus can't be polled: a transfer is a system call that returns when the wire is done, after 0.09 ms a
 byte on I2C or, when a device holds the bus, after a second. And the transfers of a bus have an order. Hence one thread
-for each bus, and jobs in the order in which they were submitted; `bus_access` has what they are done with, and wakes
-the loop when answers are there.
+for each bus, and jobs by priority and in the order in which they were submitted (`bus_queue`); `bus_access` has what
+they are done with, and wakes the loop when answers are there.
 
 A system call can't be cancelled either. The guarantee is that nothing waits for it: no method blocks on a job that is
 under way, and the thread, a daemon, ends by itself when the system call returns.
@@ -11,21 +11,24 @@ under way, and the thread, a daemon, ends by itself when the system call returns
 
 from __future__ import annotations
 
-import collections
 import threading
 from collections.abc import Callable
 from typing import Protocol
 
 from hwloop.core.clock import Clock, Disturbed
+from hwloop.core.urgency import Priority
+from hwloop.sources.bus_queue import BusQueue
 
 
 class Job(Protocol):
     """A piece of work for the thread.
 
+    `priority`: it goes before jobs that are less urgent.
     `one_transfer`: it makes one transfer and does nothing else, and so can be started again as long as the wire has not
     begun.
     """
 
+    priority: Priority
     one_transfer: bool
 
     @property
@@ -56,7 +59,8 @@ class BusThread:
 
     def __init__(self, name: str, clock: Clock) -> None:
         self._clock = clock
-        self._waiting: collections.deque[Job] = collections.deque()
+        self._waiting: BusQueue[Job] = BusQueue()
+        self._closing: list[Job] = []  # go before all others
         self._under_way: Job | None = None
         self._called = False  # whether the loop will do the first job
         self._asleep = False  # whether the thread waits, and nothing has woken it
@@ -78,11 +82,15 @@ class BusThread:
         return self._under_way
 
     def submit(self, job: Job) -> bool:
-        """Put a job at the end of the queue. Return whether the loop will do it itself, as soon as it rests."""
+        """Put a job behind those of its priority. Return whether the loop will do it itself, as soon as it rests."""
         with self.changed:
             self._waiting.append(job)
             self._call_for_work()
-            return self._called and len(self._waiting) == 1
+            if len(self._waiting) == 1:
+                return self._called
+            if self._called and self._waiting.first() is job:  # then the loop will not do the one that was first
+                self._delay_all()
+            return False
 
     def withdraw(self, job: Job) -> bool:
         """Remove a job that has not begun. Return False if it has begun: its answer will arrive late, if at all."""
@@ -99,11 +107,9 @@ class BusThread:
         `dropped(job)` says whether a job is the user's.
         """
         with self.changed:
-            jobs = [job for job in self._waiting if dropped(job)]
-            self._waiting = collections.deque(job for job in self._waiting if not dropped(job))
-            for job in self._waiting:
-                job.delayed()
-            self._waiting.appendleft(closing)
+            jobs = self._waiting.take(dropped)
+            self._delay_all()
+            self._closing.append(closing)
             self._wake_thread()
             return jobs
 
@@ -120,7 +126,8 @@ class BusThread:
     def _call_for_work(self) -> None:
         """Wake the thread; in virtual time the loop may do a single transfer itself. The lock is held."""
         if not self._called:
-            self._called = self._asleep and self._waiting[0].one_transfer and self._clock.take_turn(self._do_in_place)
+            first = self._waiting.first()
+            self._called = self._asleep and first.one_transfer and self._clock.take_turn(self._do_in_place)
             if not self._called:
                 self._wake_thread()
 
@@ -128,9 +135,9 @@ class BusThread:
         """Do the first job on the loop's thread, in virtual time, or else wake the bus's thread."""
         with self.changed:
             self._called = False
-            if self._under_way is not None or not self._waiting:
+            if self._under_way is not None or self._closing or not self._waiting:
                 return
-            job = self._waiting[0]
+            job = self._waiting.first()
             try:
                 if not job.one_transfer:
                     raise Disturbed
@@ -139,10 +146,15 @@ class BusThread:
                 self._wake_thread()
                 job.delayed()
                 return
-            del self._waiting[0]
+            self._waiting.pop()
             job.finish(in_place=True)
             if self._waiting:
                 self._call_for_work()
+
+    def _delay_all(self) -> None:
+        """Note that the thread may do the jobs that wait. The lock is held."""
+        for job in self._waiting:
+            job.delayed()
 
     def _wake_thread(self) -> None:
         """Have the thread look for work. The lock is held."""
@@ -165,11 +177,12 @@ class BusThread:
 
     def _next(self) -> Job | None:
         with self.changed:
-            while not self._waiting and self._users:
+            while not (self._waiting or self._closing) and self._users:
                 self._asleep = True
                 self.changed.wait()
             self._asleep = False
-            if not self._waiting:
-                return None
-            self._under_way = self._waiting.popleft()
+            if self._closing:
+                self._under_way = self._closing.pop(0)
+            else:
+                self._under_way = self._waiting.pop() if self._waiting else None
             return self._under_way

@@ -15,15 +15,20 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from hwloop.board import checked_call, current
+from hwloop.board import LineName, checked_call, current
 from hwloop.core.naming import short_name
-from hwloop.core.urgency import Priority
+from hwloop.core.statistics import I2cStatistics
+from hwloop.core.urgency import Priority, as_priority
+from hwloop.requests import check_line
 from hwloop.sources.bus import BusSource, whole
 from hwloop.sources.bus_access import BusAccess
 from hwloop.sources.bus_thread import BusThread
 from hwloop.sources.channel import WhenFull
+from hwloop.sources.i2c.account import Account
 from hwloop.sources.i2c.device import Device
 from hwloop.sources.i2c.faults import fault
+from hwloop.sources.i2c.recovery import Recovery
+from hwloop.sources.rate_limit import RateLimit
 from hwloop.sources.reopening import Backoff, ReopenHook
 
 if TYPE_CHECKING:
@@ -47,6 +52,9 @@ class Bus(BusSource["SMBus"]):
             each time, up to 30 s.
         on_reopen: a function or coroutine function, called with the bus when it has been reopened and a job has
             succeeded since: to set the devices up again.
+        scl, sda: lines by which the program can reach the two wires of the bus, to free it when a device holds the data
+            line: nine clock pulses after a transfer on which the kernel has given up. Not the pins that the bus itself
+            has; docs/i2c.md shows how.
         queue_size, when_full: of the log.
         priority, name: as for every `Source`; the name is "i2c:1" if not given.
 
@@ -79,8 +87,15 @@ class Bus(BusSource["SMBus"]):
         name: str | None = None,
         reopen: Backoff | None = None,
         on_reopen: ReopenHook | None = None,
+        scl: LineName | None = None,
+        sda: LineName | None = None,
     ) -> None:
         self.number: int = _bus_number(bus)
+        self._accounts: dict[int, Account] = {}
+        if (scl is None) != (sda is None):
+            raise TypeError("scl and sda are given together: the lines by which the program reaches the two wires")
+        self._wires = None if scl is None or sda is None else (check_line(scl), check_line(sda))
+        self._recovery: Recovery | None = None
         super().__init__(
             f"I2C bus {self.number}",
             timeout=timeout,
@@ -94,10 +109,29 @@ class Bus(BusSource["SMBus"]):
 
     # For programs.
 
-    def device(self, address: int | str) -> Device:
+    def device(
+        self,
+        address: int | str,
+        *,
+        priority: Priority | None = None,
+        max_rate: RateLimit | float | None = None,
+        split: int | None = None,
+        advance: bool = True,
+    ) -> Device:
         """Return the device at a 7-bit address: 0x76, or "0x76" as text. Nothing is sent yet.
 
-        Raises ValueError for an address outside 0x03 to 0x77, TypeError for one that is not a whole number.
+        Parameters:
+            priority: of its transfers among those that wait for the bus; None for that of the bus. A transfer under way
+                is never interrupted.
+            max_rate: operations a second, at most; more wait before they are queued, which does not count for
+                `timeout`. A `RateLimit` sets the burst as well.
+            split: bytes in one transfer of `read_block` and `write_block`, at most. A longer block is several
+                transfers, with those of other devices in between where these are more urgent or came first.
+            advance: whether the second transfer of such a block goes to the register behind the first one's last, as
+                with most devices. False: all go to the same one, as with the data register of a display, or a FIFO.
+
+        Raises ValueError for an address outside 0x03 to 0x77 or an impossible limit, TypeError for an address that is
+        not a whole number.
         """
         if isinstance(address, str) and not _HEXADECIMAL.fullmatch(address.strip()):
             # "76" is what i2cdetect prints for 0x76, and what others write for 76.
@@ -105,7 +139,9 @@ class Bus(BusSource["SMBus"]):
         number = int(address, 16) if isinstance(address, str) else whole("an I2C address", address)
         if not FIRST_ADDRESS <= number <= LAST_ADDRESS:
             raise ValueError(f"an I2C device has an address from 0x03 to 0x77, not {number:#04x}")
-        return Device(self, number)
+        account = self._accounts.setdefault(number, Account())
+        urgency = None if priority is None else as_priority(priority)
+        return Device(self, number, account, priority=urgency, max_rate=max_rate, split=split, advance=advance)
 
     async def scan(self) -> list[int]:
         """Return the addresses that answer, each asked in turn with the message that harms least, as i2cdetect does."""
@@ -114,6 +150,12 @@ class Bus(BusSource["SMBus"]):
             if await self.perform(f"address {address:#04x}", _probe, address):
                 found.append(address)
         return found
+
+    def statistics(self) -> I2cStatistics:
+        """Return the counters so far, those of each address too."""
+        recoveries = 0 if self._recovery is None else self._recovery.succeeded
+        addresses = {address: account.statistics() for address, account in sorted(self._accounts.items())}
+        return I2cStatistics(**vars(super().statistics()), addresses=addresses, recoveries=recoveries)
 
     # For the base class.
 
@@ -128,8 +170,11 @@ class Bus(BusSource["SMBus"]):
                 return board.open_bus(number)  # which reports it
             return checked_call(board.open_bus, number, SMBus)
 
-        title = self.title
-        return BusAccess(open_bus, title, self._backoff, board.clock, lambda: BusThread(title, board.clock))
+        title, recover = self.title, None
+        if self._wires is not None:
+            self._recovery = Recovery(board, title, *self._wires)
+            recover = self._recovery.attempt
+        return BusAccess(open_bus, title, self._backoff, board.clock, lambda: BusThread(title, board.clock), recover)
 
     def fault(self, number: int) -> tuple[str, str] | None:
         return fault(number, self.number)

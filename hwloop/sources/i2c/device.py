@@ -10,9 +10,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, TypeVarTuple
 
+from hwloop.core.urgency import Priority
+from hwloop.scheduling.limits import RateLimiter
 from hwloop.sources.bus import whole
+from hwloop.sources.bus_access import BusJob
+from hwloop.sources.i2c.account import Account
+from hwloop.sources.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from smbus2 import SMBus
@@ -37,21 +42,51 @@ class DeviceBus(Protocol):
         """The name of the bus, for messages."""
         ...
 
-    async def perform(self, what: str, function: Callable[[SMBus, *Ts], T], *args: *Ts, one_transfer: bool = ...) -> T:
+    async def perform(
+        self,
+        what: str,
+        function: Callable[[SMBus, *Ts], T],
+        *args: *Ts,
+        one_transfer: bool = ...,
+        priority: Priority | None = ...,
+        settled: Callable[[BusJob[Any]], object] | None = ...,
+    ) -> T:
         """Call `function(smbus, *args)` on the bus's thread and return what it returns; `what` is for messages."""
         ...
 
 
 class Device:
-    """One device on a bus; made by `Bus.device`. Every operation is one job on the bus's thread.
+    """One device on a bus; made by `Bus.device`, which describes the parameters.
 
-    All raise `HardwareError` when the device does not answer, `BusTimeoutError` when there was no answer in time, and
-    ValueError or TypeError for an impossible register, value or length.
+    Every operation is one job on the bus's thread, or several with `split`. All raise `HardwareError` when the device
+    does not answer, `BusTimeoutError` when there was no answer in time, and ValueError or TypeError for an impossible
+    register, value or length.
     """
 
-    def __init__(self, bus: DeviceBus, address: int) -> None:
+    def __init__(
+        self,
+        bus: DeviceBus,
+        address: int,
+        account: Account,
+        *,
+        priority: Priority | None = None,
+        max_rate: RateLimit | float | None = None,
+        split: int | None = None,
+        advance: bool = True,
+    ) -> None:
         self.bus = bus
         self.address = address
+        self.priority: Priority | None = priority
+        self._account = account
+        self._limiter: RateLimiter | None = None
+        if max_rate is not None:
+            limit = max_rate if isinstance(max_rate, RateLimit) else RateLimit(max_rate, 1)
+            bucket = limit.bucket()
+            self._limiter = RateLimiter(bucket.rate, bucket.burst)
+        if split is not None and whole("split", split) < 1:
+            raise ValueError(f"split is a number of bytes, at least 1, not {split!r}")
+        self._split = split
+        self._advance = advance
 
     def __repr__(self) -> str:
         return f"<I2C device {self.address:#04x} on {self.bus.name}>"
@@ -59,30 +94,28 @@ class Device:
     async def read_register(self, register: int) -> int:
         """Return the byte in a register (0 to 255)."""
         _check_byte("a register", register)
-        return await self._perform(lambda smbus: smbus.read_byte_data(self.address, register))
+        return await self._perform(2, lambda smbus: smbus.read_byte_data(self.address, register))
 
     async def write_register(self, register: int, value: int) -> None:
         """Write a byte to a register."""
         _check_byte("a register", register)
         _check_byte("a register's value", value)
-        await self._perform(lambda smbus: smbus.write_byte_data(self.address, register, value))
+        await self._perform(2, lambda smbus: smbus.write_byte_data(self.address, register, value))
 
     async def read_block(self, register: int, length: int) -> bytes:
-        """Return `length` bytes (1 to 8192) from `register` on, read in one transfer."""
+        """Return `length` bytes (1 to 8192) from `register` on, read in one transfer, or in several with `split`."""
         _check_byte("a register", register)
         _check_length(length)
-        if length > _SMBUS_BLOCK:
-            return (await self.transfer(bytes([register]), length))[0]
-        return bytes(await self._perform(lambda smbus: smbus.read_i2c_block_data(self.address, register, length)))
+        parts = [await self._read_part(*part) for part in self._parts(register, length)]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def write_block(self, register: int, data: bytes) -> None:
-        """Write bytes to `register` and the registers after it, in one transfer."""
+        """Write bytes to `register` and the registers after it, in one transfer, or in several with `split`."""
         _check_byte("a register", register)
-        _check_length(len(data) + 1)
-        if len(data) > _SMBUS_BLOCK:
-            await self.transfer(bytes([register]) + data)
-        else:
-            await self._perform(lambda smbus: smbus.write_i2c_block_data(self.address, register, list(data)))
+        if self._split is None:
+            _check_length(len(data) + 1)
+        for place, start, size in self._parts(register, len(data)):
+            await self._write_part(place, start, data[start : start + size])
 
     async def read_word(self, register: int, byteorder: ByteOrder = "little", *, signed: bool = False) -> int:
         """Return two bytes as a number. SMBus puts the low byte first; many sensors send the high byte first."""
@@ -117,12 +150,59 @@ class Device:
         """
         if not 0 < len(messages) <= _MESSAGES_MAX:
             raise ValueError(f"a transfer has 1 to {_MESSAGES_MAX} messages, not {len(messages)}")
-        for message in messages:
-            _check_length(message if isinstance(message, int) else len(message))
-        return await self._perform(_combined, self.address, messages)
+        sizes = [message if isinstance(message, int) else len(message) for message in messages]
+        for size in sizes:
+            _check_length(size)
+        return await self._perform(sum(sizes), _combined, self.address, messages)
 
-    async def _perform(self, function: Callable[[SMBus, *Ts], T], *args: *Ts) -> T:
-        return await self.bus.perform(f"address {self.address:#04x}", function, *args, one_transfer=True)
+    def _parts(self, register: int, length: int) -> list[tuple[int, int, int]]:
+        """Return the transfers of a block: the register, the place in the block, and the number of bytes of each."""
+        size = length if self._split is None else self._split
+        if length <= size:
+            return [(register, 0, length)]
+        parts = [(register + (start if self._advance else 0), start, size) for start in range(0, length, size)]
+        last, start, _ = parts[-1]
+        if last > 0xFF:
+            raise ValueError(f"a block of {length} bytes from register {register:#04x} on ends behind register 0xff")
+        return [*parts[:-1], (last, start, length - start)]
+
+    async def _read_part(self, register: int, start: int, length: int) -> bytes:
+        if length > _SMBUS_BLOCK:
+            parts = await self._perform(
+                length + 1, _combined, self.address, (bytes([register]), length), first=not start
+            )
+            return parts[0]
+        return bytes(
+            await self._perform(
+                length + 1,
+                lambda smbus: smbus.read_i2c_block_data(self.address, register, length),
+                first=not start,
+            )
+        )
+
+    async def _write_part(self, register: int, start: int, data: bytes) -> None:
+        size = len(data) + 1
+        if size > _SMBUS_BLOCK + 1:
+            await self._perform(size, _combined, self.address, (bytes([register]) + data,), first=not start)
+        else:
+            await self._perform(
+                size,
+                lambda smbus: smbus.write_i2c_block_data(self.address, register, list(data)),
+                first=not start,
+            )
+
+    async def _perform(self, size: int, function: Callable[[SMBus, *Ts], T], *args: *Ts, first: bool = True) -> T:
+        """Make a transfer of `size` bytes. The limit is on operations, the `first` of their transfers."""
+        if self._limiter is not None and first:
+            await self._limiter.acquire()
+        return await self.bus.perform(
+            f"address {self.address:#04x}",
+            function,
+            *args,
+            one_transfer=True,
+            priority=self.priority,
+            settled=lambda job: self._account.note(job, size),
+        )
 
 
 def _check_byte(what: str, value: int) -> None:
