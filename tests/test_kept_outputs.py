@@ -654,6 +654,35 @@ def test_a_guardian_that_does_not_answer_is_reported(
     assert "the guardian does not answer" in caplog.text
 
 
+def test_a_guardian_that_is_stopped_holds_up_the_program_once(
+    chip: Chip, guardian: Guardian, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    outputs = [gpio.output(line, keep=True, safe=0, initial=1).open() for line in (LINE, 22)]
+    waited: list[float] = []
+
+    def send(self: object, message: bytes, descriptors: object = (), patience: float = 0.0) -> bool:
+        waited.append(patience)
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard_link.GuardianLink, "send", send)
+        for output in outputs:
+            output.close()
+        assert [patience for patience in waited if patience] == [guard_link.PATIENCE]
+        assert (chip.line(LINE).level, chip.line(22).level) == (0, 0)  # it could not be left, so it is safe
+        late = gpio.output(17, keep=True, safe=0).open()
+        assert not late.kept
+        assert "gpio:17 is not kept" not in caplog.text  # at this level: the board is simulated
+    late.close()
+
+
+def test_the_environment_must_name_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(guard_link.UnreachableError, match="SOCKET='guardian' don't name a socket; give the whole path"):
+        guard_link.find_guardian({guard_link.SOCKET: "guardian"})
+    with pytest.raises(guard_link.UnreachableError, match="/no/socket: no such file or directory"):
+        guard_link.find_guardian({guard_link.SOCKET: "/no/socket"})
+
+
 def test_the_record_has_kept_outputs_only_while_no_guardian_holds_them(
     chip: Chip, guardian: Guardian, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ class Reporter:
         self._held: dict[int, int] = {}  # the descriptors of the lines that the guardian is to hold, by key
         self._threads: dict[int, set[int]] = {}  # threads that opened or drove an output, by its key
         self._beats: dict[int, _Beat] = {}  # by thread
-        self._record_failed = self._lost = False
+        self._record_failed = self._lost = self._behind = False
 
     @property
     def guarded(self) -> bool:
@@ -286,7 +286,9 @@ class Reporter:
         loops = {beat.name: beat.count for beat in self._beats.values()}
         message = State(self._owner, tuple(self._outputs.values()), loops, take, hand).encode()
         try:
-            return self._link.send(message, descriptors, patience)
+            # Waiting once is enough: a guardian that is stopped must not hold up the end of the program for each line.
+            self._behind = not self._link.send(message, descriptors, 0.0 if self._behind else patience)
+            return not self._behind
         except OSError as error:
             self._lose(error)
             return False

@@ -115,7 +115,10 @@ def find_guardian(environment: Mapping[str, str]) -> GuardianLink | None:
         guardian, device, inode = map(int, expected.split(":"))
         places = [f"/proc/self/fd/{int(number)}", f"/proc/{guardian}/fd/{int(number)}"]
     except ValueError:
-        raise UnreachableError(f"{CHANNEL}={number!r} and {SOCKET}={expected!r} don't name a socket") from None
+        raise UnreachableError(
+            f"{CHANNEL}={number!r} and {SOCKET}={expected!r} don't name a socket; give the whole path of one that "
+            "'hwloop guard --listen' has made"
+        ) from None
     reason = f"descriptor {number} is not its socket here, and process {guardian} no longer has it"
     for place in places:
         try:

@@ -102,6 +102,7 @@ class Guardian:
             contextlib.closing(self._kept),
         ):
             notify("READY=1")
+            say(f"listening for programs with {SOCKET}={path}")
             self._checked_at = time.monotonic()
             while not signals.ending:
                 self._wait(door, signals.fd)

@@ -5,6 +5,7 @@ gpio-sim gives a line back to its pull when it is released, which here is the op
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
@@ -244,8 +245,9 @@ def test_whole_programs_under_a_guardian_end_at_the_safe_level_with_their_superv
     program = tmp_path / "pump.py"
     program.write_text(PUMP)
     run = f"{sys.executable} -m hwloop run {program}"
+    other = "gpiod" if importlib.util.find_spec("lgpio") is None else "lgpio"  # the line is the same through both
     done = subprocess.run(
-        [*GUARD, "--hold", "0", "--", "sh", "-c", f"{run}; {run} -- killed; {run}"],
+        [*GUARD, "--hold", "0", "--", "sh", "-c", f"{run}; HWLOOP_GPIO={other} {run} -- killed; {run}"],
         capture_output=True,
         text=True,
         timeout=200,
