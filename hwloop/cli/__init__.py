@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn, TextIO
 
@@ -56,6 +56,9 @@ signals_received: list[int] = []
 
 threads_bounded: list[str] = []
 """Why the threads of the program must end in time even without a signal; empty if they need not."""
+
+at_signal: list[Callable[[int], object]] = []
+"""Called with the number of a signal, instead of raising `Ended`, once the command has ended."""
 
 
 class UsageError(Exception):
@@ -125,6 +128,8 @@ def script() -> NoReturn:
                 atexit._run_exitfuncs()
         if deadly or signals_received or threads_bounded:
             _limit_threads(status)
+        else:
+            _note_signals(deadly, status)
     except Ended as further:
         deadly.append(further.number)
         atexit._run_exitfuncs()
@@ -142,6 +147,25 @@ def die(number: int) -> NoReturn:
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)  # the signal is blocked
+
+
+def _note_signals(deadly: list[int], status: int) -> None:
+    """From now on add a signal to `deadly`, and do not interrupt exit functions by it. A second one ends the process."""
+    exiting = False
+
+    def begin() -> None:
+        nonlocal exiting
+        exiting = True
+
+    def note(number: int) -> None:
+        deadly.append(number)
+        if len(deadly) > 1:
+            die(number)
+        elif not exiting:
+            _limit_threads(status)
+
+    at_signal.append(note)
+    atexit.register(begin)
 
 
 def _limit_threads(status: int) -> None:

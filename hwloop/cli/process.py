@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from hwloop import board as boards
 from hwloop import service
 from hwloop.board import Board, Choice
-from hwloop.cli import Ended, Failure, UsageError, die, signals_received
+from hwloop.cli import Ended, Failure, UsageError, at_signal, die, signals_received
 from hwloop.core import registry as running
 from hwloop.core.clock import REAL, Clock
 from hwloop.core.deferred_signals import DeferredSignals
@@ -183,6 +183,9 @@ class Process:
         signals_received.append(number)
         if self.signalled is not None:
             self.signalled(number)
+        if at_signal:
+            at_signal[-1](number)
+            return
         main, loop = self._main, self._loop
         if loop is not None and not self._received and not (main is not None and main.done()):
             self._received = number

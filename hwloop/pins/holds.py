@@ -104,6 +104,10 @@ class Hold(TimedSteps):
         self._decided_ns = until_ns
         if self._calling:
             return
+        if self.is_alive() and self.due_ns() <= until_ns and self.pause():
+            # The thread sleeps on: the program has shortened the hold time meanwhile, or the level is in doubt.
+            self._due = self._delivery.time()
+            self.carry_on(self._delivery.loop)
         give_up = time.monotonic() + _IN_TURN
         while (
             self.is_alive()

@@ -199,6 +199,22 @@ def test_a_busy_thread_tells_of_a_hold_too(real: Bench, until: Callable[..., Non
     assert seen == ["pressed", *["held"] * holds, "released"]
 
 
+def test_a_hold_time_that_is_shortened_during_a_hold_in_a_script_counts_from_the_press(
+    real: Bench, until: Callable[..., None]
+) -> None:
+    seen: list[str] = []
+    with gpiozero.Button(17, hold_time=600) as button, gpiozero.Button(27) as other:
+        listen(button, seen)
+        other.when_pressed = lambda: seen.append("other pressed")
+        real.press(17)
+        until(lambda: seen)
+        button.hold_time = 0
+        real.release(17)
+        real.press(27)
+        until(lambda: len(seen) == 4)
+    assert seen == ["pressed", "held", "released", "other pressed"]
+
+
 def test_a_hold_in_a_script_does_not_wait_for_another_buttons_handler(real: Bench, until: Callable[..., None]) -> None:
     entered, leave, held = threading.Event(), threading.Event(), threading.Event()
     with gpiozero.Button(17, hold_time=0.01) as button, gpiozero.Button(27) as other:

@@ -1,0 +1,87 @@
+"""SIGTERM at any step of a script's life ends it in order: no traceback, its lines let go, and death by the signal."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+AT_IMPORT = """
+import os, signal, sys
+
+def hook(event, arguments):
+    if event == "import" and arguments[0] == os.environ["AT_IMPORT"]:
+        os.environ["AT_IMPORT"] = ""
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.addaudithook(hook)
+"""
+"""A sitecustomize.py that sends the signal where the import of a module begins."""
+
+LAMP = """
+import atexit, os, signal, threading, time
+from gpiozero import LED
+
+lamp = LED(27)
+lamp.on()
+
+def kill():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0)  # the signal's handler runs here at the latest
+
+def wait_for_the_end():
+    threading.main_thread().join()  # Python waits for this thread meanwhile
+    kill()
+    print("after the signal", flush=True)
+"""
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("gpiozero") is None, reason="gpiozero is not installed")
+
+
+def run(directory: Path, script: str, *options: str, at_import: str = "") -> tuple[int, str, str]:
+    """Return the status, the output and the errors of a script."""
+    (directory / "script.py").write_text(textwrap.dedent(script))
+    (directory / "sitecustomize.py").write_text(AT_IMPORT)
+    command = [sys.executable, "-m", "hwloop", "run", "script.py", "--board", "sim", *options]
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": f"{directory}:{ROOT}", "AT_IMPORT": at_import},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("module", ["hwloop.cli.program", "firmware_sim.timeline", "gpiozero.mixins"])
+def test_sigterm_in_the_middle_of_an_import(tmp_path: Path, module: str) -> None:
+    assert run(tmp_path, LAMP, at_import=module) == (-signal.SIGTERM, "", "")
+
+
+@pytest.mark.parametrize(
+    ("last", "output"),
+    [
+        ("atexit.register(kill); atexit.register(print, 'first')", "first\n"),
+        (
+            "threading.Thread(target=wait_for_the_end).start(); atexit.register(print, 'last')",
+            "after the signal\nlast\n",
+        ),
+    ],
+)
+def test_sigterm_after_the_end_of_a_script_interrupts_no_exit_function(tmp_path: Path, last: str, output: str) -> None:
+    assert run(tmp_path, LAMP + last, "--trace", "trace.csv") == (-signal.SIGTERM, output, "")
+    assert ",27," in (tmp_path / "trace.csv").read_text()  # written as the last thing, once the board is closed
+
+
+def test_a_second_signal_ends_an_exit_function_that_goes_on_for_ever(tmp_path: Path) -> None:
+    script = LAMP + "atexit.register(lambda: [kill(), print('goes on', flush=True), kill(), threading.Event().wait()])"
+    assert run(tmp_path, script) == (-signal.SIGTERM, "goes on\n", "")
