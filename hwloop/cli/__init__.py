@@ -150,7 +150,7 @@ def die(number: int) -> NoReturn:
 
 
 def _note_signals(deadly: list[int], status: int) -> None:
-    """From now on add a signal to `deadly`, and do not interrupt exit functions by it. A second one ends the process."""
+    """From now on add a signal to `deadly`, and interrupt no exit function by it; a second one ends the process."""
     exiting = False
 
     def begin() -> None:

@@ -30,6 +30,7 @@ from hwloop import runner
 from hwloop.board_interface import Board
 from hwloop.cli import Unloadable, UsageError, process, threads_bounded
 from hwloop.cli.execution import Found, find_program, run_program
+from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.realtime import RealTime
 from hwloop.service import lifecycle
@@ -261,7 +262,9 @@ def make_hosting(arguments: argparse.Namespace) -> runner.Hosting:
     Raises `UsageError` for options that contradict each other.
     """
 
-    def finish(loop: EventLoop) -> EventLoop:
+    def made_whole(make: Callable[[], EventLoop]) -> EventLoop:
+        with DeferredSignals():  # a loop that a signal left half-made could not be closed
+            loop = make()
         if arguments.debug:
             loop.set_debug(True)
         if arguments.realtime is not None and threading.current_thread() is threading.main_thread():
@@ -273,7 +276,7 @@ def make_hosting(arguments: argparse.Namespace) -> runner.Hosting:
             raise UsageError("--seed needs --clock virtual: in real time orders can't be repeated")
         if arguments.limit is not None:
             raise UsageError("--limit needs --clock virtual: real time can't be limited")
-        return runner.Hosting(lambda seed, limit: finish(EventLoop()))
+        return runner.Hosting(lambda seed, limit: made_whole(EventLoop))
     from hwloop.virtual.clock import VirtualClock
     from hwloop.virtual.loop import SimLoop
     from hwloop.virtual.seeding import chosen_seed
@@ -296,6 +299,6 @@ def make_hosting(arguments: argparse.Namespace) -> runner.Hosting:
     def make_loop(seed: Any, limit: float | None) -> EventLoop:
         seed = arguments.seed if seed is None else seed
         limit = arguments.limit if limit is None else limit
-        return finish(SimLoop(seed, limit=limit, clock=clock))
+        return made_whole(lambda: SimLoop(seed, limit=limit, clock=clock))
 
     return runner.Hosting(make_loop, clock)
