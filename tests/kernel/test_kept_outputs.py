@@ -187,7 +187,7 @@ def test_a_hundred_restarts_and_twenty_kills_change_no_level(
 def test_a_program_that_comes_too_late_begins_anew_without_a_release(
     pump: GpioSim, trace: GpioTrace, programs: Programs
 ) -> None:
-    pump.drive(23, 1)  # so that its level shows who drives it
+    pump.drive(23, 1)  # the level of a line that nobody drives
     assert programs.run("pump.on()", line=23, within=0.3) == "1 False True"
     wait_for(lambda: pump.level(23) == 0)
     assert trace.changes()[-2:] == ["set 1", "set 0"]
