@@ -1,4 +1,4 @@
-"""deploy/install and the unit it puts in place: tried in a directory of its own, without root and without network."""
+"""deploy/install, which installs the command: tried in a directory of its own, without root and without network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-UNIT = ROOT / "systemd" / "hwloop@.service"
 
 
 def install(
@@ -49,7 +48,7 @@ def wheel(tmp_path: Path) -> Path:
     path = tmp_path / "hwloop-0.1.0-py3-none-any.whl"
     about = "hwloop-0.1.0.dist-info"
     files = {
-        "hwloop.py": "def main():\n    print('the stand-in')\n",
+        "hwloop.py": "def main():\n    import sys; print('the stand-in', *sys.argv[1:])\n",
         "gpiod.py": "",
         f"{about}/METADATA": "Metadata-Version: 2.1\nName: hwloop\nVersion: 0.1.0\n",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
@@ -65,63 +64,50 @@ def wheel(tmp_path: Path) -> Path:
 @pytest.fixture
 def place(tmp_path: Path, wheel: Path) -> list[str | Path]:
     """Options that keep the script inside the test's directory."""
-    return ["--prefix", tmp_path / "opt", "--etc", tmp_path / "etc", "--python", sys.executable, "--source", wheel]
+    return ["--prefix", tmp_path / "opt", "--bin", tmp_path / "bin", "--python", sys.executable, "--source", wheel]
 
 
 # One test, since making an environment takes seconds.
 @pytest.mark.slow
-def test_an_installation_from_a_false_start_to_its_end(tmp_path: Path, place: list[str | Path]) -> None:
-    command = tmp_path / "opt" / "venv" / "bin" / "hwloop"
-    unit = tmp_path / "etc" / "systemd" / "system" / "hwloop@.service"
-    program = tmp_path / "etc" / "hwloop" / "door.py"
+def test_an_installation_from_a_false_start_to_its_end(tmp_path: Path, place: list[str | Path], wheel: Path) -> None:
+    venv_command, command = tmp_path / "opt" / "venv" / "bin" / "hwloop", tmp_path / "bin" / "hwloop"
 
     venv.create(tmp_path / "opt" / "venv", with_pip=False)
     # As somebody calls it whose own files are nobody's business, and whose cd looks elsewhere first.
-    first = install(
-        *place, "--user", "porter", umask=0o077, script="deploy/install", CDPATH=f".:{ROOT.parent}:{tmp_path}"
-    )
+    first = install(*place, umask=0o077, script="deploy/install", CDPATH=f".:{ROOT.parent}:{tmp_path}")
     assert first.returncode == 0, first.stderr
     assert hidden(tmp_path / "opt") == []
-    assert hidden(tmp_path / "etc") == []
+    assert hidden(tmp_path / "bin") == []
     assert "venv does not work" in first.stdout
-    assert f"installed {unit}" in first.stdout
-    assert "note:" not in first.stdout  # gpiod is enough to reach real lines
+    assert "sudo hwloop service install PROGRAM" in first.stdout
+    assert command.readlink() == venv_command
     assert subprocess.run([command], capture_output=True, text=True).stdout == "the stand-in\n"
-    lines = unit.read_text().splitlines()
-    assert f"ExecStart={command} run {tmp_path}/etc/hwloop/%i.py" in lines
-    assert "User=porter" in lines
-    assert unit.stat().st_mode & 0o777 == 0o644
 
-    program.write_text("async def main(): pass\n")
-    before = (unit.stat(), command.parent.parent.stat().st_ino)
-    # A second run repairs what an installation under such a umask has left hidden.
-    hiding = [tmp_path / "opt", tmp_path / "opt" / "venv", command, tmp_path / "etc" / "hwloop"]
-    for path in hiding:
+    before = venv_command.parent.parent.stat().st_ino
+    # A second run repairs what an installation under such a umask has left hidden, and passes on words for a service.
+    for path in (tmp_path / "opt", tmp_path / "opt" / "venv", venv_command):
         path.chmod(path.stat().st_mode & 0o700)
-    second = install(*place, "--user", "porter", umask=0o027)
+    second = install(*place, "--wheelhouse", tmp_path, "--", "door.py", "--name", "a b", umask=0o027)
     assert second.returncode == 0, second.stderr
+    assert second.stdout.endswith("the stand-in service install door.py --name a b\n")
     assert hidden(tmp_path / "opt") == []
-    assert hidden(tmp_path / "etc" / "hwloop") == []
-    assert f"installed {unit}" not in second.stdout
-    assert (unit.stat(), command.parent.parent.stat().st_ino) == before
-    assert sorted(path.name for path in unit.parent.iterdir()) == [unit.name]
+    assert venv_command.parent.parent.stat().st_ino == before
 
-    without = install(*place, "--no-systemd", "--etc", tmp_path / "other")
-    assert without.returncode == 0, without.stderr
-    assert not (tmp_path / "other").exists()
-
+    (tmp_path / "opt" / "services").mkdir()
+    gone = install(*place, "--uninstall")
+    assert "kept the services in" in gone.stdout
+    (tmp_path / "opt" / "services").rmdir()
     for _ in range(2):
         gone = install(*place, "--uninstall")
         assert gone.returncode == 0, gone.stderr
-        assert not unit.exists()
         assert not (tmp_path / "opt").exists()
-        assert program.exists()
+        assert not command.is_symlink()
 
 
 def test_help_names_every_option() -> None:
     done = install("--help")
     assert done.returncode == 0
-    for option in ("--prefix", "--user", "--python", "--source", "--no-systemd", "--etc", "--uninstall"):
+    for option in ("--prefix", "--bin", "--python", "--source", "--wheelhouse", "--uninstall"):
         assert option in done.stdout
 
 
@@ -131,11 +117,13 @@ def test_help_names_every_option() -> None:
         (["--prefx", "/opt"], "unknown option: --prefx"),
         (["door"], "unknown option: door"),
         (["--prefix"], "--prefix needs a value"),
-        (["--user", ""], "--user needs a value"),
+        (["--bin", ""], "--bin needs a value"),
         (["--prefix", "opt"], "--prefix must be an absolute path, not opt"),
-        (["--etc", "etc"], "--etc must be an absolute path, not etc"),
+        (["--bin", "bin"], "--bin must be an absolute path, not bin"),
         (["--prefix", "/opt/a|b"], "a path may contain only letters"),
-        (["--user", "Door;rm"], "not a valid user name"),
+        (["--prefix", "/opt/$(reboot)"], "a path may contain only letters"),
+        (["--source", "--index-url=http://example.org"], "not a directory, a wheel or a requirement"),
+        (["--wheelhouse", "/nowhere"], "there is no such directory"),
     ],
 )
 def test_wrong_arguments_change_nothing(arguments: list[str], complaint: str) -> None:
@@ -149,7 +137,7 @@ def test_a_missing_python_is_named(tmp_path: Path, place: list[str | Path]) -> N
     done = install(*place, "--python", tmp_path / "python9")
     assert done.returncode == 1
     assert f"{tmp_path}/python9 not found" in done.stderr
-    assert not (tmp_path / "opt").exists()
+    assert not (tmp_path / "opt" / "venv").exists()
 
 
 def test_a_python_that_is_too_old_is_named(tmp_path: Path, place: list[str | Path]) -> None:
@@ -159,7 +147,26 @@ def test_a_python_that_is_too_old_is_named(tmp_path: Path, place: list[str | Pat
     done = install(*place, "--python", old)
     assert done.returncode == 1
     assert "Python 3.9.2 is too old: hwloop needs Python 3.11" in done.stderr
-    assert not (tmp_path / "opt").exists()
+    assert not (tmp_path / "opt" / "venv").exists()
+
+
+def test_the_command_of_another_installation_stays(tmp_path: Path, place: list[str | Path]) -> None:
+    command = tmp_path / "bin" / "hwloop"
+    command.parent.mkdir()
+    command.write_text("of pipx")
+    done = install(*place)
+    assert done.returncode == 1
+    assert f"{command} is there already and belongs to another installation" in done.stderr
+    assert install(*place, "--uninstall").returncode == 0
+    assert command.read_text() == "of pipx"
+
+
+def test_the_path_of_the_caller_leads_to_nothing(tmp_path: Path, place: list[str | Path]) -> None:
+    for name in ("readlink", "mkdir", "python3"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/trapped\n")
+        (tmp_path / name).chmod(0o755)
+    install(*place, "--python", "/nowhere/python", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert not (tmp_path / "trapped").exists()
 
 
 def test_without_root_the_directories_of_the_system_stay_as_they_are() -> None:
@@ -168,18 +175,7 @@ def test_without_root_the_directories_of_the_system_stay_as_they_are() -> None:
     nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
     done = subprocess.run(["sh", "-s"], input=script, cwd="/", capture_output=True, text=True, timeout=120, **nobody)
     assert done.returncode == 1
-    assert "use sudo" in done.stderr
-
-
-@pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian: apt install systemd)"
-)
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
-    unit = tmp_path / UNIT.name
-    # systemd-analyze would report a program that is not installed.
-    unit.write_text(UNIT.read_text().replace("/opt/hwloop/venv/bin/hwloop", shutil.which("true") or "/bin/true"))
-    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert "run this with sudo" in done.stderr
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck (Debian: apt install shellcheck)")

@@ -14,8 +14,9 @@ from hwloop.cli import Failure, UsageError, say
 from hwloop.cli.unit import add_unit_arguments, chosen_devices, run_options
 from hwloop.deployment import interpreter
 from hwloop.deployment.environment import Plan
-from hwloop.deployment.installation import Order, Services
+from hwloop.deployment.installation import Services
 from hwloop.deployment.interpreter import Interpreter
+from hwloop.deployment.order import Order
 from hwloop.deployment.own_wheel import pack_own_wheel
 from hwloop.deployment.program import Program, ScriptProgram, check_requirement, digest_of, find_program, satisfies
 from hwloop.deployment.quoting import check_name, check_user, name_from
@@ -65,6 +66,11 @@ def add_install_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--system-site-packages", action="store_true", help="let the program see the packages of the system's Python"
     )
+    parser.add_argument(
+        "--guardian",
+        action="store_true",
+        help="have a guardian hold its outputs with keep=True (default: if its text has any)",
+    )
     parser.add_argument("--upgrade", action="store_true", help="look for newer versions of the packages")
     parser.add_argument("--no-start", action="store_true", help="install it without starting it")
 
@@ -87,6 +93,7 @@ def install(services: Services, arguments: argparse.Namespace) -> int:
         user="" if arguments.dynamic_user else check_user(arguments.user),
         realtime=arguments.realtime,
         start_timeout=arguments.start_timeout,
+        guarded=arguments.guardian,
         start=not arguments.no_start,
     )
     if not services.install(order):

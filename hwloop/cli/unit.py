@@ -19,14 +19,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hwloop.cli import Failure, UsageError, say
 from hwloop.core.realtime import RealTime
 from hwloop.deployment import devices, interpreter
 from hwloop.deployment.devices import Devices
-from hwloop.deployment.quoting import check_name, check_user, name_from
+from hwloop.deployment.program import ScriptProgram
+from hwloop.deployment.quoting import check_name, check_user, guardian_name, name_from
 from hwloop.deployment.script import ProgramError, files_below, parse, read_file, read_script
 from hwloop.deployment.unit import DEFAULT_START_TIMEOUT, DEFAULT_USER, Unit
 from hwloop.deployment.visibility import Visibility
@@ -38,10 +39,13 @@ _PATIENCE = 60.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "hwloop unit PROGRAM.py[:MAIN] [--name NAME] [--board BOARD] [--realtime [PRIORITY]] [--device DEVICE ...] "
-        "[--user USER | --dynamic-user] [--start-timeout SECONDS] [--check] [-- ARGS ...]"
+        "[--user USER | --dynamic-user] [--start-timeout SECONDS] [--guardian] [--check] [-- ARGS ...]"
     )
     parser.add_argument("program", metavar="PROGRAM.py[:MAIN]", help="the program, as for `hwloop run`")
     add_unit_arguments(parser)
+    parser.add_argument(
+        "--guardian", action="store_true", help="print the unit of the guardian that holds outputs with keep=True"
+    )
     parser.add_argument(
         "--check", action="store_true", help="print what `systemd-analyze verify` and `security` say about the unit"
     )
@@ -93,28 +97,36 @@ def execute(arguments: argparse.Namespace) -> int:
     try:
         name = check_name(arguments.name) if arguments.name else _default_name(program)
         user = "" if arguments.dynamic_user else check_user(arguments.user)
+        look = look_at(program)
         unit = Unit(
             name=name,
             program=program.name,
             hwloop=str(interpreter.own_command()),
             arguments=(f"{program}:{main}" if main else str(program), *run_options(arguments, board)),
-            devices=chosen_devices(arguments.device, arguments.board) or look_at(program),
+            devices=chosen_devices(arguments.device, arguments.board) or look.devices(),
             mounts=(str(program), str(interpreter.own_command())),
             user=user,
             realtime=arguments.realtime,
             start_timeout=arguments.start_timeout,
+            guarded=arguments.guardian or look.keeps_outputs,
         )
-        text = unit.text()
+        files = unit.files()
     except (ValueError, ProgramError) as error:
         raise UsageError(str(error)) from None
     visibility = Visibility(booted=os.path.isdir("/run/systemd/system"))
     for used, executable in ((unit.hwloop, True), (interpreter.own_python(), True), (str(program), False)):
         if obstacle := visibility.obstacle(used, executable=executable):
             print(f"hwloop unit: note: {obstacle}; hwloop service install puts copies where they can", file=sys.stderr)
-    if not arguments.check:
-        say(text)
-        return 0
-    return check(unit.file_name, text)
+    if unit.guarded and not arguments.guardian:
+        print(
+            f"hwloop unit: note: the outputs with keep=True need a guardian, {guardian_name(name)}; to print its unit: "
+            "--guardian",
+            file=sys.stderr,
+        )
+    if arguments.check:
+        return check(files)
+    say(unit.guardian_text() if arguments.guardian else unit.text())
+    return 0
 
 
 def _default_name(program: Path) -> str:
@@ -167,8 +179,8 @@ def _kinds_of_board(path: str) -> set[str]:
     return {kind for kind, is_used in used.items() if is_used}
 
 
-def look_at(program: Path) -> Devices:
-    """Return the devices that a program's text shows: a file with the modules beside it, or the files of a directory.
+def look_at(program: Path) -> devices.Look:
+    """Look at the text of a program: a file with the modules beside it, or the files of a directory.
 
     Raises `ProgramError`.
     """
@@ -177,32 +189,26 @@ def look_at(program: Path) -> Devices:
         look = devices.Look({name.partition("/")[0].removesuffix(".py") for name, _ in files})
         for _, path in files:
             look.read(parse(read_file(path), path))
-        return look.devices()
-    script = read_script(program)
-    look = devices.Look(script.modules())
-    for tree in script.trees():
-        look.read(tree)
-    return look.devices()
+        return look
+    return ScriptProgram(read_script(program)).look()
 
 
-def check(file_name: str, text: str) -> int:
-    """Print what systemd-analyze says about a unit, and return 1 if it found mistakes."""
+def check(files: Mapping[str, str]) -> int:
+    """Print what systemd-analyze says about units, and return 1 if it found mistakes."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         raise Failure("--check needs systemd-analyze, which is not here; on Debian: apt install systemd")
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, file_name)
-        path.write_text(text, encoding="utf-8")
-        verified = _output(analyze, "verify", "--man=no", str(path))
-        rated = _output(analyze, "security", "--offline=true", "--no-pager", str(path))
+        paths = [Path(directory, name) for name in files]
+        for path in paths:
+            path.write_text(files[path.name], encoding="utf-8")
+        verified = _output(analyze, "verify", "--man=no", *map(str, paths))
+        rated = {path.name: _output(analyze, "security", "--offline=true", "--no-pager", str(path)) for path in paths}
     mistakes = verified.stdout + verified.stderr
-    failed = bool(verified.returncode or mistakes.strip())
     say(f"verify: {mistakes.strip().replace(f'{directory}/', '') or 'no mistakes'}\n")
-    if rated.returncode > 1 or not rated.stdout:
-        say(f"security: {rated.stderr.strip()}\n")
-    else:
-        say(f"security:\n{rated.stdout}")
-    return int(failed)
+    for name, done in rated.items():
+        say(f"security of {name}:\n{done.stdout or done.stderr}")
+    return int(bool(verified.returncode or mistakes.strip()))
 
 
 def _output(*command: str) -> subprocess.CompletedProcess[str]:

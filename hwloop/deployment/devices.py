@@ -153,6 +153,7 @@ class Look:
     Attributes:
         kinds: the kinds of devices that the text names, and the reason for each.
         unknown: the modules about which nothing is known.
+        keeps_outputs: whether outputs outlive the program (`keep=`), so that it needs a guardian.
     """
 
     def __init__(self, own: Collection[str] = ()) -> None:
@@ -161,6 +162,7 @@ class Look:
         """
         self.kinds: dict[str, str] = {}
         self.unknown: set[str] = set()
+        self.keeps_outputs: bool = False
         self._own = own
 
     def read(self, tree: ast.Module) -> None:
@@ -174,6 +176,9 @@ class Look:
                     self.unknown.add("hwloop.*")
                 for alias in node.names:
                     self._import(f"{node.module}.{alias.name}")
+            elif isinstance(node, ast.keyword) and node.arg == "keep":
+                never = isinstance(node.value, ast.Constant) and not node.value.value
+                self.keeps_outputs = self.keeps_outputs or not never
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "hwloop":
                 self._import(f"hwloop.{node.attr}")
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("/dev/"):

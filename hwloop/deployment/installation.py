@@ -15,16 +15,15 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from hwloop.deployment.accounts import Accounts
-from hwloop.deployment.devices import Devices
 from hwloop.deployment.environment import Plan, is_complete
 from hwloop.deployment.files import make_directory, read_text, remove, remove_if_empty, write_file
 from hwloop.deployment.layout import Layout, Places
-from hwloop.deployment.program import Program
+from hwloop.deployment.order import Order
 from hwloop.deployment.quoting import check_name, unit_name
 from hwloop.deployment.releases import Release, Releases
 from hwloop.deployment.starting import Starter
@@ -47,35 +46,6 @@ class Builder(Protocol):
 
     def build(self, plan: Plan, directory: Path) -> str:
         """Make an environment, and return the name of the tool that made it."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """A service to install.
-
-    Attributes:
-        name: its name.
-        program: its program.
-        plan: its environment.
-        options: returns further words for `hwloop run` and the program, given the directory of the release's files.
-        extra: files of the release besides those of the program: a board file.
-        devices: the devices that it may open; None for those that its text shows.
-        user: the user to run as; "" for a dynamic one.
-        realtime: the highest priority; 0 without real time.
-        start_timeout: seconds until it must be ready.
-        start: whether to start it.
-    """
-
-    name: str
-    program: Program
-    plan: Plan
-    options: Callable[[str], tuple[str, ...]]
-    extra: dict[str, bytes]
-    devices: Devices | None
-    user: str
-    realtime: int
-    start_timeout: float
-    start: bool = True
 
 
 class Services:
@@ -154,7 +124,7 @@ class Services:
             fingerprint = self._fingerprint(order)
             environment = places.environment(order.plan.key)
             if current is not None and current.fingerprint == fingerprint and is_complete(environment):
-                if self._is_in_place(places, releases.unit_text(current)):
+                if self._is_in_place(places, releases.units(current)):
                     return False
                 self._say(f"{order.name}: its unit or its directories were changed: putting them back")
                 self._activate(order, places, releases, current, before=None)
@@ -172,26 +142,28 @@ class Services:
             )
 
     def _fingerprint(self, order: Order) -> str:
-        unit = self._unit(order, ("PROGRAM", *order.options("FILES")), "/ENVIRONMENT", mounts=())
+        units = self._unit(order, ("PROGRAM", *order.options("FILES")), "/ENVIRONMENT", mounts=()).files()
         parts = [
             order.program.digest,
             sorted((name, data.hex()) for name, data in order.extra.items()),
             order.plan.key,
-            unit.text(),
+            units,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _unit(self, order: Order, words: tuple[str, ...], environment: str, mounts: tuple[str, ...]) -> Unit:
+        look = order.program.look()
         return Unit(
             name=order.name,
             program=order.program.label,
             hwloop=f"{environment}/bin/hwloop",
             arguments=words,
-            devices=order.devices or order.program.devices(),
+            devices=order.devices or look.devices(),
             mounts=mounts,
             user=order.user,
             realtime=order.realtime,
             start_timeout=order.start_timeout,
+            guarded=order.guarded or look.keeps_outputs,
         )
 
     def _make_environment(self, order: Order, directory: Path) -> None:
@@ -228,11 +200,12 @@ class Services:
             generation=order.plan.generation,
             installed=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        releases.add(release, unit.text(), {**order.program.files, **order.extra})
+        releases.add(release, unit.files(), {**order.program.files, **order.extra})
         return release
 
-    def _is_in_place(self, places: Places, unit: str) -> bool:
-        return read_text(places.unit) == unit and places.wanted.is_symlink() and places.configuration.is_dir()
+    def _is_in_place(self, places: Places, units: dict[Path, str]) -> bool:
+        in_place = all(read_text(path) == text for path, text in units.items())
+        return in_place and places.wanted.is_symlink() and places.configuration.is_dir()
 
     # Starting.
 
@@ -241,7 +214,7 @@ class Services:
     ) -> None:
         """Start a release, and go back to the one before it if it does not become ready."""
         name = order.name
-        devices = order.devices or order.program.devices()
+        devices = order.devices or order.program.look().devices()
         for added in self._accounts.add(order.user, devices.groups):
             self._say(f"{name}: added the {added}")
         make_directory(places.configuration, root=self._layout.root)
@@ -250,7 +223,7 @@ class Services:
         if before is not None and not before.ready and self.state(name).active == "active":
             before = replace(before, ready=True)
             releases.write(before)
-        self._put_in_place(places, releases, release)
+        is_guardian_new = self._put_in_place(places, releases, release)
         if not order.start:
             self._say(f"{name}: installed, not started; to start it: hwloop service restart {name}")
             return
@@ -267,14 +240,17 @@ class Services:
             raise
         if not problem:
             releases.write(replace(release, ready=True))
+            if is_guardian_new:  # it holds outputs with code whose environment may be removed now
+                self._systemctl.restart_running(places.guardian.name)
             releases.clean()
             return
-        self._systemctl.stop(unit_name(name))
         if before is None or not before.ready:
+            self._systemctl.stop(unit_name(name))
             raise InstallationError(
                 f"{name} {problem}\nit is installed, but stopped; correct the program and run the same command again, "
                 f"or remove it: hwloop service uninstall {name}"
             )
+        # Not stopped in between: its guardian would end, and kept outputs with it.
         self._put_in_place(places, releases, before)
         releases.remove(release)
         again = self._starter.start(name)
@@ -282,11 +258,18 @@ class Services:
         ready = f"release {before.number} runs again" if not again else f"release {before.number} {again}"
         raise InstallationError(f"{name}: the new version {problem}\nwent back to the version before it: {ready}")
 
-    def _put_in_place(self, places: Places, releases: Releases, release: Release) -> None:
-        write_file(places.unit, releases.unit_text(release).encode(), root=self._layout.root)
+    def _put_in_place(self, places: Places, releases: Releases, release: Release) -> bool:
+        """Have systemd know a release, and return whether the unit of a guardian has changed."""
+        units = releases.units(release)
+        is_guardian_new = read_text(places.guardian) not in (None, units.get(places.guardian))
+        for path, text in units.items():
+            write_file(path, text.encode(), root=self._layout.root)
+        if places.guardian not in units:
+            remove(places.guardian)
         releases.switch(release)
         self._systemctl.reload()
         self._systemctl.enable(places.unit.name)
+        return is_guardian_new
 
     def restart(self, name: str) -> None:
         """Start a service anew. Raises `InstallationError` if it does not become ready."""
@@ -331,11 +314,13 @@ class Services:
             if known:
                 unit = places.unit.name
                 self._systemctl.stop(unit)
+                self._systemctl.stop(places.guardian.name)
                 if places.wanted.is_symlink():
                     self._systemctl.disable(unit)
             data = [] if keep_data else [places.configuration, places.state, places.private_state]
             removed = []
-            for path in (places.unit, places.wanted, places.drop_ins, places.home, places.runtime, *data):
+            units = (places.unit, places.guardian, places.wanted, *places.drop_ins)
+            for path in (*units, places.home, *places.runtime, *data):
                 if remove(path):
                     removed.append(self._layout.inside(path))
             if known:
@@ -354,7 +339,7 @@ class Services:
         remove_if_empty(
             [
                 services, services.parent, root / "etc/hwloop", root / "var/lib/hwloop",
-                root / "var/lib/private/hwloop", root / "run/hwloop",
+                root / "var/lib/private/hwloop", root / "run/hwloop", root / "run/hwloop-guard",
             ]
         )  # fmt: skip
 

@@ -1,9 +1,9 @@
 """The places of services on a machine, or below the root directory of an image.
 
-    /etc/systemd/system/hwloop-NAME.service    the unit
+    /etc/systemd/system/hwloop-NAME.service    the unit; hwloop-guard@NAME.service is that of a guardian
     /etc/hwloop/NAME/                          the configuration: `environment`, and files of the program
     /var/lib/hwloop/NAME/                      the state: the working directory, which only the program writes to
-    /run/hwloop/NAME/                          the record of open outputs
+    /run/hwloop/NAME/                          the record of open outputs; /run/hwloop-guard/NAME/ a guardian's socket
     /opt/hwloop/services/NAME/                 what is installed:
         environment-KEY/                         a virtual environment; KEY depends on all that it is made from
         release-N/                               one version: the program, its unit, its record (release.json)
@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwloop.deployment.quoting import unit_name
+from hwloop.deployment.quoting import guardian_name, unit_name
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,19 @@ class Places:
         return self.layout.units / unit_name(self.name)
 
     @property
+    def guardian(self) -> Path:
+        """The file of the unit of its guardian, if it has one."""
+        return self.layout.units / guardian_name(self.name)
+
+    @property
     def wanted(self) -> Path:
         """The link by which systemd starts the unit at boot."""
         return self.layout.units / "multi-user.target.wants" / unit_name(self.name)
 
     @property
-    def drop_ins(self) -> Path:
-        """The directory of the administrator's changes to the unit (`systemctl edit`)."""
-        return self.layout.units / f"{unit_name(self.name)}.d"
+    def drop_ins(self) -> tuple[Path, Path]:
+        """The directories of the administrator's changes to the units (`systemctl edit`)."""
+        return self.unit.with_name(f"{self.unit.name}.d"), self.guardian.with_name(f"{self.guardian.name}.d")
 
     @property
     def configuration(self) -> Path:
@@ -108,9 +113,9 @@ class Places:
         return self.layout.root / "var/lib/private/hwloop" / self.name
 
     @property
-    def runtime(self) -> Path:
-        """The directory that lasts as long as the service runs."""
-        return self.layout.root / "run/hwloop" / self.name
+    def runtime(self) -> tuple[Path, Path]:
+        """The directories that last as long as the service and its guardian run."""
+        return self.layout.root / "run/hwloop" / self.name, self.layout.root / "run/hwloop-guard" / self.name
 
     def release(self, number: int) -> Path:
         """Return the directory of a release."""

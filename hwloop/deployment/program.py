@@ -5,7 +5,6 @@ Each says what its environment needs, which files belong to it, and how `hwloop 
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
@@ -15,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hwloop.deployment import devices
 from hwloop.deployment.commands import run
-from hwloop.deployment.devices import Devices, Look
+from hwloop.deployment.devices import Look
 from hwloop.deployment.script import ProgramError, Script, files_below, parse, read_file, read_script
 
 _REQUIREMENT = re.compile(
@@ -90,12 +88,12 @@ class ScriptProgram:
         """A digest of its contents."""
         return digest_of(self.files)
 
-    def devices(self) -> Devices:
-        """Return the devices that its text shows."""
+    def look(self) -> Look:
+        """Look at its text, for the devices that it uses."""
         look = Look(self.script.modules())
         for tree in self.script.trees():
             look.read(tree)
-        return look.devices()
+        return look
 
     def arguments(self, environment: Path, inside: str, files: str) -> tuple[str, ...]:
         """Return how `hwloop run` starts it; `files` is where the machine itself has its files."""
@@ -124,19 +122,15 @@ class InstalledProgram:
     sources: tuple[Path, ...] = ()
     files: dict[str, bytes] = field(default_factory=dict)
 
-    def devices(self) -> Devices:
-        """Return the devices that its text shows, if that was read."""
-        if self.project is None or not self.project.is_dir():
-            return devices.of_kinds(
-                devices.USUAL,
-                "all usual kinds, because the text of the package was not read; --device narrows it down",
-            )
-        trees: list[ast.Module] = [parse(read_file(path), path) for path in self.sources]
-        names = {path.relative_to(self.project).parts[0].removesuffix(".py") for path in self.sources}
+    def look(self) -> Look:
+        """Look at its text, for the devices that it uses. Nothing is known about a package whose text is not here."""
+        names = {path.relative_to(self.project).parts[0].removesuffix(".py") for path in self.sources if self.project}
         look = Look({*names, *(path.parent.name for path in self.sources)})
-        for tree in trees:
-            look.read(tree)
-        return look.devices()
+        if not self.sources:
+            look.unknown.add(self.distribution)
+        for path in self.sources:
+            look.read(parse(read_file(path), path))
+        return look
 
     def arguments(self, environment: Path, inside: str, files: str) -> tuple[str, ...]:
         """Return how `hwloop run` starts it from its environment, which the machine itself has at `inside`.

@@ -46,6 +46,16 @@ def unit_name(name: str) -> str:
     return f"{UNIT_PREFIX}{name}.service"
 
 
+def guardian_name(name: str) -> str:
+    """Return the name of the unit of a service's guardian, which can't be that of a service."""
+    return f"{UNIT_PREFIX}guard@{name}.service"
+
+
+def dynamic_user(name: str) -> str:
+    """Return the name of the user that systemd makes for a service and its guardian while they run."""
+    return unit_name(name).removesuffix(".service").lower()[:31]
+
+
 def setting(text: str) -> str:
     """Return free text as the value of a setting, on one line and without specifiers."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split()).replace("%", "%%")

@@ -82,18 +82,21 @@ class Releases:
         ]
         return max(numbers, default=0) + 1
 
-    def unit_text(self, release: Release) -> str:
-        """Return the text of a release's unit."""
-        return read_text(self._places.release(release.number) / self._places.unit.name) or ""
+    def units(self, release: Release) -> dict[Path, str]:
+        """Return the units of a release, by the paths where systemd finds them."""
+        home = self._places.release(release.number)
+        found = {path: read_text(home / path.name) for path in (self._places.unit, self._places.guardian)}
+        return {path: text for path, text in found.items() if text is not None}
 
-    def add(self, release: Release, unit: str, files: Mapping[str, bytes]) -> None:
-        """Write a release: its files below `program`, its unit, then its record, with which it is complete."""
+    def add(self, release: Release, units: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+        """Write a release: its files below `program`, its units, then its record, with which it is complete."""
         home = self._places.release(release.number)
         remove(home)
         make_directory(home, root=self._root)
         for name, data in files.items():
             write_file(home / "program" / name, data, root=self._root)
-        write_file(home / self._places.unit.name, unit.encode(), root=self._root)
+        for name, text in units.items():
+            write_file(home / name, text.encode(), root=self._root)
         self.write(release)
 
     def write(self, release: Release) -> None:

@@ -64,7 +64,13 @@ class Systemctl(Protocol):
         """Have a unit no longer started at boot."""
 
     def restart(self, unit: str) -> bool:
-        """Start a unit, or stop and start it, and return whether it became ready within its time."""
+        """Start a unit, or stop and start it, and return whether it became ready within its time.
+
+        Earlier failures do not count.
+        """
+
+    def restart_running(self, unit: str) -> None:
+        """Stop and start a unit if it runs; nothing for one that does not run or exist."""
 
     def stop(self, unit: str) -> None:
         """Stop a unit, and forget that it failed."""
@@ -94,8 +100,12 @@ class LiveSystemctl:
         self._do("--quiet", "disable", "--", unit)
 
     def restart(self, unit: str) -> bool:
+        _run(["systemctl", "reset-failed", "--", unit])
         # No time limit here: that of the unit counts, and a slow start may extend it.
         return _run(["systemctl", "restart", "--", unit], timeout=None).returncode == 0
+
+    def restart_running(self, unit: str) -> None:
+        _run(["systemctl", "try-restart", "--", unit])
 
     def stop(self, unit: str) -> None:
         _run(["systemctl", "stop", "--", unit], timeout=None)
@@ -169,6 +179,9 @@ class OfflineSystemctl:
 
     def restart(self, unit: str) -> bool:
         return True
+
+    def restart_running(self, unit: str) -> None:
+        pass
 
     def stop(self, unit: str) -> None:
         pass

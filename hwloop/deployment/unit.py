@@ -1,7 +1,8 @@
 """The unit of a service: what systemd starts, with which rights, and what it does when the program ends.
 
-All lines are in one template, `hwloop.service` beside this module. `@name@` stands for a value; a line whose value is
-a tuple is repeated for each item; lines between `@if value` and `@else` or `@end` depend on whether there is a value.
+All lines are in the templates beside this module: `hwloop.service`, and `hwloop-guard.service` for the guardian.
+`@name@` stands for a value; a line whose value is a tuple is repeated for each item; lines between `@if value` and
+`@else` or `@end` depend on whether there is a value.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from hwloop.deployment.devices import Devices
-from hwloop.deployment.quoting import setting, unit_name, word
+from hwloop.deployment.quoting import dynamic_user, guardian_name, setting, unit_name, word
 
 DEFAULT_USER = "hwloop"
 DEFAULT_START_TIMEOUT = 30.0
@@ -22,7 +23,7 @@ Value = str | bool | tuple[str, ...]
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit of one service.
+    """The unit of one service, and that of its guardian if it has one.
 
     Attributes:
         name: the name of the service, without prefix and suffix.
@@ -34,6 +35,7 @@ class Unit:
         user: the user that it runs as; "" for one that systemd makes for as long as it runs (`DynamicUser=`).
         realtime: the highest priority that it may have; 0 without real time.
         start_timeout: seconds that a start may take until the program is ready.
+        guarded: whether a guardian holds its kept outputs.
     """
 
     name: str
@@ -45,38 +47,51 @@ class Unit:
     user: str = DEFAULT_USER
     realtime: int = 0
     start_timeout: float = DEFAULT_START_TIMEOUT
+    guarded: bool = False
 
-    @property
-    def file_name(self) -> str:
-        """The name of its file."""
-        return unit_name(self.name)
+    def files(self) -> dict[str, str]:
+        """Return the contents of the units by the names of their files: the service, and its guardian if it has one.
+
+        Raises ValueError for a path or an argument that no unit can hold.
+        """
+        found = {unit_name(self.name): self.text()}
+        return found | {guardian_name(self.name): self.guardian_text()} if self.guarded else found
 
     def text(self) -> str:
-        """Return the contents of its file. Raises ValueError for a path or an argument that no unit can hold."""
+        """Return the contents of the file of the service. Raises ValueError as `files()` does."""
+        return render(_template("hwloop.service"), self._values())
+
+    def guardian_text(self) -> str:
+        """Return the contents of the file of the guardian. Raises ValueError as `files()` does."""
+        return render(_template("hwloop-guard.service"), self._values())
+
+    def _values(self) -> dict[str, Value]:
         if re.search(r"[^A-Za-z0-9_./+-]", self.hwloop):
             raise ValueError(
                 f"{self.hwloop!r}: systemd can't start a command with such a path; "
                 "install hwloop in a directory whose name has letters, digits and _ . / + - only"
             )
         command = [self.hwloop, *(word(each, variables=True) for each in ("run", *self.arguments))]
-        return render(
-            resources.files(__package__).joinpath("hwloop.service").read_text(encoding="utf-8"),
-            {
-                "command": " ".join(command),
-                "description": setting(f"{self.name}: {self.program} on hwloop"),
-                "devices": tuple(word(rule) for rule in self.devices.rules),
-                "devices_because": setting(self.devices.because),
-                "dynamic_user": not self.user,
-                "groups": " ".join(self.devices.groups),
-                "guard": self.hwloop,
-                "mounts": " ".join(word(path) for path in self.mounts),
-                "name": self.name,
-                "realtime": str(self.realtime or ""),
-                "start_timeout": f"{self.start_timeout:g}",
-                "unit": self.file_name,
-                "user": self.user,
-            },
-        )
+        return {
+            "command": " ".join(command),
+            "description": setting(f"{self.name}: {self.program} on hwloop"),
+            "devices": tuple(word(rule) for rule in self.devices.rules),
+            "devices_because": setting(self.devices.because),
+            "dynamic_user": not self.user,
+            "groups": " ".join(self.devices.groups),
+            "guardian": guardian_name(self.name) if self.guarded else "",
+            "hwloop": self.hwloop,
+            "mounts": " ".join(word(path) for path in self.mounts),
+            "name": self.name,
+            "realtime": str(self.realtime or ""),
+            "start_timeout": f"{self.start_timeout:g}",
+            "unit": unit_name(self.name),
+            "user": self.user or dynamic_user(self.name),
+        }
+
+
+def _template(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def render(template: str, values: Mapping[str, Value]) -> str:

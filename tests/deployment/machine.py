@@ -10,9 +10,10 @@ from pathlib import Path
 from hwloop.deployment import devices
 from hwloop.deployment.environment import RECORD, Plan
 from hwloop.deployment.files import make_directory
-from hwloop.deployment.installation import Order, Services
+from hwloop.deployment.installation import Services
 from hwloop.deployment.interpreter import Interpreter
 from hwloop.deployment.layout import Layout
+from hwloop.deployment.order import Order
 from hwloop.deployment.own_wheel import Wheel
 from hwloop.deployment.program import find_program
 from hwloop.deployment.starting import Starter
@@ -54,6 +55,9 @@ class FakeSystemctl:
             raise outcome
         self.now = outcome
         return outcome.active in ("active", "inactive")
+
+    def restart_running(self, unit: str) -> None:
+        self.calls.append(f"restart_running {unit}")
 
     def stop(self, unit: str) -> None:
         self.calls.append(f"stop {unit}")

@@ -47,6 +47,16 @@ def test_the_reason_names_the_import() -> None:
     assert look("import json").because == "none, because the program uses none"
 
 
+@pytest.mark.parametrize(
+    ("text", "keeps"),
+    [("gpio.output(1, keep=True)", True), ("gpio.output(1, keep=wanted)", True), ("gpio.output(1, keep=False)", False)],
+)
+def test_an_output_that_may_outlive_the_program_needs_a_guardian(text: str, keeps: bool) -> None:
+    look = devices.Look()
+    look.read(ast.parse(text))
+    assert look.keeps_outputs is keeps
+
+
 def test_a_port_is_allowed_by_its_kind_so_that_it_may_be_plugged_in_later() -> None:
     assert devices.named(["/dev/ttyUSB0"]).rules == ("char-ttyUSB",)
     assert devices.named(["/dev/serial/by-id/usb-FTDI_x"]).rules == ("char-ttyUSB", "char-ttyACM")

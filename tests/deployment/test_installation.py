@@ -115,11 +115,38 @@ def test_a_version_that_does_not_become_ready_is_replaced_by_the_one_before_it(
     assert "    ValueError: no sensor" in str(caught.value)
     assert "went back to the version before it: release 1 runs again" in str(caught.value)
     assert (machine.unit(), machine.services.current("door")) == before
-    assert machine.systemctl.calls[-4:] == [
-        "stop hwloop-door.service", "reload", "enable hwloop-door.service", "restart hwloop-door.service",
-    ]  # fmt: skip
+    assert machine.systemctl.calls[-4:] == [  # and no stop, with which kept outputs would end
+        "restart hwloop-door.service",
+        "reload",
+        "enable hwloop-door.service",
+        "restart hwloop-door.service",
+    ]
     assert not machine.layout.service("door").release(2).exists()
     assert len(list(machine.layout.service("door").home.glob("environment-*"))) == 1
+
+
+KEEPING = "from hwloop import gpio\nasync def main():\n    async with gpio.output(27, keep=True): pass\n"
+
+
+def test_a_program_that_keeps_outputs_has_a_guardian(machine: Machine, program: Path) -> None:
+    program.write_text(KEEPING)
+    machine.services.install(machine.order(program))
+    places = machine.layout.service("door")
+    assert "hwloop guard --listen %t/hwloop-guard/door/socket\n" in places.guardian.read_text()
+    for line in ("Wants=hwloop-guard@door.service", "Environment=HWLOOP_GUARD_SOCKET=%t/hwloop-guard/door/socket"):
+        assert f"{line}\n" in machine.unit()
+    assert not [each for each in machine.systemctl.calls if "guard" in each]  # systemd starts it with the service
+    change(program)
+    machine.services.install(machine.order(program))
+    assert machine.systemctl.calls[-1] == "restart hwloop-door.service"  # the guardian holds the lines meanwhile
+    machine.services.install(machine.order(program, requirements=("smbus2",)))
+    assert machine.systemctl.calls[-1] == "restart_running hwloop-guard@door.service"  # its code is another one
+    program.write_text(KEEPING.replace("keep=True", "keep=False"))
+    machine.services.install(machine.order(program))
+    assert not places.guardian.exists()
+    machine.services.install(machine.order(program, guarded=True))
+    assert places.guardian.exists()
+    assert "/etc/systemd/system/hwloop-guard@door.service" in machine.services.uninstall("door")
 
 
 def test_a_first_version_that_does_not_become_ready_is_stopped_and_can_be_corrected(
@@ -195,12 +222,13 @@ def test_the_administrators_variables_and_drop_ins_stay(machine: Machine, progra
     machine.services.install(machine.order(program))
     places = machine.layout.service("door")
     (places.configuration / "environment").write_text("HWLOOP_BOARD=sim\n")
-    places.drop_ins.mkdir()
-    (places.drop_ins / "override.conf").write_text("[Service]\n")
+    drop_in = places.drop_ins[0] / "override.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\n")
     change(program)
     machine.services.install(machine.order(program))
     assert (places.configuration / "environment").read_text() == "HWLOOP_BOARD=sim\n"
-    assert (places.drop_ins / "override.conf").exists()
+    assert drop_in.exists()
 
 
 def test_an_uninstalled_service_leaves_nothing(machine: Machine, program: Path) -> None:
@@ -212,7 +240,7 @@ def test_an_uninstalled_service_leaves_nothing(machine: Machine, program: Path) 
     change(program)
     machine.services.install(machine.order(program))
     places = machine.layout.service("door")
-    for path in (places.private_state, places.runtime, places.drop_ins):
+    for path in (places.private_state, *places.runtime, *places.drop_ins):
         path.mkdir(parents=True)
         (path / "file").write_text("")
     places.state.parent.mkdir()
@@ -221,7 +249,12 @@ def test_an_uninstalled_service_leaves_nothing(machine: Machine, program: Path) 
     leftovers = {"run", "var/lib/private"}  # those of the test
     assert [each for each in machine.files() if each not in leftovers] == before
     assert {"/etc/systemd/system/hwloop-door.service", "/var/lib/private/hwloop/door", "user hwloop"} <= set(removed)
-    assert machine.systemctl.calls[-3:] == ["stop hwloop-door.service", "disable hwloop-door.service", "reload"]
+    assert machine.systemctl.calls[-4:] == [
+        "stop hwloop-door.service",
+        "stop hwloop-guard@door.service",
+        "disable hwloop-door.service",
+        "reload",
+    ]
     with pytest.raises(InstallationError, match="there is no service door; installed are: none"):
         machine.services.uninstall("door")
 

@@ -193,9 +193,18 @@ def test_systemd_finds_no_mistake_in_any_form_of_the_unit(tmp_path: Path) -> Non
     every = devices.named([*devices.KINDS, "/dev/watchdog"])
     paths = []
     for number, (user, realtime) in enumerate([("hwloop", 0), ("", 60)]):
-        made = unit(name=f"door{number}", hwloop=shutil.which("true"), devices=every, user=user, realtime=realtime)
-        paths.append(tmp_path / made.file_name)
-        paths[-1].write_text(made.text(), encoding="utf-8")
+        made = unit(
+            name=f"door{number}",
+            hwloop=shutil.which("true"),
+            devices=every,
+            user=user,
+            realtime=realtime,
+            guarded=True,
+            mounts=("/opt/a b", "/usr"),
+        )
+        for name, text in made.files().items():
+            paths.append(tmp_path / name)
+            paths[-1].write_text(text, encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
@@ -206,8 +215,28 @@ def test_systemd_finds_no_mistake_in_any_form_of_the_unit(tmp_path: Path) -> Non
 def test_the_check_prints_mistakes_and_the_exposure(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["unit", "door.py", "--check"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("verify: no mistakes\nsecurity:\n")
+    assert printed.startswith("verify: no mistakes\nsecurity of hwloop-door.service:\n")
     assert "Overall exposure level for hwloop-door.service" in printed
+
+
+def test_a_service_and_its_guardian_have_the_same_user() -> None:
+    """Only this user may use the guardian's socket."""
+    for made in (unit(guarded=True), unit(guarded=True, user=""), unit(guarded=True, user="", name="Door" * 10)):
+        service, guardian = (lines_of(text) for text in made.files().values())
+        assert service["User"] == guardian["User"]
+        assert service.get("DynamicUser") == guardian.get("DynamicUser")
+        assert len(check_user(service["User"][0])) <= 31
+    assert list(unit().files()) == ["hwloop-door.service"]
+
+
+def test_the_unit_of_a_guardian_is_printed_on_demand(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program.write_text("from hwloop import gpio\nasync def main(): gpio.output(27, keep=True)\n")
+    assert main(["unit", "door.py"]) == 0
+    printed = capsys.readouterr()
+    assert "Wants=hwloop-guard@door.service\n" in printed.out
+    assert "the outputs with keep=True need a guardian, hwloop-guard@door.service; to print its unit: " in printed.err
+    assert main(["unit", "door.py", "--guardian"]) == 0
+    assert "hwloop guard --listen %t/hwloop-guard/door/socket\n" in capsys.readouterr().out
 
 
 def test_the_unit_is_a_valid_file_of_sections() -> None:
