@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from firmware_sim import SimBoard
 from hwloop.cli import COMMANDS, main
+from hwloop.deployment.program import find_program
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,13 +56,13 @@ def test_a_mistake_in_the_program_fails_its_tests(project):
 
 def test_its_files_are_valid_and_carry_its_name(project):
     files = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
-    assert {"README.md", "board.toml", "door.py", "night.toml", "garden-door.service", "tests/test_door.py"} < files
+    assert {"README.md", "board.toml", "door.py", "night.toml", "tests/test_door.py"} < files
     assert ".github/workflows/test.yml" in files
     assert ".gitignore" in files
     assert tomllib.loads((project / "pyproject.toml").read_text())["project"]["name"] == "garden-door"
-    unit = configparser.RawConfigParser(strict=False)
-    unit.read_string((project / "garden-door.service").read_text())
-    assert unit["Service"]["ExecStart"].endswith("hwloop run /opt/garden-door/door.py")
+    program = find_program(str(project))
+    assert program.stem == "garden-door"  # as `hwloop service install` names the service
+    assert program.look().devices().groups == ("gpio",)
     with SimBoard(project / "board.toml") as board:
         assert board.label == "garden-door"
     assert not [name for name in files if "PROJECT" in (project / name).read_text()]
@@ -70,9 +70,13 @@ def test_its_files_are_valid_and_carry_its_name(project):
 
 def test_the_commands_of_its_readme_exist(project):
     readme = (project / "README.md").read_text() + (project / ".github/workflows/test.yml").read_text()
-    used = {line.split("hwloop ")[1].split()[0] for line in readme.splitlines() if line.startswith("hwloop ")}
+    used = {
+        line.split("hwloop ")[1].split()[0]
+        for line in readme.splitlines()
+        if line.removeprefix("sudo ").startswith("hwloop ")
+    }
     assert used <= set(COMMANDS)
-    assert used >= {"run", "sim", "record"}
+    assert used >= {"run", "sim", "record", "service", "unit"}
 
 
 def test_a_directory_that_is_not_empty_is_left_alone(tmp_path, capsys):

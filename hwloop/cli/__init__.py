@@ -34,7 +34,7 @@ COMMANDS = {
     "sim": "play scenarios with a program on the simulated board, for tests and CI",
     "service": "install programs as services, with environments and units of their own; upgrade, watch, remove them",
     "unit": "print the systemd unit of a program, fitted to the devices that it uses",
-    "new": "make a small project: a program, its simulated board, tests, a scenario, a unit, a CI workflow",
+    "new": "make a small project: a program, its simulated board, tests, a scenario, a CI workflow",
     "guard": "drive outputs to their safe level when a program is killed or hangs",
     "demo": "run a weather station on the simulated board, on asyncio and on hwloop, and compare both",
     "bench": "measure the lateness of timers and edges on this machine, on hwloop and on other loops",

@@ -9,7 +9,7 @@ no sign of life for --stall seconds and the guardian kills it, the guardian driv
 holds them until it is stopped, or for --hold seconds. The exit status is that of the program.
 
 The second form does the same for programs that something else starts, with HWLOOP_GUARD_SOCKET=/run/... in their
-environment. As the service hwloop-guard@door beside hwloop@door, it keeps outputs with `keep=True` at their level while
+environment. As the service hwloop-guard@door beside hwloop-door, it keeps outputs with `keep=True` at their level while
 door is restarted, and drives them to their safe level when it is stopped.
 
 The third form is for ExecStopPost= of a service: it drives the outputs that the program left open, according to the

@@ -1,4 +1,4 @@
-"""Make a small project: a program, its simulated board, tests, a scenario, a systemd unit and a CI workflow.
+"""Make a small project: a program, its simulated board, tests, a scenario and a CI workflow.
 
     hwloop new door-alarm
     cd door-alarm
@@ -46,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def project_name(directory: Path) -> str:
-    """Return the name of the project in `directory`. Raises `UsageError` for one that systemd or pip can't have."""
+    """Return the name of the project in `directory`. Raises `UsageError` for one that pip or a service can't have."""
     name = directory.resolve().name
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
         raise UsageError(

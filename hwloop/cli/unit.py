@@ -109,6 +109,7 @@ def execute(arguments: argparse.Namespace) -> int:
             realtime=arguments.realtime,
             start_timeout=arguments.start_timeout,
             guarded=arguments.guardian or look.keeps_outputs,
+            reloads=look.reloads,
         )
         files = unit.files()
     except (ValueError, ProgramError) as error:

@@ -154,6 +154,7 @@ class Look:
         kinds: the kinds of devices that the text names, and the reason for each.
         unknown: the modules about which nothing is known.
         keeps_outputs: whether outputs outlive the program (`keep=`), so that it needs a guardian.
+        reloads: whether it handles SIGHUP by `service.reloadable`.
     """
 
     def __init__(self, own: Collection[str] = ()) -> None:
@@ -163,11 +164,14 @@ class Look:
         self.kinds: dict[str, str] = {}
         self.unknown: set[str] = set()
         self.keeps_outputs: bool = False
+        self.reloads: bool = False
         self._own = own
 
     def read(self, tree: ast.Module) -> None:
         """Read one file."""
         for node in ast.walk(tree):
+            if "reloadable" in (getattr(node, "attr", ""), getattr(node, "id", "")):
+                self.reloads = True
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     self._import(alias.name)

@@ -164,6 +164,7 @@ class Services:
             realtime=order.realtime,
             start_timeout=order.start_timeout,
             guarded=order.guarded or look.keeps_outputs,
+            reloads=look.reloads,
         )
 
     def _make_environment(self, order: Order, directory: Path) -> None:

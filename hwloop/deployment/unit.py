@@ -36,6 +36,7 @@ class Unit:
         realtime: the highest priority that it may have; 0 without real time.
         start_timeout: seconds that a start may take until the program is ready.
         guarded: whether a guardian holds its kept outputs.
+        reloads: whether SIGHUP has it read its configuration again.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Unit:
     realtime: int = 0
     start_timeout: float = DEFAULT_START_TIMEOUT
     guarded: bool = False
+    reloads: bool = False
 
     def files(self) -> dict[str, str]:
         """Return the contents of the units by the names of their files: the service, and its guardian if it has one.
@@ -83,6 +85,7 @@ class Unit:
             "hwloop": self.hwloop,
             "mounts": " ".join(word(path) for path in self.mounts),
             "name": self.name,
+            "reloads": self.reloads,
             "realtime": str(self.realtime or ""),
             "start_timeout": f"{self.start_timeout:g}",
             "unit": unit_name(self.name),

@@ -57,6 +57,18 @@ def test_an_output_that_may_outlive_the_program_needs_a_guardian(text: str, keep
     assert look.keeps_outputs is keeps
 
 
+@pytest.mark.parametrize(
+    "text", ["service.reloadable(read)", "from hwloop.service import reloadable\nreloadable(read)"]
+)
+def test_a_program_that_reloads_gets_the_signal_by_its_unit(text: str) -> None:
+    look = devices.Look()
+    look.read(ast.parse(text))
+    assert look.reloads
+    look = devices.Look()
+    look.read(ast.parse("service.supervised()"))
+    assert not look.reloads
+
+
 def test_a_port_is_allowed_by_its_kind_so_that_it_may_be_plugged_in_later() -> None:
     assert devices.named(["/dev/ttyUSB0"]).rules == ("char-ttyUSB",)
     assert devices.named(["/dev/serial/by-id/usb-FTDI_x"]).rules == ("char-ttyUSB", "char-ttyACM")

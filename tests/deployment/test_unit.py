@@ -239,6 +239,16 @@ def test_the_unit_of_a_guardian_is_printed_on_demand(program: Path, capsys: pyte
     assert "hwloop guard --listen %t/hwloop-guard/door/socket\n" in capsys.readouterr().out
 
 
+def test_the_documentation_explains_each_line_of_the_unit() -> None:
+    page = (
+        (ROOT / "docs" / "service.md").read_text(encoding="utf-8").partition("## The unit\n")[2].partition("\n## ")[0]
+    )
+    explained = set(re.findall(r"([A-Za-z]+)=", "".join(re.findall(r"^\| (.*?) \|", page, re.MULTILINE))))
+    every = unit(guarded=True, realtime=50, reloads=True, user="").text() + unit().text()
+    assert lines_of(every).keys() - explained == {"Description"}
+    assert explained - lines_of(every).keys() == set()
+
+
 def test_the_unit_is_a_valid_file_of_sections() -> None:
     parser = configparser.RawConfigParser(strict=False)
     parser.read_string(unit().text())
