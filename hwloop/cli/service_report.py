@@ -28,7 +28,7 @@ def list_services(services: Services, *, as_json: bool) -> int:
         return 0
     rows: list[tuple[str, ...]] = [("NAME", "STATE", "PROGRAM", "RELEASE", "PYTHON", "HWLOOP")]
     keys = ("name", "active", "program", "number", "python", "hwloop")
-    rows += [tuple(str(each[key]) for key in keys) for each in found]
+    rows += [tuple(_word(each[key]) for key in keys) for each in found]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() + "\n")
@@ -55,6 +55,10 @@ def show_status(services: Services, names: Sequence[str], *, as_json: bool) -> i
     return int(down > 0)
 
 
+def _word(value: object) -> str:
+    return "installed" if value == "unknown" else str(value)  # where no systemd runs
+
+
 def _facts(services: Services, name: str) -> dict[str, Any]:
     release, state = services.current(name), services.state(name)
     facts = {"name": name, "unit": unit_name(name), **state._asdict()}
@@ -69,7 +73,7 @@ def _show(services: Services, name: str, state: State) -> None:
     if state.restarts:
         notes.append(f"restarted {state.restarts} time{'s' if state.restarts > 1 else ''} by systemd")
     shown = f" ({', '.join(notes)})" if notes else ""
-    say(f"{name}: {state.active}{since}{shown}\n")
+    say(f"{name}: {_word(state.active)}{since}{shown}\n")
     if state.text:
         say(f"    {state.text}\n")
     say(

@@ -38,8 +38,11 @@ def clean_environment(environment: Mapping[str, str] | None = None) -> dict[str,
     return kept | {"PATH": PATH, "LC_ALL": "C.UTF-8"}
 
 
-def run(command: Sequence[str], directory: Path) -> str:
-    """Run a command in a directory and return its standard output. Raises `CommandError`."""
+def run(command: Sequence[str], directory: Path, name: str = "") -> str:
+    """Run a command in a directory and return its standard output.
+
+    Raises `CommandError`, which calls it `name`, by default the name of its file.
+    """
     try:
         done = subprocess.run(
             command,
@@ -56,7 +59,7 @@ def run(command: Sequence[str], directory: Path) -> str:
     if done.returncode:
         lines = [line for text in (done.stdout, done.stderr) for line in text.strip().splitlines()][-_SHOWN:]
         shown = "\n".join(f"    {line}" for line in lines) or f"    (status {done.returncode})"
-        raise CommandError(f"{os.path.basename(command[0])} failed:\n{shown}")
+        raise CommandError(f"{name or os.path.basename(command[0])} failed:\n{shown}")
     return done.stdout
 
 

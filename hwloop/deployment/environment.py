@@ -156,7 +156,7 @@ class Pip:
         python = next(path for path in (directory, *directory.parents) if (path / "bin/python").exists()) / "bin/python"
         command = [*self._own, "--python", str(python)] if self._own else [str(python), "-I", "-m", "pip"]
         quiet = ("--quiet", "--disable-pip-version-check", "--no-cache-dir", "--no-input")
-        run([*command, *arguments[:1], *quiet, *arguments[1:]], directory)
+        run([*command, *arguments[:1], *quiet, *arguments[1:]], directory, "pip")
 
 
 def _sources(plan: Plan) -> list[str]:
@@ -233,7 +233,7 @@ class EnvironmentBuilder:
         launcher = directory / "bin/hwloop"
         if not launcher.exists():
             write_file(launcher, _LAUNCHER.format(python=python).encode(), 0o755, root=self._layout.root)
-        for each in directory.glob("bin/[aA]ctivate*"):
+        for each in (*directory.glob("bin/[aA]ctivate*"), *directory.glob("bin/*.bat")):
             each.unlink()
         for each in directory.glob("lib/*/site-packages/*.dist-info/direct_url.json"):
             if str(directory.parent) in (read_text(each) or ""):  # of a wheel that was built here, and is gone

@@ -177,6 +177,7 @@ class Services:
             tool = self._builder.build(order.plan, directory)
         except BaseException:
             remove(directory)
+            remove_if_empty([directory.parent])
             raise
         taken = time.monotonic() - begun
         self._say(f"{order.name}: environment {self._layout.inside(directory)}, made by {tool} in {taken:.0f} s")

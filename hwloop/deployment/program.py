@@ -6,10 +6,12 @@ Each says what its environment needs, which files belong to it, and how `hwloop 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
 import tomllib
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,7 +110,7 @@ class InstalledProgram:
     Attributes:
         distribution: the name of its package.
         entry: the script or module that runs; "" for the only one, or the one with the name of the package.
-        sources: the files of a project that are read for its devices.
+        sources: the files that are read for its devices, by their relative paths.
     """
 
     label: str
@@ -119,17 +121,17 @@ class InstalledProgram:
     project: Path | None = None
     digest: str = ""
     entry: str = ""
-    sources: tuple[Path, ...] = ()
+    sources: dict[str, bytes] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
     def look(self) -> Look:
         """Look at its text, for the devices that it uses. Nothing is known about a package whose text is not here."""
-        names = {path.relative_to(self.project).parts[0].removesuffix(".py") for path in self.sources if self.project}
-        look = Look({*names, *(path.parent.name for path in self.sources)})
+        paths = [Path(name) for name in self.sources]
+        look = Look({*(path.parts[0].removesuffix(".py") for path in paths), *(path.parent.name for path in paths)})
         if not self.sources:
             look.unknown.add(self.distribution)
-        for path in self.sources:
-            look.read(parse(read_file(path), path))
+        for name, data in self.sources.items():
+            look.read(parse(data, Path(name)))
         return look
 
     def arguments(self, environment: Path, inside: str, files: str) -> tuple[str, ...]:
@@ -212,7 +214,7 @@ def _project(path: Path, entry: str) -> InstalledProgram:
         raise ProgramError(f"{definition}: [project] has no valid name; add one: name = {path.name!r}")
     files = {relative: read_file(file) for relative, file in files_below(path, path)}
     requires = project.get("requires-python", "")
-    sources = tuple(path / each for each in files if each.endswith(".py") and not _is_test(each))
+    sources = {each: data for each, data in files.items() if each.endswith(".py") and not _is_test(each)}
     return InstalledProgram(
         label=f"{path.name}/",
         stem=name,
@@ -226,10 +228,14 @@ def _project(path: Path, entry: str) -> InstalledProgram:
 
 
 def _wheel(path: Path, entry: str) -> InstalledProgram:
-    name = path.name.partition("-")[0]
-    return InstalledProgram(
-        path.name, name, name, project=path, digest=digest_of({path.name: read_file(path)}), entry=entry
-    )
+    data, name = read_file(path), path.name.partition("-")[0]
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            sources = {each: archive.read(each) for each in archive.namelist() if each.endswith(".py")}
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ProgramError(f"{path} is not a wheel: {str(error).lower()}; build it again") from None
+    digest = digest_of({path.name: data})
+    return InstalledProgram(path.name, name, name, project=path, digest=digest, entry=entry, sources=sources)
 
 
 def _is_test(path: str) -> bool:

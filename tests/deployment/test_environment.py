@@ -60,7 +60,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The commands that a tool would run."""
     noted: list[list[str]] = []
 
-    def run(command: Sequence[str], directory: Path) -> str:
+    def run(command: Sequence[str], directory: Path, name: str = "") -> str:
         noted.append(list(command))
         return ""
 

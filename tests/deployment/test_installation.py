@@ -188,6 +188,13 @@ def test_a_failed_environment_leaves_everything_as_it_was(machine: Machine, prog
     assert machine.systemctl.calls == calls
 
 
+def test_a_first_environment_that_fails_leaves_nothing(machine: Machine, program: Path) -> None:
+    machine.builder.fails = CommandError("pip failed")
+    with pytest.raises(CommandError):
+        machine.services.install(machine.order(program))
+    assert not machine.layout.service("door").home.exists()
+
+
 def test_an_environment_that_a_power_cut_has_left_half_made_is_made_anew(machine: Machine, program: Path) -> None:
     order = machine.order(program)
     half = machine.layout.service("door").environment(order.plan.key)

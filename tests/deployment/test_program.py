@@ -58,6 +58,19 @@ def test_a_project_is_described_by_its_pyproject_and_its_own_modules(project: Pa
     assert find_program(str(project)).digest == changed.digest
 
 
+def test_a_wheel_is_described_by_its_name_and_read_for_its_devices(tmp_path: Path) -> None:
+    path = tmp_path / "door_alarm-1.2-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("door_alarm/__init__.py", "import door_alarm.app\nfrom hwloop import spi\n")
+    program = find_program(str(path))
+    assert isinstance(program, InstalledProgram)
+    assert (program.stem, program.project) == ("door_alarm", path)
+    assert program.look().devices().groups == ("spi",)
+    path.write_bytes(b"PK nonsense")
+    with pytest.raises(ProgramError, match="is not a wheel: file is not a zip file; build it again"):
+        find_program(str(path))
+
+
 def test_a_package_of_an_index_is_a_requirement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     program = find_program("door-alarm[mqtt]>=1.2,<2")
