@@ -12,6 +12,9 @@ import pytest
 from gpio_sim import GpioSim
 from gpio_trace import GpioTrace
 
+from hwloop.deployment import devices
+from hwloop.deployment.unit import Unit
+
 ROOT = Path(__file__).parents[2]
 UNITS, PROGRAMS = Path("/etc/systemd/system"), Path("/etc/hwloop")
 LINE = 27
@@ -67,24 +70,23 @@ def override(unit: str, text: str) -> None:
 def door(chip: GpioSim, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The units as they are, but for where hwloop is installed, which user this machine has, and how slow it is."""
     here = f"Environment=PYTHONPATH={ROOT} HWLOOP_GPIO=gpiod\nUser=root\nSupplementaryGroups=\n"
-    for unit in ("hwloop@", "hwloop-guard@"):
-        (UNITS / f"{unit}.service").write_bytes((ROOT / f"systemd/{unit}.service").read_bytes())
+    program = ("/etc/hwloop/door.py",)
+    unit = Unit("door", "door.py", "/usr/bin/hwloop", program, devices.named(["gpio"]), guarded=True)
+    for name, text in unit.files().items():
+        (UNITS / name).write_text(text)
     command = f"ExecStart=\nExecStart={sys.executable} -m hwloop"
     override(
-        "hwloop-guard@",
+        "hwloop-guard@door",
         f"[Service]\n{here}ProtectHome=no\nProtectSystem=no\nPrivateTmp=no\n"
-        f"{command} guard --listen %t/hwloop-guard/%i/socket\n",
+        f"{command} guard --listen %t/hwloop-guard/door/socket\n",
     )
     override(
-        "hwloop@door",
+        "hwloop-door",
         f"""[Unit]
-Wants=hwloop-guard@door.service
-After=hwloop-guard@door.service
 StartLimitBurst=3
 StartLimitIntervalSec=300
 [Service]
-Environment=HWLOOP_GUARD_SOCKET=%t/hwloop-guard/door/socket
-{here}{command} run /etc/hwloop/%i.py
+{here}{command} run /etc/hwloop/door.py
 ExecStopPost=
 RestartSec=200ms
 WatchdogSec=60
@@ -96,9 +98,9 @@ TimeoutStopSec=60
     install(PUMP.format(version=1))
     systemctl("daemon-reload")
     chip.drive(LINE, 0)  # where the line falls when it is released
-    yield "hwloop@door"
-    subprocess.run(["systemctl", "kill", "--signal=SIGKILL", "hwloop@door"], check=False)
-    subprocess.run(["systemctl", "stop", "hwloop@door", "hwloop-guard@door"], check=False)
+    yield "hwloop-door"
+    subprocess.run(["systemctl", "kill", "--signal=SIGKILL", "hwloop-door"], check=False)
+    subprocess.run(["systemctl", "stop", "hwloop-door", "hwloop-guard@door"], check=False)
 
 
 def test_a_service_keeps_its_output_until_it_is_stopped_or_fails_for_good(chip: GpioSim, door: str) -> None:

@@ -1,4 +1,4 @@
-"""The unit template under a real systemd: its device rules let the program at the GPIO chip, and at nothing else."""
+"""The unit under a real systemd: its device rules let the program at the GPIO chip, and at nothing else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from gpio_sim import GpioSim
+
+from hwloop.deployment import devices
+from hwloop.deployment.unit import Unit
 
 ROOT = Path(__file__).parents[2]
 UNITS, PROGRAMS = Path("/etc/systemd/system"), Path("/etc/hwloop")
@@ -35,20 +38,21 @@ async def main():
 
 def systemctl(*arguments: str) -> str:
     done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr + subprocess.getoutput("journalctl --no-pager -u hwloop@door | tail -20")
+    assert done.returncode == 0, done.stderr + subprocess.getoutput("journalctl --no-pager -u hwloop-door | tail -20")
     return done.stdout
 
 
 @pytest.fixture
 def door() -> Iterator[str]:
-    """The template as it is, but for where hwloop is installed and which user this machine has."""
-    (UNITS / "hwloop@.service").write_bytes((ROOT / "systemd/hwloop@.service").read_bytes())
-    overrides = UNITS / "hwloop@door.service.d"
+    """The unit as it is, but for where hwloop is installed, which user this machine has, and how slow it is."""
+    unit = Unit("door", "door.py", "/usr/bin/hwloop", ("/etc/hwloop/door.py",), devices.named(["gpio"]))
+    (UNITS / "hwloop-door.service").write_text(unit.text())
+    overrides = UNITS / "hwloop-door.service.d"
     overrides.mkdir(exist_ok=True)
     (overrides / "here.conf").write_text(
         f"""[Service]
 ExecStart=
-ExecStart={sys.executable} -m hwloop run /etc/hwloop/%i.py
+ExecStart={sys.executable} -m hwloop run /etc/hwloop/door.py
 ExecStopPost=
 Environment=PYTHONPATH={ROOT}
 User=root
@@ -58,15 +62,15 @@ TimeoutStartSec=90
 TimeoutStopSec=60
 """
     )
-    PROGRAMS.mkdir(exist_ok=True)
+    (PROGRAMS / "door").mkdir(parents=True, exist_ok=True)
     (PROGRAMS / "door.py").write_text(PROGRAM)
     systemctl("daemon-reload")
-    yield "hwloop@door"
-    subprocess.run(["systemctl", "kill", "--signal=SIGKILL", "hwloop@door"], check=False)
+    yield "hwloop-door"
+    subprocess.run(["systemctl", "kill", "--signal=SIGKILL", "hwloop-door"], check=False)
 
 
 def test_a_service_may_use_the_gpio_chip_and_no_other_device(chip: GpioSim, backend: str, door: str) -> None:
-    (PROGRAMS / "door.env").write_text(f"HWLOOP_GPIO={backend}\n")
+    (PROGRAMS / "door" / "environment").write_text(f"HWLOOP_GPIO={backend}\n")
     systemctl("start", door)  # returns once the program has said that it is ready
     for level in (1, 0, 1):
         chip.drive(17, level)
