@@ -33,12 +33,13 @@ from typing import Any
 
 from firmware_sim import barrier
 from firmware_sim.board import SimBoard
-from firmware_sim.libraries import rpi_gpio
+from firmware_sim.libraries import gpiozero_holds, rpi_gpio
 from firmware_sim.libraries.gpiod.bindings import redirected
 from firmware_sim.libraries.lgpio.module import LgpioModule
 from firmware_sim.libraries.smbus2 import redirection
 from firmware_sim.libraries.spidev import program_module
 from firmware_sim.node_calls import calls
+from hwloop.core.clock import REAL
 
 
 @contextlib.contextmanager
@@ -52,6 +53,8 @@ def led_to(board: SimBoard) -> Iterator[None]:
         "gpiozero.pins.local": _lead_gpiozero,
         "gpiozero.pins.lgpio": _lead_gpiozero_to_lgpio,
     }
+    if board.clock is not REAL:
+        changes["gpiozero.mixins"] = _lead_holds
     finder = _Finder({name: functools.partial(lead, board=board, undo=undo) for name, lead in changes.items()})
     with undo:
         for name, value in (("GPIOZERO_PIN_FACTORY", "lgpio"), ("RPI_LGPIO_REVISION", f"{board.revision:x}")):
@@ -73,7 +76,7 @@ def led_to(board: SimBoard) -> Iterator[None]:
         sys.meta_path.insert(0, finder)
         undo.callback(sys.meta_path.remove, finder)
         undo.enter_context(redirected(board.nodes))
-        clean_up = functools.partial(_clean_gpiozero_up, board)
+        clean_up = functools.partial(clean_gpiozero_up, board)
         board.before_closing.append(clean_up)
         try:
             yield
@@ -172,12 +175,16 @@ def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> N
     undo.callback(atexit.unregister, quieten)
 
 
+def _lead_holds(mixins: ModuleType, board: SimBoard, undo: contextlib.ExitStack) -> None:
+    _replace(undo, gpiozero_holds.hold_thread_class(mixins), "held", gpiozero_holds.without_polling(mixins))
+
+
 def _lead_gpiozero_to_lgpio(pins: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:
     # A block before this one, or a program without a board, may have imported it with another lgpio.
     _replace(undo, pins, "lgpio", sys.modules["lgpio"])
 
 
-def _clean_gpiozero_up(board: SimBoard) -> None:
+def clean_gpiozero_up(board: SimBoard) -> None:
     """Have gpiozero do what it does when a program ends, if it uses the lgpio of `board`."""
     devices, pins = sys.modules.get("gpiozero.devices"), sys.modules.get("gpiozero.pins.lgpio")
     if devices is None or pins is None or not isinstance(devices.Device.pin_factory, pins.LGPIOFactory):

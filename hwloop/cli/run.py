@@ -287,7 +287,7 @@ def make_hosting(arguments: argparse.Namespace) -> runner.Hosting:
 
         def close(self) -> None:
             super().close()
-            self.closed = False
+            self.sleepers.closed = False
 
     try:
         chosen_seed(arguments.seed)  # HWLOOP_SEED may be malformed

@@ -16,7 +16,7 @@ from hwloop.testing.scenario.errors import ScenarioError
 from hwloop.testing.scenario.player import Player
 from hwloop.testing.scenario.scenario import Scenario
 from hwloop.virtual.clock import VirtualClock
-from hwloop.virtual.condition import NEVER_NS
+from hwloop.virtual.sleepers import NEVER_NS
 
 GRACE = 10.0
 """Seconds within which the program must have ended after the scenario."""

@@ -45,6 +45,10 @@ class Conditions:
         self._waiting: list[Condition] = []
         self._looking = False
 
+    def any(self) -> bool:
+        """Return whether a task waits for a condition."""
+        return bool(self._waiting)
+
     def on_step(self) -> None:
         """Check all conditions, on the loop's thread."""
         if not self._waiting or self._looking:

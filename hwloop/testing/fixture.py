@@ -18,16 +18,15 @@ from hwloop.requests import EdgeRequest, OutputRequest
 from hwloop.testing.conditions import NotReached, describe
 from hwloop.testing.leftovers import Leftovers
 from hwloop.testing.libraries import led_to
-from hwloop.testing.loops import ObservedLoop
+from hwloop.testing.loops import ObservedLoop, rest
 from hwloop.testing.places import place_of_caller
 from hwloop.testing.program import ProgramRun
-from hwloop.testing.program_time import ProgramTime
-from hwloop.testing.script import ScriptClock, ScriptRun
+from hwloop.testing.script import ScriptRun
 from hwloop.testing.session import Session
 from hwloop.testing.settings import Settings
+from hwloop.testing.threaded_program import ThreadedProgram
 from hwloop.trace_events import TraceEvent
 from hwloop.virtual.clock import VirtualClock
-from hwloop.virtual.wait_report import waits_of
 
 T = TypeVar("T")
 
@@ -50,10 +49,9 @@ class BoardFixture(SimBoard):
     def __init__(self, settings: Settings) -> None:
         self.trace: Trace = Trace(KEPT_EVENTS)
         self._settings = settings
-        self._script: ScriptRun | None = None
         self._claims: dict[str, str] = {}
         self.leftovers: list[str] = []
-        clock: Clock = ScriptClock() if settings.clock == "virtual" else REAL
+        clock: Clock = VirtualClock() if settings.clock == "virtual" else REAL
         self.session: Session = Session(clock, settings.seed, settings.limit)
         wiring = DEFAULT_BOARD if settings.board == "sim" else settings.board
         try:
@@ -62,20 +60,30 @@ class BoardFixture(SimBoard):
             self.session.loop.close()
             raise
         self.began_ns: int = clock.now_ns()
-        self._time = ProgramTime(clock, self._sleep, self._pause, self.timeline.count_read)
+        self._program = ThreadedProgram(self, self.session)
+        if not settings.has_loop:
+            self.session.follow_threads(self._program.waits)
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Use the board in this block, for everything that looks for one; close it at the end."""
         leftovers = Leftovers()
         with leftovers.noting(), self, boards.using(self), self.session.open():
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(led_to(self))
-                if isinstance(self.clock, VirtualClock):
-                    stack.enter_context(self._time.in_modules_of(self._settings.project))
+            with (
+                self._with_loop() if self._settings.has_loop else self._program.running(self._settings.kept, leftovers)
+            ):
                 yield
-            self.leftovers += self._left_on_board()
+            self.leftovers += [*self._program.left, *self._left_on_board()]
         self.leftovers += leftovers.found()
+
+    @contextlib.contextmanager
+    def _with_loop(self) -> Iterator[None]:
+        """Run a test whose program has a loop in this block."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(led_to(self, "hwloop"))
+            if self._settings.clock == "virtual":
+                stack.enter_context(self._program.time.installed_in(self._settings.project))
+            yield
 
     def _left_on_board(self) -> Iterator[str]:
         """Yield a line for each task that has not ended, and each line that is still claimed."""
@@ -137,9 +145,11 @@ class BoardFixture(SimBoard):
         if found is None:
             tried = " or ".join(dict.fromkeys(map(str, beside)))
             raise FileNotFoundError(f"board.script({os.fspath(path)!r}): no such file: {tried}")
-        self._script = ScriptRun(found, self.clock, self)
-        self._script.use_modules(self._time.modules)
-        return self._script
+        if self._settings.has_loop:
+            raise RuntimeError(
+                "board.script() is for plain tests; write 'def' instead of 'async def', and board.advance()"
+            )
+        return self._program.script(found)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, in a test without a loop: board, scripts and gpiozero's devices go on meanwhile."""
@@ -171,11 +181,19 @@ class BoardFixture(SimBoard):
         except asyncio.CancelledError:
             raise asyncio.CancelledError from None  # the frames of the wait explain nothing
         except NotReached:
-            pass
+            await rest(self.loop)  # what happens at this very moment is in time
+            if value := condition():
+                return value
         clock = "virtual" if isinstance(self.clock, VirtualClock) else "real"
         others = asyncio.all_tasks(self.loop) - {asyncio.current_task()}
-        waits = "".join(f"\n{line}" for line in waits_of(others)) if others else "\n  no other task is left"
-        raise AssertionError(f"{describe(condition, within, clock)}{waits}")
+        waits = self.session.waits(others)
+        if not others and self._settings.has_loop:
+            waits = "  no other task is left"
+        raise AssertionError("\n".join(filter(None, [describe(condition, within, clock), waits])))
+
+    def raise_pending(self) -> None:
+        """Raise an exception that has ended a thread of the program since the test last let time pass."""
+        self._program.raise_pending()
 
     def assert_golden(self, path: str | os.PathLike[str]) -> None:
         """Fail unless the trace is as in the golden file `path`, relative to the test.
@@ -185,27 +203,3 @@ class BoardFixture(SimBoard):
         __tracebackhide__ = True
         file, how = self._settings.directory / path, "write the file with pytest --hwloop-update-golden"
         compare_with_golden(self.trace, file, self._settings.update_golden, how=how)
-
-    # The time of programs.
-
-    def interrupt(self, failure: BaseException) -> None:
-        """End the test: a script has failed."""
-        self.session.interrupt(None, failure)
-
-    def _in_script(self) -> ScriptRun | None:
-        """Return the script in whose thread this is called."""
-        script = self._script
-        return script if script is not None and script.is_current() else None
-
-    def _sleep(self, seconds: float) -> None:
-        script = self._in_script()
-        if script is None:
-            self.session.sleep_here(seconds)
-        else:
-            script.sleep(seconds)
-
-    def _pause(self) -> None:
-        script = self._in_script()
-        if script is None:
-            raise RuntimeError("signal.pause() in a test would wait for ever; run the script with board.script()")
-        script.sleep(None)

@@ -43,7 +43,7 @@ class Leftovers:
         self._descriptors = _descriptors()
         self._children = _children()
         self._files: dict[str, str] = {}
-        self._numbers: dict[int, str] = {}
+        self._made: dict[tuple[int, str], str] = {}  # by descriptor, and what it leads to: numbers are reused
         self._started: weakref.WeakKeyDictionary[threading.Thread, str] = weakref.WeakKeyDictionary()
 
     @contextlib.contextmanager
@@ -77,7 +77,7 @@ class Leftovers:
             made = maker(*arguments, **named)
             place = place_of_caller(2)
             for fd in made if isinstance(made, tuple) else (made,):
-                self._numbers[fd] = place
+                self._made[fd, _target(fd)] = place
             return made
 
         return make
@@ -99,9 +99,13 @@ class Leftovers:
             if thread in self._threads or isinstance(thread, threading._DummyThread):
                 continue
             thread.join(max(0.0, give_up - time.monotonic()))
-            place = self._started.get(thread)
-            if thread.is_alive() and place != "":
-                yield f"thread {thread.name!r}" + (f", started at {place}" if place else "")
+            if thread.is_alive() and self._started.get(thread) != "":
+                yield self.describe(thread)
+
+    def describe(self, thread: threading.Thread) -> str:
+        """Return a line for a thread that is left behind."""
+        place = self._started.get(thread)
+        return f"thread {thread.name!r}" + (f", started at {place}" if place else "")
 
     def _found_children(self) -> Iterator[str]:
         for pid in sorted(_children() - self._children):
@@ -126,7 +130,7 @@ class Leftovers:
             gc.collect()  # a descriptor that only a reference cycle keeps open is not left behind
             foreign = False
             for fd, target in sorted(opened().items(), key=lambda item: item[1].startswith(_EPOLL)):
-                place = self._files.get(target, self._numbers.get(fd))
+                place = self._files.get(target, self._made.get((fd, target)))
                 if place is None and target.startswith("socket:"):
                     place = self._files.get("socket.__new__")
                 if place == "" or (foreign and target.startswith(_EPOLL)):
@@ -149,11 +153,17 @@ def _descriptors() -> dict[int, str]:
     """Return the open descriptors of this process, and what each leads to."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            pass  # the descriptor of the listing itself
+        if target := _target(int(name)):
+            found[int(name)] = target
     return found
+
+
+def _target(fd: int) -> str:
+    """Return what a descriptor leads to; empty if it is closed, as that of a listing of descriptors is by then."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
 
 
 def _children() -> set[int]:

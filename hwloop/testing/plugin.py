@@ -37,6 +37,8 @@ def board(request: pytest.FixtureRequest) -> Iterator[BoardFixture]:
         if (schedule := _schedule(request.node)) is not None:
             schedule.inject(made.faults)
         yield made
+        if request.node.stash.get(_PASSED, False):
+            made.raise_pending()
     if made.leftovers and settings.leftovers and request.node.stash.get(_PASSED, False):
         left = "".join(f"\n  {each}" for each in made.leftovers)
         pytest.fail(f"the test has left behind:{left}", pytrace=False)

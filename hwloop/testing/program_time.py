@@ -1,156 +1,319 @@
-"""The time of programs under test: `time.sleep`, `time.monotonic` and their like, on the clock of the board.
+"""The time of programs: a script, its threads, gpiozero's and those of its drivers, on the clock of the board.
 
-A script sleeps and measures with the module `time`. In a test, the modules of the project find the board's time there:
-sleeping lets the board go on, and takes no real time in virtual time. Only the modules of the project are changed, and
-only while the test runs: the libraries, pytest and other threads keep the real time.
+A program sleeps, waits and measures with Python's modules `time`, `threading`, `select` and `signal`. While it runs on
+a board in virtual time, it finds other versions of them, which wait on the clock of the board: all its threads take
+turns. `hwloop run --clock virtual`, `hwloop sim`, `board.script()` and plain tests use this module; they differ in the
+thread that drives the clock. Python's `queue`, `logging` and `concurrent.futures` are built on these modules and get
+them too. Threads that belong to no program, such as those of pytest, keep the real time.
+
+A wait that can't be redirected would stop the clock for good, or let real time pass. Such calls raise, and say why.
 """
 
 from __future__ import annotations
 
+import atexit
+import concurrent.futures.thread
 import contextlib
-import os
+import functools
+import logging
+import queue
+import select
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
-from hwloop.core.clock import Clock
+from firmware_sim.timeline import Timeline
+from hwloop.errors import HardwareError
 from hwloop.testing.places import is_of_project
+from hwloop.testing.program_modules import KEPT, ProgramModule, Replacements, modules_of_program
+from hwloop.virtual import locks
+from hwloop.virtual.clock import VirtualClock
+from hwloop.virtual.program_waits import STRANGERS, VirtualWaits, Waits, using, waits_here
+from hwloop.virtual.selector import any_real
+from hwloop.virtual.sleepers import NEVER_NS
+
+_BUILT_ON_THEM = (queue, logging, concurrent.futures._base, concurrent.futures.thread)
+"""Modules of Python's that wait or look at the time for the program."""
+
+_STEP_NS = 1_000_000
+"""Virtual time between two looks of a thread at a descriptor, while nothing is planned on the board."""
+
+_REFUSED = {
+    "alarm": "SIGALRM comes in real time; use threading.Timer",
+    "setitimer": "SIGALRM comes in real time; use threading.Timer",
+    "sigwait": "signals come in real time; use signal.pause()",
+    "sigwaitinfo": "signals come in real time; use signal.pause()",
+    "sigtimedwait": "signals come in real time; use time.sleep()",
+}
+"""Functions of `signal` that wait in real time."""
 
 
-class ProgramModule(ModuleType):
-    """A module with some names replaced."""
+class Surroundings(Protocol):
+    """The process in which a thread of a program believes to be.
 
-    def __init__(self, original: ModuleType, names: dict[str, Any]) -> None:
-        super().__init__(original.__name__, original.__doc__)
-        self.__dict__.update(names)
-        self.__dict__["_original"] = original
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_original"], name)
-
-
-@contextlib.contextmanager
-def replaced_in(changed: Iterable[ModuleType], replacing: Mapping[str, ModuleType]) -> Iterator[None]:
-    """In this block, give modules that are imported already the names of others, which replace those of their names.
-
-    Only the names that a replacing module has of its own are given, and the module itself.
+    Attributes:
+        pause: waits for a signal that the program handles.
+        signal: sets the handler of a signal, and returns the previous one.
+        getsignal: returns the handler of a signal.
+        register: lets a function be called at the end of the process.
+        unregister: undoes that.
+        main_thread: returns the main thread.
     """
-    by_identity: dict[int, Any] = {}
-    for name, module in replacing.items():
-        original = sys.modules[name]
-        by_identity[id(original)] = module
-        for each, value in vars(module).items():
-            if not each.startswith("_") and hasattr(original, each):
-                by_identity[id(getattr(original, each))] = value
-    undo: list[tuple[ModuleType, str, Any]] = []
-    for module in changed:
-        for name, value in list(vars(module).items()):
-            if id(value) in by_identity:
-                undo.append((module, name, value))
-                setattr(module, name, by_identity[id(value)])
-    try:
-        yield
-    finally:
-        for module, name, value in undo:
-            if name in vars(module):
-                setattr(module, name, value)
+
+    @property
+    def pause(self) -> Callable[[], None]: ...
+    @property
+    def signal(self) -> Callable[[int, Any], Any]: ...
+    @property
+    def getsignal(self) -> Callable[[int], Any]: ...
+    @property
+    def register(self) -> Callable[..., Any]: ...
+    @property
+    def unregister(self) -> Callable[[Callable[..., Any]], None]: ...
+    @property
+    def main_thread(self) -> Callable[[], threading.Thread]: ...
+
+
+class RealProcess:
+    """The real process, for programs that have one of their own. `pause` waits for a signal."""
+
+    def __init__(self, pause: Callable[[], None]) -> None:
+        self.pause: Callable[[], None] = pause
+        self.signal: Callable[[int, Any], Any] = signal.signal
+        self.getsignal: Callable[[int], Any] = signal.getsignal
+        self.register: Callable[..., Any] = atexit.register
+        self.unregister: Callable[[Callable[..., Any]], None] = atexit.unregister
+        self.main_thread: Callable[[], threading.Thread] = threading.main_thread
+
+
+_REAL = RealProcess(signal.pause)
 
 
 class ProgramTime:
-    """The functions of the module `time` that programs under test call.
+    """The time of one program on a board.
 
     Parameters:
-        clock: the clock of the board.
-        sleep: lets time pass, in the thread that calls it.
-        pause: waits for a signal, which never comes; ends when the program is ended.
-        looked: called whenever the program looks at the time: a program that waits for a moment in a loop without a
-            pause lets time pass.
+        timeline: that of the board.
+        waits: the waits of the program's threads.
+        surroundings: returns the process in which the calling thread believes to be.
+        advice: how to run the program in real time, for errors.
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        sleep: Callable[[float], None],
-        pause: Callable[[], None],
-        looked: Callable[[], object],
-    ) -> None:
-        began, began_ns = time.time_ns(), clock.now_ns()
-
-        def now_ns() -> int:
-            looked()
-            return clock.now_ns()
-
-        def date_ns() -> int:
-            return began + now_ns() - began_ns
-
-        def dated(function: Callable[..., Any]) -> Callable[..., Any]:
-            """Return a function of a time of day (seconds) that is the present one by default."""
-
-            def call(seconds: float | None = None, /) -> Any:
-                return function(date_ns() / 1e9 if seconds is None else seconds)
-
-            return call
-
-        def sleep_checked(seconds: float) -> None:
-            if seconds < 0:
-                raise ValueError("sleep length must be non-negative")
-            sleep(seconds)
-
-        replaced: dict[str, Callable[..., Any]] = {
-            "sleep": sleep_checked,
-            "monotonic": lambda: now_ns() / 1e9,
-            "monotonic_ns": now_ns,
-            "perf_counter": lambda: now_ns() / 1e9,
-            "perf_counter_ns": now_ns,
-            "time": lambda: date_ns() / 1e9,
-            "time_ns": date_ns,
-            "localtime": dated(time.localtime),
-            "gmtime": dated(time.gmtime),
-            "ctime": dated(time.ctime),
-            "asctime": lambda moment=None, /: time.asctime(
-                time.localtime(date_ns() / 1e9) if moment is None else moment
-            ),
-            "strftime": lambda form, moment=None, /: time.strftime(
-                form, time.localtime(date_ns() / 1e9) if moment is None else moment
-            ),
-        }
-        # Like Python's own, they are no methods where a class keeps them as attributes.
-        functions: dict[str, Any] = {name: staticmethod(function) for name, function in replaced.items()}
-        self.modules: dict[str, ModuleType] = {
-            "time": ProgramModule(time, functions),
-            "signal": ProgramModule(signal, {"pause": pause}),
-        }
-        """By name, the modules that a program imports instead."""
+    def __init__(self, timeline: Timeline, waits: Waits, surroundings: Callable[[], Surroundings], advice: str) -> None:
+        self.timeline = timeline
+        self.waits = waits
+        self.surroundings = surroundings
+        self.advice = advice
 
     @contextlib.contextmanager
-    def in_modules_of(self, directory: Path) -> Iterator[None]:
-        """In this block, replace the names in the modules of a project that are imported already."""
-        with replaced_in(_modules_of(directory), self.modules):
+    def installed(self, kept: frozenset[str] = KEPT) -> Iterator[None]:
+        """In this block, let the program and its libraries find this time: all modules but those that are `kept`."""
+        if (signals := sys.modules.get("hwloop.pins.signals")) is not None:
+            _REPLACEMENTS.add(signals.Signal, functools.partial(_made_signal, signals.Signal))
+        changed = [*modules_of_program(kept), *_BUILT_ON_THEM]
+        with self._in_use(), _REPLACEMENTS.in_modules(changed), _REPLACEMENTS.in_imports(kept):
             yield
 
+    @contextlib.contextmanager
+    def installed_in(self, directory: Path) -> Iterator[None]:
+        """In this block, let the modules of a project that are imported already find this `time`, and no more.
 
-_found: dict[str, tuple[object, list[ModuleType]]] = {}
-"""By directory: the state of `sys.modules`, and the modules of the project in it."""
+        For programs with a loop, whose threads are those of the loop.
+        """
+        inside = f"{directory}/"
+        paths = ((module, getattr(module, "__file__", None)) for module in modules_of_program(KEPT))
+        ours = [
+            each for each, path in paths if isinstance(path, str) and path.startswith(inside) and is_of_project(path)
+        ]
+        with self._in_use(), _TIME_ONLY.in_modules(ours):
+            yield
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        _in_use.append(self)
+        try:
+            with using(self.waits):
+                yield
+        finally:
+            _in_use.remove(self)
+
+    def select(
+        self, reading: Sequence[Any], writing: Sequence[Any], failing: Sequence[Any], timeout: float | None
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """As `select.select`, in virtual time."""
+        waits = self.waits
+        assert isinstance(waits, VirtualWaits)
+        clock = waits.clock
+        until_ns = clock.after_ns(timeout)
+        found = select.select(reading, writing, failing, 0)
+
+        def look() -> bool:
+            nonlocal found
+            found = select.select(reading, writing, failing, 0)
+            return any(found)
+
+        if any(found) or until_ns <= clock.now_ns():
+            waits.looked()
+            return found
+        if threading.get_ident() == clock.driver:
+            if until_ns == NEVER_NS and clock.next_ns() is None and _waits_for_world(reading, clock):
+                return select.select(reading, writing, failing)
+            waits.block(until_ns, look)
+            return found
+        while not look() and (now_ns := clock.now_ns()) < until_ns:
+            next_ns = self.timeline.next_ns()
+            until = min(until_ns, now_ns + _STEP_NS if next_ns is None else max(next_ns, now_ns + 1))
+            clock.sleep((until - now_ns) / 1e9)
+        return found
 
 
-def _modules_of(directory: Path) -> list[ModuleType]:
-    """Return the modules of a project that are imported by now."""
-    inside = f"{directory}{os.sep}"
-    state = (len(sys.modules), next(reversed(sys.modules)))
-    known = _found.get(inside)
-    if known is None or known[0] != state:
-        known = _found[inside] = state, list(_find_modules(inside))
-    return known[1]
+def _waits_for_world(reading: Sequence[Any], clock: VirtualClock) -> bool:
+    return any_real((each if isinstance(each, int) else each.fileno() for each in reading), clock.claimed)
 
 
-def _find_modules(inside: str) -> Iterator[ModuleType]:
-    for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
-        if not isinstance(path, str):
-            continue
-        if path.startswith(inside) and is_of_project(path):
-            yield module
+_in_use: list[ProgramTime] = []
+
+
+def _program_here() -> ProgramTime | None:
+    """Return the program of the calling thread; None if it belongs to none."""
+    return _in_use[-1] if _in_use and waits_here() is _in_use[-1].waits else None
+
+
+# The functions that programs find. They stay in the libraries that a program imports, so they know no program.
+
+
+def _sleep(seconds: float) -> None:
+    __tracebackhide__ = True
+    waits = waits_here()
+    if waits is STRANGERS:
+        time.sleep(seconds)
+        return
+    if seconds < 0:
+        raise ValueError("sleep length must be non-negative")
+    waits.sleep(seconds)
+
+
+def _elapsed(real_ns: Callable[[], int]) -> tuple[Callable[[], float], Callable[[], int]]:
+    """Return the functions of a clock that counts from any moment: in seconds, and in nanoseconds."""
+
+    def now_ns() -> int:
+        waits = waits_here()
+        if not waits.is_virtual:
+            return real_ns()
+        waits.looked()
+        return waits.now_ns()
+
+    return lambda: now_ns() / 1e9, now_ns
+
+
+def _date_ns() -> int:
+    waits = waits_here()
+    if not waits.is_virtual:
+        return time.time_ns()
+    waits.looked()
+    return waits.date_ns()
+
+
+def _dated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of a time of day (seconds) that is the present one by default."""
+
+    def call(seconds: float | None = None, /) -> Any:
+        return function(_date_ns() / 1e9 if seconds is None else seconds)
+
+    return call
+
+
+def _asctime(moment: Any = None, /) -> str:
+    return time.asctime(time.localtime(_date_ns() / 1e9) if moment is None else moment)
+
+
+def _strftime(form: str, moment: Any = None, /) -> str:
+    return time.strftime(form, time.localtime(_date_ns() / 1e9) if moment is None else moment)
+
+
+def _select(
+    reading: Sequence[Any], writing: Sequence[Any], failing: Sequence[Any], timeout: float | None = None, /
+) -> tuple[list[Any], list[Any], list[Any]]:
+    program = _program_here()
+    if program is None or not program.waits.is_virtual:
+        return select.select(reading, writing, failing, timeout)
+    return program.select(reading, writing, failing, timeout)
+
+
+def _surroundings() -> Surroundings:
+    program = _program_here()
+    return _REAL if program is None else program.surroundings()
+
+
+def _refused(module: ModuleType, name: str, reason: str) -> Callable[..., Any]:
+    """Return a function that raises in virtual time, where it would wait in real time."""
+    real = getattr(module, name)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        program = _program_here()
+        if program is None or not program.waits.is_virtual:
+            return real(*arguments, **named)
+        return _refuse(f"{module.__name__}.{name}", f"{reason}, or {program.advice}")
+
+    return call
+
+
+def _refuse(name: str, advice: str) -> NoReturn:
+    raise HardwareError(f"{name}()", "a script in virtual time can't wait in it", advice)
+
+
+def _made_signal(signal: type[threading.Event]) -> threading.Event:
+    """Return the event of a device, for devices that hwloop's pin factories may serve as well."""
+    made = signal()
+    locks.renew(made)
+    return made
+
+
+_monotonic, _monotonic_ns = _elapsed(time.monotonic_ns)
+_counter, _counter_ns = _elapsed(time.perf_counter_ns)
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "sleep": _sleep,
+    "monotonic": _monotonic,
+    "monotonic_ns": _monotonic_ns,
+    "perf_counter": _counter,
+    "perf_counter_ns": _counter_ns,
+    "time": lambda: _date_ns() / 1e9,
+    "time_ns": _date_ns,
+    "localtime": _dated(time.localtime),
+    "gmtime": _dated(time.gmtime),
+    "ctime": _dated(time.ctime),
+    "asctime": _asctime,
+    "strftime": _strftime,
+}
+for _name, _function in _FUNCTIONS.items():
+    _function.__name__ = _function.__qualname__ = _name
+# Like Python's own, they are no methods where a class keeps them as attributes.
+_TIME = ProgramModule(time, {name: staticmethod(function) for name, function in _FUNCTIONS.items()})
+_SIGNALS: dict[str, Callable[..., Any]] = {
+    "pause": lambda: _surroundings().pause(),
+    "signal": lambda number, handler, /: _surroundings().signal(number, handler),
+    "getsignal": lambda number, /: _surroundings().getsignal(number),
+}
+_MODULES: dict[str, ModuleType] = {
+    "time": _TIME,
+    "threading": ProgramModule(threading, {**locks.NAMES, "main_thread": lambda: _surroundings().main_thread()}),
+    "signal": ProgramModule(
+        signal, _SIGNALS | {name: _refused(signal, name, reason) for name, reason in _REFUSED.items()}
+    ),
+    "select": ProgramModule(select, {"select": _select, "poll": _refused(select, "poll", "use select.select")}),
+    "atexit": ProgramModule(
+        atexit,
+        {
+            "register": lambda function, *arguments, **named: _surroundings().register(function, *arguments, **named),
+            "unregister": lambda function: _surroundings().unregister(function),
+        },
+    ),
+}
+_REPLACEMENTS = Replacements(_MODULES)
+_REPLACEMENTS.add(queue.SimpleQueue, queue._PySimpleQueue)  # type: ignore[attr-defined]
+_TIME_ONLY = Replacements({"time": _TIME})

@@ -1,94 +1,71 @@
-"""A script that runs beside a test, in a thread of its own, as `python lamp.py` would run it.
+"""A script that runs beside a test, in threads of its own, as `python lamp.py` would run it.
 
-Scripts never end: they loop around `sleep`, or wait in `signal.pause()`. Here both wait on the clock of the board. In
-virtual time the thread takes turns with everything else on that clock, so a test of a script is as repeatable as one of
-an async program.
+The main thread of the script is one of the threads that take turns on the clock of the board. The others are those that
+it starts, gpiozero's, and the one in which lgpio calls handlers. So a handler that sleeps holds up nothing but the next
+handler, as on the Pi, and a test of a script is as repeatable as one of an async program.
+
+A script ends as its process would: by itself, once its threads have ended as well, or with the block, as by Ctrl-C.
+Then its exit functions run, gpiozero closes its devices, and threads that are left end where they wait.
 """
 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import ctypes
+import logging
 import os
 import sys
 import threading
 import time
 import warnings
-import weakref
-from collections.abc import Callable, Mapping
-from types import ModuleType, TracebackType
+from collections.abc import Callable, Iterable
+from types import TracebackType
 from typing import Any, Protocol, Self
 
 from firmware_sim.descriptors import descriptors
-from hwloop.core.clock import Clock
-from hwloop.virtual.clock import VirtualClock
-from hwloop.virtual.condition import VirtualCondition
+from hwloop.testing.places import is_of_project
+from hwloop.testing.script_process import ScriptProcess
+from hwloop.testing.thread_report import thread_waits
+from hwloop.virtual.locks import Event
+from hwloop.virtual.program_waits import Waits
 
 PATIENCE = 10.0
 """Real seconds for which a block waits until its script first waits, and at the end until it has ended."""
 
+CLEAN_UP = 10.0
+"""Seconds, on the clock of the board, that a script has after an interrupt before it is interrupted again."""
 
 FORCE_AFTER = 0.5
-"""Real seconds after which a script that does not wait is interrupted between two of its instructions."""
+"""Real seconds after which a thread that does not wait is interrupted between two of its instructions."""
+
+_STEP = 0.001
+"""Seconds, on the clock of the board, in which threads end that were ended."""
 
 
-class ScriptClock(VirtualClock):
-    """A virtual clock on which the waits of a script can be interrupted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._conditions: weakref.WeakSet[threading.Condition] = weakref.WeakSet()
-        self._interrupted: threading.Thread | None = None
-        self.on_wait: Callable[[], None] | None = None
-        """Called before and after each wait."""
-
-    def sleep(self, seconds: float) -> None:
-        self.check()
-        super().sleep(seconds)
-        self.check()
-
-    def condition(self) -> threading.Condition:
-        made = ScriptCondition(self)
-        self._conditions.add(made)
-        return made
-
-    def interrupt(self, thread: threading.Thread) -> None:
-        """Interrupt whatever `thread` waits for, and each later wait."""
-        self._interrupted = thread
-        for condition in list(self._conditions):
-            with condition:
-                condition.notify_all()
-
-    def check(self) -> None:
-        """Note that the calling thread waits. Raises KeyboardInterrupt if it is interrupted."""
-        if self.on_wait is not None:
-            self.on_wait()
-        if threading.current_thread() is self._interrupted:
-            raise KeyboardInterrupt
-
-
-class ScriptCondition(VirtualCondition):
-    """A condition on which a wait can be interrupted."""
-
-    def __init__(self, clock: ScriptClock) -> None:
-        super().__init__(clock)
-        self._check = clock.check
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self._check()
-        woken = super().wait(timeout)
-        self._check()
-        return woken
+class ProgramEnded(SystemExit):
+    """Ends a thread whose program has ended."""
 
 
 class Driver(Protocol):
     """Lets time pass while a script runs: the fixture."""
 
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
+    def run_until(self, check: Callable[[], object], within: float) -> bool:
+        """Let time pass until `check()` is true. Return whether it is, after `within` seconds at most."""
 
     def interrupt(self, failure: BaseException) -> None:
         """End the test: the script has failed. Called from any thread."""
+
+    def end_handlers(self, end: Callable[[int], object]) -> None:
+        """Let no handler begin any more, and call `end(thread)` for the thread in which one runs."""
+
+    def close_devices(self) -> None:
+        """Close the devices of the program, as its libraries do at the end of a process."""
+
+
+def end_thread() -> None:
+    """Raise `ProgramEnded`, in a thread that is to end."""
+    raise ProgramEnded
 
 
 class ScriptRun:
@@ -99,69 +76,57 @@ class ScriptRun:
 
     Attributes:
         names: the global names of the script: `script.names["button"]`.
+        process: its signal handlers and exit functions.
     """
 
-    def __init__(self, path: str | os.PathLike[str], clock: Clock, driver: Driver) -> None:
+    def __init__(self, path: str | os.PathLike[str], waits: Waits, driver: Driver) -> None:
         self.path: str = os.fspath(path)
         with open(self.path, "rb") as file:
             self._code = compile(file.read(), self.path, "exec")
         self.names: dict[str, Any] = {"__name__": "__main__", "__file__": self.path, "__builtins__": builtins}
-        self._clock = clock
+        self._waits = waits
         self._driver = driver
-        self._condition = clock.condition()
-        self._ending = False
-        self._thread: threading.Thread | None = None
-        self._surroundings: tuple[list[str], list[str], set[int]] = (sys.argv, sys.path[:], set())
+        self._thread = threading.Thread(name=f"script {os.path.basename(self.path)}", daemon=True)
+        self.process: ScriptProcess = ScriptProcess(self._thread, waits)
+        self._begun = self._ending = self._left = False
+        self._surroundings: tuple[list[str], list[str], set[int], set[str]]
         self._failure: BaseException | None = None
-        self._ident = 0
-        self._has_waited = threading.Event()
+        self._may_exit = Event()
         self._ended = threading.Event()
 
     @property
     def done(self) -> bool:
-        """Whether the script has ended by itself or failed."""
+        """Whether the script has ended by itself or failed, with all its threads."""
         return self._ended.is_set()
 
-    def use_modules(self, modules: Mapping[str, ModuleType]) -> None:
-        """Let the script import these modules instead of those of the same names."""
-        find = builtins.__import__
+    def send_signal(self, number: int) -> None:
+        """Send the script a signal that it handles. Raises ValueError for one that would end its process at once."""
+        self.process.send(number)
 
-        def import_module(name: str, *arguments: Any, **named: Any) -> ModuleType:
-            return modules[name] if name in modules else find(name, *arguments, **named)
-
-        self.names["__builtins__"] = {**vars(builtins), "__import__": import_module}
-
-    def is_current(self) -> bool:
-        """Return whether the calling thread is that of the script."""
-        return threading.get_ident() == self._ident
-
-    def sleep(self, seconds: float | None) -> None:
-        """Wait, in the thread of the script. Raises KeyboardInterrupt when the script is to end."""
-        self._note_wait()
-        with self._condition:
-            self._condition.wait_for(lambda: self._ending, seconds)
-        if self._ending:
-            raise KeyboardInterrupt
-
-    def _note_wait(self) -> None:
-        if self.is_current():
-            self._has_waited.set()
+    def waits(self) -> list[str]:
+        """Return a line for each thread of the script, with the place at which it waits."""
+        return thread_waits(self._waits.threads())
 
     def __enter__(self) -> Self:
-        if self._thread is not None:
+        __tracebackhide__ = True
+        if self._begun:
             raise RuntimeError(f"{self.path} has run already in this block; call board.script() again")
-        if isinstance(self._clock, ScriptClock):
-            self._clock.on_wait = self._note_wait
-        self._surroundings = sys.argv, sys.path[:], descriptors.numbers()
+        self._begun = True
+        self._surroundings = sys.argv, sys.path[:], descriptors.numbers(), set(sys.modules)
         sys.argv = [self.path]
         sys.path.insert(0, os.path.dirname(os.path.abspath(self.path)))
-        self._thread = self._clock.start(self._main, f"script {os.path.basename(self.path)}")
+        self._waits.adopt(self._thread, self._main, self._thread.start)
         began = time.monotonic()
-        self._driver.advance(0)
-        while not (self._has_waited.is_set() or self._ended.is_set()) and time.monotonic() - began < PATIENCE:
-            self._has_waited.wait(0.01)
-            self._driver.advance(0)
+        try:
+            while not self._driver.run_until(self._has_begun, 0) and time.monotonic() - began < PATIENCE:
+                time.sleep(_STEP)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
+
+    def _has_begun(self) -> bool:
+        return self._ended.is_set() or self._waits.is_waiting(self._thread.ident or 0)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -171,9 +136,12 @@ class ScriptRun:
         try:
             self._end()
         finally:
-            sys.argv, sys.path[:], before = self._surroundings
+            sys.argv, sys.path[:], before, modules = self._surroundings
             for fd in descriptors.numbers() - before:
                 descriptors.close(fd)  # as the end of its process would
+            for name in set(sys.modules) - modules:
+                if is_of_project(getattr(sys.modules[name], "__file__", None) or "<"):
+                    del sys.modules[name]  # the next run of the script begins afresh
         failure = failure or self._failure
         if failure is not None and error is None:
             raise failure
@@ -182,38 +150,13 @@ class ScriptRun:
             error.add_note(f"the script also failed, with {type(failure).__name__}: {failure}")
 
     def __del__(self) -> None:
-        if getattr(self, "_thread", self) is None:
+        if not getattr(self, "_begun", True):
             message = f"board.script({self.path!r}) has run nothing: write 'with board.script({self.path!r}):'"
             warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)
 
-    def _end(self) -> None:
-        """Interrupt the script, again and again if it catches that, and wait until it has ended."""
-        thread, self._ending = self._thread, True
-        assert thread is not None
-        assert thread.ident is not None
-        began = time.monotonic()
-        force_at = began + FORCE_AFTER
-        while thread.is_alive():
-            if isinstance(self._clock, ScriptClock):
-                self._clock.interrupt(thread)
-            with self._condition:
-                self._condition.notify_all()
-            self._driver.advance(0.0001)  # it may be in the middle of a read
-            thread.join(0.005)
-            now = time.monotonic()
-            if now > force_at and not self._ended.is_set():
-                force_at = now + FORCE_AFTER
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
-                )
-            if now > began + PATIENCE:
-                raise AssertionError(
-                    f"{self.path} does not end: it catches KeyboardInterrupt, or waits for something that is not on "
-                    "the board"
-                )
+    # The main thread of the script.
 
     def _main(self) -> None:
-        self._ident = threading.get_ident()
         try:
             exec(self._code, self.names)
         except SystemExit as exit:
@@ -224,10 +167,103 @@ class ScriptRun:
                 self._fail(error)
         except BaseException as error:
             self._fail(error)
+        self._left = True
+        try:
+            self._exit()
+        except (SystemExit, KeyboardInterrupt):
+            pass
+        except BaseException as error:
+            self._fail(error)
         finally:
             self._ended.set()
 
+    def _exit(self) -> None:
+        """Do what Python does at the end of a process, once all threads have ended but those that end with it."""
+        while not self._ending and (threads := [each for each in self._others() if not each.daemon]):
+            with contextlib.suppress(KeyboardInterrupt):
+                threads[0].join()
+        if self._ending:
+            self._may_exit.wait()  # for the end of all threads
+        try:
+            self.process.run_exit_functions()
+        finally:
+            self._driver.end_handlers(self._end_wait)
+            self._driver.close_devices()
+            for thread in self._others():
+                self._end_wait(thread.ident or 0)
+
+    def _others(self) -> list[threading.Thread]:
+        return [each for each in self._waits.threads() if each is not self._thread]
+
+    def _end_wait(self, ident: int) -> None:
+        self._waits.interrupt(ident, end_thread)
+
     def _fail(self, failure: BaseException) -> None:
-        self._failure = failure
+        self._failure = self._failure or failure
         if not self._ending:
             self._driver.interrupt(failure)
+
+    # The thread of the test.
+
+    def _end(self) -> None:
+        """Interrupt the script, again and again if it catches that, and wait until it has ended with its threads."""
+        self._ending = True
+        until = time.monotonic() + PATIENCE
+        main = self._thread
+        interrupts = 0
+        while not self._left:
+            if interrupts == 0 and callable(self.process.getsignal(_SIGINT)):
+                self.process.send(_SIGINT)
+            else:
+                self._waits.interrupt(main.ident or 0, _interrupt if interrupts < _MANNERLY else end_thread)
+            interrupts += 1
+            self._let([main], lambda: self._left, CLEAN_UP, until, KeyboardInterrupt)
+        logging.getLogger("concurrent.futures").disabled = True  # it would log the end of each thread of a pool
+        try:
+            while others := self._others():
+                for thread in others:
+                    self._end_wait(thread.ident or 0)
+                self._let(others, lambda: not self._others(), _STEP, until, ProgramEnded)
+        finally:
+            logging.getLogger("concurrent.futures").disabled = False
+        self._driver.end_handlers(self._end_wait)
+        self._may_exit.set()
+        while main.is_alive():
+            self._let([main], lambda: not main.is_alive(), CLEAN_UP, until, ProgramEnded)
+            self._end_wait(main.ident or 0)
+
+    def _let(
+        self,
+        threads: Iterable[threading.Thread],
+        check: Callable[[], object],
+        within: float,
+        until: float,
+        force: type[BaseException],
+    ) -> None:
+        """Let time pass until `check()`. Raise `force` in threads that do not wait, AssertionError at last."""
+        now = time.monotonic()
+        if now > until:
+            waits = "".join(f"\n{line}" for line in self.waits())
+            raise AssertionError(
+                f"{self.path} does not end: it catches what ends it, or waits for something that is not on the "
+                f"board{waits}"
+            )
+        force_at = now + FORCE_AFTER
+        try:
+            self._driver.run_until(lambda: check() or time.monotonic() > force_at, within)
+        except Exception as error:
+            self._failure = self._failure or error
+        if check() or time.monotonic() <= force_at:
+            return
+        for thread in threads:
+            if thread.is_alive() and not self._waits.is_waiting(thread.ident or 0):
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(force))
+
+
+_MANNERLY = 5
+"""Interrupts that a script may catch."""
+_SIGINT = 2
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt

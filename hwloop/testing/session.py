@@ -13,15 +13,19 @@ import contextlib
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from hwloop.core import registry
 from hwloop.core.clock import Clock
+from hwloop.errors import program_frames
 from hwloop.testing.conditions import Conditions, NotReached
 from hwloop.testing.loops import ObservedLoop, RealLoop, VirtualLoop, ending_in_program, raise_as_it_was, rest
+from hwloop.testing.places import is_of_project
 from hwloop.virtual.clock import VirtualClock
 from hwloop.virtual.errors import DeadlockError, TimeLimitError
+from hwloop.virtual.sleepers import NEVER_NS
+from hwloop.virtual.threads import waits_for_lock
 from hwloop.virtual.wait_report import waits_of
 
 T = TypeVar("T")
@@ -34,9 +38,16 @@ CPU_LIMIT = 60.0
 """Seconds of processor time after which a run in virtual time fails, unless the test sets a limit itself."""
 
 _CHECK_EVERY = 4096
+"""Steps of the loop between two looks at the limits."""
+_CHECK_TURNS = 256
+"""Turns of threads between two looks."""
 
 REAL_LIMIT = 60.0
 """The same in real time."""
+
+
+LOCK_LIMIT = 2.0
+"""Real seconds after which a run fails whose program waits for a lock that nothing in virtual time can release."""
 
 
 class Reported(Protocol):
@@ -65,8 +76,14 @@ class Session:
         self._seed = seed
         self._limit = limit
         self._thread = threading.get_ident()
-        self._steps = 0
+        self._steps = self._turns = 0
         self._began = 0.0
+        self._busy_since: float | None = None
+        self.raised: list[BaseException] = []
+        """The exceptions with which runs have ended so far."""
+        self._waits_itself = False  # in this run, not a coroutine of the test
+        self.thread_waits: Callable[[], list[str]] = list
+        """Returns a line for each thread of a program without a loop, with the place at which it waits."""
         self._main: asyncio.Task[Any] | None = None
         self._failure: BaseException | None = None
         self._failed: Reported | None = None
@@ -82,11 +99,18 @@ class Session:
             loop = VirtualLoop(self._seed, limit=LIMIT if self._limit is None else self._limit, clock=self._clock)
         else:
             loop = RealLoop()
-        loop.run_until = self._run_until
+        loop.run_until = self.run_until
         self.conditions = Conditions(loop, self._thread, threading.get_ident)
         loop.dispatcher.after_step = self._on_step
         loop.set_exception_handler(self._on_exception)
         return loop
+
+    def follow_threads(self, waits: Callable[[], list[str]]) -> None:
+        """Check conditions and limits after each turn of a thread: for a program without a loop."""
+        self.thread_waits = waits
+        if isinstance(self._clock, VirtualClock):
+            self._clock.after_turn = self._on_turn
+            self._clock.is_observed = self.conditions.any
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
@@ -105,14 +129,26 @@ class Session:
             coroutine.close()
             raise RuntimeError("the loop of the test runs already; await there")
         try:
+            return self._call(coroutine)
+        except BaseException as error:
+            if self._waits_itself:
+                shortened = program_frames(error.__traceback__)
+                error.__traceback__ = None if shortened is error.__traceback__ else shortened
+            raise
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        __tracebackhide__ = True
+        try:
             result = self._runner.run(self._guarded(coroutine), context=self._context)
         except DeadlockError as error:
             waiting = self._main
-            if waiting is None:
+            if waiting is None or waiting.done():
                 raise
+            error.args = (f"{str(error).partition(chr(10))[0]}\n{self.waits(asyncio.all_tasks(self.loop))}",)
             self.interrupt(None, error)
             result = self.loop.run_until_complete(waiting)  # so that the error has the line at which the test waits
         except BaseException as error:
+            self.raised.append(error)
             self._note_unhandled(error)
             raise
         finally:
@@ -123,7 +159,8 @@ class Session:
     async def _guarded(self, coroutine: Coroutine[Any, Any, T]) -> T:
         __tracebackhide__ = True
         self._main = asyncio.current_task()
-        self._began = time.thread_time()
+        self._waits_itself = not is_of_project(coroutine.cr_code.co_filename)  # type: ignore[attr-defined]
+        self._began = time.process_time()
         if (before := self._failure) is not None:  # it failed between two runs
             coroutine.close()
             self._failure = None
@@ -149,23 +186,62 @@ class Session:
     def _on_step(self) -> None:
         self.conditions.on_step()
         self._steps += 1
-        if self._steps % _CHECK_EVERY or self._main is None or self._main.cancelling():
+        if not self._steps % _CHECK_EVERY:
+            self._check_limits()
+
+    def _on_turn(self) -> None:
+        """Check conditions and limits after the turn of a thread, and now and then during one that lasts."""
+        clock = self._clock
+        assert isinstance(clock, VirtualClock)
+        self.conditions.on_step()
+        self._turns += 1
+        self._busy_since = (self._busy_since or time.monotonic()) if clock.busy else None
+        if clock.busy or not self._turns % _CHECK_TURNS:
+            self._check_limits()
+
+    def _check_limits(self) -> None:
+        if self._main is None or self._main.cancelling():
             return
         if (used := self._used()) > CPU_LIMIT:
             self._end_run(f"{used:.0f} s of processor time have passed")
+        if self._busy_since is None:
+            return
+        lasted = time.monotonic() - self._busy_since
+        if lasted > LOCK_LIMIT and (name := self._waits_for_lock()):
+            self._end_run(
+                f"the thread {name!r} waits in real time, for a lock, an event or a queue that was made before the "
+                "test began, and not by the program"
+            )
+        elif lasted > REAL_LIMIT:
+            self._end_run(f"a thread has let no virtual time pass for {REAL_LIMIT:.0f} s: it waits for the real world")
+
+    def _waits_for_lock(self) -> str:
+        """Return the name of the thread whose turn it is, if that waits for a lock of Python's own."""
+        clock = self._clock
+        assert isinstance(clock, VirtualClock)
+        for thread in threading.enumerate():
+            if thread.ident in clock.members and not clock.sleepers.is_waiting(thread.ident or 0):
+                return thread.name if waits_for_lock(thread) else ""
+        return ""
 
     def _used(self) -> float:
         """Return the seconds of processor time since this run began; 0 where something else limits it."""
         if self._limit is not None or not isinstance(self._clock, VirtualClock):
             return 0.0
-        return time.thread_time() - self._began
+        return time.process_time() - self._began
 
     def _limit_reached(self) -> None:
         self._end_run(f"the limit of {REAL_LIMIT if self._limit is None else self._limit:g} s has passed")
 
     def _end_run(self, reason: str) -> None:
-        waits = "\n".join(waits_of(asyncio.all_tasks(self.loop)))
+        self._busy_since = None
+        waits = self.waits(asyncio.all_tasks(self.loop))
         self.interrupt(None, TimeLimitError(f"{reason}, and this test has not ended; {_ADVICE}\n{waits}"))
+
+    def waits(self, tasks: Iterable[asyncio.Task[Any]]) -> str:
+        """Return a line for each of these tasks, and each thread of the program, with the place at which it waits."""
+        pending = [task for task in tasks if not (self._waits_itself and task is self._main)]
+        return "\n".join([*(waits_of(pending) if pending or not self._waits_itself else ()), *self.thread_waits()])
 
     def interrupt(self, run: Reported | None, failure: BaseException) -> None:
         """End the test: a program has failed, or nothing can end the wait. Called from any thread."""
@@ -202,8 +278,9 @@ class Session:
         for text, times in texts.items():
             error.add_note(f"nothing has handled this either{f' ({times} times)' if times > 1 else ''}: {text}")
 
-    def _run_until(self, check: Callable[[], object], timeout: float | None) -> bool:
+    def run_until(self, check: Callable[[], object], timeout: float | None) -> bool:
         """Run the loop, which rests, until `check()` is true. Return whether it is, after `timeout` seconds at most."""
+        __tracebackhide__ = True
         return self.call(self._reaches(check, timeout))
 
     async def _reaches(self, check: Callable[[], object], timeout: float | None) -> bool:
@@ -213,6 +290,7 @@ class Session:
         try:
             await self.conditions.wait(check, timeout)
         except NotReached:
+            await rest(self.loop)
             return bool(check())
         return True
 
@@ -224,13 +302,22 @@ class Session:
 
     def sleep_here(self, seconds: float) -> None:
         """Sleep on the thread of the test: run the loop meanwhile, or block it where it runs."""
-        if threading.get_ident() != self._thread:
-            time.sleep(seconds)
-        elif asyncio._get_running_loop() is None:
+        __tracebackhide__ = True
+        if asyncio._get_running_loop() is None:
             self.call(self.pass_time(seconds))
-        else:  # a handler sleeps, and the loop makes no step meanwhile
+        else:  # a callback sleeps, and the loop makes no step meanwhile
             self._clock.sleep(seconds)
             if (used := self._used()) > CPU_LIMIT:
                 raise TimeLimitError(
                     f"{used:.0f} s of processor time have passed, and this handler still sleeps; {_ADVICE}"
                 )
+
+    def block_here(self, until_ns: int, done: Callable[[], bool]) -> None:
+        """Block the thread of the test until a time, or until `done()`: for locks and other waits without the loop."""
+        __tracebackhide__ = True
+        clock = self._clock
+        assert isinstance(clock, VirtualClock)
+        if asyncio._get_running_loop() is None:
+            self.run_until(done, None if until_ns >= NEVER_NS else (until_ns - clock.now_ns()) / 1e9)
+        else:
+            clock.block_loop(until_ns, done)

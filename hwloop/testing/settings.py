@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from hwloop.testing.places import is_of_project
+from hwloop.testing.program_modules import KEPT
 from hwloop.testing.schedule import Schedule
 
 
@@ -33,6 +37,10 @@ class Settings:
     update_golden: bool = False
     project: Path = Path()
     """The root of the project, whose modules find the board's time in `time`."""
+    has_loop: bool = False
+    """Whether the test, or a fixture that it uses, is async: then its program has a loop."""
+    kept: frozenset[str] = frozenset()
+    """Packages that keep the real time: pytest and its plugins."""
 
 
 SCHEDULE = pytest.StashKey[Schedule]()
@@ -41,7 +49,7 @@ SCHEDULE = pytest.StashKey[Schedule]()
 PROBLEM = pytest.StashKey[str]()
 """A mistake in the arguments of a mark that only the board could show."""
 
-_NOT_MARKED = {"directory", "update_golden", "project"}
+_NOT_MARKED = {"directory", "update_golden", "project", "has_loop", "kept"}
 FIELDS = {field.name for field in dataclasses.fields(Settings)} - _NOT_MARKED
 
 
@@ -107,7 +115,35 @@ def settings_of(item: pytest.Item) -> Settings:
         item.path.parent,
         bool(item.config.getoption("hwloop_update_golden")),
         item.config.rootpath,
+        _has_loop(item),
+        _kept(item.config),
     )
+
+
+def _has_loop(item: pytest.Item) -> bool:
+    """Return whether a test or one of its fixtures is async."""
+    if not isinstance(item, pytest.Function):
+        return False
+    fixtures = (each.func for name in item.fixturenames for each in item._fixtureinfo.name2fixturedefs.get(name, ()))
+    functions = (item.obj, *fixtures)
+    return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in functions)
+
+
+_KEPT = pytest.StashKey[frozenset[str]]()
+
+
+def _kept(config: pytest.Config) -> frozenset[str]:
+    """Return the packages of pytest's plugins, and others that must keep the real time."""
+    if _KEPT not in config.stash:
+        names = {getattr(each, "__name__", type(each).__module__) for each in config.pluginmanager.get_plugins()}
+        modules = {name: sys.modules.get(name) for name in names}
+        found = {
+            name.partition(".")[0]
+            for name, module in modules.items()
+            if module is not None and not is_of_project(getattr(module, "__file__", None) or "<")
+        }
+        config.stash[_KEPT] = KEPT | found
+    return config.stash[_KEPT]
 
 
 def exploration_of(item: pytest.Item) -> tuple[int, tuple[str, ...] | None]:

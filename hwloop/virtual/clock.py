@@ -19,8 +19,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hwloop.core.clock import Agenda, Clock, Disturbed
-from hwloop.virtual.condition import NEVER_NS, Sleeper, VirtualCondition
+from hwloop.virtual.condition import VirtualCondition
 from hwloop.virtual.errors import DeadlockError, TimeLimitError
+from hwloop.virtual.sleepers import NEVER_NS, Sleeper, Sleepers
 
 if TYPE_CHECKING:
     from hwloop.virtual.time_limit import TimeLimit
@@ -49,7 +50,6 @@ class VirtualClock(Clock):
     def __init__(self) -> None:
         self.driver: int = threading.get_ident()
         """The loop's thread. If it sleeps itself, board and threads go on, and the loop's callbacks do not."""
-        self.closed: bool = False
         self.seconds: float = START_NS / 1e9
         """The time as a float, for `loop.time()`."""
         self.written: bool = True
@@ -64,10 +64,10 @@ class VirtualClock(Clock):
         """How often a descriptor was claimed or disclaimed."""
         self.announced: bool = False
         """Whether a claimed descriptor may have become readable since this was set to False."""
-        self._guard = threading.RLock()
-        self._sleeping: list[Sleeper] = []
-        self._parked = 0
-        self.woken: collections.deque[Sleeper | Callable[[], object]] = collections.deque()
+        self.sleepers: Sleepers = Sleepers()
+        """The threads that wait."""
+        self._sleeping = self.sleepers.sleeping
+        self.woken: collections.deque[Sleeper | Callable[[], object]] = self.sleepers.woken
         """The threads, and jobs in the place of one, whose turn has come."""
         self.members: set[int] = set()
         """The identifiers of the threads that take turns."""
@@ -75,6 +75,10 @@ class VirtualClock(Clock):
         self._turn_over.acquire()
         self.busy: bool = False
         """Whether a thread's turn is still going on: it has outlasted the loop's patience."""
+        self.after_turn: Callable[[], object] | None = None
+        """Called after each turn of a thread, and now and then during one that lasts."""
+        self.is_observed: Callable[[], object] | None = None
+        """Returns whether `after_turn` must not miss a wait of a thread, which then ends its turn."""
         self._turns = 0
         self._undisturbed: Callable[[int], bool] | None = None
         self._in_place = False
@@ -102,8 +106,8 @@ class VirtualClock(Clock):
                 self.jump(when_ns)
             else:
                 self.block_loop(when_ns, lambda: False)
-        elif not self._sleep_through(when_ns):
-            self.park(Sleeper(when_ns))
+        else:
+            self.sleep_until(Sleeper(when_ns))
 
     def condition(self) -> threading.Condition:
         return VirtualCondition(self)
@@ -123,6 +127,7 @@ class VirtualClock(Clock):
             try:
                 main()
             finally:
+                self.sleepers.interruptions.forget(threading.get_ident())
                 self.members.discard(threading.get_ident())
                 self._end_turn()
 
@@ -177,6 +182,11 @@ class VirtualClock(Clock):
     # For the loop.
 
     @property
+    def closed(self) -> bool:
+        """Whether no more time passes."""
+        return self.sleepers.closed
+
+    @property
     def claimed(self) -> frozenset[int]:
         """The descriptors that only what this clock drives makes readable."""
         return frozenset(self._claimed)
@@ -193,22 +203,16 @@ class VirtualClock(Clock):
             when_ns = agenda.next_ns()
             if when_ns is not None and (first is None or when_ns < first):
                 first = when_ns
-        if self._sleeping:
-            with self._guard:
-                for sleeper in self._sleeping:
-                    if first is None or sleeper.when_ns < first:
-                        first = sleeper.when_ns
-        return first
+        return self.sleepers.next_ns(first) if self._sleeping else first
 
     def planned(self) -> tuple[int, ...]:
         """Return how many sleeps of threads and how many events on each board have been planned so far."""
-        return (self._parked, *(agenda.planned() for agenda in self._agendas))
+        return (self.sleepers.planned, *(agenda.planned() for agenda in self._agendas))
 
     def plans_before(self, counts: tuple[int, ...]) -> bool:
         """Return whether an event is still to come that had been planned when `planned()` returned `counts`."""
-        with self._guard:
-            if any(sleeper.number < counts[0] for sleeper in self._sleeping):
-                return True
+        if self.sleepers.plans_before(counts[0]):
+            return True
         return any(agenda.plans_before(count) for agenda, count in zip(self._agendas, counts[1:], strict=False))
 
     def after_ns(self, timeout: float | None) -> int:
@@ -261,13 +265,7 @@ class VirtualClock(Clock):
 
     def close(self) -> None:
         """Stop: the loop is closed, and no more time passes. Sleeping threads go on at once, so that they can end."""
-        with self._guard:
-            self.closed = True
-            leaving = [it for it in (*self.woken, *self._sleeping) if isinstance(it, Sleeper)]
-            self.woken.clear()
-            self._sleeping.clear()
-        for sleeper in leaving:
-            sleeper.go.release()
+        self.sleepers.close()
 
     # Turns.
 
@@ -275,10 +273,10 @@ class VirtualClock(Clock):
         """Let the next thread run until it waits again. Return False if there is none, or its turn takes too long."""
         patience = 0.0
         if not self.busy:
-            sleeper = self._whose_turn()
+            sleeper = self.sleepers.next_turn(self._now_ns)
             if sleeper is None:
                 return False
-            self._undisturbed = undisturbed
+            self._undisturbed = None if self.is_observed is not None and self.is_observed() else undisturbed
             if not isinstance(sleeper, Sleeper):
                 self._run_in_place(sleeper)
                 return True
@@ -291,8 +289,10 @@ class VirtualClock(Clock):
             patience = PATIENCE
         self.busy = not self._turn_over.acquire(timeout=patience)
         if self._undisturbed is not None:
-            with self._guard:
+            with self.sleepers.guard:
                 self._undisturbed = None  # from now on the loop runs, perhaps beside the thread
+        if self.after_turn is not None:
+            self.after_turn()
         return not self.busy
 
     def _run_in_place(self, turn: Callable[[], object]) -> None:
@@ -311,7 +311,7 @@ class VirtualClock(Clock):
         """
         if self._undisturbed is None or threading.get_ident() not in self.members:
             return False
-        with self._guard:
+        with self.sleepers.guard:
             if any(agenda.run_readable() for agenda in self._agendas) or not self._free_until(when_ns):
                 return False
             self.jump(when_ns)
@@ -324,53 +324,23 @@ class VirtualClock(Clock):
         next_ns = self.next_ns()
         return (next_ns is None or next_ns > when_ns) and self._undisturbed(when_ns)
 
-    def _whose_turn(self) -> Sleeper | Callable[[], object] | None:
-        """Return the sleeper that was woken first, else the one whose time has come first."""
-        with self._guard:
-            if self.woken:
-                return self.woken.popleft()
-            due = [sleeper for sleeper in self._sleeping if sleeper.when_ns <= self._now_ns]
-            if not due:
-                return None
-            first = min(due, key=lambda sleeper: sleeper.when_ns)
-            first.is_parked = False
-            self._sleeping.remove(first)
-            return first
-
     def _end_turn(self) -> None:
         if not self.closed:
             self._turn_over.release()
 
+    def sleep_until(self, sleeper: Sleeper) -> None:
+        """As `park`, on a thread in its turn, for a wait that most often ends at its time."""
+        self.sleepers.interruptions.run()
+        if not self._sleep_through(sleeper.when_ns):
+            self.park(sleeper)
+
     def park(self, sleeper: Sleeper) -> None:
-        """Wait, on the thread, for its next turn."""
-        with self._guard:
-            if self.closed and (sleeper.is_woken or sleeper.when_ns < NEVER_NS):
-                return
-            sleeper.is_member = threading.get_ident() in self.members
-            if sleeper.is_woken:
-                self.woken.append(sleeper)
-            else:
-                sleeper.is_parked = True
-                if sleeper.when_ns < NEVER_NS:
-                    sleeper.number = self._parked
-                    self._parked += 1
-                    self._sleeping.append(sleeper)
-        if sleeper.is_member:
-            self._end_turn()
-        sleeper.go.acquire()
+        """Wait, on the thread, for its next turn. Raises what an interruption raises."""
+        self.sleepers.park(sleeper, self.members, self._end_turn)
 
     def wake(self, sleeper: Sleeper) -> None:
         """Give a thread its turn, because the condition that it waits on was notified."""
-        with self._guard:
-            sleeper.is_woken = True
-            if sleeper.is_parked:
-                sleeper.is_parked = False
-                if sleeper in self._sleeping:
-                    self._sleeping.remove(sleeper)
-                if self.closed:
-                    sleeper.go.release()
-                else:
-                    self.woken.append(sleeper)
+        self.sleepers.wake(sleeper)
 
     def block_loop(self, until_ns: int, done: Callable[[], bool]) -> None:
         """Block the loop's own thread until then, while board and threads go on."""

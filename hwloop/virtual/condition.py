@@ -7,43 +7,18 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from hwloop.core.clock import Disturbed
+from hwloop.virtual.sleepers import NEVER_NS, Sleeper
 
 T = TypeVar("T")
-
-NEVER_NS = 1 << 100
-"""A time that never comes."""
-
-
-class Sleeper:
-    """A thread that waits for its turn: at a time, once it is woken, or whichever comes first.
-
-    Attributes:
-        when_ns: the time; `NEVER_NS` if only a notification wakes it.
-        is_member: whether the thread takes turns, so that the loop waits for it.
-        number: its place among the planned sleeps.
-        is_parked: whether it waits now.
-        is_woken: whether its condition was notified.
-        go: held until the turn comes.
-    """
-
-    __slots__ = ("go", "is_member", "is_parked", "is_woken", "number", "when_ns")
-
-    def __init__(self, when_ns: int = NEVER_NS, *, member: bool = False, woken: bool = False) -> None:
-        self.when_ns: int = when_ns
-        self.is_member: bool = member
-        self.number: int = 0
-        self.is_parked: bool = False
-        self.is_woken: bool = woken
-        self.go: threading.Lock = threading.Lock()
-        self.go.acquire()
 
 
 class Turns(Protocol):
     """The part of a virtual clock that a condition uses."""
 
     driver: int
-    closed: bool
 
+    @property
+    def closed(self) -> bool: ...
     def now_ns(self) -> int: ...
     def after_ns(self, timeout: float | None) -> int: ...
     def is_in_place(self) -> bool: ...

@@ -1,179 +1,69 @@
-"""Locks, events and threads of a program without a loop, in virtual time.
+"""Locks, events and threads as programs know them from `threading`, which wait in the time of the program.
 
-Python's own are made of one primitive, the lock, and a thread that waits for a lock would stop the clock. So there is
-a lock here whose waits are waits on the clock, and the standard classes on top of it: a condition, an event, a
-semaphore, a timer and a thread behave as in `threading`, except that waiting lets virtual time pass.
+Python's own are made of one primitive, the lock, and a thread that waits for a lock would stop a virtual clock. So
+there is a lock here whose waits are those of `hwloop.virtual.program_waits`, and the standard classes on top of it. In
+a thread that belongs to no program they behave as Python's own.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from hwloop.virtual.clock import VirtualClock
+from hwloop.virtual.program_waits import STRANGERS, Waiter, waits_here
 
 
-class Locks:
-    """The names of `threading` that wait, for one clock: `names` replaces them in a program.
+class Lock:
+    """A lock. `release()` passes it on to the thread that has waited longest."""
 
-    `looked` is called whenever the program looks at an event that is set: one that does so again and again lets time
-    pass.
-    """
-
-    def __init__(self, clock: VirtualClock, looked: Callable[[], object]) -> None:
-        class Lock(ProgramLock):
-            def __init__(self) -> None:
-                super().__init__(clock)
-
-        class RLock(ProgramRLock):
-            def __init__(self) -> None:
-                super().__init__(clock)
-
-        class Condition(threading.Condition):
-            """A condition whose waiters wait on the clock."""
-
-            def __init__(self, lock: Any = None) -> None:
-                super().__init__(RLock() if lock is None else lock)  # type: ignore[arg-type]
-
-            def wait(self, timeout: float | None = None) -> bool:
-                here: Any = self
-                if not here._is_owned():
-                    raise RuntimeError("cannot wait on un-acquired lock")
-                waiter = Lock()
-                waiter.acquire()
-                here._waiters.append(waiter)
-                held, woken = here._release_save(), False
-                try:
-                    woken = waiter.acquire(timeout=-1 if timeout is None else max(timeout, 0))
-                    return woken
-                finally:
-                    here._acquire_restore(held)
-                    if not woken and waiter in here._waiters:
-                        here._waiters.remove(waiter)
-
-            def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-                until_ns = clock.after_ns(timeout)
-                while not (result := predicate()):
-                    left_ns = until_ns - clock.now_ns()
-                    if left_ns <= 0:
-                        break
-                    self.wait(None if timeout is None else left_ns / 1e9)
-                return result
-
-        class Event(threading.Event):
-            def __init__(self) -> None:
-                super().__init__()
-                self._cond = Condition(Lock())
-
-            def is_set(self) -> bool:
-                looked()
-                return super().is_set()
-
-            def wait(self, timeout: float | None = None) -> bool:
-                return self.is_set() or super().wait(timeout)
-
-        class Semaphore(threading.Semaphore):
-            def __init__(self, value: int = 1) -> None:
-                super().__init__(value)
-                self._cond = Condition(Lock())
-
-            def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
-                if not blocking and timeout is not None:
-                    raise ValueError("can't specify timeout for non-blocking acquire")
-                here: Any = self
-                with self._cond:
-                    if blocking:
-                        self._cond.wait_for(lambda: here._value > 0, timeout)
-                    if here._value <= 0:
-                        return False
-                    here._value -= 1
-                    return True
-
-            __enter__ = acquire
-
-        class BoundedSemaphore(Semaphore):
-            def __init__(self, value: int = 1) -> None:
-                super().__init__(value)
-                self._most = value
-
-            def release(self, n: int = 1) -> None:
-                with self._cond:
-                    if self._value + n > self._most:
-                        raise ValueError("Semaphore released too many times")
-                super().release(n)
-
-        class Barrier(threading.Barrier):
-            def __init__(
-                self, parties: int, action: Callable[[], None] | None = None, timeout: float | None = None
-            ) -> None:
-                super().__init__(parties, action, timeout)
-                self._cond = Condition(Lock())
-
-        class Thread(threading.Thread):
-            """A thread that takes turns with all others on the clock."""
-
-            def start(self) -> None:
-                over, run = Condition(Lock()), self.run
-                self._over, self._has_run = over, False
-
-                def run_and_note() -> None:
-                    try:
-                        run()
-                    finally:
-                        with over:
-                            self._has_run = True
-                            over.notify_all()
-
-                clock.adopt(self, run_and_note, super().start)
-
-            def join(self, timeout: float | None = None) -> None:
-                if self.ident is not None and self is not threading.current_thread():
-                    with self._over:
-                        if not self._over.wait_for(lambda: self._has_run, timeout):
-                            return
-                super().join()
-
-        class Timer(Thread, threading.Timer):
-            def __init__(self, interval: float, function: Callable[..., object], args: Any = None, kwargs: Any = None):
-                threading.Timer.__init__(self, interval, function, args, kwargs)
-                self.finished = Event()
-
-        self.names: dict[str, Any] = {
-            each.__name__: each
-            for each in (Lock, RLock, Condition, Event, Semaphore, BoundedSemaphore, Barrier, Thread, Timer)
-        }
-        """By the name in `threading`."""
-        for name, each in self.names.items():
-            each.__qualname__ = name
-            each.__module__ = "threading"
-
-
-class ProgramLock:
-    """A lock like that of `_thread`, on a virtual clock."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self._free = clock.condition()
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
         self._locked = False
+        self._waiting: list[Waiter] = []
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquire the lock, waiting for `timeout` seconds at most; -1 is for ever."""
-        _check(blocking, timeout)
-        with self._free:
-            if self._locked and blocking and timeout:
-                self._free.wait_for(lambda: not self._locked, None if timeout < 0 else timeout)
-            if self._locked:
+        __tracebackhide__ = True
+        if not blocking and timeout != -1:
+            raise ValueError("can't specify a timeout for a non-blocking call")
+        if timeout < 0 and timeout != -1:
+            raise ValueError("timeout value must be a non-negative number")
+        with self._guard:
+            if not self._locked:
+                self._locked = True
+                return True
+            if not blocking or timeout == 0:
                 return False
-            self._locked = True
-            return True
+            waiter = waits_here().waiter()
+            self._waiting.append(waiter)
+        try:
+            waiter.wait(None if timeout < 0 else timeout)
+        except BaseException:
+            if self._leave(waiter):
+                self.release()
+            raise
+        return self._leave(waiter)
+
+    def _leave(self, waiter: Waiter) -> bool:
+        """End a wait, and return whether the lock was passed on to it."""
+        with self._guard:
+            if waiter not in self._waiting:
+                return True
+            self._waiting.remove(waiter)
+            return False
 
     def release(self) -> None:
-        with self._free:
+        with self._guard:
             if not self._locked:
                 raise RuntimeError("release unlocked lock")
-            self._locked = False
-            self._free.notify()
+            if not self._waiting:
+                self._locked = False
+                return
+            waiter = self._waiting.pop(0)
+        waiter.wake()
 
     def locked(self) -> bool:
         return self._locked
@@ -186,12 +76,15 @@ class ProgramLock:
     ) -> None:
         self.release()
 
+    def _at_fork_reinit(self) -> None:
+        self.__init__()  # type: ignore[misc]
 
-class ProgramRLock:
-    """A reentrant lock on a virtual clock, with the methods that `threading.Condition` uses."""
 
-    def __init__(self, clock: VirtualClock) -> None:
-        self._lock = ProgramLock(clock)
+class RLock:
+    """A reentrant lock, with the methods that `threading.Condition` uses."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
         self._owner: int | None = None
         self._count = 0
 
@@ -233,9 +126,164 @@ class ProgramRLock:
         self._lock.acquire()
         self._count, self._owner = count, threading.get_ident()
 
+    def _at_fork_reinit(self) -> None:
+        self.__init__()  # type: ignore[misc]
 
-def _check(blocking: bool, timeout: float) -> None:
-    if not blocking and timeout != -1:
-        raise ValueError("can't specify a timeout for a non-blocking call")
-    if timeout < 0 and timeout != -1:
-        raise ValueError("timeout value must be a non-negative number")
+
+class Condition(threading.Condition):
+    """A condition whose waiters wait in the time of the program."""
+
+    def __init__(self, lock: Any = None) -> None:
+        super().__init__(RLock() if lock is None else lock)  # type: ignore[arg-type]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        __tracebackhide__ = True
+        here: Any = self
+        if not here._is_owned():
+            raise RuntimeError("cannot wait on un-acquired lock")
+        waiter = Lock()
+        waiter.acquire()
+        here._waiters.append(waiter)
+        held, woken = here._release_save(), False
+        try:
+            woken = waiter.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+            return woken
+        finally:
+            here._acquire_restore(held)
+            if not woken and waiter in here._waiters:
+                here._waiters.remove(waiter)
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        __tracebackhide__ = True
+        waits = waits_here()
+        until_ns = None if timeout is None else waits.now_ns() + round(max(timeout, 0.0) * 1e9)
+        while not (result := predicate()):
+            left_ns = None if until_ns is None else until_ns - waits.now_ns()
+            if left_ns is not None and left_ns <= 0:
+                break
+            self.wait(None if left_ns is None else left_ns / 1e9)
+        return result
+
+
+class Event(threading.Event):
+    """An event. A program that looks again and again whether it is set lets time pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cond = Condition(Lock())
+
+    def is_set(self) -> bool:
+        waits_here().looked()
+        return super().is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        __tracebackhide__ = True
+        here: Any = self
+        if not self.is_set():
+            with self._cond:
+                self._cond.wait_for(lambda: here._flag, timeout)
+        return super().is_set()
+
+
+class Semaphore(threading.Semaphore):
+    def __init__(self, value: int = 1) -> None:
+        super().__init__(value)
+        self._cond = Condition(Lock())
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+        if not blocking and timeout is not None:
+            raise ValueError("can't specify timeout for non-blocking acquire")
+        here: Any = self
+        with self._cond:
+            if blocking:
+                self._cond.wait_for(lambda: here._value > 0, timeout)
+            if here._value <= 0:
+                return False
+            here._value -= 1
+            return True
+
+    __enter__ = acquire
+
+
+class BoundedSemaphore(Semaphore):
+    def __init__(self, value: int = 1) -> None:
+        super().__init__(value)
+        self._most = value
+
+    def release(self, n: int = 1) -> None:
+        with self._cond:
+            if self._value + n > self._most:
+                raise ValueError("Semaphore released too many times")
+        super().release(n)
+
+
+class Barrier(threading.Barrier):
+    def __init__(self, parties: int, action: Callable[[], None] | None = None, timeout: float | None = None) -> None:
+        super().__init__(parties, action, timeout)
+        self._cond = Condition(Lock())
+
+
+class Thread(threading.Thread):
+    """A thread that waits in the time of the program that starts it."""
+
+    def start(self) -> None:
+        waits = waits_here()
+        if waits is STRANGERS:
+            super().start()
+            return
+        over, run = Condition(Lock()), self.run
+        self._over, self._has_run = over, False
+
+        def run_and_note() -> None:
+            try:
+                run()
+            finally:
+                with over:
+                    self._has_run = True
+                    over.notify_all()
+
+        waits.adopt(self, run_and_note, super().start)
+
+    def join(self, timeout: float | None = None) -> None:
+        __tracebackhide__ = True
+        over: Condition | None = getattr(self, "_over", None)
+        if over is None or self is threading.current_thread():
+            super().join(timeout)
+            return
+        with over:
+            if not over.wait_for(lambda: self._has_run, timeout):
+                return
+        super().join()
+
+
+class Timer(Thread, threading.Timer):
+    def __init__(self, interval: float, function: Callable[..., object], args: Any = None, kwargs: Any = None):
+        threading.Timer.__init__(self, interval, function, args, kwargs)
+        self.finished = Event()
+
+
+def renew(made: Any) -> None:
+    """Let an event, a condition, a semaphore, a barrier or a queue of Python's own wait in the time of the program.
+
+    Nothing may wait for it yet: it was made while a module was imported, before the program began.
+    """
+    if isinstance(made, queue.Queue):
+        mutex = made.mutex = Lock()  # type: ignore[assignment]
+        made.not_empty, made.not_full, made.all_tasks_done = (Condition(mutex) for _ in range(3))
+    elif isinstance(made, threading.Condition):
+        made.__class__ = Condition
+        Condition.__init__(made)  # type: ignore[arg-type]
+    else:
+        made._cond = Condition(Lock())
+
+
+RENEWED = (threading.Event, threading.Condition, threading.Semaphore, threading.Barrier, queue.Queue)
+"""What `renew` takes."""
+
+
+NAMES: dict[str, Any] = {
+    each.__name__: each for each in (Lock, RLock, Condition, Event, Semaphore, BoundedSemaphore, Barrier, Thread, Timer)
+}
+"""By the name in `threading`, what a program finds there."""
+for _name, _each in NAMES.items():
+    _each.__module__ = "threading"

@@ -22,10 +22,10 @@ from hwloop.core.poller import Found, Poller
 from hwloop.core.timer_queue import TimerQueue
 from hwloop.core.urgency import Priority
 from hwloop.virtual.clock import FOREVER, VirtualClock
-from hwloop.virtual.condition import NEVER_NS
 from hwloop.virtual.errors import DeadlockError, TimeLimitError
 from hwloop.virtual.run_queue import VirtualRunQueue
 from hwloop.virtual.selector import Lookout, any_real
+from hwloop.virtual.sleepers import NEVER_NS
 from hwloop.virtual.threads import ProgramThreads, Work
 from hwloop.virtual.time_limit import TimeLimit
 from hwloop.virtual.wait_report import waits_of

@@ -297,6 +297,12 @@ class SerialExecutor(ThreadPoolExecutor):
             here._daemonic = before
 
 
+def waits_for_lock(thread: threading.Thread) -> bool:
+    """Return whether a thread is asleep on a lock of Python's own, without a time limit."""
+    tid = thread.native_id or 0
+    return _switches(tid)[1] and _kind(tid) is _Kind.PARKED
+
+
 def _rests(thread: threading.Thread) -> bool:
     """Return whether a thread of a pool waits for work, and there is none."""
     queue = _pools._threads_queues.get(thread)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
 from time import sleep
 
 import pytest
@@ -57,15 +59,50 @@ def test_a_test_may_go_on_after_a_deadlock_that_it_expects(board):
     board.advance(5)
 
 
-def test_a_handler_that_sleeps_again_and_again_fails_within_the_limit(board, monkeypatch):
-    monkeypatch.setattr(session, "CPU_LIMIT", 0.05)
-
+def test_a_handler_that_sleeps_again_and_again_holds_up_nothing(board):
     def wait_for_the_release():
         while button.is_pressed:
             sleep(0.5)
+        released.append(board.clock.now_ns())
 
+    released = []
     button = Button(17)
     button.when_pressed = wait_for_the_release
     board.line(17).drive(0)
-    with pytest.raises(hwloop.TimeLimitError, match="of processor time have passed, and this handler still sleeps"):
+    board.advance(3600.2)
+    assert not released
+    board.line(17).drive(None)
+    board.advance(0.5)
+    assert released == [3_601_500_000_000]
+
+
+def test_a_thread_that_never_waits_fails_within_the_limit_of_processor_time(board, monkeypatch):
+    monkeypatch.setattr(session, "CPU_LIMIT", 0.3)
+    monkeypatch.setattr("hwloop.virtual.clock.PATIENCE", 0.01)
+    over = []
+
+    def compute():
+        while not over:
+            pass
+
+    thread = threading.Thread(target=compute, name="computes")
+    thread.start()
+    with pytest.raises(hwloop.TimeLimitError, match="s of processor time have passed") as raised:
         board.advance(1)
+    assert f"computes waits at {__file__}:" in str(raised.value)
+    over.append(True)
+    thread.join()
+
+
+made_before = queue.SimpleQueue()
+
+
+def test_a_wait_for_a_lock_in_real_time_is_named(board, monkeypatch):
+    monkeypatch.setattr(session, "LOCK_LIMIT", 0.05)
+    monkeypatch.setattr("hwloop.virtual.clock.PATIENCE", 0.01)
+    thread = threading.Thread(target=made_before.get, name="reader")
+    thread.start()
+    with pytest.raises(hwloop.TimeLimitError, match="the thread 'reader' waits in real time, for a lock, an event or"):
+        board.advance(1)
+    made_before.put(1)
+    thread.join()

@@ -159,6 +159,10 @@ class CallbackThread:
         self._closed = self._calling = False
         self._thread = clock.start(self._run, "lgpio callbacks")
 
+    def calling(self) -> threading.Thread | None:
+        """Return the thread if a callback runs in it now."""
+        return self._thread if self._calling else None
+
     def on_written(self) -> None:
         """Look for reports, because something was written. The timeline's lock may be held."""
         with self._written:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -96,6 +97,10 @@ class Lgpio(LgpioLines):
         """End the calls of all callbacks: their objects are about to be closed."""
         if self._thread is not None:
             self._thread.callbacks.clear()
+
+    def calling_thread(self) -> threading.Thread | None:
+        """Return the thread in which a callback runs now; None if none runs."""
+        return None if self._thread is None else self._thread.calling()
 
     def get_module_version(self) -> str:
         return "lgpio.py_0.2.2.0"
