@@ -166,6 +166,11 @@ class SimBoard(Board):
 
     # For tests and scenarios.
 
+    @property
+    def active_low_lines(self) -> frozenset[int]:
+        """The lines whose part is on, or pressed, while the line is low: those of parts with `active_low`."""
+        return frozenset(line for line, part in self.line_devices.items() if getattr(part, "active_low", False))
+
     def __getitem__(self, name: str) -> Any:
         """Return the device with this `name` in the board file. Raises KeyError, naming those that are there."""
         try:

@@ -33,13 +33,12 @@ from typing import Any
 
 from firmware_sim import barrier
 from firmware_sim.board import SimBoard
-from firmware_sim.libraries import gpiozero_holds, rpi_gpio
+from firmware_sim.libraries import rpi_gpio
 from firmware_sim.libraries.gpiod.bindings import redirected
 from firmware_sim.libraries.lgpio.module import LgpioModule
 from firmware_sim.libraries.smbus2 import redirection
 from firmware_sim.libraries.spidev import program_module
 from firmware_sim.node_calls import calls
-from hwloop.core.clock import REAL
 
 
 @contextlib.contextmanager
@@ -53,8 +52,6 @@ def led_to(board: SimBoard) -> Iterator[None]:
         "gpiozero.pins.local": _lead_gpiozero,
         "gpiozero.pins.lgpio": _lead_gpiozero_to_lgpio,
     }
-    if board.clock is not REAL:
-        changes["gpiozero.mixins"] = _lead_holds
     finder = _Finder({name: functools.partial(lead, board=board, undo=undo) for name, lead in changes.items()})
     with undo:
         for name, value in (("GPIOZERO_PIN_FACTORY", "lgpio"), ("RPI_LGPIO_REVISION", f"{board.revision:x}")):
@@ -173,10 +170,6 @@ def _lead_gpiozero(local: Any, board: SimBoard, undo: contextlib.ExitStack) -> N
 
     atexit.register(quieten)
     undo.callback(atexit.unregister, quieten)
-
-
-def _lead_holds(mixins: ModuleType, board: SimBoard, undo: contextlib.ExitStack) -> None:
-    _replace(undo, gpiozero_holds.hold_thread_class(mixins), "held", gpiozero_holds.without_polling(mixins))
 
 
 def _lead_gpiozero_to_lgpio(pins: Any, board: SimBoard, undo: contextlib.ExitStack) -> None:

@@ -229,8 +229,33 @@ def test_a_wait_that_can_not_end_shows_its_place_and_the_reason(
 ) -> None:
     status, _, errors = ended(start(source, *arguments))
     assert status == 1
-    assert 'File "script.py", line' in errors or message.startswith("a script")
+    assert "the script waits at script.py:" in errors or message.startswith("a script")
     assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_a_script_that_pauses_for_ever_shows_where_each_thread_waits(start: Start) -> None:
+    pytest.importorskip("gpiozero")
+    source = """
+        import signal, threading, time
+        from gpiozero import Button
+
+        def sleep_on():
+            while True:
+                time.sleep(10)
+
+        button = Button(17)
+        button.when_pressed = sleep_on
+        threading.Thread(target=sleep_on, name="worker", daemon=True).start()
+        signal.pause()
+        """
+    status, _, errors = ended(start(source, "--limit", "1000"))
+    assert status == 1
+    assert errors.splitlines()[1:] == [
+        "  the script waits at script.py:12 in <module>",
+        "  worker waits at script.py:7 in sleep_on",
+        "  a handler waits at script.py:7 in sleep_on",
+    ]
 
 
 def test_a_seed_and_a_factory_that_needs_a_loop_are_rejected(start: Start) -> None:

@@ -7,19 +7,22 @@
     i2c 1                                         │0x76 w f7 r 00 80
 
 A column stands for a span of time: `╱` and `╲` are one edge in it, `┃` several. A text begins at its column, and is cut
-where the next one begins; `‖` marks several that begin in one column.
+where the next one begins; `‖` marks several that begin in one column. A line whose part is on while it is low has `▄`
+there, and a legend says so.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from firmware_sim.trace.line_levels import LineLevels
 from firmware_sim.trace.rows import Item, Span, checked_span, rows_of
 from hwloop.trace_events import TraceEvent
 
 _LEVELS = {0: "▁", 1: "▔"}
+_ON_LOW = {0: "▄", 1: "▔"}
+"""The levels of a line whose part is on, or pressed, while the line is low."""
 _EDGES = {0: "╲", 1: "╱"}
 _LONGEST_LABEL = 32
 _NARROWEST = 20
@@ -33,6 +36,7 @@ def text_waveform(
     width: int = 100,
     *,
     names: Mapping[int, str] | None = None,
+    active_low: Collection[int] = (),
 ) -> str:
     """Return a window of a trace as a waveform of characters: a row for each line, port, bus, and for faults.
 
@@ -42,6 +46,7 @@ def text_waveform(
         width: characters in a row.
         names: the names of lines, by number, such as `board.line_names`. By default a line has the name of the part
             that has driven it.
+        active_low: the lines whose parts are on while they are low, such as `board.active_low_lines`.
 
     Raises ValueError for an empty window.
     """
@@ -50,8 +55,12 @@ def text_waveform(
     margin = 2 + min(_LONGEST_LABEL, max(map(len, ("time", *rows.lines, *rows.texts))))
     window = _Window(span, max(_NARROWEST, width - margin))
     shown = [("time", window.axis())]
-    shown += [(label, window.levels(levels)) for label, levels in rows.lines.items()]
+    inverted = [label for label in rows.lines if int(label.split()[0]) in active_low]
+    for label, levels in rows.lines.items():
+        shown.append((label, window.levels(levels, _ON_LOW if label in inverted else _LEVELS)))
     shown += [(label, window.texts(items)) for label, items in rows.texts.items()]
+    if inverted:
+        shown.append(("", f"▄ low, which is on or pressed (active_low): {', '.join(inverted)}"))
     return "\n".join(f"{label[: margin - 2].ljust(margin)}{graph}".rstrip() for label, graph in shown)
 
 
@@ -79,8 +88,8 @@ class _Window:
                 return self._place(whole or [(0, f"│{start_ns / 1e9:.{decimals}f} s")])
             room = longest
 
-    def levels(self, levels: LineLevels) -> str:
-        """Return the graph of a line."""
+    def levels(self, levels: LineLevels, drawn: Mapping[int, str]) -> str:
+        """Return the graph of a line; `drawn` has the character of each level."""
         inside: dict[int, list[int]] = {}
         for when_ns, level in levels.within(*self._span):
             inside.setdefault(self.column(when_ns), []).append(level)
@@ -88,7 +97,7 @@ class _Window:
         row = ""
         for column in range(self._columns):
             edges = inside.get(column, ())
-            row += _LEVELS[level] if not edges else _EDGES[edges[0]] if len(edges) == 1 else "┃"
+            row += drawn[level] if not edges else _EDGES[edges[0]] if len(edges) == 1 else "┃"
             level = edges[-1] if edges else level
         return row
 

@@ -85,13 +85,13 @@ def run_program(
     `UsageError` or `Failure` of `find`. Other exceptions are shown as Python shows them.
     """
     path = ""
+    time: ScriptTime | None = None
     try:
         found = find()
         program = found.program
         path = program.code.co_filename
         in_virtual_time = hosting.clock is not REAL and not found.is_async
         lifetime.enter_context(_surroundings("lgpio" if in_virtual_time else "hwloop"))
-        time: ScriptTime | None = None
         if simulated:
             from firmware_sim import SimBoard, imports
 
@@ -129,7 +129,8 @@ def run_program(
     except BaseException as error:
         parts = causes(error)
         if not all(isinstance(part, HardwareError) for part in parts):
-            _show(error, path)
+            if time is None or not time.explains(error, path):
+                _show(error, path)
             if failed is not None:
                 failed(error)
             return 1

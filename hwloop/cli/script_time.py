@@ -10,13 +10,18 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import threading
+import traceback
 from collections.abc import Iterator
 
 from firmware_sim import SimBoard
 from hwloop.cli import THREADS_WITHIN, UsageError
+from hwloop.errors import program_frames
 from hwloop.testing.program_time import ProgramTime, RealProcess
+from hwloop.testing.thread_report import thread_waits
 from hwloop.virtual.clock import VirtualClock
+from hwloop.virtual.errors import DeadlockError
 from hwloop.virtual.program_waits import VirtualWaits
 from hwloop.virtual.sleepers import NEVER_NS
 from hwloop.virtual.time_limit import TimeLimit, chosen_limit
@@ -36,10 +41,11 @@ class ScriptTime:
         clock.waiter = "the script"
         clock.limit = TimeLimit(clock, chosen_limit(limit))
         clock.limit.begin_run()
+        self._board = board
         self._threads = set(threading.enumerate())
-        waits = VirtualWaits(clock, board.timeline.count_read, clock.block_loop, clock.sleep)
+        self._waits = VirtualWaits(clock, board.timeline.count_read, clock.block_loop, clock.sleep)
         process = RealProcess(self._pause)
-        self._time = ProgramTime(board.timeline, waits, lambda: process, "run it without --clock virtual")
+        self._time = ProgramTime(board.timeline, self._waits, lambda: process, "run it without --clock virtual")
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
@@ -68,6 +74,21 @@ class ScriptTime:
             self._finish(grace)
             raise
         self._finish(grace)
+
+    def explains(self, error: BaseException, path: str) -> bool:
+        """Print why a script that waits for ever was ended, and where each thread waits. Return False if it was not."""
+        if not isinstance(error, DeadlockError):
+            return False
+        threads = list(self._waits.threads())
+        if (handler := self._board.lgpio.calling_thread()) is not None:
+            threads.append(handler)
+        places = traceback.extract_tb(program_frames(error.__traceback__))
+        main = [place for place in places if place.filename == path][-1:] or places[-1:]
+        reason = str(error).removeprefix(f"{self._clock.waiter} waits: ")
+        lines = [f"hwloop: {path}: {reason}"]
+        lines += [f"  the script waits at {place.filename}:{place.lineno} in {place.name}" for place in main]
+        print("\n".join([*lines, *thread_waits(threads)]), file=sys.stderr)
+        return True
 
     def _finish(self, grace: float | None) -> None:
         assert self._clock.limit is not None

@@ -31,6 +31,7 @@ from gpiozero.threads import GPIOThread
 from hwloop.board import close_own
 from hwloop.boards.lgpio.fifo_directory import remove_left
 from hwloop.pins import device_steps as steps_of
+from hwloop.pins import last_wait
 from hwloop.pins.delivery import Delivery
 from hwloop.pins.device_info import device_name, pins_of
 from hwloop.pins.factory import BoardFactory
@@ -94,6 +95,7 @@ def _with_all_else(shutdown: Callable[[], None]) -> Callable[[], None]:
     """Extend gpiozero's work at exit: afterwards, close the factories that are still open, and the process's boards."""
 
     def shut_all_down() -> None:
+        last_wait.leave()
         for factory in list(_factories):
             factory.end_steps()  # as gpiozero has just stopped its threads
         shutdown()

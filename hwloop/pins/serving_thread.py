@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import threading
 
+from hwloop.pins.last_wait import wait_for_end
+
 _LONGEST_HANDLER = 10.0  # seconds that `stop()` waits for a running handler, as gpiozero does
 
 
@@ -56,9 +58,16 @@ class ServingThread:
         return self._thread is threading.current_thread()
 
     def stop(self) -> None:
-        """End the thread: now, or after the current callback if the caller runs in this thread."""
+        """End the thread: now, or after the current callback if the caller runs in this thread.
+
+        A handler that still runs is waited for as gpiozero does, and as `wait_for_end` says.
+        """
         self._stopping = True
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self.loop.stop)
         if not self.is_current():
-            self._thread.join(_LONGEST_HANDLER)
+            wait_for_end("a handler of gpiozero", self._thread, self._has_ended, _LONGEST_HANDLER)
+
+    def _has_ended(self, within: float) -> bool:
+        self._thread.join(within)
+        return not self._thread.is_alive()

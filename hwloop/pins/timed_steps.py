@@ -24,6 +24,7 @@ from hwloop.core import registry as running
 from hwloop.core.event_loop import EventLoop
 from hwloop.pins.delivery import Delivery
 from hwloop.pins.device_info import device_name, is_closed
+from hwloop.pins.last_wait import wait_for_end
 from hwloop.pins.signals import Signal, wait_for
 
 Steps = Iterator[float]
@@ -87,11 +88,17 @@ class TimedSteps:
         """
         thread = self._thread
         self.end()
-        if not self._lock.acquire(timeout=timeout):
+        if not wait_for_end(self.describe(), thread, self._wait_for_step, timeout):
             raise ZombieThread(f"{self.name} failed to stop within {timeout} seconds")
-        self._lock.release()
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread is not threading.current_thread() and self._wait_for_step(0):
             thread.join(timeout)  # returns at once: the thread has no step to take
+
+    def _wait_for_step(self, timeout: float) -> bool:
+        """Wait for a step in progress, and return whether it has ended."""
+        if self._lock.acquire(timeout=timeout):
+            self._lock.release()
+            return True
+        return False
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end.

@@ -13,7 +13,7 @@ import contextlib
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -84,18 +84,34 @@ class Replacements:
                     setattr(owner, name, value)
 
     @contextlib.contextmanager
-    def in_imports(self, kept: frozenset[str]) -> Iterator[None]:
-        """In this block, let modules that are not `kept` import the other modules."""
-        find, modules = builtins.__import__, self._modules
+    def in_imports(
+        self, kept: frozenset[str], followed: Mapping[str, Callable[[ModuleType], Callable[[], None]]]
+    ) -> Iterator[None]:
+        """In this block, let modules that are not `kept` import the other modules.
+
+        A function of `followed` is called with the module of its name, once that is imported. It returns one that is
+        called at the end.
+        """
+        find, modules, waiting = builtins.__import__, self._modules, dict(followed)
+        undo = contextlib.ExitStack()
+
+        def follow() -> None:
+            for name in [name for name in waiting if name in sys.modules]:
+                undo.callback(waiting.pop(name)(sys.modules[name]))
 
         def import_module(name: str, names: Any = None, *arguments: Any, **named: Any) -> ModuleType:
             if name in modules and is_of_program(str((names or {}).get("__name__", "__main__")), kept):
                 return modules[name]
-            return find(name, names, *arguments, **named)
+            found = find(name, names, *arguments, **named)
+            if waiting:
+                follow()
+            return found
 
         builtins.__import__ = import_module  # type: ignore[assignment]
         try:
-            yield
+            with undo:
+                follow()
+                yield
         finally:
             builtins.__import__ = find
 

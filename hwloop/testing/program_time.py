@@ -29,6 +29,7 @@ from typing import Any, NoReturn, Protocol
 
 from firmware_sim.timeline import Timeline
 from hwloop.errors import HardwareError
+from hwloop.testing.gpiozero_holds import wait_without_polling
 from hwloop.testing.places import is_of_project
 from hwloop.testing.program_modules import KEPT, ProgramModule, Replacements, modules_of_program
 from hwloop.virtual import locks
@@ -115,8 +116,9 @@ class ProgramTime:
         """In this block, let the program and its libraries find this time: all modules but those that are `kept`."""
         if (signals := sys.modules.get("hwloop.pins.signals")) is not None:
             _REPLACEMENTS.add(signals.Signal, functools.partial(_made_signal, signals.Signal))
+        followed = {"gpiozero.mixins": wait_without_polling} if self.waits.is_virtual else {}
         changed = [*modules_of_program(kept), *_BUILT_ON_THEM]
-        with self._in_use(), _REPLACEMENTS.in_modules(changed), _REPLACEMENTS.in_imports(kept):
+        with self._in_use(), _REPLACEMENTS.in_modules(changed), _REPLACEMENTS.in_imports(kept, followed):
             yield
 
     @contextlib.contextmanager

@@ -33,7 +33,7 @@ def waveform(board: BoardFixture) -> str:
         return ""
     end_ns = max(board.clock.now_ns(), events[-1].when_ns) + 1
     start_ns = max(end_ns - SHOWN_NS, min(events[0].when_ns, end_ns - 1_000_000))
-    return text_waveform(events, start_ns, end_ns, names=board.line_names)
+    return text_waveform(events, start_ns, end_ns, names=board.line_names, active_low=board.active_low_lines)
 
 
 def repeating(node: str, seed: int) -> str:

@@ -159,7 +159,8 @@ class Session:
     async def _guarded(self, coroutine: Coroutine[Any, Any, T]) -> T:
         __tracebackhide__ = True
         self._main = asyncio.current_task()
-        self._waits_itself = not is_of_project(coroutine.cr_code.co_filename)  # type: ignore[attr-defined]
+        code = getattr(coroutine, "cr_code", None)  # the step of an async fixture has none
+        self._waits_itself = code is not None and not is_of_project(code.co_filename)
         self._began = time.process_time()
         if (before := self._failure) is not None:  # it failed between two runs
             coroutine.close()

@@ -45,8 +45,9 @@ def test_a_failure_shows_the_last_second_of_the_lines(suite):
             "E * AssertionError: after 0.5 s of virtual time this is still false: board?'lamp'?.lit and False",
             "*the last second on the board*",
             "time *3.0 s*3.4 s*",
-            "17 door *▁▁▁*▔▔▔*",
+            "17 door *▄▄▄*▔▔▔*",
             "27 lamp *╱▔▔▔*╲▁▁▁*",
+            "*▄ low, which is on or pressed (active_low): 17 door",
         ]
     )
     assert "1.5 s" not in str(result.stdout)

@@ -7,11 +7,23 @@ virtual time that would be nearly all that a program with a few buttons does: a 
 from __future__ import annotations
 
 import contextlib
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
 
-def hold_thread_class(mixins: Any) -> Any:
+def wait_without_polling(mixins: Any) -> Callable[[], None]:
+    """Let these threads wait until something happens. Return a function that undoes it."""
+    cls = _hold_thread_class(mixins)
+    before = cls.held
+    cls.held = _without_polling(mixins)
+
+    def undo() -> None:
+        cls.held = before
+
+    return undo
+
+
+def _hold_thread_class(mixins: Any) -> Any:
     """Return gpiozero's class of these threads; hwloop's pin factories replace its name, not the class."""
     for cls in mixins.GPIOQueue.__mro__[1].__subclasses__():  # of GPIOThread
         if cls.__name__ == "HoldThread" and cls.__module__ == mixins.__name__:
@@ -19,12 +31,11 @@ def hold_thread_class(mixins: Any) -> Any:
     raise LookupError(f"{mixins.__name__} has no HoldThread")
 
 
-def without_polling(mixins: ModuleType) -> Any:
+def _without_polling(mixins: Any) -> Callable[..., None]:
     """Return the method `held` of such a thread that does as gpiozero's, and waits until something happens."""
-    names: Any = mixins
 
     def held(self: Any, parent: Any) -> None:
-        stopping, holding = names.Event(), self.holding
+        stopping, holding = mixins.Event(), self.holding
         stop = stopping.set
 
         def stop_and_wake() -> None:
