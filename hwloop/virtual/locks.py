@@ -278,12 +278,12 @@ def renew(made: Any) -> None:
 
 
 RENEWED = (threading.Event, threading.Condition, threading.Semaphore, threading.Barrier, queue.Queue)
-"""What `renew` takes."""
+"""The classes that `renew` takes."""
 
 
 NAMES: dict[str, Any] = {
     each.__name__: each for each in (Lock, RLock, Condition, Event, Semaphore, BoundedSemaphore, Barrier, Thread, Timer)
 }
-"""By the name in `threading`, what a program finds there."""
+"""By the name in `threading`: the classes that a program finds there."""
 for _name, _each in NAMES.items():
     _each.__module__ = "threading"

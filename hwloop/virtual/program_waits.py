@@ -64,7 +64,7 @@ class Waits(Protocol):
         """Return whether a thread waits."""
 
     def interrupt(self, ident: int, action: Callable[[], object]) -> None:
-        """Let a thread call `action()` where it waits now or next. What that raises ends the wait."""
+        """Let a thread call `action()` where it waits now or next. An exception of `action` ends the wait."""
 
 
 class VirtualWaits:
