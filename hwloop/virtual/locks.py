@@ -259,7 +259,7 @@ class Thread(threading.Thread):
 class Timer(Thread, threading.Timer):
     def __init__(self, interval: float, function: Callable[..., object], args: Any = None, kwargs: Any = None):
         threading.Timer.__init__(self, interval, function, args, kwargs)
-        self.finished = Event()
+        self.finished: Event = Event()
 
 
 def renew(made: Any) -> None:

@@ -225,8 +225,8 @@ class RealWaits:
 class _RealWaiter:
     def __init__(self, waits: RealWaits) -> None:
         self._waits = waits
-        self.go = threading.Semaphore(0)
-        self.is_woken = False
+        self.go: threading.Semaphore = threading.Semaphore(0)
+        self.is_woken: bool = False
 
     def wait(self, timeout: float | None) -> None:
         self._waits.wait(self, math.inf if timeout is None else time.monotonic() + timeout)
