@@ -206,6 +206,13 @@ def test_an_import_that_fails_once_the_loop_runs_is_a_failure_like_any_other(hwl
     assert said.splitlines()[-1] == "ModuleNotFoundError: No module named 'nowhere'"
 
 
+def test_a_variable_that_names_no_backend_is_a_wrong_call(hwloop: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWLOOP_GPIO", "pigpio")
+    status, said = hwloop("run", write("program.py", GOOD))
+    assert status == 2
+    assert said.startswith("hwloop run: HWLOOP_GPIO: unknown GPIO backend 'pigpio'; use auto, gpiod, lgpio\n")
+
+
 @pytest.mark.parametrize("source", ["import nowhere", "x = ", "x = 1", "import sys; sys.exit(2)"])
 def test_the_last_line_of_a_service_that_is_not_started_again_says_what_to_do(
     hwloop: Call, source: str, monkeypatch: pytest.MonkeyPatch

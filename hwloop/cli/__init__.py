@@ -301,10 +301,9 @@ def _advised(name: str, status: int) -> int:
     if status == 2 and "NOTIFY_SOCKET" in os.environ:
         from hwloop.cli.in_service import unit_of_process
 
-        unit = unit_of_process()
-        _print_error(
-            name, f"systemd does not start {unit} again; correct the above, then: sudo systemctl restart {unit}"
-        )
+        unit = unit_of_process() or "the service"
+        command = f"sudo systemctl restart {unit}" if unit.endswith(".service") else "start it again"
+        _print_error(name, f"systemd does not start {unit} again; correct the above, then: {command}")
     return status
 
 

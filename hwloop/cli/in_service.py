@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def unit_of_process(cgroups: Path = Path("/proc/self/cgroup")) -> str:
-    """Return the name of the unit, from its control group (cgroups(7)); "the service" where that has none."""
+    """Return the name of the unit, from its control group (cgroups(7)); "" where that has none."""
     try:
         lines = cgroups.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -15,4 +15,4 @@ def unit_of_process(cgroups: Path = Path("/proc/self/cgroup")) -> str:
         for part in reversed(line.rpartition(":")[2].split("/")):
             if part.endswith(".service"):
                 return part
-    return "the service"
+    return ""

@@ -24,9 +24,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from hwloop import runner
+from hwloop.board import Backend
 from hwloop.board_interface import Board
 from hwloop.cli import Unloadable, UsageError, process, threads_bounded
 from hwloop.cli.execution import Found, find_program, run_program
@@ -213,6 +214,9 @@ def _why_unloadable(error: ImportError | SyntaxError) -> str:
 
 def chosen_board(option: str | None) -> str | None:
     """Return the board for `process.hosted`. A named board is opened at once, so that a mistake shows at once."""
+    backend = os.environ.get("HWLOOP_GPIO") or "auto"
+    if backend not in get_args(Backend):
+        raise UsageError(f"HWLOOP_GPIO: unknown GPIO backend {backend!r}; use {', '.join(get_args(Backend))}")
     named = os.environ.get("HWLOOP_BOARD")
     return option or (named if named != "auto" else None) or None
 
