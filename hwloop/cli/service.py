@@ -20,6 +20,7 @@ from pathlib import Path
 from hwloop.cli import Failure, UsageError, say
 from hwloop.cli.service_install import add_install_arguments, install
 from hwloop.cli.service_report import list_services, show_status
+from hwloop.cli.unit import directory
 from hwloop.deployment.accounts import SystemAccounts
 from hwloop.deployment.commands import CommandError
 from hwloop.deployment.environment import EnvironmentBuilder
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         each.set_defaults(rest=[])
         if name not in ("logs", "restart"):
             each.add_argument(
-                "--root", metavar="DIR", type=Path, default=Path("/"), help="the root directory of an image (/)"
+                "--root", metavar="DIR", type=directory, default=Path("/"), help="the root directory of an image (/)"
             )
 
 
@@ -85,10 +86,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def services_of(arguments: argparse.Namespace) -> Services:
     """Return the services of this machine, or those of an image."""
-    root = Path(os.path.abspath(getattr(arguments, "root", "/")))
-    if not root.is_dir():
-        raise UsageError(f"--root {root}: there is no such directory")
-    layout = Layout(root)
+    layout = Layout(getattr(arguments, "root", Path("/")))
     systemctl: Systemctl = OfflineSystemctl(layout)
     if not layout.is_image and os.path.isdir("/run/systemd/system"):
         systemctl = LiveSystemctl()

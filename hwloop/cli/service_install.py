@@ -11,7 +11,8 @@ from typing import Any
 
 import hwloop
 from hwloop.cli import Failure, UsageError, say
-from hwloop.cli.unit import add_unit_arguments, chosen_devices, run_options
+from hwloop.cli.program import is_script
+from hwloop.cli.unit import add_unit_arguments, chosen_devices, directory, run_options
 from hwloop.deployment import interpreter
 from hwloop.deployment.environment import Plan
 from hwloop.deployment.installation import Services
@@ -57,7 +58,7 @@ def add_install_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wheelhouse",
         metavar="DIR",
-        type=Path,
+        type=directory,
         help="take packages from a directory of wheels, and nothing from an index",
     )
     parser.add_argument(
@@ -78,7 +79,7 @@ def add_install_arguments(parser: argparse.ArgumentParser) -> None:
 def install(services: Services, arguments: argparse.Namespace) -> int:
     """Install a program as a service."""
     program = find_program(arguments.program, arguments.entry)
-    name = check_name(arguments.name) if arguments.name else _default_name(program)
+    name = check_name(arguments.name) if arguments.name is not None else _default_name(program)
     python = _choose_python(program, arguments.python, arguments.root)
     extra = {**_included(program, arguments.include), **dict(_board_files(arguments.board))}
     current = services.current(name)
@@ -93,6 +94,7 @@ def install(services: Services, arguments: argparse.Namespace) -> int:
         user="" if arguments.dynamic_user else check_user(arguments.user),
         realtime=arguments.realtime,
         start_timeout=arguments.start_timeout,
+        has_loop=not (isinstance(program, ScriptProgram) and not program.main and is_script(program.script.tree)),
         guarded=arguments.guardian,
         start=not arguments.no_start,
     )
@@ -138,8 +140,8 @@ def _choose_python(program: Program, chosen: str | None, root: Path) -> Interpre
 def _plan(program: Program, python: Interpreter, arguments: argparse.Namespace, generation: int) -> Plan:
     for package in arguments.packages:
         check_requirement(package)
-    wheelhouse = arguments.wheelhouse and Path(os.path.abspath(arguments.wheelhouse))
-    if wheelhouse and not any(wheelhouse.glob("*.whl")):
+    wheelhouse = arguments.wheelhouse
+    if wheelhouse is not None and not any(wheelhouse.glob("*.whl")):
         raise UsageError(
             f"--wheelhouse {wheelhouse}: there are no wheels in it; make them with: pip wheel -w DIR PACKAGE"
         )

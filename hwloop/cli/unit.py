@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hwloop.cli import Failure, UsageError, say
+from hwloop.cli.program import is_script
 from hwloop.core.realtime import RealTime
 from hwloop.deployment import devices, interpreter
 from hwloop.deployment.devices import Devices
@@ -95,8 +96,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if board is not None and board.endswith(".toml"):
         board = os.path.abspath(board)
     try:
-        name = check_name(arguments.name) if arguments.name else _default_name(program)
+        name = check_name(arguments.name) if arguments.name is not None else _default_name(program)
         user = "" if arguments.dynamic_user else check_user(arguments.user)
+        if program.is_dir() and not (program / "__main__.py").is_file():
+            raise ProgramError(f"{program} has no __main__.py to run; install a project: hwloop service install {path}")
         look = look_at(program)
         unit = Unit(
             name=name,
@@ -108,6 +111,7 @@ def execute(arguments: argparse.Namespace) -> int:
             user=user,
             realtime=arguments.realtime,
             start_timeout=arguments.start_timeout,
+            has_loop=bool(main) or program.is_dir() or not is_script(parse(read_file(program), program)),
             guarded=arguments.guardian or look.keeps_outputs,
             reloads=look.reloads,
         )
@@ -227,6 +231,13 @@ def _priority(text: str) -> int:
         return RealTime(priority=int(text)).priority
     except ValueError:
         raise argparse.ArgumentTypeError(f"a priority is 1 to 99, not {text!r}; the program comes before it") from None
+
+
+def directory(text: str) -> Path:
+    """Convert an argument for argparse: an empty variable of a shell must not mean the current directory."""
+    if not text or not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"there is no directory {text!r}")
+    return Path(os.path.abspath(text))
 
 
 def _seconds(text: str) -> float:

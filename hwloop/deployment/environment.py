@@ -255,6 +255,11 @@ class EnvironmentBuilder:
                     file.write_bytes(data.replace(here.encode(), there.encode()))
 
 
+def packages_of(directory: Path) -> list[str]:
+    """Return the packages of a complete environment with their versions: "smbus2==0.5"."""
+    return list(json.loads((directory / RECORD).read_text(encoding="utf-8")).get("packages", ()))
+
+
 def is_complete(directory: Path) -> bool:
     """Return whether an environment was made to its end, and its Python is still there."""
     return (directory / RECORD).is_file() and os.path.lexists(directory / "bin/python")

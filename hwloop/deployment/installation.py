@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hwloop.deployment.accounts import Accounts
-from hwloop.deployment.environment import Plan, is_complete
+from hwloop.deployment.environment import Plan, is_complete, packages_of
 from hwloop.deployment.files import make_directory, read_text, remove, remove_if_empty, write_file
 from hwloop.deployment.layout import Layout, Places
 from hwloop.deployment.order import Order
@@ -130,13 +130,26 @@ class Services:
                 self._activate(order, places, releases, current, before=None)
                 return True
             self._make_environment(order, environment)
+            if current is not None and self._is_renewed_in_vain(order, places, current, fingerprint):
+                remove(environment)
+                self._say(f"{order.name}: there are no newer packages")
+                return False
             release = self._make_release(order, places, releases, fingerprint, environment)
             self._activate(order, places, releases, release, before=current)
             return True
 
+    def _is_renewed_in_vain(self, order: Order, places: Places, current: Release, fingerprint: str) -> bool:
+        """Return whether a new environment has the same packages as the current one, and nothing else is new."""
+        before = replace(order, plan=replace(order.plan, generation=current.generation))
+        if order.plan.generation == current.generation or self._fingerprint(before) != current.fingerprint:
+            return False
+        old, new = places.environment(current.environment), places.environment(order.plan.key)
+        return is_complete(old) and packages_of(old) == packages_of(new)
+
     def _check_foreign(self, places: Places) -> None:
         """Raise if a unit of the same name is not ours."""
-        if places.unit.exists() and Releases(places).current() is None:
+        text = read_text(places.unit)
+        if text is not None and "written by hwloop" not in text.partition("\n")[0]:
             raise InstallationError(
                 f"{places.unit} exists already and was not made by hwloop; remove it, or choose another --name"
             )
@@ -163,6 +176,7 @@ class Services:
             user=order.user,
             realtime=order.realtime,
             start_timeout=order.start_timeout,
+            has_loop=order.has_loop,
             guarded=order.guarded or look.keeps_outputs,
             reloads=look.reloads,
         )
@@ -330,8 +344,6 @@ class Services:
             last = not self.names()
             if last and not keep_data:
                 removed += self._accounts.remove_added()
-        if last:
-            self._remove_shared()
         return removed
 
     def _remove_shared(self) -> None:
@@ -364,6 +376,10 @@ class Services:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InstallationError("another hwloop service command is at work; wait until it has ended") from None
-            yield
+            try:
+                yield
+            finally:
+                if not any(path.is_dir() for path in self._layout.services.iterdir()):
+                    self._remove_shared()
         finally:
             os.close(lock)

@@ -24,6 +24,7 @@ class Order:
         user: the user to run as; "" for a dynamic one.
         realtime: the highest priority; 0 without real time.
         start_timeout: seconds until it must be ready.
+        has_loop: whether it has an event loop, which feeds the watchdog.
         guarded: whether a guardian holds its kept outputs, even if its text shows none.
         start: whether to start it.
     """
@@ -37,5 +38,6 @@ class Order:
     user: str
     realtime: int
     start_timeout: float
+    has_loop: bool = True
     guarded: bool = False
     start: bool = True

@@ -45,6 +45,11 @@ class Script:
     dependencies: tuple[str, ...]
     requires_python: str
 
+    @property
+    def tree(self) -> ast.Module:
+        """The syntax tree of its own file."""
+        return parse(self.files[self.file.name], self.file)
+
     def trees(self) -> Iterator[ast.Module]:
         """Yield the syntax tree of each file."""
         for name, data in self.files.items():

@@ -35,6 +35,7 @@ class Unit:
         user: the user that it runs as; "" for one that systemd makes for as long as it runs (`DynamicUser=`).
         realtime: the highest priority that it may have; 0 without real time.
         start_timeout: seconds that a start may take until the program is ready.
+        has_loop: whether the program has an event loop: nothing feeds the watchdog for a script.
         guarded: whether a guardian holds its kept outputs.
         reloads: whether SIGHUP has it read its configuration again.
     """
@@ -48,6 +49,7 @@ class Unit:
     user: str = DEFAULT_USER
     realtime: int = 0
     start_timeout: float = DEFAULT_START_TIMEOUT
+    has_loop: bool = True
     guarded: bool = False
     reloads: bool = False
 
@@ -87,6 +89,7 @@ class Unit:
             "name": self.name,
             "reloads": self.reloads,
             "realtime": str(self.realtime or ""),
+            "watchdog": "10" if self.has_loop else "0",
             "start_timeout": f"{self.start_timeout:g}",
             "unit": unit_name(self.name),
             "user": self.user or dynamic_user(self.name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -102,6 +103,7 @@ class FakeBuilder:
     root: Path
     built: list[Plan] = field(default_factory=list)
     fails: BaseException | None = None
+    packages: list[str] = field(default_factory=list)
 
     def build(self, plan: Plan, directory: Path) -> str:
         self.built.append(plan)
@@ -109,7 +111,7 @@ class FakeBuilder:
         if self.fails is not None:
             raise self.fails
         (directory / "bin/python").symlink_to(plan.python.executable)
-        (directory / RECORD).write_text("{}")
+        (directory / RECORD).write_text(json.dumps({"packages": self.packages}))
         return "fake"
 
 

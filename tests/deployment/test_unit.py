@@ -141,6 +141,17 @@ def test_the_command_prints_the_unit_of_a_program(program: Path, capsys: pytest.
     assert lines["TimeoutStartSec"] == ["90"]
 
 
+def test_the_unit_of_a_directory_shows_the_devices_of_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "__main__.py").write_text("import lamp\nasync def main(): pass\n")
+    (tmp_path / "lamp.py").write_text("from hwloop import spi\n")
+    assert main(["unit", str(tmp_path), "--name", "lamp"]) == 0
+    lines = lines_of(capsys.readouterr().out)
+    assert lines["SupplementaryGroups"] == ["spi"]
+    assert lines["ExecStart"][0].endswith(f" run {tmp_path}")
+
+
 def test_a_unit_whose_program_the_service_can_not_see_comes_with_a_note(
     program: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +173,8 @@ def test_a_unit_whose_program_the_service_can_not_see_comes_with_a_note(
         (["door.py", "--user", "x", "--dynamic-user"], "not allowed with argument"),
         (["dor.py"], "dor.py: no such file or directory; give a Python file"),
         (["….py"], "add one: --name NAME"),
+        (["door.py", "--name", ""], "'' can't be the name of a service"),
+        (["."], "has no __main__.py to run; install a project: hwloop service install ."),
     ],
 )
 def test_wrong_arguments_say_what_is_right(
