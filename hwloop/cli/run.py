@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from hwloop import runner
 from hwloop.board import Backend
 from hwloop.board_interface import Board
-from hwloop.cli import Unloadable, UsageError, process, threads_bounded
+from hwloop.cli import Failure, Unloadable, UsageError, process, threads_bounded
 from hwloop.cli.execution import Found, find_program, run_program
+from hwloop.core.clock import REAL
 from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.realtime import RealTime
@@ -46,8 +47,8 @@ BOARD_HELP = "auto, linux, sim, an entry point, or a board file (.toml) to simul
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "hwloop run PROGRAM.py[:MAIN] [--board BOARD] [--realtime [PRIORITY]] [--clock virtual] [--seed N] "
-        "[--limit SECONDS] [--grace SECONDS] [--trace FILE] [--recorder PATH[,SIZE]] [--log-json] [--debug] "
-        "[-- ARGS ...]\n"
+        "[--limit SECONDS] [--grace SECONDS] [--trace FILE] [--recorder PATH[,SIZE]] [--log-json] "
+        "[--metrics TARGET] [--debug] [-- ARGS ...]\n"
         "       hwloop run -m MODULE ..."
     )
     add_program_arguments(parser)
@@ -67,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="the longest time from a signal, or the end of main, until the tasks have ended; then they are named and "
         "abandoned; default: HWLOOP_GRACE, or 5 under a service manager, or inf",
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="TARGET",
+        help="export metrics for Prometheus: to a file for node_exporter (FILE.prom), or served on unix:/run/x.sock or "
+        "127.0.0.1:9101; default: HWLOOP_METRICS, or nowhere",
     )
     parser.add_argument(
         "--recorder",
@@ -107,7 +114,7 @@ def add_program(parser: argparse.ArgumentParser) -> None:
         "function in it to run",
     )
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m does")
-    parser.set_defaults(rest=[], trace=None, grace=None)
+    parser.set_defaults(rest=[], trace=None, grace=None, metrics=None)
 
 
 def add_seed_and_limit(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +183,9 @@ def execute_program(arguments: argparse.Namespace, recorder: Recorder | None = N
     if recorder is not None:
         host.signalled = recorder.signalled
     lifetime.callback(lifecycle.ended)
+    # A target has one process, so child processes do not inherit it.
+    if target := arguments.metrics or os.environ.pop("HWLOOP_METRICS", ""):
+        _export_metrics(target, arguments, hosting, lifetime)
 
     def find() -> Found:
         found = find_program(arguments.program, arguments.module, arguments.rest)
@@ -210,6 +220,25 @@ def _why_unloadable(error: ImportError | SyntaxError) -> str:
         f"there is no module {error.name}; add its package to the dependencies of the program and install that again, "
         f"or install the package: {sys.executable} -m pip install PACKAGE"
     )
+
+
+def _export_metrics(
+    target: str, arguments: argparse.Namespace, hosting: runner.Hosting, lifetime: contextlib.ExitStack
+) -> None:
+    """Export the program's metrics until the process ends. Raises `UsageError`, or `Failure` for a target in use."""
+    from hwloop.service.metric_errors import MetricsError, TargetInUseError
+
+    if hosting.clock is not REAL:
+        raise UsageError("--metrics is for real time: a request would come at any moment of virtual time")
+    name = os.path.basename(arguments.program or "") or arguments.module
+    try:
+        from hwloop.service.metrics import exported  # late: it needs an optional package
+
+        lifetime.enter_context(exported(target, program=name.partition(":")[0].removesuffix(".py")))
+    except TargetInUseError as error:
+        raise Failure(str(error)) from error
+    except MetricsError as error:
+        raise UsageError(str(error)) from error
 
 
 def chosen_board(option: str | None) -> str | None:
