@@ -230,6 +230,14 @@ def test_an_invalid_descriptor_raises_as_in_asyncio(bad):
     loop.close()
 
 
+def test_a_loop_whose_socket_was_collected_first_can_be_closed():
+    """The garbage collector finalizes the objects of a cycle in any order."""
+    loop = hwloop.new_event_loop()
+    loop._ssock.close()
+    loop.close()
+    assert loop.is_closed()
+
+
 def test_a_closed_loop_refuses_work():
     loop = hwloop.new_event_loop()
     loop.close()

@@ -183,8 +183,8 @@ def execute_program(arguments: argparse.Namespace, recorder: Recorder | None = N
     if recorder is not None:
         host.signalled = recorder.signalled
     lifetime.callback(lifecycle.ended)
-    # A target has one process, so child processes do not inherit it.
-    if target := arguments.metrics or os.environ.pop("HWLOOP_METRICS", ""):
+    named = os.environ.pop("HWLOOP_METRICS", "")  # a target has one process, so child processes do not inherit it
+    if target := arguments.metrics or named:
         _export_metrics(target, arguments, hosting, lifetime)
 
     def find() -> Found:

@@ -186,6 +186,10 @@ class AsyncioLoop(SelectorEventLoop):
         self._clock.close()
         self._poller.close()
 
+    def _close_self_pipe(self) -> None:
+        if self._ssock.fileno() >= 0:  # else a loop that nobody closed is collected, after its socket
+            super()._close_self_pipe()
+
     def after_fork_in_child(self) -> None:
         """Share nothing with the parent's loop from now on. Called in a forked child, see `hwloop.core.forking`."""
         self._wakeup.forget()

@@ -33,11 +33,11 @@ from hwloop.service.metric_errors import MetricsError
 try:
     import prometheus_client
     from prometheus_client.exposition import choose_encoder
-except ImportError as error:
+except ImportError as _missing:
     raise MetricsError(
         "metrics need the package prometheus_client: pip install prometheus_client, or apt install "
         "python3-prometheus-client"
-    ) from error
+    ) from _missing
 
 from hwloop.service.metric_families import Answer, Family, families
 from hwloop.service.metric_file import MetricFile
