@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -81,6 +82,8 @@ class Chip(SimBoard):
 
     def open_output(self, request: OutputRequest) -> OutputLine:
         if not request.keep:
+            with self.timeline.lock:
+                self._gpiochip.close_abandoned()  # as the kernel does at once
             return super().open_output(request)
         return self._noted(claim_output(self._lines.open(request.chip).chip, self.node, request, self.kernel))
 
@@ -564,6 +567,16 @@ def test_a_line_whose_chip_came_back_is_claimed_anew(
     assert "gpio:27 can't be taken over, and is claimed anew" in caplog.text
 
 
+@pytest.mark.parametrize("line", [27, "GPIO27"])
+def test_a_program_that_keeps_the_line_no_more_can_have_it(chip: Chip, guardian: Guardian, line: int | str) -> None:
+    gpio.output(LINE, keep=True, safe=0, initial=1).open()
+    end_program(chip)
+    with gpio.output(17, safe=0):  # another line, which leaves it alone
+        guardian.wait_for(lambda: guardian.waits)
+    with gpio.output(line, safe=0, initial=None) as relay:
+        assert (relay.kept, guardian.kept.held) == (False, False)
+
+
 def test_an_output_that_is_not_kept_is_as_safe_as_ever(chip: Chip, guardian: Guardian) -> None:
     with gpio.output(LINE, initial=1, safe=0) as relay:
         assert relay.statistics() == {"level": 1, "kept": False, "adopted": False}
@@ -579,6 +592,28 @@ def test_a_program_killed_before_it_has_handed_over_the_line_leaves_it_to_be_dri
     end_program(chip, killed=True)
     guardian.wait_for(lambda: getattr(guardian, "lost", []))
     assert [(output.line, output.safe) for output in guardian.lost] == [(LINE, 0)]
+
+
+def test_a_forked_child_does_not_report_for_its_parent(
+    chip: Chip, guardian: Guardian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(guard.STALL, "0.03")
+
+    async def main() -> None:
+        gpio.output(LINE, keep=True, safe=0, initial=1).open()
+
+    with asyncio.Runner() as runner:  # which does not report the ends of its runs: its timers stay
+        runner.run(main())
+        pid = os.fork()
+        if not pid:
+            try:  # the loop goes on in the child too
+                guard.logger.handle = lambda record: os._exit(1)  # type: ignore[method-assign]
+                guard.find_guardian = lambda environment: os._exit(2)  # type: ignore[assignment]
+                runner.run(asyncio.sleep(0.1))
+                os._exit(0)
+            finally:
+                os._exit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 # Guardians that are missing, lost, replaced.

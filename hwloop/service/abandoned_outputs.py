@@ -63,6 +63,14 @@ class AbandonedOutputs:
             if (line := self._held.pop(output.place, None)) is not None:
                 line.close()
 
+    def resolved(self, output: GuardedOutput) -> GuardedOutput:
+        """Return an output with the names of chip and line that a kept one has; as it is if there is no such line."""
+        try:
+            request = self._board(output.board).resolved(_request(output))
+        except (HardwareError, ValueError):
+            return output
+        return output._replace(line=request.line, chip=request.chip)
+
     def drive(self) -> None:
         """Drive the waiting outputs, each whether or not others fail."""
         for place, (output, give_up) in list(self._waiting.items()):
@@ -97,17 +105,23 @@ class AbandonedOutputs:
                 board.close()
 
     def _opened(self, output: GuardedOutput) -> OutputLine:
-        if output.board not in self._boards:
-            self._boards[output.board] = boards.reached(output.board)
-        request = OutputRequest(
-            output.line,
-            consumer="hwloop guard",
-            chip=output.chip,
-            initial=output.safe,
-            drive=output.drive,
-            active_low=output.active_low,
-        )
-        return self._boards[output.board].open_output(request)
+        return self._board(output.board).open_output(_request(output))
+
+    def _board(self, address: str) -> Board:
+        if address not in self._boards:
+            self._boards[address] = boards.reached(address)
+        return self._boards[address]
+
+
+def _request(output: GuardedOutput) -> OutputRequest:
+    return OutputRequest(
+        output.line,
+        consumer="hwloop guard",
+        chip=output.chip,
+        initial=output.safe,
+        drive=output.drive,
+        active_low=output.active_low,
+    )
 
 
 def say(text: str) -> None:

@@ -311,9 +311,13 @@ class Reporter:
         self._write_record()
 
     def leave_to_parent(self) -> None:
-        """Close the parent's connection in a forked child, without sending anything."""
-        if self._link is not None:
-            self._link.close()
+        """Close the parent's connection in a forked child, without sending anything, and report nothing any more."""
+        self._lock = threading.RLock()  # another thread of the parent may hold the old one
+        for kept in (self._outputs, self._threads, self._held):
+            kept.clear()
+        link, self._link, self._path = self._link, None, ""
+        if link is not None:
+            link.close()
 
 
 class _Beat:

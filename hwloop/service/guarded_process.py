@@ -89,7 +89,9 @@ class GuardedProcess:
         if self._pidfd is not None and (state.owner is None or not self._is(state)):
             os.close(self._pidfd)  # of a later process with this id
             self._pidfd = None
+        known = {output.place for output in self.outputs}
         self.outputs = tuple(output for output in state.outputs if not output.kept)
+        self._kept.let_go(output for output in self.outputs if output.place not in known)
         self.kept_outputs = tuple(output for output in state.outputs if output.kept)
         if state.hand is not None:
             self._kept.hand_over(self, state.outputs[state.hand], descriptors)

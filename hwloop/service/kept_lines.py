@@ -105,6 +105,14 @@ class KeptLines:
                 elif reported[place].left:
                     self._leave(found)
 
+    def let_go(self, outputs: Iterable[GuardedOutput]) -> None:
+        """Release the lines that no process has, and that a program is about to open as ordinary outputs."""
+        if any(kept.owner is None for kept in self._kept.values()):
+            for output in outputs:
+                found = self._kept.get(self._abandoned.resolved(output).place)
+                if found is not None and found.owner is None:
+                    self._forget(found.output.place)
+
     def ended(self, owner: Owner, outputs: Iterable[GuardedOutput]) -> list[GuardedOutput]:
         """Keep the lines of a process that has ended, and return the outputs that it has not handed over."""
         lost = []
