@@ -187,8 +187,10 @@ class AsyncioLoop(SelectorEventLoop):
         self._poller.close()
 
     def _close_self_pipe(self) -> None:
-        if self._ssock.fileno() >= 0:  # else a loop that nobody closed is collected, after its socket
+        if self._ssock.fileno() >= 0:
             super()._close_self_pipe()
+        else:  # a loop that nobody closed is collected, after its socket
+            self._csock.close()
 
     def after_fork_in_child(self) -> None:
         """Share nothing with the parent's loop from now on. Called in a forked child, see `hwloop.core.forking`."""
