@@ -167,7 +167,7 @@ PACKAGES = {
     "hwloop.sources.serial": [
         *("Delimited", "Fixed", "Frame", "Framer", "IdleGap", "Lines", "Raw", "SerialPort", "SerialTransport"),
         *("connection_for_serial", "create_serial_connection", "nmea_checksum", "open", "open_serial_connection"),
-        *("PortInfo", "PortMatch", "RS485Settings", "find", "ports"),
+        *("ModemChange", "ModemLevels", "ModemLines", "PortInfo", "PortMatch", "RS485Settings", "find", "ports"),
     ],
 }
 

@@ -261,3 +261,78 @@ class TestModes:
     def test_modes_that_make_no_sense_raise_at_once(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises((TypeError, ValueError), match=message):
             serial.open(NAME, **options)
+
+
+class TestModemLines:
+    def test_each_change_is_an_event(self, board: SimBoard, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME) as source, source.modem_lines(every=0.01) as lines:
+                assert lines.levels == (False, False, False, False)
+                port.set_modem_lines(cts=True, dsr=True)
+                change = await anext(lines)
+                assert (change.levels, change.changed, change.lost) == ((True, True, False, False), ("cts", "dsr"), 0)
+                assert asyncio.get_running_loop().time() - change.received_ns / 1e9 < 0.011
+                port.set_modem_lines(cts=False)
+                change = await anext(lines)
+                assert (change.changed, change.levels.cts, lines.levels.cts) == (("cts",), False, False)
+
+        play(board, main())
+
+    def test_a_pulse_between_two_looks_is_seen_and_more_of_them_are_counted(self, board: SimBoard, port: Port) -> None:
+        async def main() -> None:
+            async with serial.open(NAME) as source, source.modem_lines() as lines:
+                await asyncio.sleep(0.1)
+                for level in (True, False) * 3:
+                    port.set_modem_lines(cd=level)
+                change = await anext(lines)
+                assert (change.changed, change.levels.cd, change.lost) == (("cd",), False, 5)
+                assert lines.statistics().lost == 5
+                assert lines.statistics().wakeups > 3
+
+        play(board, main())
+
+    def test_callbacks_and_an_outage(self, board: SimBoard, port: Port) -> None:
+        async def main() -> None:
+            ignore_reports()
+            changes: list[serial.ModemChange] = []
+            async with serial.open(NAME, reopen=Backoff(0.01)) as source, source.modem_lines() as lines:
+                lines.add_callback(changes.append)
+                await asyncio.sleep(0.1)
+                port.unplug()
+                await asyncio.sleep(0.1)
+                assert changes == []
+                port.set_modem_lines(ri=True)
+                port.replug()
+                await asyncio.sleep(0.5)
+                assert [change.changed for change in changes] == [("ri",)]
+                assert lines.statistics().errors == 0
+            assert lines.closed
+
+        play(board, main())
+
+    def test_it_ends_with_its_port_and_leaves_nothing_behind(self, board: SimBoard, port: Port) -> None:
+        async def main() -> None:
+            source = serial.open(NAME).open()
+            async with source.modem_lines():
+                pass
+            assert source.at_end == []
+            lines = source.modem_lines().open()
+            waiting = asyncio.create_task(anext(lines, "ended"))
+            await asyncio.sleep(0.1)
+            source.close()
+            assert await waiting == "ended"
+
+        play(board, main())
+
+    def test_a_driver_without_them_says_so(self, run: Run) -> None:
+        async def main() -> None:
+            async with serial.open(NAME) as source:
+                with pytest.raises(
+                    HardwareError, match="the modem lines can't be read; its driver or adapter does not"
+                ):
+                    source.modem_lines().open()
+            with pytest.raises(HardwareError, match="it is closed"):
+                source.modem_lines().open()
+
+        with Pty() as board, using(board):
+            run(main())

@@ -16,6 +16,7 @@ from hwloop.core.lazy import lazy_names
 from hwloop.serial_ports import PortInfo
 from hwloop.sources.serial.finding import PortMatch, find, ports
 from hwloop.sources.serial.framing import Delimited, Fixed, Frame, Framer, IdleGap, Lines, Raw, nmea_checksum
+from hwloop.sources.serial.modem_lines import ModemChange, ModemLevels, ModemLines
 from hwloop.sources.serial.port import SerialPort, open
 
 __all__ = [
@@ -25,6 +26,9 @@ __all__ = [
     "Framer",
     "IdleGap",
     "Lines",
+    "ModemChange",
+    "ModemLevels",
+    "ModemLines",
     "PortInfo",
     "PortMatch",
     "RS485Settings",

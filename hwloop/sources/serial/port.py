@@ -29,6 +29,7 @@ from hwloop.sources.serial.connection import Connection
 from hwloop.sources.serial.error_counts import ErrorCounts
 from hwloop.sources.serial.finding import PortMatch
 from hwloop.sources.serial.framing import Frame, Framer
+from hwloop.sources.serial.modem_lines import ModemLines
 from hwloop.sources.serial.opening import open_device
 from hwloop.sources.serial.options import (
     Parity,
@@ -243,9 +244,13 @@ class SerialPort(Source[Frame]):
         """Hold the line in its active state for `seconds`: a break (attention, start of a DMX or LIN frame)."""
         await self._connected().send_break(seconds)
 
+    def modem_lines(self, *, every: float = 0.02) -> ModemLines:
+        """Return a stream of the changes of CTS, DSR, CD and RI, which are looked at every `every` seconds."""
+        return ModemLines(self, lambda: self._connected().device, every=every)
+
     @property
     def serial(self) -> serial.SerialBase:
-        """pyserial's object, for the modem lines (`port.serial.rts = True`). Raises `HardwareError` when not open."""
+        """pyserial's object, to set RTS and DTR (`port.serial.rts = True`). Raises `HardwareError` when not open."""
         return self._connected().device.serial
 
     def statistics(self) -> SerialStatistics:
