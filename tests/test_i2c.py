@@ -597,7 +597,7 @@ def test_between_two_attempts_to_reopen_the_bus_fails_at_once(run: Run, board: S
     async def main() -> None:
         outer = Unplugged(board)
         with boards.using(outer):
-            bus = i2c.open(1, reopen=Backoff(30, 1, 30)).open()
+            bus = i2c.open(1, reopen=Backoff(30, 1, 30, jitter=0)).open()
         await fail_five_times(bus)
         outer.there = False
         with pytest.raises(HardwareError, match=r"^/dev/i2c-1: no such bus$"):
@@ -667,7 +667,7 @@ def test_a_bus_that_cannot_be_reopened_for_any_reason_says_so(
     async def main() -> None:
         outer = Unplugged(board)
         with boards.using(outer):
-            bus = i2c.open(1, reopen=Backoff(30, 1, 30)).open()
+            bus = i2c.open(1, reopen=Backoff(30, 1, 30, jitter=0)).open()
         await fail_five_times(bus)
         outer.open_bus = lambda bus: (_ for _ in ()).throw(error)  # type: ignore[method-assign, assignment]
         with pytest.raises(type(error)):

@@ -15,7 +15,7 @@ from hwloop.core.naming import error_text
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
 from hwloop.sources.bus_thread import BusThread, Job
-from hwloop.sources.reopening import Backoff
+from hwloop.sources.reopening import Backoff, Pauses
 
 if TYPE_CHECKING:
     import asyncio
@@ -174,7 +174,7 @@ class BusAccess(Generic[H]):
         self.ended: bool = False
         self.stopping: bool = False
         self._open_device = open_device
-        self._backoff = backoff
+        self._pauses = Pauses(backoff, name)
         self._clock = clock
         self._name = name
         self._failures = 0
@@ -293,7 +293,7 @@ class BusAccess(Generic[H]):
         if self._device is None or self._failures >= FAILURES_BEFORE_REOPEN:
             now_ns = self._clock.now_ns()
             if now_ns >= self._not_before_ns:
-                self._not_before_ns = now_ns + round(self._backoff.pause(self._attempt) * 1e9)
+                self._not_before_ns = now_ns + round(self._pauses.before(self._attempt) * 1e9)
                 self._attempt += 1
                 self._reopen()
             elif self._device is None:

@@ -21,30 +21,57 @@ ReopenHook = Callable[[Any], object]
 """Called with the source when it has come back; a coroutine function is awaited in a task."""
 Failed = Callable[[str, BaseException], None]
 
+_GOLDEN_RATIO = 0.6180339887498949
+"""Its multiples modulo 1 are spread evenly: as good as random numbers for this, and nothing is imported for them."""
+
 
 @dataclass(frozen=True)
 class Backoff:
-    """Pauses between attempts to reopen a source, in seconds: `initial`, then `factor` times the last, to `maximum`."""
+    """Pauses between attempts to reopen a source, in seconds: `initial`, then `factor` times the last, to `maximum`.
+
+    Each pause is shorter by a changing part, up to the share `jitter` of it: the devices of a hub that fail together
+    are not opened in the same moment again and again.
+    """
 
     initial: float = 0.1
     factor: float = 2.0
     maximum: float = 30.0
+    jitter: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (0 < self.initial <= self.maximum and self.factor >= 1):
-            raise ValueError(f"a backoff needs 0 < initial <= maximum and factor >= 1, not {self}")
+        if not (0 < self.initial <= self.maximum and self.factor >= 1 and 0 <= self.jitter <= 1):
+            limits = "0 < initial <= maximum, factor >= 1 and 0 <= jitter <= 1"
+            raise ValueError(f"a backoff needs {limits}, not {self}")
 
-    def pause(self, attempt: int) -> float:
-        """Seconds to wait before attempt number `attempt`, counted from 0."""
+    def pause(self, attempt: int, share: float = 0.0) -> float:
+        """Seconds to wait before attempt number `attempt`, counted from 0, without `share` (0 to 1) of the jitter."""
         # The exponent is capped where any useful factor is past its maximum, so that years of retries can't overflow.
-        return min(self.initial * self.factor ** min(attempt, 64), self.maximum)
+        return min(self.initial * self.factor ** min(attempt, 64), self.maximum) * (1 - self.jitter * share)
+
+
+class Pauses:
+    """The pauses before the attempts of one source. They are the same in each run, so that virtual time can repeat it.
+
+    Parameters:
+        backoff: their lengths.
+        name: the source's, at which its sequence of these parts begins.
+    """
+
+    def __init__(self, backoff: Backoff, name: str) -> None:
+        self.backoff: Backoff = backoff
+        self._place = int.from_bytes(name.encode(errors="replace"), "little") % 65521
+
+    def before(self, attempt: int) -> float:
+        """Return the seconds to wait before attempt number `attempt`, counted from 0."""
+        self._place += 1
+        return self.backoff.pause(attempt, self._place * _GOLDEN_RATIO % 1.0)
 
 
 class Reopening:
     """The attempts to reopen one source. It refers to the source during an outage only."""
 
-    def __init__(self, backoff: Backoff) -> None:
-        self._backoff = backoff
+    def __init__(self, backoff: Backoff, name: str) -> None:
+        self._pauses = Pauses(backoff, name)
         self._timer: asyncio.TimerHandle | None = None
         self._outage: _Outage | None = None
         self._back_at = 0.0
@@ -61,7 +88,7 @@ class Reopening:
         A device that comes back and fails before it has `worked` has not ended its outage: the pauses keep growing.
         """
         now = loop.time()
-        if worked or now - self._back_at >= self._backoff.maximum:
+        if worked or now - self._back_at >= self._pauses.backoff.maximum:
             self._attempts = 0
         self._outage = _Outage(source, loop, attempt, now)
         self._schedule()
@@ -75,7 +102,7 @@ class Reopening:
 
     def _schedule(self) -> None:
         if self._outage is not None:  # else the source was closed by the attempt itself
-            self._timer = self._outage.loop.call_later(self._backoff.pause(self._attempts), self._try)
+            self._timer = self._outage.loop.call_later(self._pauses.before(self._attempts), self._try)
 
     def _try(self) -> None:
         self._timer = None
@@ -98,7 +125,7 @@ class Reopening:
                 self._outage = None
             self._back_at = outage.loop.time()
             lasted = self._back_at - outage.began
-            logger.warning("%s is back after %.1f s, at attempt %d", short_name(outage.source), lasted, attempts)
+            logger.warning("%s is back after %.3g s, at attempt %d", short_name(outage.source), lasted, attempts)
 
 
 class _Outage(NamedTuple):

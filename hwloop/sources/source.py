@@ -81,7 +81,7 @@ class Source(EventStream[E]):
         if not (reopen is None or isinstance(reopen, Backoff)):
             raise TypeError(f"{name}: reopen must be a Backoff or None, not {short_name(reopen)}")
         self.priority: Priority = as_priority(priority)
-        self._reopening = Reopening(reopen) if reopen is not None else None
+        self._reopening = Reopening(reopen, name) if reopen is not None else None
         self._hook = HookRunner(on_reopen) if on_reopen is not None else None
         self._limit: Moderator | None = None
         if rate_limit is not None:

@@ -10,6 +10,7 @@ import pytest
 
 import hwloop
 from hwloop.sources import Backoff, Source
+from hwloop.sources.reopening import Pauses
 
 
 class Event(NamedTuple):
@@ -551,9 +552,21 @@ def test_a_number_in_place_of_a_backoff_raises_at_once():
 def test_a_backoff_grows_to_its_maximum_and_stays_there():
     backoff = Backoff(0.1, 2, 5)
     assert [backoff.pause(attempt) for attempt in (0, 1, 2, 10, 10**6)] == [0.1, 0.2, 0.4, 5, 5]
-    for bad in ((0, 2, 5), (1, 0.5, 5), (6, 2, 5)):
+    for bad in ((0, 2, 5), (1, 0.5, 5), (6, 2, 5), (1, 2, 5, 1.5), (1, 2, 5, -0.1)):
         with pytest.raises(ValueError, match="backoff"):
             Backoff(*bad)
+
+
+def test_the_pauses_of_two_sources_differ_by_the_jitter_and_are_the_same_in_each_run():
+    backoff = Backoff(1, 2, 8, jitter=0.25)
+    first, again, other = (
+        [pauses.before(attempt) for attempt in range(20)]
+        for pauses in (Pauses(backoff, "a"), Pauses(backoff, "a"), Pauses(backoff, "b"))
+    )
+    assert first == again != other
+    assert all(0.75 * backoff.pause(attempt) <= pause <= backoff.pause(attempt) for attempt, pause in enumerate(first))
+    assert len({round(pause, 3) for pause in first[3:]}) > 10
+    assert [Pauses(Backoff(1, 2, 8, 0), "a").before(attempt) for attempt in range(4)] == [1, 2, 4, 8]
 
 
 def test_a_source_shows_its_name_and_state(run):
