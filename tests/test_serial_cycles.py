@@ -20,7 +20,7 @@ ADAPTER = {"port": [{"name": "/dev/ttyUSB0", "serial_number": "A50285BI"}]}
 
 
 class Held(NamedTuple):
-    """What a process holds."""
+    """Descriptors, threads and memory of this process."""
 
     descriptors: int
     threads: int
