@@ -93,7 +93,7 @@ class Replacements:
         called at the end.
         """
         find, modules, waiting = builtins.__import__, self._modules, dict(followed)
-        undo = contextlib.ExitStack()
+        undo, depth = contextlib.ExitStack(), 0
 
         def follow() -> None:
             for name in [name for name in waiting if name in sys.modules]:
@@ -102,10 +102,14 @@ class Replacements:
         def import_module(name: str, names: Any = None, *arguments: Any, **named: Any) -> ModuleType:
             if name in modules and is_of_program(str((names or {}).get("__name__", "__main__")), kept):
                 return modules[name]
-            found = find(name, names, *arguments, **named)
-            if waiting:
-                follow()
-            return found
+            nonlocal depth
+            depth += 1
+            try:
+                return find(name, names, *arguments, **named)
+            finally:
+                depth -= 1
+                if waiting and not depth:  # else a module may be in the middle of its imports
+                    follow()
 
         builtins.__import__ = import_module  # type: ignore[assignment]
         try:

@@ -157,6 +157,8 @@ class ScriptRun:
     # The main thread of the script.
 
     def _main(self) -> None:
+        here: Any = self._thread
+        here._daemonic = False  # what the threads of the script inherit; it was a daemon as it started
         try:
             exec(self._code, self.names)
         except SystemExit as exit:
@@ -218,19 +220,27 @@ class ScriptRun:
                 self._waits.interrupt(main.ident or 0, _interrupt if interrupts < _MANNERLY else end_thread)
             interrupts += 1
             self._let([main], lambda: self._left, CLEAN_UP, until, KeyboardInterrupt)
-        logging.getLogger("concurrent.futures").disabled = True  # it would log the end of each thread of a pool
+        try:
+            self._end_threads(until)
+        finally:
+            self._may_exit.set()
+        while main.is_alive():
+            self._let([main], lambda: not main.is_alive(), CLEAN_UP, until, ProgramEnded)
+            if main.is_alive():
+                self._end_wait(main.ident or 0)
+
+    def _end_threads(self, until: float) -> None:
+        """End all threads of the script but the main one."""
+        logger = logging.getLogger("concurrent.futures")
+        logger.disabled = True  # it would log the end of each thread of a pool
         try:
             while others := self._others():
                 for thread in others:
                     self._end_wait(thread.ident or 0)
                 self._let(others, lambda: not self._others(), _STEP, until, ProgramEnded)
         finally:
-            logging.getLogger("concurrent.futures").disabled = False
-        self._driver.end_handlers(self._end_wait)
-        self._may_exit.set()
-        while main.is_alive():
-            self._let([main], lambda: not main.is_alive(), CLEAN_UP, until, ProgramEnded)
-            self._end_wait(main.ident or 0)
+            logger.disabled = False
+            self._driver.end_handlers(self._end_wait)
 
     def _let(
         self,

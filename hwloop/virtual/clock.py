@@ -124,10 +124,10 @@ class VirtualClock(Clock):
         def run() -> None:
             self.members.add(threading.get_ident())
             sleeper.go.acquire()
+            self.sleepers.interruptions.forget(threading.get_ident())
             try:
                 main()
             finally:
-                self.sleepers.interruptions.forget(threading.get_ident())
                 self.members.discard(threading.get_ident())
                 self._end_turn()
 

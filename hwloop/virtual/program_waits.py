@@ -187,10 +187,8 @@ class RealWaits:
 
     def adopt(self, thread: threading.Thread, main: Callable[[], object], start: Callable[[], object]) -> None:
         def run() -> None:
-            try:
-                main()
-            finally:
-                self._interruptions.forget(threading.get_ident())
+            self._interruptions.forget(threading.get_ident())
+            main()
 
         self._threads = self.threads()
         self._threads.append(thread)

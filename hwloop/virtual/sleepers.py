@@ -58,7 +58,7 @@ class Interruptions:
         return True
 
     def forget(self, ident: int) -> None:
-        """Forget those of a thread: it ends, and another may get its number."""
+        """Forget those of a thread that has ended: another one has got its number."""
         self._actions.pop(ident, None)
 
 

@@ -56,6 +56,7 @@ class Pwm(Transmission):
         self._write = write
         self._queue = [_Pulses(on, off, cycles or _ENDLESS)]
         self._high_next = True
+        self._period_ns = 0  # of an endless entry without pulses, which needs no steps; 0 for others
         period = on + off
         self._wait_micros(period - self._due_ns // 1000 % 1_000_000 % period + offset)
 
@@ -66,6 +67,11 @@ class Pwm(Transmission):
         if len(self._queue) >= SLOTS:
             raise Refused(Constants.TX_QUEUE_FULL)
         self._queue.append(_Pulses(on, off, cycles or _ENDLESS))
+        if self._period_ns:  # at the end of the present cycle
+            passed = (self._timeline.now_ns() - self._due_ns) // self._period_ns
+            self._due_ns += passed * self._period_ns
+            self._wait_micros(self._period_ns // 1000)
+            self._period_ns = 0
 
     @property
     def room(self) -> int:
@@ -89,6 +95,9 @@ class Pwm(Transmission):
             now.cycles -= 1
         self._write(1 if now.micros_on else 0)
         self._high_next = not (now.micros_on and now.micros_off)
+        if self._high_next and now.cycles == _ENDLESS and len(self._queue) == 1:
+            self._period_ns = 1000 * (now.micros_on or now.micros_off)
+            return
         self._wait_micros(now.micros_on or now.micros_off)
 
 
