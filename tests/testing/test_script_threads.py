@@ -295,9 +295,9 @@ time.sleep(1e6)
 
 
 def test_an_exception_in_a_thread_fails_the_test(board, script):
-    with pytest.raises(ZeroDivisionError) as raised:
-        with script("import threading, time\nthreading.Timer(3, lambda: 1 / 0).start()\ntime.sleep(100)\n"):
-            board.advance(50)
+    text = "import threading, time\nthreading.Timer(3, lambda: 1 / 0).start()\ntime.sleep(100)\n"
+    with pytest.raises(ZeroDivisionError) as raised, script(text):
+        board.advance(50)
     assert raised.value.__notes__[0].startswith("raised in the thread 'Thread-")
     assert board.clock.now_ns() < 10e9
 
