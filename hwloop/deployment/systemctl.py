@@ -5,12 +5,12 @@ Commands get their arguments as a list, never through a shell, and their output 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from hwloop.deployment.commands import clean_environment
 from hwloop.deployment.files import remove, remove_if_empty, write_link
 from hwloop.deployment.layout import Layout
 
@@ -142,7 +142,7 @@ class LiveSystemctl:
         command = ["journalctl", f"--lines={lines}", f"--unit={unit}", *(["--follow"] if follow else ["--no-pager"])]
         sys.stdout.flush()
         try:
-            return subprocess.run(command, check=False).returncode
+            return subprocess.run(command, check=False, env=clean_environment()).returncode
         except FileNotFoundError:
             raise SystemctlError("journalctl not found; on Debian: apt install systemd") from None
 
@@ -205,7 +205,7 @@ def _run(command: Sequence[str], timeout: float | None = _PATIENCE) -> subproces
             errors="replace",
             timeout=timeout,
             stdin=subprocess.DEVNULL,
-            env=os.environ | {"LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""},
+            env=clean_environment() | {"SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""},
         )
     except FileNotFoundError:
         raise SystemctlError(f"{command[0]} not found; on Debian: apt install systemd") from None
