@@ -127,7 +127,7 @@ class Services:
                 if self._is_in_place(places, releases.units(current)):
                     return False
                 self._say(f"{order.name}: its unit or its directories were changed: putting them back")
-                self._activate(order, places, releases, current, before=None)
+                self._activate(order, places, releases, current, is_new=False)
                 return True
             self._make_environment(order, environment)
             if current is not None and self._is_renewed_in_vain(order, places, current, fingerprint):
@@ -135,7 +135,7 @@ class Services:
                 self._say(f"{order.name}: there are no newer packages")
                 return False
             release = self._make_release(order, places, releases, fingerprint, environment)
-            self._activate(order, places, releases, release, before=current)
+            self._activate(order, places, releases, release)
             return True
 
     def _is_renewed_in_vain(self, order: Order, places: Places, current: Release, fingerprint: str) -> bool:
@@ -226,9 +226,9 @@ class Services:
     # Starting.
 
     def _activate(
-        self, order: Order, places: Places, releases: Releases, release: Release, before: Release | None
+        self, order: Order, places: Places, releases: Releases, release: Release, *, is_new: bool = True
     ) -> None:
-        """Start a release, and go back to the one before it if it does not become ready."""
+        """Start a release; a new one that does not become ready is replaced by the last one that was."""
         name = order.name
         devices = order.devices or order.program.look().devices()
         for added in self._accounts.add(order.user, devices.groups):
@@ -236,10 +236,11 @@ class Services:
         make_directory(places.configuration, root=self._layout.root)
         if not os.path.lexists(places.configuration / "environment"):
             write_file(places.configuration / "environment", _VARIABLES, 0o600, root=self._layout.root)
-        if before is not None and not before.ready and self.state(name).active == "active":
-            before = replace(before, ready=True)
-            releases.write(before)
+        earlier = [each for each in releases if each.number < release.number]
+        if len(earlier) == 1 and not earlier[0].ready and self.state(name).active == "active":
+            releases.write(replace(earlier[0], ready=True))  # that of an image, which nobody has seen start
         is_guardian_new = self._put_in_place(places, releases, release)
+        before = releases.previous() if is_new else None
         if not order.start:
             self._say(f"{name}: installed, not started; to start it: hwloop service restart {name}")
             return
@@ -250,7 +251,7 @@ class Services:
         try:
             problem = self._starter.start(name)
         except BaseException:
-            if before is not None and before.ready:
+            if before is not None:
                 self._put_in_place(places, releases, before)
                 self._systemctl.restart(places.unit.name)
             raise
@@ -260,7 +261,7 @@ class Services:
                 self._systemctl.restart_running(places.guardian.name)
             releases.clean()
             return
-        if before is None or not before.ready:
+        if before is None:
             self._systemctl.stop(unit_name(name))
             raise InstallationError(
                 f"{name} {problem}\nit is installed, but stopped; correct the program and run the same command again, "
@@ -310,10 +311,10 @@ class Services:
                 raise InstallationError(f"{name}: there is no earlier version that was ever ready; install it again")
             self._put_in_place(places, releases, previous)
             self._say(f"{name}: release {previous.number} ({previous.program}, {previous.installed}) is in place")
-            releases.remove(current)
-            releases.clean()
             if self._systemctl.running and (problem := self._starter.start(name)):
                 raise InstallationError(f"{name} {problem}")
+            releases.remove(current)
+            releases.clean()
 
     # Removing.
 

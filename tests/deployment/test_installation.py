@@ -311,6 +311,41 @@ def test_going_back_on_demand(machine: Machine, program: Path) -> None:
         machine.services.roll_back("door")
 
 
+def test_going_back_passes_over_a_version_that_was_never_ready(machine: Machine, program: Path) -> None:
+    machine.services.install(machine.order(program))
+    change(program)
+    machine.services.install(machine.order(program, start=False))  # release 1 goes on running
+    change(program)
+    machine.systemctl.outcomes = [FAILED]
+    with pytest.raises(InstallationError, match="went back to the version before it: release 1 runs again"):
+        machine.services.install(machine.order(program))
+    change(program)
+    machine.services.install(machine.order(program, start=False))
+    change(program)
+    machine.services.install(machine.order(program))
+    machine.services.roll_back("door")
+    assert "release-1/program" in machine.unit()
+
+
+def test_the_version_of_an_image_can_be_gone_back_to_once_it_has_been_running(machine: Machine, program: Path) -> None:
+    machine.systemctl.running = False
+    machine.services.install(machine.order(program))
+    machine.systemctl.running, machine.systemctl.now = True, UP
+    change(program)
+    machine.systemctl.outcomes = [FAILED]
+    with pytest.raises(InstallationError, match="release 1 runs again"):
+        machine.services.install(machine.order(program))
+
+
+def test_a_version_that_fails_when_it_is_gone_back_to_says_so(machine: Machine, program: Path) -> None:
+    machine.services.install(machine.order(program))
+    change(program)
+    machine.services.install(machine.order(program))
+    machine.systemctl.outcomes = [FAILED]
+    with pytest.raises(InstallationError, match="door ended with status 1"):
+        machine.services.roll_back("door")
+
+
 def test_a_restart_waits_until_the_service_is_ready(machine: Machine, program: Path) -> None:
     machine.services.install(machine.order(program, start=False))
     assert "restart hwloop-door.service" not in machine.systemctl.calls
