@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -288,3 +290,37 @@ def test_a_manager_that_vanishes_meanwhile_does_not_keep_the_program_from_its_en
     assert [record.getMessage().partition(": could")[2] for record in caplog.records] == [
         " not send READY=1: No such file or directory (reported once)"
     ]
+
+
+def test_the_example_starts_in_steps_works_and_writes_the_rest_when_it_is_asked_to_stop(
+    heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.spec_from_file_location("gps_logger", ROOT / "examples" / "gps_logger.py")
+    assert spec is not None
+    assert spec.loader is not None
+    logger = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(logger)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WATCHDOG_USEC")  # its messages would fill the socket
+    (tmp_path / "gps_logger.json").write_text('{"sentence": "$GPGGA"}')
+    said: list[str] = []
+
+    async def main() -> None:
+        service_task = asyncio.create_task(logger.main())
+        for _ in range(20):
+            await asyncio.sleep(1)
+            said.extend(heard())
+        service_task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await service_task
+        said.extend(heard())
+
+    hwloop.run(main(), board=ROOT / "examples" / "gps_logger.toml", clock="virtual")
+    assert said[:2] == ["STATUS=waiting for the first sentence", "EXTEND_TIMEOUT_USEC=30000000"]
+    assert said[2] == "READY=1"
+    assert any(line.startswith("STATUS=9 positions written") for line in said)
+    assert any(" | 1 source, " in line for line in said)
+    assert sum("STOPPING=1" in line for line in said) == 1
+    lines = (tmp_path / "positions.txt").read_text().splitlines()
+    assert len(lines) >= 18
+    assert all(line.startswith("$GPGGA") for line in lines)
