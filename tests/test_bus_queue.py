@@ -86,6 +86,10 @@ class TestTheQueue:
         queue = queue_of(("L", Priority.LOW), ("N", Priority.NORMAL), *urgent)
         assert names(queue) == "abcdefgh"[:AGEING] + "LN" + "ijkl"
 
+    def test_it_waits_as_long_again_for_its_next_turn(self) -> None:
+        urgent = [("h", Priority.HIGH)] * 20
+        assert names(queue_of(("L", Priority.LOW), ("L", Priority.LOW), *urgent)) == "hhhhhhhhLhhhhhhhhLhhhh"
+
     def test_idle_goes_only_when_nothing_else_waits(self) -> None:
         urgent = [(letter, Priority.HIGH) for letter in "abcdefghijklmnop"]
         assert names(queue_of(("I", Priority.IDLE), *urgent)) == "abcdefghijklmnopI"
@@ -117,6 +121,24 @@ class TestPriority:
                     for name in ("low", "plain", "low", "plain", "high", "plain", "high"):
                         group.create_task(read(name))
             assert order == ["high", "high", "plain", "plain", "plain", "low", "low"]
+
+        play(board, main())
+
+    def test_a_transfer_that_was_overtaken_still_has_its_answer_in_time(self, board: SimBoard) -> None:
+        """In virtual time the loop was to make it at once, and so had set no timer for it."""
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            async with i2c.open(1, timeout=1) as bus:
+                began = loop.time()
+                overtaken = asyncio.create_task(bus.device(0x48).read_register(0))
+                sleeping = asyncio.create_task(
+                    bus.run(lambda smbus: board.clock.sleep(3), timeout=5, priority=Priority.HIGH)
+                )
+                with pytest.raises(i2c.BusTimeoutError, match="not begun within 1 s"):
+                    await overtaken
+                assert loop.time() - began == pytest.approx(1, abs=0.01)
+                await sleeping
 
         play(board, main())
 
