@@ -130,6 +130,8 @@ class TestPriority:
         async def main() -> None:
             loop = asyncio.get_running_loop()
             async with i2c.open(1, timeout=1) as bus:
+                await bus.device(0x48).read_register(0)
+                await asyncio.sleep(0.1)  # the thread of the bus sleeps
                 began = loop.time()
                 overtaken = asyncio.create_task(bus.device(0x48).read_register(0))
                 sleeping = asyncio.create_task(
