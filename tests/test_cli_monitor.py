@@ -88,6 +88,11 @@ def test_a_line_of_text_is_one_event(watch: Monitor) -> None:
     assert [re.sub(r",.*", "", line) for line in lines] == ["data $GPRMC", "data $GPVTG"]
 
 
+def test_a_port_is_found_by_the_numbers_of_lsusb(wiring: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["monitor", "--board", wiring, "serial:0403:6001:nobody,19200"]) != 0
+    assert "serial.find(vendor=0x0403, product=0x6001, serial_number='nobody'): no such port" in capsys.readouterr().err
+
+
 def test_a_device_is_read_or_asked_whether_it_is_there(watch: Monitor) -> None:
     status, lines = watch(
         "i2c:1:0x76:0xD0@0.005", "i2c:1:0x76@0.005", "i2c:1:0x20@0.005", "i2c:1:0x76:0x88,3@0.005",

@@ -3,7 +3,8 @@
     hwloop monitor gpio:17,up serial:/dev/ttyUSB0,115200 i2c:1:0x76:0xF7,8@0.5
 
     gpio:LINE[,PULL]             edges; LINE is a BCM number or a name, PULL is up, down or none (unchanged)
-    serial:PORT[,BAUD]           lines of text, and data before a silence (9600 baud)
+    serial:PORT[,BAUD]           lines of text, and data before a silence (9600 baud); PORT may be the two numbers of
+                                 lsusb, as in serial:0403:6001, and a serial number, as in serial:0403:6001:A50285BI
     i2c:BUS:ADDRESS:REG[,LEN]    LEN bytes (1) from a register on, read every second
     i2c:BUS:ADDRESS              changes of whether the device answers
     i2c:...@SECONDS              ... read every SECONDS
@@ -23,6 +24,7 @@ import contextlib
 import datetime
 import json
 import math
+import re
 import string
 import sys
 import time
@@ -42,6 +44,7 @@ from hwloop.sources.serial.framing import Frame, IdleGap
 
 FORMS = "gpio:17[,up], serial:/dev/ttyUSB0[,9600], i2c:1:0x76[:0xF7[,8]][@0.5]"
 FIELDS = ("time", "timestamp", "source", "event", "value", "lost")
+_USB = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})(?::(.+))?")
 COLOURS: dict[str, Colour] = {"gpio": "yellow", "serial": "blue", "i2c": "green"}
 
 
@@ -146,8 +149,13 @@ class Port(Spec):
             raise ValueError("a port has a name")
         if baudrate and not (baudrate.isdecimal() and int(baudrate)):
             raise ValueError(f"a baud rate is a whole number, not {baudrate!r}")
+        adapter = _USB.fullmatch(port)
         self.port: serial.open = serial.open(
-            port, int(baudrate or 9600), framing=LinesAndRests(), name=name, reopen=Backoff()
+            serial.find(vendor=adapter[1], product=adapter[2], serial_number=adapter[3]) if adapter else port,
+            int(baudrate or 9600),
+            framing=LinesAndRests(),
+            name=name,
+            reopen=Backoff(),
         )
 
     async def follow(self, emit: Emit, buses: Mapping[int, i2c.Bus]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 
 from hwloop.doctor.access import examine_access
 from hwloop.doctor.boot_config import BootConfig
 from hwloop.doctor.finding import Finding
 from hwloop.doctor.machine import Machine
+from hwloop.serial_ports import PortInfo, list_ports
+from hwloop.sources.serial.finding import PortMatch
 
 _PORTS = ("/dev/ttyAMA[0-9]*", "/dev/ttyS[0-9]*", "/dev/ttyUSB[0-9]*", "/dev/ttyACM[0-9]*")
 _SERIAL_PORT = ("serial0", "ttyAMA0", "ttyS0", "ttyAMA10")
@@ -70,6 +74,7 @@ def _examine_serial(machine: Machine, config: BootConfig, *, is_pi: bool) -> Ite
         named = [f"{port} (serial0, on the header)" if port == f"/dev/{header}" else port for port in ports]
         yield Finding("serial", "ok", f"there are {', '.join(named)}")
         yield from examine_access(machine, "serial", ports)
+    yield from _examine_adapters(machine)
     if is_pi and not header:
         yield Finding(
             "serial", "note", "the header's serial port is not enabled",
@@ -88,6 +93,26 @@ def _examine_serial(machine: Machine, config: BootConfig, *, is_pi: bool) -> Ite
             f"the kernel's console is on {console}: a device there receives its messages, and a login prompt answers",
             f"sudo raspi-config nonint do_serial_cons 1, or remove console={console} from {config.command_line_path}",
         )  # fmt: skip
+
+
+def _examine_adapters(machine: Machine) -> Iterator[Finding]:
+    """Yield the adapters on USB, with names that don't depend on the order in which they were plugged in."""
+    found = [port for port in list_ports(machine.path("/sys"), machine.path("/dev")) if port.vendor is not None]
+    for port in found:
+        path = f"/dev/{os.path.basename(port.path)}"
+        alike = [other for other in found if (other.vendor, other.product) == (port.vendor, port.product)]
+        match = PortMatch(port.vendor, port.product)
+        for name in ("serial_number", "interface", "location"):
+            if len(alike) > 1 and _tells_apart(alike, name):
+                match = dataclasses.replace(match, **{name: getattr(port, name)})
+                break
+        shown = f"{path} is {port.description or 'an adapter'} ({port.serial_number or 'no serial number'})"
+        yield Finding("serial", "ok", f"{shown}; under any name it is {match}")
+
+
+def _tells_apart(ports: Sequence[PortInfo], name: str) -> bool:
+    values = {getattr(port, name) for port in ports}
+    return len(values) == len(ports) and None not in values
 
 
 def _console(command_line: str) -> str:

@@ -151,6 +151,28 @@ def test_config_txt_of_older_systems_is_found_in_boot(tmp_path):
     assert about(doctor.examine(Made(tmp_path, {})), "spi")[0].startswith("note")
 
 
+def test_an_adapter_is_shown_with_the_search_that_finds_it_under_any_name(tmp_path):
+    files = {}
+    for number, serial_number in ((0, "A1"), (1, "A2"), (2, "")):
+        usb = f"sys/devices/usb1/1-1.{number}"
+        maker = ("1a86", "7523") if number == 2 else ("0403", "6001")
+        texts = {"idVendor": maker[0], "idProduct": maker[1], "serial": serial_number, "product": "UART"}
+        files |= {f"{usb}/{key}": text for key, text in texts.items()} | {f"{usb}/1-1:1.0/bInterfaceNumber": "00"}
+        files |= {f"{usb}/1-1:1.0/ttyUSB{number}/x": "", f"dev/ttyUSB{number}": ""}
+    machine = Made(tmp_path, PI | files)
+    (tmp_path / "sys/class/tty").mkdir(parents=True)
+    for number in range(3):
+        device = tmp_path / f"sys/devices/usb1/1-1.{number}/1-1:1.0/ttyUSB{number}"
+        (device / "device").symlink_to(device)
+        (tmp_path / f"sys/class/tty/ttyUSB{number}").symlink_to(device)
+    shown = about(doctor.examine(machine), "serial")
+    for found in (
+        "UART (A2); under any name it is serial.find(vendor=0x0403, product=0x6001, serial_number='A2')",
+        "UART (no serial number); under any name it is serial.find(vendor=0x1a86, product=0x7523)",
+    ):
+        assert any(found in line for line in shown)
+
+
 def test_a_console_on_the_serial_port_is_named_with_the_file_to_change(tmp_path):
     files = PI | {
         "boot/firmware/cmdline.txt": "console=serial0,115200 console=tty1 root=/dev/mmcblk0p2",

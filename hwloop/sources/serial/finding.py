@@ -119,4 +119,5 @@ def _checked(name: str, value: T | None, kind: type[T], what: str) -> T | None:
 
 
 def _differ(found: list[PortInfo], name: str) -> bool:
-    return len({getattr(port, name) for port in found}) == len(found)
+    values = {getattr(port, name) for port in found}
+    return len(values) == len(found) and None not in values
