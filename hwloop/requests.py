@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from hwloop.core.naming import short_name
 from hwloop.lines import Drive, EdgeKind, Level, LineName, Pull
@@ -33,8 +33,8 @@ class EdgeRequest:
     """The name under which the kernel lists the lines as used."""
     chip: str | None = None
     """The chip's label or the path of its device node; None for the chip with the lines of the header."""
-    edges: EdgeKind = "both"
-    """The edges to report, of the logical level."""
+    edges: EdgeKind | Literal["none"] = "both"
+    """The edges to report, of the logical level; "none" for lines that are only read."""
     pull: Pull | None = None
     """The pull resistor; None leaves it as it is."""
     active_low: bool = False
@@ -50,9 +50,10 @@ class EdgeRequest:
             raise ValueError(f"the same line twice in {lines}")
         object.__setattr__(self, "lines", lines)
         _check_chip(self.chip)
-        _check_choice("edges", self.edges, EdgeKind)
+        if self.edges != "none":
+            check_choice("edges", self.edges, EdgeKind)
         if self.pull is not None:
-            _check_choice("pull", self.pull, Pull)
+            check_choice("pull", self.pull, Pull)
         _check_bool("active_low", self.active_low)
         if isinstance(self.debounce, bool) or not isinstance(self.debounce, int | float):
             raise TypeError(f"debounce must be a number of seconds, not {self.debounce!r}")
@@ -87,7 +88,7 @@ class OutputRequest:
         _check_chip(self.chip)
         if self.initial is not None:
             check_level("initial", self.initial)
-        _check_choice("drive", self.drive, Drive)
+        check_choice("drive", self.drive, Drive)
         _check_bool("active_low", self.active_low)
         _check_bool("keep", self.keep)
 
@@ -135,7 +136,8 @@ def _check_chip(chip: object) -> None:
         raise ValueError("a chip is identified by its label or the path of its node, not by an empty string")
 
 
-def _check_choice(name: str, value: object, choices: object) -> None:
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Raise ValueError unless `value` is one of the `choices`, a Literal."""
     known = get_args(choices)
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")

@@ -88,11 +88,9 @@ class Delivery:
     # For pins.
 
     def watch(self, stream: EdgeStream, pin: EdgeTarget) -> None:
-        """Deliver each edge of `stream` to `pin` from now on. Edges that wait in it are discarded."""
+        """Deliver each edge of `stream` to `pin`, those included that wait in it."""
         if self.forked:
             raise inherited("this pin factory")
-        while stream.read():
-            pass
         with self._lock:
             self._edges.add(stream, pin)
             self._ensure_served()

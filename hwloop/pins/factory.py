@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import Any
+from typing import Any, Literal
 
 from hwloop.board import Board
 from hwloop.core.naming import short_name
-from hwloop.lines import Pull
+from hwloop.lines import EdgeKind, Pull
 from hwloop.pins.delivery import Delivery, inherited
 from hwloop.pins.gpiozero_classes import PiFactory, PiPin
 
@@ -21,6 +21,7 @@ logger: logging.Logger = logging.getLogger("hwloop")
 
 PULLS: dict[str, Pull] = {"up": "up", "down": "down", "floating": "none"}
 """gpiozero's names of pulls, and ours."""
+EDGES: dict[str, EdgeKind | Literal["none"]] = {each: each for each in ("both", "rising", "falling", "none")}
 LEVELS: dict[str, tuple[int, ...]] = {"both": (0, 1), "rising": (1,), "falling": (0,), "none": ()}
 """The levels to which the edges lead that gpiozero calls by these names."""
 

@@ -7,6 +7,7 @@ first factory of ours is made, these names are replaced, once:
 - `Event`, where devices make one, by a subclass whose `set()` also wakes tasks;
 - the methods `_fire_*`, which call handlers, and `wait_for_*`, which block;
 - `ValuesMixin.values`, which must end when another thread closes the device while it is read;
+- the call of a class, which makes a device: no edge is delivered to it meanwhile;
 - `ButtonBoard._fire_events`, which reads its lines: between an edge and its delivery they may have changed again.
 
 Each replacement looks at the device's pin factory first and leaves devices of other factories to the original. A
@@ -32,6 +33,7 @@ from hwloop.board import close_own
 from hwloop.boards.lgpio.fifo_directory import remove_left
 from hwloop.pins import device_steps as steps_of
 from hwloop.pins import last_wait
+from hwloop.pins.construction import making
 from hwloop.pins.delivery import Delivery
 from hwloop.pins.device_info import device_name, pins_of
 from hwloop.pins.factory import BoardFactory
@@ -143,6 +145,7 @@ def install(factory: BoardFactory) -> None:
         atexit.unregister(close_own)
         atexit.unregister(remove_left)
         devices._devices_shutdown = _with_all_else(devices._devices_shutdown)
+        devices.GPIOMeta.__call__ = _making(devices.GPIOMeta.__call__)
         for module in (mixins, output_devices, boards):
             module.GPIOThread = _thread
         mixins.HoldThread = _hold
@@ -159,6 +162,15 @@ def install(factory: BoardFactory) -> None:
             for name, method in list(vars(cls).items()):
                 if name.startswith("wait_for_") and isinstance(method, FunctionType):
                     setattr(cls, name, _waiting(method, name))
+
+
+def _making(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def make(cls: type, *args: Any, **options: Any) -> Any:
+        with making():
+            return call(cls, *args, **options)
+
+    return make
 
 
 def _thread(target: Callable[..., object], args: tuple[Any, ...] = (), *rest: Any, **options: Any) -> Any:

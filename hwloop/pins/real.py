@@ -1,8 +1,8 @@
 """`LoopFactory`: gpiozero's pins on the lines of the board in use.
 
-A pin claims its line when it gets a function and releases it when its device closes. An input always watches both
-edges, so that setting or removing a handler changes nothing on the line; edges without a handler are discarded. Ticks
-are seconds of the kernel's timestamps, so `active_time` and holds count from the edge itself.
+A pin claims its line when it gets a function and releases it when its device closes. Like gpiozero's own factory for
+lgpio, it asks for edges only while something wants to know of changes: a line that is only read makes no interrupts.
+Ticks are seconds of the kernel's timestamps, so `active_time` and holds count from the edge itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from gpiozero.pins import local
 from hwloop import board as boards
 from hwloop.board import Board, Edge, EdgeRequest, EdgeStream, OutputLine, OutputRequest
 from hwloop.errors import HardwareError
-from hwloop.pins.factory import LEVELS, PULLS, BoardFactory, BoardPin
+from hwloop.pins.construction import once_made
+from hwloop.pins.factory import EDGES, LEVELS, PULLS, BoardFactory, BoardPin
 from hwloop.pins.gpiozero_patch import install
 from hwloop.pins.timed_steps import Steps, TimedSteps
 from hwloop.requests import MAX_DEBOUNCE
@@ -95,10 +96,10 @@ class LoopPin(BoardPin):
         self.closed: bool = True
         self._set_when_changed(None)
         self._set_frequency(None)
-        was_output = self._output is not None
+        was_free = self._output is None and self._pull == (self.info.pull or "floating")
         self._release()
-        if was_output:
-            self._function, self._pull = "input", self.info.pull or "floating"
+        if not was_free:
+            self._function, self._pull, self._bounce = "input", self.info.pull or "floating", None
             self._open_edges().close()
 
     def output_with_state(self, state: float) -> None:
@@ -233,20 +234,21 @@ class LoopPin(BoardPin):
     def _set_edges(self, value: str) -> None:
         if value not in LEVELS:
             raise gpiozero.PinInvalidEdges(f"edges must be both, rising, falling or none, not {value!r}")
-        self._edges = value
+        if value != self._edges:
+            self._edges = value
+            if self._detecting and self._stream is not None:
+                self._claim()
 
     def _enable_event_detect(self) -> None:
         self.check_process()
         self._detecting = True
-        if self._stream is not None:
-            self.factory.delivery.watch(self._stream, self)
-        elif self._function == "input":
+        if self._function == "input":
             self._claim()
 
     def _disable_event_detect(self) -> None:
         self._detecting = False
-        if self._stream is not None and not self.inherited():
-            self.factory.delivery.unwatch(self._stream)
+        if self._stream is not None and not self.closed and not self.inherited():
+            self._claim()
 
     def deliver(self, edge: Edge) -> None:
         """Pass an edge to `when_changed`."""
@@ -273,14 +275,23 @@ class LoopPin(BoardPin):
                 request = OutputRequest(self._number, consumer=self._consumer(), initial=1 if initial else 0)
                 self._output = boards.checked_call(self.factory.board.open_output, request, OutputLine)
             else:
-                self._stream = self._open_edges()
+                self._stream = stream = self._open_edges()
                 if self._detecting:
-                    self.factory.delivery.watch(self._stream, self)
+                    once_made(lambda: self._watch(stream))
             self.closed = False
+
+    def _watch(self, stream: EdgeStream) -> None:
+        with self._lock:
+            if self._stream is stream:
+                self.factory.delivery.watch(stream, self)
 
     def _open_edges(self) -> EdgeStream:
         request = EdgeRequest(
-            [self._number], consumer=self._consumer(), pull=PULLS[self._pull], debounce=self._bounce or 0.0
+            [self._number],
+            consumer=self._consumer(),
+            edges=EDGES[self._edges] if self._detecting else "none",
+            pull=PULLS[self._pull],
+            debounce=self._bounce or 0.0,
         )
         return boards.checked_call(self.factory.board.open_edges, request, EdgeStream)
 

@@ -68,13 +68,14 @@ def test_a_press_at_any_step_of_making_a_button_is_an_edge_like_any_other(
             seen: list[str] = []
             button.when_pressed = lambda: seen.append("pressed")  # noqa: B023
             button.when_released = lambda: seen.append("released")  # noqa: B023
-            settle(bench.factory)
-            del seen[:]  # a press at the last steps may have come only now
             if reached:
                 bench.release()
-                until(lambda: seen == ["released"])  # noqa: B023
+                until(lambda: seen[-1:] == ["released"])  # noqa: B023
             bench.press()
             until(lambda: seen[-1:] == ["pressed"])  # noqa: B023
+            # The press while it was made may be delivered to the handler that was set soon after.
+            wanted = ["released", "pressed"] if reached else ["pressed"]
+            assert seen in (wanted, ["pressed", *wanted][: len(wanted) + reached]), number
         number += 10
     assert number > 100
     assert not caplog.records

@@ -48,9 +48,12 @@ def watch_lines(chip: GpiodChip, request: EdgeRequest) -> GpiodEdges:
         numbers,
         request.consumer,
         direction=line.Direction.INPUT,
-        edge_detection={"rising": line.Edge.RISING, "falling": line.Edge.FALLING, "both": line.Edge.BOTH}[
-            request.edges
-        ],
+        edge_detection={
+            "none": line.Edge.NONE,
+            "rising": line.Edge.RISING,
+            "falling": line.Edge.FALLING,
+            "both": line.Edge.BOTH,
+        }[request.edges],
         bias={
             None: line.Bias.AS_IS,
             "up": line.Bias.PULL_UP,

@@ -113,6 +113,11 @@ class LgpioChip(GpioChip):
         self.users[number] = consumer
         self._count_alert(number, watched=True)
 
+    def claim_input(self, number: int, line: LineName, *, flags: int, consumer: str) -> None:
+        """Claim a line that is only read, which needs no thread of lgpio. Raises `HardwareError`."""
+        self.claim(number, line, lambda: self.lgpio.gpio_claim_input(self.handle, number, flags))
+        self.users[number] = consumer
+
     def switch(self, number: int, line: LineName, claim: Callable[[], int], *, alert: bool) -> None:
         """Claim a claimed line anew, which frees it first: as an output, or as an alert. Raises `HardwareError`."""
         self._check_open(line)

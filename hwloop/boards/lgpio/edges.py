@@ -49,7 +49,8 @@ class LgpioEdges(LevelTrackingStream):
         *,
         borrowed: bool = False,
     ) -> None:
-        chip.alert_thread.check_room(lines.values())
+        if request.edges != "none":
+            chip.alert_thread.check_room(lines.values())
         lgpio = chip.lgpio
         self._borrowed = borrowed
         self._chip = chip
@@ -66,14 +67,16 @@ class LgpioEdges(LevelTrackingStream):
         }[request.pull]
         if request.active_low:
             flags |= lgpio.SET_ACTIVE_LOW
-        kind = {"rising": lgpio.RISING_EDGE, "falling": lgpio.FALLING_EDGE, "both": lgpio.BOTH_EDGES}[request.edges]
+        kind = {"none": 0, "rising": lgpio.RISING_EDGE, "falling": lgpio.FALLING_EDGE, "both": lgpio.BOTH_EDGES}[
+            request.edges
+        ]
         debounce = request.debounce
         self._only: int | None = None
-        if debounce and request.edges != "both":
+        if debounce and request.edges not in ("both", "none"):
             # With one kind alone lgpio would not see the edge back, and would report a glitch as a settled level.
             self._only = 1 if request.edges == "rising" else 0
             kind = lgpio.BOTH_EDGES
-        super().__init__(chip, lines, both=kind == lgpio.BOTH_EDGES, debounced=debounce > 0)
+        super().__init__(chip, lines, both=kind == lgpio.BOTH_EDGES, debounced=debounce > 0 and kind > 0)
         if debounce:
             self.settling_ns: int = round(debounce * 1e9) + _HELD_BACK_NS
         self._fifo = chip.take_fifo()
@@ -84,7 +87,9 @@ class LgpioEdges(LevelTrackingStream):
                 # Set even if it is 0, because lgpio remembers the value of the line's last user.
                 lgpio.gpio_set_debounce_micros(chip.handle, number, round(debounce * 1e6))
                 state = LineState(line, chip.time_ns())
-                if not borrowed:
+                if not kind:
+                    chip.claim_input(number, line, flags=flags, consumer=request.consumer)
+                elif not borrowed:
                     chip.claim_alert(
                         number, line, flags=flags, edges=kind, notify=self._fifo.notify, consumer=request.consumer
                     )

@@ -21,7 +21,7 @@ from hwloop.core.deferred_signals import DeferredSignals
 from hwloop.core.statistics import WatchStatistics
 from hwloop.core.urgency import Priority
 from hwloop.lines import RECHECK_AFTER, RECHECKS, Level, recheck_pause
-from hwloop.requests import check_line
+from hwloop.requests import check_choice, check_line
 from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import EXITS
 from hwloop.sources.rate_limit import RateLimit
@@ -76,6 +76,7 @@ class Watch(Source[Edge]):
     ) -> None:
         named = _flat(lines)
         name = name or f"gpio:{','.join(map(str, named))}"
+        check_choice("edges", edges, EdgeKind)  # a request may also ask for none
         self._request = EdgeRequest(
             named, consumer=name, chip=chip, edges=edges, pull=pull, active_low=active_low, debounce=debounce
         )
