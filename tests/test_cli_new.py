@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,6 +14,7 @@ import pytest
 
 from firmware_sim import SimBoard
 from hwloop.cli import COMMANDS, main
+from hwloop.cli.script_parts import parts_of
 from hwloop.deployment.program import find_program
 
 ROOT = Path(__file__).parents[1]
@@ -106,3 +109,83 @@ def test_a_directory_that_can_not_be_made_is_a_failure(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["new", str(tmp_path / "file" / "project")]) == 1
     assert "not a directory" in capsys.readouterr().err
+
+
+LAMP = """
+from signal import pause
+from gpiozero import LED, Button
+
+DOOR = 17
+lamp = LED(27, active_high=False)
+door = Button(DOOR, pull_up=False)
+door.when_pressed = lamp.on
+pause()
+"""
+
+
+def test_a_script_gets_its_board_and_three_tests_that_pass(tmp_path, capsys):
+    pytest.importorskip("gpiozero")
+    (tmp_path / "lamp.py").write_text(LAMP)
+    directory = tmp_path / "lamp"
+    assert main(["new", str(directory), "--script", str(tmp_path / "lamp.py")]) == 0
+    assert f"made 4 files for lamp.py; to run its tests: cd {directory}; pytest" in capsys.readouterr().out
+    assert (directory / "lamp.py").read_text() == LAMP
+    assert tomllib.loads((directory / "board.toml").read_text())["device"] == [
+        {"type": "led", "name": "lamp", "line": 27, "active_low": True},
+        {"type": "button", "name": "door", "line": 17, "active_low": False},
+    ]
+    text = (directory / "tests" / "test_lamp.py").read_text()
+    first, *others = re.findall(r"def (test_\w+)", text)
+    assert first.startswith("test_it_runs_for_")  # for as long as it can in a moment
+    assert others == ["test_door_changes_lamp", "test_its_end_leaves_no_line_driven"]
+    tested = run(directory, "pytest", "-q", "-W", "error", "-p", "hwloop.testing.plugin")
+    assert "3 passed" in tested.stdout, tested.stdout + tested.stderr
+
+
+def test_in_the_directory_of_a_script_nothing_is_overwritten(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("gpiozero")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "lamp.py").write_text("from gpiozero import LED\nLED(17).onn()\n")
+    assert main(["new", ".", "--script", "lamp.py"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "board.toml\ntests/test_lamp.py\nmade 2 files for lamp.py; to run its tests: pytest\n"
+    assert "on this board the script fails, and so do its tests: AttributeError: 'LED' object has" in captured.err
+    assert main(["new", ".", "--script", "lamp.py"]) == 1
+    assert "board.toml exists already; name another directory, or remove it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        (None, 2, "there is no such program"),
+        ("async def main():\n    pass\n", 2, "has coroutine functions, and is tested by board.run(main())"),
+        ("def f(:\n", 2, "invalid syntax"),
+    ],
+)
+def test_a_file_that_is_no_script_is_an_error(tmp_path, capsys, text, status, message):
+    if text is not None:
+        (tmp_path / "lamp.py").write_text(text)
+    assert main(["new", str(tmp_path / "made"), "--script", str(tmp_path / "lamp.py")]) == status
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("lights = TrafficLights(2, 3, green=4)", [("led", "red", 2), ("led", "amber", 3), ("led", "green", 4)]),
+        ("bar = gpiozero.LEDBoard(5, 6)", [("led", "bar_5", 5), ("led", "bar_6", 6)]),
+        ("self.pir = MotionSensor('GPIO4')", [("pir", "pir", 4)]),
+        ("eyes = DistanceSensor(echo=24, trigger=23)", [("hc-sr04", "eyes", 24, 23)]),
+        ("leds = [LED(7), LED(7), LED(pin=8)]", [("led", "led_7", 7), ("led", "led_8", 8)]),
+        (
+            "knob = RotaryEncoder(20, 21)\nGPIO.setup(22, GPIO.OUT)",
+            [("rotary-encoder", "knob", 20, 21), ("led", "led_22", 22)],
+        ),
+        ("led = LED(pins[0])\nbutton = Button(99)", []),
+        ("import bme280", [("bme280", "bme280")]),
+    ],
+)
+def test_the_parts_that_lines_suggest(line, parts):
+    assert [(part.type, part.name, *part.lines) for part in parts_of(ast.parse(line))] == parts

@@ -7,6 +7,13 @@
 The project passes its own tests as it stands, and each test shows one thing: a condition, a trace, a fault, a scenario.
 Change the program and the board file to what you want to build. The name of the directory becomes the name of the
 project. A directory that exists must be empty.
+
+    hwloop new lamp --script lamp.py
+
+With --script the project is for a script that you have, such as one with gpiozero: a copy of it, a board file with the
+parts that its lines suggest, and three tests, which pass as they stand. The directory may be that of the script
+(`hwloop new . --script lamp.py`), where nothing is overwritten. The script is run on the simulated board, to see what
+it does.
 """
 
 from __future__ import annotations
@@ -14,6 +21,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -27,11 +35,18 @@ _NAME = "PROJECT"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="the directory to make; its name is that of the project")
+    parser.add_argument(
+        "--script",
+        metavar="SCRIPT.py",
+        help="make a board file and three tests for this script, which stays as it is",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
     directory = Path(arguments.directory)
     name = project_name(directory)
+    if arguments.script is not None:
+        return _for_script(directory, Path(arguments.script))
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             what = "is not empty" if directory.is_dir() else "is a file"
@@ -42,6 +57,21 @@ def execute(arguments: argparse.Namespace) -> int:
     say("".join(f"{file}\n" for file in files))
     inside = f"cd {directory}; " if directory.resolve() != Path.cwd() else ""
     say(f"made {name}: {len(files)} files; to run its tests: {inside}pytest\n")
+    return 0
+
+
+def _for_script(directory: Path, script: Path) -> int:
+    from hwloop.cli import new_script
+
+    try:
+        files, remarks = new_script.write_tests(directory, script)
+    except OSError as error:
+        raise Failure(f"{error.filename or directory}: {str(error.strerror).lower()}") from error
+    say("".join(f"{file}\n" for file in files))
+    for remark in remarks:
+        say(f"hwloop new: {remark}\n", sys.stderr)
+    inside = f"cd {directory}; " if directory.resolve() != Path.cwd() else ""
+    say(f"made {len(files)} files for {script.name}; to run its tests: {inside}pytest\n")
     return 0
 
 
