@@ -33,7 +33,7 @@ _MOMENT = 1.0
 
 @dataclass
 class Observed:
-    """What a script did on its board.
+    """The acts of a script on its board.
 
     Attributes:
         seconds: how long it ran, in virtual time.
