@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, each in made.items():
         each.set_defaults(rest=[])
+        each.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="tracebacks of all errors")
         if name not in ("logs", "restart"):
             each.add_argument(
                 "--root", metavar="DIR", type=directory, default=Path("/"), help="the root directory of an image (/)"

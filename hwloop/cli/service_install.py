@@ -138,7 +138,7 @@ def _choose_python(program: Program, chosen: str | None, root: Path) -> Interpre
 
 
 def _plan(program: Program, python: Interpreter, arguments: argparse.Namespace, generation: int) -> Plan:
-    for package in arguments.packages:
+    for package in (*program.requirements, *arguments.packages):
         check_requirement(package)
     wheelhouse = arguments.wheelhouse
     if wheelhouse is not None and not any(wheelhouse.glob("*.whl")):

@@ -2,7 +2,7 @@
 
 An environment is made in a directory whose name depends on all that it is made from, so a change makes another one, and
 the one before it is still there to go back to. It is complete once it has its record, `environment.json`; whatever has
-none was interrupted, and is made anew. Nothing in it needs pip, so it has none.
+none was interrupted, and is made anew. Nothing in it needs pip, which is left out where another one can fill it.
 
 For an image, this machine's Python fills the directory, and the paths in it are those that the image has.
 """

@@ -186,7 +186,7 @@ def find_program(text: str, entry: str = "") -> Program:
         if entry:
             raise ProgramError(f"--entry is for projects and packages; {path.name} is a file: give {path.name}:MAIN")
         return ScriptProgram(read_script(path), main)
-    if "/" in text:
+    if "/" in text.partition("@")[0] or text.endswith((".whl", ".gz", ".zip", ".toml")):
         raise ProgramError(f"{text}: there is no such file or directory; give a program, a project or a package")
     distribution = check_requirement(text)
     return InstalledProgram(text, distribution, distribution, (text,), digest=text, entry=entry)

@@ -76,6 +76,14 @@ def read_script(file: Path) -> Script:
         raise ProgramError(f"{file}: dependencies must be a list of strings (PEP 723)")
     if not isinstance(requires, str):
         raise ProgramError(f"{file}: requires-python must be a string (PEP 723)")
+    table: Any = metadata
+    for key in ("tool", "uv", "sources"):
+        table = table.get(key) if isinstance(table, dict) else None
+    if table:
+        # Without them, a package of the same name would come from the index.
+        raise ProgramError(
+            f"{file}: [tool.uv.sources] is not used here; write the address into the dependency: 'NAME @ https://…'"
+        )
     files, waiting = {file.name: data}, [tree]
     while waiting:
         for module in sorted(_imports(waiting.pop())):
@@ -84,7 +92,7 @@ def read_script(file: Path) -> Script:
                     files[name] = read_file(path)
                     if name.endswith(".py"):
                         waiting.append(parse(files[name], path))
-    return Script(file, files, tuple(dependencies), requires)
+    return Script(file, files, tuple(each.strip() for each in dependencies), requires)
 
 
 def read_file(path: Path) -> bytes:

@@ -56,6 +56,11 @@ def test_a_program_that_can_not_be_installed_says_why(tmp_path: Path, text: str,
         read_script(write(tmp_path, door=text))
 
 
+@pytest.mark.parametrize("text", ["tool = 3", "[tool]\n# uv = []", "[tool.uv]\n# sources = {}", "[tool.ruff]"])
+def test_the_settings_of_other_tools_do_not_matter(tmp_path: Path, text: str) -> None:
+    assert read_script(write(tmp_path, door=f"# /// script\n# {text}\n# ///\n")).dependencies == ()
+
+
 def test_metadata_may_have_the_line_ends_of_windows(tmp_path: Path) -> None:
     assert read_metadata(HEADER.replace("\n", "\r\n"), tmp_path)["requires-python"] == ">=3.11"
 

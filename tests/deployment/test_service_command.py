@@ -36,6 +36,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(interpreter, "missing_in_image", lambda python, root: "")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "door.py").write_text("from hwloop import gpio\nasync def main(): pass\n")
+    (tmp_path / "injecting.py").write_text("# /// script\n# dependencies = ['--target=/']\n# ///\n")
+    (tmp_path / "uv.py").write_text("# /// script\n# [tool.uv.sources]\n# x = {path = '/x'}\n# ///\n")
     return made
 
 
@@ -101,6 +103,13 @@ def test_a_script_without_a_loop_has_no_watchdog(machine: Machine) -> None:
     Path("door.py").write_text("import time\nwhile True: time.sleep(1)\n")
     call(machine, "install", "door.py")
     assert "WatchdogSec=0\n" in machine.unit()
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(machine, "uninstall", "door", "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert call(machine, "uninstall", "door") == 1
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_failed_upgrade_says_why_and_has_status_1(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,6 +191,9 @@ def test_going_back_and_removing(machine: Machine, capsys: pytest.CaptureFixture
         ("install some-package --include door.py", "--include is for a program in a file"),
         ("install door.py --board missing.toml", "missing.toml: no such file"),
         ("install ….py", "….py: no such file"),
+        ("install missing.whl", "missing.whl: there is no such file or directory"),
+        ("install injecting.py", "'--target=/' is no file, and no requirement"),
+        ("install uv.py", "[tool.uv.sources] is not used here; write the address into the dependency"),
         ("fly", "invalid choice: 'fly'"),
         ("uninstall ../x", "'../x' can't be the name of a service"),
         ("rollback door --root /nowhere", "argument --root: there is no directory '/nowhere'"),
