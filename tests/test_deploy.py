@@ -107,7 +107,7 @@ def test_an_installation_from_a_false_start_to_its_end(tmp_path: Path, place: li
 def test_help_names_every_option() -> None:
     done = install("--help")
     assert done.returncode == 0
-    for option in ("--prefix", "--bin", "--python", "--source", "--wheelhouse", "--uninstall"):
+    for option in ("--prefix", "--bin", "--python", "--source", "--wheelhouse", "--lock", "--uninstall"):
         assert option in done.stdout
 
 
@@ -124,6 +124,7 @@ def test_help_names_every_option() -> None:
         (["--prefix", "/opt/$(reboot)"], "a path may contain only letters"),
         (["--source", "--index-url=http://example.org"], "not a directory, a wheel or a requirement"),
         (["--wheelhouse", "/nowhere"], "there is no such directory"),
+        (["--lock", "/nowhere"], "there is no such file"),
     ],
 )
 def test_wrong_arguments_change_nothing(arguments: list[str], complaint: str) -> None:
@@ -167,6 +168,44 @@ def test_the_path_of_the_caller_leads_to_nothing(tmp_path: Path, place: list[str
         (tmp_path / name).chmod(0o755)
     install(*place, "--python", "/nowhere/python", PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert not (tmp_path / "trapped").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose")
+@pytest.mark.parametrize("place", ["--prefix", "--bin"])
+def test_root_installs_nothing_where_somebody_else_could_replace_it(tmp_path: Path, place: str, wheel: Path) -> None:
+    open_to_all, theirs, link = tmp_path / "open", tmp_path / "theirs", tmp_path / "sticky" / "link"
+    for directory in (open_to_all, theirs, link.parent):
+        directory.mkdir()
+    open_to_all.chmod(0o777)
+    link.parent.chmod(0o1777)
+    link.symlink_to(tmp_path)
+    for path in (theirs, link):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+    usual = {"--prefix": tmp_path / "opt", "--bin": tmp_path / "bin"}
+    for hostile, complaint in (
+        (open_to_all, "others than its owner may write"),
+        (theirs, "12345"),
+        (link, "others than"),
+    ):
+        options = [str(each) for pair in (usual | {place: hostile / "x"}).items() for each in pair]
+        done = install(*options, "--python", sys.executable, "--source", wheel)
+        assert done.returncode == 1
+        assert complaint in done.stderr, done.stderr
+        assert sorted(os.listdir(hostile)) == (sorted(os.listdir(tmp_path)) if hostile is link else [])
+    assert not (tmp_path / "opt").exists()
+
+
+@pytest.mark.slow
+def test_variables_of_the_caller_lead_nowhere(tmp_path: Path, place: list[str | Path]) -> None:
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    for name in ("sitecustomize.py", "encodings.py", "venv.py", "pip.py"):
+        (trap / name).write_text(f"open({str(trap / 'sprung')!r}, 'w')\n")
+    variables = {"PYTHONPATH": str(trap), "PYTHONSTARTUP": str(trap / "pip.py"), "TMPDIR": str(trap)}
+    done = install(*place, "--bin", tmp_path / "opt", "--source", "/nowhere/x.whl", **variables)
+    assert done.returncode == 1
+    assert "pip could not install" in done.stderr
+    assert not (trap / "sprung").exists()
 
 
 def test_without_root_the_directories_of_the_system_stay_as_they_are() -> None:

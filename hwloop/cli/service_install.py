@@ -17,6 +17,7 @@ from hwloop.deployment import interpreter
 from hwloop.deployment.environment import Plan
 from hwloop.deployment.installation import Services
 from hwloop.deployment.interpreter import Interpreter
+from hwloop.deployment.lock import read_lock
 from hwloop.deployment.order import Order
 from hwloop.deployment.own_wheel import pack_own_wheel
 from hwloop.deployment.program import Program, ScriptProgram, check_requirement, digest_of, find_program, satisfies
@@ -65,6 +66,12 @@ def add_install_arguments(parser: argparse.ArgumentParser) -> None:
         "--constraint", metavar="FILE", type=Path, help="limit versions as in a constraints file of pip"
     )
     parser.add_argument(
+        "--lock",
+        metavar="FILE",
+        type=Path,
+        help="a requirements file with the versions and hashes of all packages; nothing else is installed or built",
+    )
+    parser.add_argument(
         "--system-site-packages", action="store_true", help="let the program see the packages of the system's Python"
     )
     parser.add_argument(
@@ -95,6 +102,7 @@ def install(services: Services, arguments: argparse.Namespace) -> int:
         realtime=arguments.realtime,
         start_timeout=arguments.start_timeout,
         has_loop=not (isinstance(program, ScriptProgram) and not program.main and is_script(program.script.tree)),
+        network=arguments.network,
         guarded=arguments.guardian,
         start=not arguments.no_start,
     )
@@ -145,6 +153,16 @@ def _plan(program: Program, python: Interpreter, arguments: argparse.Namespace, 
         raise UsageError(
             f"--wheelhouse {wheelhouse}: there are no wheels in it; make them with: pip wheel -w DIR PACKAGE"
         )
+    lock = read_lock(Path(os.path.abspath(arguments.lock))) if arguments.lock else None
+    if lock is not None:
+        if arguments.constraint:
+            raise UsageError("--lock has all versions already; leave out --constraint")
+        if program.project is not None and program.project.is_dir():
+            raise UsageError(
+                f"--lock: {program.label} would be built by tools that no lock has; "
+                f"install its wheel instead: pip wheel --no-deps {program.project}"
+            )
+        lock.check_has((*program.requirements, *arguments.packages))
     constraint = arguments.constraint and Path(os.path.abspath(arguments.constraint))
     # Debian's hwloop has its requirements from Debian as well, which no index has in these versions.
     of_system = Path(hwloop.__file__).parents[1] == _SYSTEM_PACKAGES and python.executable.startswith("/usr/bin/")
@@ -157,6 +175,7 @@ def _plan(program: Program, python: Interpreter, arguments: argparse.Namespace, 
         wheelhouse=wheelhouse,
         constraints=constraint,
         constraints_digest=digest_of({"": read_file(constraint)}) if constraint else "",
+        lock=lock,
         system_packages=arguments.system_site_packages or of_system,
         generation=generation,
     )
@@ -188,7 +207,7 @@ def _board_files(board: str | None) -> Iterator[tuple[str, bytes]]:
         raise UsageError(f"--board {board}: {error}") from None
     for text in strings:
         if "/" not in text and (path.parent / text).is_file():
-            yield text, read_file(path.parent / text)
+            yield text, read_file(path.parent / text, below=path.parent)
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -211,5 +230,5 @@ def _included(program: Program, paths: list[str]) -> dict[str, bytes]:
         if not path.is_relative_to(base) or path == base:
             raise UsageError(f"--include {text}: it must be below {base}, as the program finds it there")
         files = files_below(path, base) if path.is_dir() else [(path.relative_to(base).as_posix(), path)]
-        found.update((relative, read_file(file)) for relative, file in files)
+        found.update((relative, read_file(file, below=base)) for relative, file in files)
     return found

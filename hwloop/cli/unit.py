@@ -40,7 +40,8 @@ _PATIENCE = 60.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "hwloop unit PROGRAM.py[:MAIN] [--name NAME] [--board BOARD] [--realtime [PRIORITY]] [--device DEVICE ...] "
-        "[--user USER | --dynamic-user] [--start-timeout SECONDS] [--guardian] [--check] [-- ARGS ...]"
+        "[--network | --no-network] [--user USER | --dynamic-user] [--start-timeout SECONDS] [--guardian] [--check] "
+        "[-- ARGS ...]"
     )
     parser.add_argument("program", metavar="PROGRAM.py[:MAIN]", help="the program, as for `hwloop run`")
     add_unit_arguments(parser)
@@ -74,6 +75,14 @@ def add_unit_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a device that it may open: {', '.join(devices.KINDS)}, none, a path below /dev, or a board file for "
         "the devices of its parts (default: those that its text shows)",
     )
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument(
+        "--network",
+        action="store_true",
+        default=None,
+        help="permit the network (default: if its text shows that it wants it)",
+    )
+    network.add_argument("--no-network", action="store_false", dest="network", help="forbid the network")
     user = parser.add_mutually_exclusive_group()
     user.add_argument("--user", metavar="USER", default=DEFAULT_USER, help=f"the user to run as ({DEFAULT_USER})")
     user.add_argument("--dynamic-user", action="store_true", help="a user that exists only while the service runs")
@@ -114,6 +123,7 @@ def execute(arguments: argparse.Namespace) -> int:
             has_loop=bool(main) or program.is_dir() or not is_script(parse(read_file(program), program)),
             guarded=arguments.guardian or look.keeps_outputs,
             reloads=look.reloads,
+            network=look.reason_for_network(arguments.network),
         )
         files = unit.files()
     except (ValueError, ProgramError) as error:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from hwloop.deployment.network import use_of_network
 from hwloop.errors import suggestion
 
 
@@ -67,6 +68,7 @@ _OF_MODULE: Mapping[str, tuple[str, ...]] = {
     "minimalmodbus": ("serial",),
     "periphery": USUAL,
     "pymodbus": ("serial",),
+    "rpi_hardware_pwm": ("gpio",),
     "serial": ("serial",),
     "serial_asyncio": ("serial",),
     "serialx": ("serial",),
@@ -155,6 +157,7 @@ class Look:
         unknown: the modules about which nothing is known.
         keeps_outputs: whether outputs outlive the program (`keep=`), so that it needs a guardian.
         reloads: whether it handles SIGHUP by `service.reloadable`.
+        network: how the text shows that it wants the network; "" if it does not.
     """
 
     def __init__(self, own: Collection[str] = ()) -> None:
@@ -165,11 +168,13 @@ class Look:
         self.unknown: set[str] = set()
         self.keeps_outputs: bool = False
         self.reloads: bool = False
+        self.network: str = ""
         self._own = own
 
     def read(self, tree: ast.Module) -> None:
         """Read one file."""
         for node in ast.walk(tree):
+            self.network = self.network or use_of_network(node)
             if "reloadable" in (getattr(node, "attr", ""), getattr(node, "id", "")):
                 self.reloads = True
             if isinstance(node, ast.Import):
@@ -205,6 +210,14 @@ class Look:
                 self.kinds.setdefault("spi", f"it imports {module}")
         elif first not in _WITHOUT and first not in sys.stdlib_module_names and first not in self._own:
             self.unknown.add(first)
+
+    def reason_for_network(self, chosen: bool | None) -> str:
+        """Return why the program gets the network, as a phrase; "" if it gets none. Its text decides if nobody has."""
+        if chosen is not None:
+            return "--network permits it" if chosen else ""
+        if self.network or not self.unknown:
+            return self.network
+        return f"it imports {', '.join(sorted(self.unknown))}, which may use it; --no-network forbids it"
 
     def devices(self) -> Devices:
         """Return the devices that the program may open, as far as its text shows them."""

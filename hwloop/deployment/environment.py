@@ -26,6 +26,7 @@ from hwloop.deployment.commands import find_tool, run
 from hwloop.deployment.files import make_directory, make_readable, read_text, remove, write_file
 from hwloop.deployment.interpreter import Interpreter
 from hwloop.deployment.layout import Layout
+from hwloop.deployment.lock import Lock
 from hwloop.deployment.own_wheel import Wheel
 
 RECORD = "environment.json"
@@ -52,6 +53,7 @@ class Plan:
         project: a directory of a project, or a wheel, that is installed too; `project_digest` stands for its contents.
         wheelhouse: a directory of wheels, the only source of packages; None for the index.
         constraints: a file of pip's that limits versions; `constraints_digest` stands for its contents.
+        lock: the versions and hashes of all packages; None to take what fits.
         system_packages: whether it sees the packages of the system.
         generation: a number that makes another environment from the same things.
     """
@@ -64,15 +66,21 @@ class Plan:
     wheelhouse: Path | None = None
     constraints: Path | None = None
     constraints_digest: str = ""
+    lock: Lock | None = None
     system_packages: bool = False
     generation: int = 0
+
+    @property
+    def wheels_only(self) -> bool:
+        """Whether no package is built: a build executes code, with tools that come from an index."""
+        return self.wheelhouse is not None or self.lock is not None
 
     @property
     def key(self) -> str:
         """A short text that is another one for other contents. The wheelhouse has no part in it."""
         parts: list[Any] = [
             asdict(self.python), self.hwloop and self.hwloop.digest, self.requirements, self.project_digest,
-            self.constraints_digest, self.system_packages, self.generation,
+            self.constraints_digest, self.system_packages, self.generation, self.lock and self.lock.digest,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
@@ -88,8 +96,8 @@ class Tool(Protocol):
     def wheel(self, plan: Plan, project: Path, target: Path) -> None:
         """Build the wheel of a project in `target`. Raises `CommandError`."""
 
-    def install(self, plan: Plan, directory: Path, wheels: Sequence[Path]) -> None:
-        """Install wheels and the plan's requirements. Raises `CommandError`."""
+    def install(self, plan: Plan, directory: Path, wanted: Sequence[str]) -> None:
+        """Install what these words of a command line name. Raises `CommandError`."""
 
 
 class Uv:
@@ -112,11 +120,11 @@ class Uv:
             *_sources(plan), str(project), where=target,
         )  # fmt: skip
 
-    def install(self, plan: Plan, directory: Path, wheels: Sequence[Path]) -> None:
-        built = [] if plan.wheelhouse is None else ["--no-build"]
+    def install(self, plan: Plan, directory: Path, wanted: Sequence[str]) -> None:
+        built = ["--no-build"] if plan.wheels_only else []
         self._run(
             "pip", "install", "--quiet", "--python", str(directory / "bin/python"), "--link-mode=copy",
-            "--compile-bytecode", *_sources(plan), *built, *map(str, wheels), *plan.requirements, where=directory,
+            "--compile-bytecode", *_sources(plan), *built, *wanted, where=directory,
         )  # fmt: skip
 
     def _run(self, *arguments: str, where: Path) -> None:
@@ -148,9 +156,9 @@ class Pip:
             str(project),
         )
 
-    def install(self, plan: Plan, directory: Path, wheels: Sequence[Path]) -> None:
-        built = [] if plan.wheelhouse is None else ["--only-binary=:all:"]
-        self._run(plan, directory, "install", *_sources(plan), *built, *map(str, wheels), *plan.requirements)
+    def install(self, plan: Plan, directory: Path, wanted: Sequence[str]) -> None:
+        built = ["--only-binary=:all:"] if plan.wheels_only else []
+        self._run(plan, directory, "install", *_sources(plan), *built, *wanted)
 
     def _run(self, plan: Plan, directory: Path, *arguments: str) -> None:
         python = next(path for path in (directory, *directory.parents) if (path / "bin/python").exists()) / "bin/python"
@@ -206,8 +214,13 @@ class EnvironmentBuilder:
                 wheels[-1].write_bytes(plan.hwloop.data)
             if plan.project is not None:
                 wheels.append(self._wheel_of(tool, plan, directory, Path(scratch)))
-            if wheels or plan.requirements:
-                tool.install(plan, directory, wheels)
+            wanted = [*map(str, wheels), *plan.requirements]
+            if plan.lock is not None:
+                locked = Path(scratch, "requirements.txt")
+                locked.write_text(plan.lock.text(wheels), encoding="utf-8")
+                wanted = ["--require-hashes", "--requirement", str(locked)]
+            if wanted:
+                tool.install(plan, directory, wanted)
         self._finish(plan, tool, directory)
         return tool.name
 

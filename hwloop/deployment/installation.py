@@ -21,7 +21,7 @@ from typing import Protocol
 
 from hwloop.deployment.accounts import Accounts
 from hwloop.deployment.environment import Plan, is_complete, packages_of
-from hwloop.deployment.files import make_directory, read_text, remove, remove_if_empty, write_file
+from hwloop.deployment.files import check_trusted, make_directory, read_text, remove, remove_if_empty, write_file
 from hwloop.deployment.layout import Layout, Places
 from hwloop.deployment.order import Order
 from hwloop.deployment.quoting import check_name, unit_name
@@ -179,6 +179,7 @@ class Services:
             has_loop=order.has_loop,
             guarded=order.guarded or look.keeps_outputs,
             reloads=look.reloads,
+            network=look.reason_for_network(order.network),
         )
 
     def _make_environment(self, order: Order, directory: Path) -> None:
@@ -321,25 +322,26 @@ class Services:
     def uninstall(self, name: str, *, keep_data: bool = False) -> list[str]:
         """Stop a service and remove all of it; return the paths that were removed.
 
-        With `keep_data`, its configuration and its state stay. Raises `InstallationError` for an unknown service.
+        With `keep_data`, its configuration and its state stay. Raises `InstallationError` for an unknown service, and
+        `UnsafePathError` where somebody else decides what is in a directory.
         """
         places = self._layout.service(check_name(name))
         with self._locked():
             known = os.path.lexists(places.home)
             if not known and not (os.path.lexists(places.configuration) or os.path.lexists(places.state)):
                 self._check_known(name)
+            data = [] if keep_data else [places.configuration, places.state, places.private_state]
+            units = (places.unit, places.guardian, places.wanted, *places.drop_ins)
+            paths = [*units, places.home, *places.runtime, *data]
+            for path in filter(os.path.lexists, paths):
+                check_trusted(path.parent, self._layout.root)
             if known:
                 unit = places.unit.name
                 self._systemctl.stop(unit)
                 self._systemctl.stop(places.guardian.name)
                 if places.wanted.is_symlink():
                     self._systemctl.disable(unit)
-            data = [] if keep_data else [places.configuration, places.state, places.private_state]
-            removed = []
-            units = (places.unit, places.guardian, places.wanted, *places.drop_ins)
-            for path in (*units, places.home, *places.runtime, *data):
-                if remove(path):
-                    removed.append(self._layout.inside(path))
+            removed = [self._layout.inside(path) for path in paths if remove(path)]
             if known:
                 self._systemctl.reload()
             last = not self.names()

@@ -25,6 +25,7 @@ class Order:
         realtime: the highest priority; 0 without real time.
         start_timeout: seconds until it must be ready.
         has_loop: whether it has an event loop, which feeds the watchdog.
+        network: whether it gets the network; None if its text decides.
         guarded: whether a guardian holds its kept outputs, even if its text shows none.
         start: whether to start it.
     """
@@ -39,5 +40,6 @@ class Order:
     realtime: int
     start_timeout: float
     has_loop: bool = True
+    network: bool | None = None
     guarded: bool = False
     start: bool = True

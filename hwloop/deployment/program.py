@@ -206,13 +206,13 @@ def _project(path: Path, entry: str) -> InstalledProgram:
     if not os.path.lexists(definition):
         raise ProgramError(f"{path} has no pyproject.toml; give a file in it, or add one (`hwloop new` shows how)")
     try:
-        project: Any = tomllib.loads(read_file(definition).decode()).get("project")
+        project: Any = tomllib.loads(read_file(definition, below=path).decode()).get("project")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProgramError(f"{definition}: {error}; correct it") from None
     name = project.get("name") if isinstance(project, dict) else None
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
         raise ProgramError(f"{definition}: [project] has no valid name; add one: name = {path.name!r}")
-    files = {relative: read_file(file) for relative, file in files_below(path, path)}
+    files = {relative: read_file(file, below=path) for relative, file in files_below(path, path)}
     requires = project.get("requires-python", "")
     sources = {each: data for each, data in files.items() if each.endswith(".py") and not _is_test(each)}
     return InstalledProgram(

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hwloop.deployment.visibility import within
+
 _METADATA = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 """The expression of PEP 723."""
 SKIPPED = frozenset(
@@ -89,19 +91,25 @@ def read_script(file: Path) -> Script:
         for module in sorted(_imports(waiting.pop())):
             for name, path in _beside(file.parent, module):
                 if name not in files:
-                    files[name] = read_file(path)
+                    files[name] = read_file(path, below=file.parent)
                     if name.endswith(".py"):
                         waiting.append(parse(files[name], path))
     return Script(file, files, tuple(each.strip() for each in dependencies), requires)
 
 
-def read_file(path: Path) -> bytes:
-    """Return the contents of a regular file. Raises `ProgramError`."""
+def read_file(path: Path, below: Path | None = None) -> bytes:
+    """Return the contents of a regular file; with `below`, of one that is really below this directory.
+
+    Its owner may put a link there at any time, so the kernel is asked about the open file. Raises `ProgramError`.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ProgramError(f"{path} is not a regular file; give a Python file")
+            real = os.readlink(f"/proc/self/fd/{descriptor}")
+            if below is not None and not within(real, os.path.realpath(below)):
+                raise ProgramError(f"{path} leads out of {below}, to {real}, by a symbolic link; remove the link")
             return file.read()
     except OSError as error:
         if path.is_symlink():

@@ -38,6 +38,7 @@ class Unit:
         has_loop: whether the program has an event loop: nothing feeds the watchdog for a script.
         guarded: whether a guardian holds its kept outputs.
         reloads: whether SIGHUP has it read its configuration again.
+        network: why it gets the network, as a phrase; "" if it gets none.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Unit:
     has_loop: bool = True
     guarded: bool = False
     reloads: bool = False
+    network: str = ""
 
     def files(self) -> dict[str, str]:
         """Return the contents of the units by the names of their files: the service, and its guardian if it has one.
@@ -83,10 +85,12 @@ class Unit:
             "devices_because": setting(self.devices.because),
             "dynamic_user": not self.user,
             "groups": " ".join(self.devices.groups),
+            "gpio": "char-gpiochip" in self.devices.rules,
             "guardian": guardian_name(self.name) if self.guarded else "",
             "hwloop": self.hwloop,
             "mounts": " ".join(word(path) for path in self.mounts),
             "name": self.name,
+            "network": setting(self.network),
             "reloads": self.reloads,
             "realtime": str(self.realtime or ""),
             "watchdog": "10" if self.has_loop else "0",

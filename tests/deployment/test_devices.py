@@ -69,6 +69,26 @@ def test_a_program_that_reloads_gets_the_signal_by_its_unit(text: str) -> None:
     assert not look.reloads
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import aiomqtt", "it imports aiomqtt"),
+        ("from urllib.request import urlopen", "it imports urllib"),
+        ("reader, writer = await asyncio.open_connection('10.0.0.7', 1883)", "it calls open_connection"),
+        ("serial.open('socket://10.0.0.7:4001')", "it has the address of a server"),
+        ('"""Documentation: see https://example.org for more."""\nfrom hwloop import gpio, serial', ""),
+        ("from .http import x", ""),
+        ("import mystery, smbus2", "it imports mystery, which may use it; --no-network forbids it"),
+    ],
+)
+def test_a_program_gets_the_network_if_its_text_shows_that_it_wants_it(text: str, reason: str) -> None:
+    look = devices.Look()
+    look.read(ast.parse(f"async def main():\n    {text}" if "await" in text else text))
+    assert look.reason_for_network(None) == reason
+    assert look.reason_for_network(False) == ""
+    assert look.reason_for_network(True) == "--network permits it"
+
+
 def test_a_port_is_allowed_by_its_kind_so_that_it_may_be_plugged_in_later() -> None:
     assert devices.named(["/dev/ttyUSB0"]).rules == ("char-ttyUSB",)
     assert devices.named(["/dev/serial/by-id/usb-FTDI_x"]).rules == ("char-ttyUSB", "char-ttyACM")

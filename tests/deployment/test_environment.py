@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,9 +15,20 @@ from pathlib import Path
 import pytest
 
 from hwloop.deployment import environment
-from hwloop.deployment.environment import EnvironmentBuilder, Pip, Plan, Tool, Uv, choose_tool, is_complete
+from hwloop.deployment.commands import CommandError
+from hwloop.deployment.environment import (
+    EnvironmentBuilder,
+    Pip,
+    Plan,
+    Tool,
+    Uv,
+    choose_tool,
+    is_complete,
+    packages_of,
+)
 from hwloop.deployment.interpreter import Interpreter, inspect
 from hwloop.deployment.layout import Layout
+from hwloop.deployment.lock import Lock, read_lock
 from hwloop.deployment.own_wheel import Wheel
 
 PYTHON = Interpreter("/usr/bin/python3.11", (3, 11, 2), "/usr/lib/python3.11", "cpython-311 linux")
@@ -76,7 +88,7 @@ def test_a_wheelhouse_is_the_only_source_and_nothing_is_built_or_cached(
     (tmp_path / "bin" / "python").touch()
     plan = Plan(PYTHON, None, ("smbus2>=0.4",), wheelhouse=Path("/wheels"), constraints=Path("/limits.txt"))
     tool.create(plan, tmp_path)
-    tool.install(plan, tmp_path, [Path("/x/hwloop.whl")])
+    tool.install(plan, tmp_path, ["/x/hwloop.whl", "smbus2>=0.4"])
     created, installed = commands
     assert str(PYTHON.executable) in created
     assert "--system-site-packages" not in created
@@ -104,6 +116,7 @@ def test_another_part_makes_another_key() -> None:
         Plan(PYTHON, hwloop, ("a",), project_digest="x"),
         Plan(PYTHON, hwloop, ("a",), constraints_digest="x"),
         Plan(PYTHON, hwloop, ("a",), system_packages=True),
+        Plan(PYTHON, hwloop, ("a",), lock=Lock((("a", "a==1 --hash=sha256:0"),))),
         Plan(PYTHON, hwloop, ("a",), generation=1),
         Plan(Interpreter(PYTHON.executable, (3, 11, 3), PYTHON.library, PYTHON.abi), hwloop, ("a",)),
     ]
@@ -193,6 +206,33 @@ class NoAccounts:
 
     def remove_added(self) -> list[str]:
         return []
+
+
+@pytest.mark.slow
+def test_a_locked_environment_has_the_packages_of_the_lock_and_no_others(tmp_path: Path) -> None:
+    wheelhouse, made = tmp_path / "wheels", tmp_path / "opt/hwloop/services/door/environment-1"
+    wheelhouse.mkdir()
+    bell = wheel(wheelhouse, "doorbell")
+    wheel(wheelhouse, "doorbell", "2.0")
+    own = wheel(tmp_path, "hwloop")
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(
+        f"hwloop==0.1 --hash=sha256:{64 * '0'}\n"  # of the index; the one that installs takes its place
+        f"Doorbell==1.0 \\\n    --hash=sha256:{hashlib.sha256(bell.read_bytes()).hexdigest()}  # of door.py\n"
+    )
+    plan = Plan(
+        inspect(sys.executable),
+        Wheel(own.name, "1.0", own.read_bytes()),
+        ("doorbell",),
+        wheelhouse=wheelhouse,
+        lock=read_lock(lock),
+    )
+    builder = EnvironmentBuilder(Layout(tmp_path), Pip)
+    builder.build(plan, made)
+    assert {"doorbell==1.0", "hwloop==1.0"} <= set(packages_of(made))
+    bell.write_bytes(wheel(tmp_path, "doorbell", **{"doorbell.py": "import os"}).read_bytes())
+    with pytest.raises(CommandError, match=r"(?i)hash"):
+        builder.build(plan, made)
 
 
 @pytest.mark.slow

@@ -453,3 +453,16 @@ def test_removing_a_state_does_not_follow_the_links_in_it(machine: Machine, prog
     (state / "link").symlink_to(treasure)
     machine.services.uninstall("door")
     assert (treasure / "file").read_text() == "kept"
+
+
+def test_uninstalling_does_not_follow_a_link_out_of_an_image(machine: Machine, program: Path, tmp_path: Path) -> None:
+    machine.services.install(machine.order(program))
+    state, treasure = machine.layout.service("door").state, tmp_path / "treasure"
+    (treasure / "door").mkdir(parents=True)
+    state.parent.parent.mkdir(parents=True, exist_ok=True)
+    state.parent.symlink_to(treasure)
+    with pytest.raises(UnsafePathError, match="leads out of"):
+        machine.services.uninstall("door")
+    assert (treasure / "door").is_dir()
+    assert machine.systemctl.calls[-1] != "stop hwloop-door.service"  # it still runs, and is still installed
+    assert machine.services.names() == ["door"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hwloop.deployment.script import ProgramError, read_metadata, read_script
+from hwloop.deployment.script import ProgramError, read_file, read_metadata, read_script
 
 HEADER = """\
 # /// script
@@ -109,3 +109,20 @@ def test_a_fifo_does_not_block_the_installation(tmp_path: Path) -> None:
 def test_a_mistake_in_a_module_beside_it_names_the_module(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match=r"lamp\.py, line 2 is not valid Python"):
         read_script(write(tmp_path, door="import lamp\n", lamp="x = 1\nx ="))
+
+
+def test_a_directory_that_becomes_a_link_meanwhile_leads_nowhere(tmp_path: Path) -> None:
+    """The check for links and the opening of a file are two steps, and the owner may act in between."""
+    secrets, base = tmp_path / "secrets", tmp_path / "base"
+    secrets.mkdir()
+    base.mkdir()
+    (secrets / "shadow").write_text("root:")
+    (base / "sounds").symlink_to(secrets)
+    with pytest.raises(
+        ProgramError, match=rf"sounds/shadow leads out of {base}, to {secrets}/shadow, by a symbolic link"
+    ):
+        read_file(base / "sounds" / "shadow", below=base)
+    (base / "sounds").unlink()
+    (base / "sounds").mkdir()
+    (base / "sounds" / "ding").write_text("ding")
+    assert read_file(base / "sounds" / "ding", below=base) == b"ding"

@@ -187,6 +187,13 @@ def test_going_back_and_removing(machine: Machine, capsys: pytest.CaptureFixture
         ("install door.py --constraint missing", "missing: no such file"),
         ("install door.py --include /etc/passwd", "it must be below"),
         ("install door.py --include .", "it must be below"),
+        ("install door.py --include link", "leads out of"),
+        ("install door.py --include link/passwd", "leads out of"),
+        ("install door.py --lock missing", "missing: no such file"),
+        ("install door.py --lock door.py", "is no package with its version (==) and hashes"),
+        ("install door.py --lock lock --constraint lock", "--lock has all versions already; leave out --constraint"),
+        ("install door.py --lock lock --with aiohttp", "the lock has no aiohttp, which the program needs"),
+        ("install project --lock lock", "would be built by tools that no lock has; install its wheel instead"),
         ("install door.py --entry x", "--entry is for projects and packages"),
         ("install some-package --include door.py", "--include is for a program in a file"),
         ("install door.py --board missing.toml", "missing.toml: no such file"),
@@ -204,11 +211,27 @@ def test_going_back_and_removing(machine: Machine, capsys: pytest.CaptureFixture
 def test_wrong_arguments_change_nothing(
     machine: Machine, words: str, problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("link").symlink_to("/etc")
+    Path("lock").write_text(f"smbus2==0.5 --hash=sha256:{64 * '0'}\n")
+    Path("project").mkdir()
+    Path("project/pyproject.toml").write_text('[project]\nname = "gate"\n')
     action, *rest = words.split()
     assert call(machine, action, *rest) == 2
     printed = capsys.readouterr()
     assert problem in printed.err
     assert machine.files() == []
+
+
+@pytest.mark.parametrize("name", ["-rf.py", "a b.py", "$(reboot).py", "`x`.py", "%n.py", "é;x.py", "x\nUser=root.py"])
+def test_a_program_with_a_hostile_name_is_installed_as_a_harmless_service(machine: Machine, name: str) -> None:
+    Path(name).write_text("from hwloop import gpio\nasync def main(): pass\n")
+    assert call(machine, "install", "--name", "safe", "--", f"./{name}") in (0, 2)
+    assert call(machine, "install", f"./{name}", "--name", "safe") == 0
+    unit = machine.unit("safe")
+    assert len([line for line in unit.splitlines() if line.startswith("User=")]) == 1
+    assert "Description=safe: " in unit
+    assert {path.name for path in machine.layout.units.iterdir()} == {"hwloop-safe.service", "multi-user.target.wants"}
+    assert sorted(machine.layout.services.iterdir()) == [machine.layout.services / each for each in (".lock", "safe")]
 
 
 def test_a_program_that_wants_another_python_says_so(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -252,11 +252,48 @@ def test_the_unit_of_a_guardian_is_printed_on_demand(program: Path, capsys: pyte
     assert "hwloop guard --listen %t/hwloop-guard/door/socket\n" in capsys.readouterr().out
 
 
+def test_a_unit_has_no_network_unless_the_program_wants_it() -> None:
+    without, granted = lines_of(unit().text()), lines_of(unit(network="it imports aiomqtt").text())
+    assert (without["PrivateNetwork"], without["RestrictAddressFamilies"]) == (["yes"], ["AF_UNIX"])
+    assert without.keys() - granted.keys() == {"PrivateNetwork", "IPAddressDeny"}
+    assert granted["RestrictAddressFamilies"] == ["AF_UNIX AF_INET AF_INET6 AF_NETLINK"]
+    assert "# The network, because it imports aiomqtt.\n" in unit(network="it imports aiomqtt").text()
+
+
+def test_the_options_for_the_network_come_before_the_text(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program.write_text("import aiohttp\nasync def main(): pass\n")
+    for options, has_network in ([], True), (["--no-network"], False), (["--network"], True):
+        assert main(["unit", "door.py", *options]) == 0
+        assert ("PrivateNetwork=yes" not in capsys.readouterr().out) is has_network
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian: apt install systemd)"
+)
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [({}, 0.6), ({"user": ""}, 0.6), ({"network": "x"}, 1.5), ({"network": "x", "realtime": 50}, 1.5)],
+)
+def test_the_exposure_of_every_form_of_the_unit_is_low(changes: dict[str, object], most: float, tmp_path: Path) -> None:
+    made = unit(devices=devices.named(devices.USUAL), guarded=True, **changes)
+    for name, text in made.files().items():
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        rated = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", "--no-pager", path], capture_output=True, text=True
+        ).stdout
+        found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", rated)
+        assert found, rated
+        assert float(found[1]) <= most
+
+
 def test_the_documentation_explains_each_line_of_the_unit() -> None:
-    page = (
-        (ROOT / "docs" / "service.md").read_text(encoding="utf-8").partition("## The unit\n")[2].partition("\n## ")[0]
-    )
-    explained = set(re.findall(r"([A-Za-z]+)=", "".join(re.findall(r"^\| (.*?) \|", page, re.MULTILINE))))
+    sections = [("service.md", "## The unit\n"), ("hardening.md", "## The lines\n")]
+    pages = [
+        (ROOT / "docs" / page).read_text(encoding="utf-8").partition(heading)[2].partition("\n## ")[0]
+        for page, heading in sections
+    ]
+    explained = set(re.findall(r"([A-Za-z]+)=", "".join(re.findall(r"^\| (.*?) \|", "\n".join(pages), re.MULTILINE))))
     every = unit(guarded=True, realtime=50, reloads=True, user="").text() + unit().text()
     assert lines_of(every).keys() - explained == {"Description"}
     assert explained - lines_of(every).keys() == set()

@@ -98,6 +98,16 @@ class GpioSim:
         """A line's electrical level now."""
         return int((self._sysfs / f"sim_gpio{line}/value").read_text())
 
+    def base(self) -> int:
+        """The number that its first line has in the kernel, by which the trace calls it."""
+        lines = Path("/sys/kernel/debug/gpio").read_text().splitlines()
+        chip = next(line for line in lines if line.startswith(f"gpiochip{self.number}: "))
+        return int(chip.split("GPIOs ")[1].partition("-")[0])
+
+    def pull(self, line: int) -> str:
+        """The file of the pull of a line."""
+        return str(self._sysfs / f"sim_gpio{line}/pull")
+
     def train(self, line: int, edges: int, rate: float = 0) -> subprocess.Popen[bytes]:
         """Have another process make edges on a line that is low: at most `rate` a second, or as fast as it goes."""
         pull = str(self._sysfs / f"sim_gpio{line}/pull")

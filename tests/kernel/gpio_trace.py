@@ -35,5 +35,14 @@ class GpioTrace:
                 found.append(words[-2])
         return found
 
+    def levels(self, base: int) -> dict[int, list[int]]:
+        """The levels set since the last `clear`, by line; the first line of the chip has the number `base`."""
+        found: dict[int, list[int]] = {}
+        for line in (TRACING / "trace").read_text().splitlines():
+            words = line.partition(" gpio_value: ")[2].split()
+            if words and words[1] == "set":
+                found.setdefault(int(words[0]) - base, []).append(int(words[2]))
+        return found
+
     def close(self) -> None:
         (EVENTS / "enable").write_text("0")

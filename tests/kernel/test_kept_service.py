@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gpio_sim import GpioSim
 from gpio_trace import GpioTrace
+from services import journal, let_services_use, needs_systemd, state, systemctl, wait_for, write_units
 
 from hwloop.deployment import devices
 from hwloop.deployment.unit import Unit
 
-ROOT = Path(__file__).parents[2]
-UNITS, PROGRAMS = Path("/etc/systemd/system"), Path("/etc/hwloop")
-LINE = 27
+pytestmark = needs_systemd
 
-pytestmark = pytest.mark.skipif(
-    not Path("/run/systemd/system").is_dir(), reason="systemd is not the first process: see the second run"
-)
+PROGRAMS = Path("/etc/hwloop")
+LINE = 27
 
 PUMP = """
 import asyncio
@@ -35,68 +32,19 @@ async def main():
 """
 
 
-def systemctl(*arguments: str, check: bool = True) -> str:
-    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0 or not check, done.stderr + subprocess.getoutput("journalctl --no-pager -n 40")
-    return done.stdout.strip()
-
-
-def state(unit: str, name: str) -> str:
-    return systemctl("show", unit, "--value", "--property", name)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < give_up, subprocess.getoutput("journalctl --no-pager -n 60")
-        time.sleep(0.1)
-
-
-def journal(unit: str) -> str:
-    return subprocess.getoutput(f"journalctl --no-pager --output=cat --unit={unit}")
-
-
 def install(program: str) -> None:
     (PROGRAMS / "door.py").write_text(program)
 
 
-def override(unit: str, text: str) -> None:
-    directory = UNITS / f"{unit}.service.d"
-    directory.mkdir(exist_ok=True)
-    (directory / "here.conf").write_text(text)
-
-
 @pytest.fixture
-def door(chip: GpioSim, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The units as they are, but for where hwloop is installed, which user this machine has, and how slow it is."""
-    here = f"Environment=PYTHONPATH={ROOT} HWLOOP_GPIO=gpiod\nUser=root\nSupplementaryGroups=\n"
+def door(chip: GpioSim) -> Iterator[str]:
+    """The units as they are, but for where hwloop is installed, and how slow this machine is."""
+    let_services_use(chip.path, "gpio")
     program = ("/etc/hwloop/door.py",)
     unit = Unit("door", "door.py", "/usr/bin/hwloop", program, devices.named(["gpio"]), guarded=True)
-    for name, text in unit.files().items():
-        (UNITS / name).write_text(text)
-    command = f"ExecStart=\nExecStart={sys.executable} -m hwloop"
-    override(
-        "hwloop-guard@door",
-        f"[Service]\n{here}ProtectHome=no\nProtectSystem=no\nPrivateTmp=no\n"
-        f"{command} guard --listen %t/hwloop-guard/door/socket\n",
-    )
-    override(
-        "hwloop-door",
-        f"""[Unit]
-StartLimitBurst=3
-StartLimitIntervalSec=300
-[Service]
-{here}{command} run /etc/hwloop/door.py
-ExecStopPost=
-RestartSec=200ms
-WatchdogSec=60
-TimeoutStartSec=90
-TimeoutStopSec=60
-""",
-    )
-    PROGRAMS.mkdir(exist_ok=True)
+    slow = "RestartSec=200ms\nWatchdogSec=60\nTimeoutStartSec=90\nTimeoutStopSec=60\nExecStopPost=\n"
+    write_units(unit, f"{slow}[Unit]\nStartLimitBurst=3\nStartLimitIntervalSec=300\n")
     install(PUMP.format(version=1))
-    systemctl("daemon-reload")
     chip.drive(LINE, 0)  # where the line falls when it is released
     yield "hwloop-door"
     subprocess.run(["systemctl", "kill", "--signal=SIGKILL", "hwloop-door"], check=False)
