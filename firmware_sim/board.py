@@ -72,6 +72,7 @@ class SimBoard(Board):
     Attributes:
         timeline: its time, its thread and its lock.
         chip: its lines, to drive and inspect: `board.chip.line(17)`.
+        gpiochip: the kernel's device of `chip`, /dev/gpiochip0.
         lgpio: a module-shaped object with lgpio's functions and constants, over `chip`.
         devices: its devices, in the order of the board file.
         names: those that have a `name` there, by it.
@@ -120,7 +121,7 @@ class SimBoard(Board):
             self.chip.line(line).name = name
         self.lgpio: Lgpio = Lgpio(self.chip)
         self._process = os.getpid()
-        self._gpiochip = GpioDevice(self.chip, 0)
+        self.gpiochip: GpioDevice = GpioDevice(self.chip, 0)
         self.ports: dict[str, Port] = {}
         self.buses: dict[int, Bus] = {}
         self.spi_buses: dict[int, SpiBus] = {}
@@ -129,9 +130,9 @@ class SimBoard(Board):
         raspberry_pi.add_files(self.nodes, self.revision)
         self.pwm: PwmChip = PwmChip(self.chip, checked.pwm, self.nodes)
         self._outputs_use_pwm = checked.pwm_given
-        self.nodes.add(self._gpiochip.path, self._gpiochip)
+        self.nodes.add(self.gpiochip.path, self.gpiochip)
         self._port_files = PortFiles(self.nodes, checked.ports)
-        self._lines = ProgramLines(self._gpiochip, self.lgpio, self.nodes, self.revision)
+        self._lines = ProgramLines(self.gpiochip, self.lgpio, self.nodes, self.revision)
         self.bus(1)
         self.spi_bus(0)
         self._users: dict[int, str] = {}
@@ -368,7 +369,7 @@ class SimBoard(Board):
         if self._surviving is not None:
             self._surviving.close()
             self.chip.surviving = None
-        self._gpiochip.close()
+        self.gpiochip.close()
         self.lgpio.close()
         for port in self.ports.values():
             port.close()

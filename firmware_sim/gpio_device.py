@@ -20,6 +20,7 @@ from firmware_sim.gpio_lines import RequestedLines, kernel_flags
 from firmware_sim.gpio_uapi import Flag
 from firmware_sim.nodes import Handle, Node, os_error
 from firmware_sim.pins import Chip, Line, Use
+from firmware_sim.reader_rest import ReaderRest
 from hwloop.core.clock import REAL
 
 _MAJOR = 254  # of the device numbers of gpiochips on a Raspberry Pi; the kernel assigns it dynamically
@@ -36,10 +37,14 @@ class GpioDevice(Node):
     Parameters:
         chip: its lines.
         number: N in its name.
+
+    Attributes:
+        rest: the faults during which no program reads the events of its lines.
     """
 
     def __init__(self, chip: Chip, number: int) -> None:
         self.chip = chip
+        self.rest: ReaderRest = ReaderRest()
         self.name: str = f"gpiochip{number}"
         self.path: str = f"/dev/{self.name}"
         self.device: int = os.makedev(_MAJOR, number)
@@ -86,7 +91,7 @@ class GpioDevice(Node):
 
     def request(self, wanted: uapi.LineRequest) -> RequestHandle:
         """Grant lines. Raises OSError. The lock is held."""
-        granted = RequestHandle(self, RequestedLines(self.chip, wanted, self._date_ns))
+        granted = RequestHandle(self, RequestedLines(self.chip, wanted, self._date_ns, self.rest))
         self._requests.append(granted)  # before the lines are claimed, whose notices describe them
         try:
             granted.lines.claim()

@@ -7,6 +7,7 @@ debounce time, for reads too; its edge carries the time at which that time was o
 
 from __future__ import annotations
 
+import collections
 import errno
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from firmware_sim.event_queue import EventQueue
 from firmware_sim.gpio_uapi import Flag
 from firmware_sim.nodes import os_error
 from firmware_sim.pins import Chip, Line
+from firmware_sim.reader_rest import ReaderRest
 from firmware_sim.timeline import Event, Timeline
 from hwloop.board import Drive, Pull
 
@@ -48,17 +50,21 @@ class RequestedLines:
 
     Parameters:
         date_ns: returns a time of the board's clock as the time of day.
+        rest: the faults during which its events are not read.
 
     Attributes:
         events: the queue of edges (struct gpio_v2_line_event); its `fd` is the descriptor of the request.
     """
 
-    def __init__(self, chip: Chip, wanted: uapi.LineRequest, date_ns: Callable[[int], int]) -> None:
+    def __init__(self, chip: Chip, wanted: uapi.LineRequest, date_ns: Callable[[int], int], rest: ReaderRest) -> None:
         _validate(wanted.config, len(wanted.offsets))
         self._chip = chip
         self._timeline = chip.timeline
         self._wanted = wanted
         self._date_ns = date_ns
+        self._rest = rest
+        self._unread = collections.deque[tuple[Line, bytes]]()
+        rest.at_end.append(self._hand_over)
         self._ended = False
         self._claimed: list[_Watched] = []
         self._seqno = 0
@@ -126,7 +132,9 @@ class RequestedLines:
 
     def free(self) -> None:
         """Give the lines back; a reader finds the end. Harmless when repeated. The lock is held."""
-        self._ended = True
+        if not self._ended:
+            self._ended = True
+            self._rest.at_end.remove(self._hand_over)
         claimed, self._claimed = self._claimed, []
         for each in claimed:
             each.stop()
@@ -138,13 +146,27 @@ class RequestedLines:
         self._seqno = line_seqno if len(self._wanted.offsets) == 1 else self._seqno + 1
         if realtime:
             when_ns = self._date_ns(when_ns)
+        kind = uapi.EDGE_RISING if level else uapi.EDGE_FALLING
+        numbers = self._seqno & 0xFFFF_FFFF, line_seqno & 0xFFFF_FFFF
+        record = uapi.LINE_EVENT.pack(when_ns, kind, line.number, *numbers)
+        if (keep := self._rest.keep) is None:
+            self._queue(line, record)
+            return
+        self._unread.append((line, record))
+        if len(self._unread) > keep * len(self._wanted.offsets):
+            self._unread.popleft()[0].reports_lost += 1
+
+    def _hand_over(self) -> None:
+        """Let the program read the events that have waited."""
+        while self._unread:
+            self._queue(*self._unread.popleft())
+
+    def _queue(self, line: Line, record: bytes) -> None:
         if self.events.full and (dropped := self.events.drop_oldest()):
             lost = self._chip.line(uapi.LINE_EVENT.unpack(dropped)[2])
             lost.reports_lost += 1
             lost.reports -= 1
-        kind = uapi.EDGE_RISING if level else uapi.EDGE_FALLING
-        numbers = self._seqno & 0xFFFF_FFFF, line_seqno & 0xFFFF_FFFF
-        self.events.put(uapi.LINE_EVENT.pack(when_ns, kind, line.number, *numbers))
+        self.events.put(record)
         line.reports += 1
 
 

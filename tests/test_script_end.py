@@ -85,3 +85,26 @@ def test_sigterm_after_the_end_of_a_script_interrupts_no_exit_function(tmp_path:
 def test_a_second_signal_ends_an_exit_function_that_goes_on_for_ever(tmp_path: Path) -> None:
     script = LAMP + "atexit.register(lambda: [kill(), print('goes on', flush=True), kill(), threading.Event().wait()])"
     assert run(tmp_path, script) == (-signal.SIGTERM, "goes on\n", "")
+
+
+def test_an_object_that_uses_lgpio_while_python_clears_up_meets_no_error(tmp_path: Path) -> None:
+    status, output, errors = run(
+        tmp_path,
+        """
+        import lgpio
+
+        class Lamp:
+            def __init__(self):
+                self.handle = lgpio.gpiochip_open(0)
+                lgpio.gpio_claim_output(self.handle, 17, 1)
+
+            def __del__(self):
+                lgpio.gpio_write(self.handle, 17, 0)
+                print("off", flush=True)
+
+        lamp = Lamp()
+        raise ValueError("the program's own")
+        """,
+    )
+    assert (status, output, errors.splitlines()[-1]) == (1, "off\n", "ValueError: the program's own")
+    assert "Exception ignored" not in errors

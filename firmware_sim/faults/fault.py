@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from firmware_sim.bus import Bus
+from firmware_sim.gpio_device import GpioDevice
 from firmware_sim.libraries.lgpio.api import Lgpio
 from firmware_sim.pins import Chip
 from firmware_sim.spi import SpiBus
@@ -43,6 +44,8 @@ class FaultyBoard(Protocol):
     """Its time: `now_ns()`, `after(seconds, action)`, and the lock."""
     chip: Chip
     """Its lines."""
+    gpiochip: GpioDevice
+    """The kernel's device of these lines."""
     lgpio: Lgpio
     """The simulated lgpio, which reports their edges."""
 

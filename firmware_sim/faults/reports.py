@@ -22,14 +22,15 @@ class ChipFault(Fault):
 
 @dataclass
 class KernelOverflow(ChipFault):
-    """A busy machine, on which lgpio's thread gets no turn: the kernel's buffer of each line overflows.
+    """A busy machine, on which nobody gets a turn to read events: the kernel's buffers overflow.
 
-    The kernel keeps the newest events and drops the oldest. When the fault ends, lgpio reports what was kept, with the
-    times at which it happened, and ignores the gap in the events' numbers. (gpiolib-cdev.c in the kernel, edge events
-    of the GPIO v2 interface; lgPthAlerts.c in lgpio)
+    The kernel keeps the newest events and drops the oldest. When the fault ends, what was kept is there, with the times
+    at which it happened. lgpio reports it, and ignores the gap in the events' numbers; a program that has requested
+    lines itself (gpiod) finds both. (gpiolib-cdev.c in the kernel, edge events of the GPIO v2 interface; lgPthAlerts.c
+    in lgpio)
 
     Parameters:
-        events: how many events of a line the kernel keeps.
+        events: how many events of a line the kernel keeps, however large the buffer that a program has asked for.
     """
 
     name = "kernel-overflow"
@@ -41,8 +42,15 @@ class KernelOverflow(ChipFault):
 
     def begin(self, board: FaultyBoard, chance: Chance) -> Callable[[], object]:
         reports, token = board.lgpio.reports, object()
+        rest = board.gpiochip.rest
         reports.stop_thread(token, keep=self.events, until_claim=False)
-        return lambda: reports.start_thread(token)
+        rest.begin(token, self.events)
+
+        def end() -> None:
+            reports.start_thread(token)
+            rest.end(token)
+
+        return end
 
 
 @dataclass

@@ -68,6 +68,26 @@ def test_the_kernel_keeps_the_newest_events_of_each_line(board: SimBoard, reader
     assert reader.reports() == reader.sent[-1:]
 
 
+def test_a_line_request_that_nobody_reads_keeps_the_newest_events_and_a_gap_in_their_numbers(
+    board: SimBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWLOOP_GPIO", "gpiod")
+    stream = board.open_edges(EdgeRequest([5], consumer="test", pull="down"))
+    with board.faults.inject("kernel-overflow", events=4), board.faults.inject("kernel-overflow", events=8) as other:
+        for level in (1, 0) * 5:
+            board.line(5).drive(level)
+            board.clock.sleep(0.001)
+        other.end()
+        assert stream.read() == []
+    edges = stream.read()
+    assert [(edge.value, edge.lost) for edge in edges] == [(1, 6), (0, 0), (1, 0), (0, 0)]
+    assert stream.losses.kernel == board.line(5).reports_lost == 6
+    assert edges[0].timestamp_ns < edges[1].timestamp_ns < board.clock.now_ns()
+    board.line(5).drive(1)
+    assert [(edge.value, edge.lost) for edge in stream.read()] == [(1, 0)]
+    stream.close()
+
+
 def test_two_that_stop_the_thread_start_it_together(board: SimBoard, reader: Reader) -> None:
     first, second = (board.faults.inject("kernel-overflow", events=2) for _ in range(2))
     reader.toggle(5, 3)

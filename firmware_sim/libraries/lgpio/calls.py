@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -104,7 +105,13 @@ def to_bytes(data: Data) -> bytes:
 
 
 def answer(process: Process, refused: Refused, rest: tuple[object, ...]) -> Any:
-    """Answer for a failed call: raise lgpio's `error`, or return the status, followed by `rest` in a list."""
+    """Answer for a failed call: raise lgpio's `error`, or return the status, followed by `rest` in a list.
+
+    While Python clears up at its exit, the board has closed, and what the program left open has ended. A call is then a
+    `__del__` of the program's, whose handles are valid on a Pi until the process is gone: it fails for no other reason.
+    """
+    if sys.is_finalizing():
+        return [0, *rest] if rest else 0
     if process.exceptions:
         raise error(error_text(refused.code)) from None
     return [refused.code, *rest] if rest else refused.code
