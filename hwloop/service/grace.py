@@ -146,7 +146,8 @@ class Grace:
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
         left = [task for task in asyncio.all_tasks(loop) if not task.done()]
         tasks = [task for task in left if not _waits_for_executor(task)]
-        self._report(_names(map(_named, tasks)) or _names(_executor_threads(loop)) or "the loop has not ended")
+        if named := _names(map(_named, tasks)) or _names(_executor_threads(loop)):
+            self._report(named)
         for task in tasks:
             task.cancel()
         self._last_turn(loop, _LAST_TURNS)

@@ -2,7 +2,7 @@
 
 Whoever reads the file finds all of one text: it is written under another name, then renamed. The program holds a lock
 on the file that it wrote last (fcntl(2); a forked child does not inherit it), so a second program that is given the
-same path fails at its start, and the file of a program that was killed is taken over.
+same path fails at its start, and the file of a program that was killed is removed then.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class MetricFile:
         return f"{self._path}.{self._process}.tmp"  # node_exporter reads *.prom only
 
     def _check_unused(self) -> None:
-        """Raise `TargetInUseError` if another program holds the lock of the file."""
+        """Remove a file that no program writes any more. Raise `TargetInUseError` if another one does."""
         try:
             file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, PermissionError):
@@ -80,7 +80,8 @@ class MetricFile:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise MetricsError(f"metrics: {self._path} is not an ordinary file; choose another path")
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+            os.unlink(self._path)  # of a program that was killed
+        except BlockingIOError:
             raise TargetInUseError(
                 f"metrics: another program writes {self._path}; give each program a file of its own"
             ) from None

@@ -170,6 +170,7 @@ def test_a_run_that_ends_in_time_reports_nothing(caplog):
 
     kept: list[Any] = []
     assert in_virtual_time(main(), grace=5) == (7, 4)
+    assert in_virtual_time(asyncio.sleep(1), grace=0) == (None, 0)
     assert not caplog.records
 
 

@@ -132,6 +132,10 @@ def test_every_metric_keeps_to_prometheus_conventions_and_the_counts_are_those_o
     assert found["hwloop_source_suspect"] == {source("i2c:1"): 0}
     assert found["hwloop_outputs_open"] == {(): 2}
     assert found["hwloop_critical_overdue"] == {(("subject", "door"),): 0}
+    chip = (("address", "0x76"), ("source", "i2c:1"))
+    assert found["hwloop_i2c_transfers_total"] == {chip: 1}
+    assert found["hwloop_i2c_errors_total"] == {chip: 0}
+    assert found["hwloop_i2c_longest_transfer_seconds"][chip] > 0
     assert found["hwloop_loop_running"] == {(): 1}
     assert sum(found["hwloop_deadline_misses_total"].values()) == 1
     assert found["hwloop_task_steps_total"]
@@ -375,8 +379,27 @@ def test_a_file_that_another_program_has_replaced_is_left_alone(path: str, caplo
     assert "another program has replaced it; give each program a file of its own" in caplog.text
 
 
-def test_two_programs_can_not_use_one_target_and_a_child_does_not_end_its_parents(tmp_path: Path) -> None:
-    """The second program fails at its start, with the reason; after the first one has been killed, it takes over."""
+def ended(target: metrics.Target) -> None:
+    """End a target that has nothing to show."""
+    serving = threading.Thread(target=target.serve, args=(lambda accept: (b"", ""),))
+    serving.start()
+    target.end()
+    serving.join()
+
+
+def test_two_programs_can_not_listen_on_one_socket_and_the_socket_of_a_killed_one_is_replaced(tmp_path: Path) -> None:
+    path = f"{tmp_path}/door.sock"
+    with exported(f"unix:{path}"), pytest.raises(TargetInUseError, match="another program listens on unix:"):
+        metrics.open_target(f"unix:{path}")
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(path)
+    ended(metrics.open_target(f"unix:{path}"))
+    assert not os.path.exists(path)
+
+
+def test_two_programs_can_not_write_one_file_and_a_child_does_not_end_its_parents(tmp_path: Path) -> None:
+    """The second program fails at its start; after the first one was killed, a start removes its file."""
+    path = tmp_path / "door.prom"
     program = tmp_path / "door.py"
     program.write_text(
         "import asyncio, os, sys\n"
@@ -385,35 +408,28 @@ def test_two_programs_can_not_use_one_target_and_a_child_does_not_end_its_parent
         "    if not child:\n"
         "        sys.exit()\n"
         "    os.waitpid(child, 0)\n"
-        "    while not os.path.exists(os.environ['TARGET']):\n"
+        f"    while not os.path.exists({str(path)!r}):\n"
         "        await asyncio.sleep(0.001)\n"
         "    print('ready', flush=True)\n"
         "    await asyncio.to_thread(sys.stdin.read)\n"
     )
     code = "import hwloop.cli, hwloop.service.metric_file as f; f.FIRST_AFTER = 0.001; hwloop.cli.script()"
-
-    def start(target: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", code, "run", str(program), "--metrics", target],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TARGET": target.removeprefix("unix:")},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    for target in (f"{tmp_path}/door.prom", f"unix:{tmp_path}/door.sock"):
-        with start(target) as first:
-            assert first.stdout is not None
-            assert first.stdout.readline() == "ready\n"
-            with pytest.raises(TargetInUseError, match="another program"):
-                metrics.open_target(target)
-            first.kill()
-        taken = metrics.open_target(target)
-        serving = threading.Thread(target=taken.serve, args=(lambda accept: (b"", ""),))
-        serving.start()
-        taken.end()
-        serving.join()
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "run", str(program), "--metrics", str(path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "ready\n"
+        with pytest.raises(TargetInUseError, match="another program writes"):
+            metrics.open_target(str(path))
+        first.kill()
+    assert path.exists()
+    taken = metrics.open_target(str(path))
+    assert not path.exists()
+    ended(taken)
 
 
 # Wrong targets.
