@@ -311,9 +311,12 @@ def test_a_program_that_catches_everything_ends_in_any_case(write):
         from hwloop.service import grace
         grace.BLOCKED_AFTER = grace.AGAIN_AFTER = 0.01
         gpio.output(27, safe=0).open()
+        asked = False
         while True:
             try:
-                signal.raise_signal(signal.SIGTERM)
+                if not asked:
+                    asked = True
+                    signal.raise_signal(signal.SIGTERM)
                 time.sleep(60)
             except BaseException:
                 pass
@@ -354,6 +357,22 @@ def test_a_run_after_one_that_a_signal_ended_has_its_own_end(write, caplog):
         asyncio.run(main())
         """)
     assert main(["run", path, "--clock", "virtual", "--grace", "5"]) == 0
+    assert not caplog.records
+
+
+def test_the_alarm_for_a_program_that_goes_on_after_a_signal_does_not_end_its_next_run(write, caplog, monkeypatch):
+    monkeypatch.setattr(graces, "BLOCKED_AFTER", -59.5)  # half a second after the signal
+    path = write("""
+        async def ended():
+            soon(signal.SIGHUP)
+            await asyncio.sleep(60)
+        try:
+            asyncio.run(ended())
+        except KeyboardInterrupt:
+            pass
+        asyncio.run(asyncio.sleep(0.6))
+        """)
+    assert main(["run", path, "--grace", "60"]) == 0
     assert not caplog.records
 
 
