@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from firmware_sim.descriptors import descriptors
+from firmware_sim.libraries.lgpio.module import LgpioModule
 from hwloop.testing.places import is_of_project
 from hwloop.testing.script_process import ScriptProcess
 from hwloop.testing.thread_report import thread_waits
@@ -140,7 +141,7 @@ class ScriptRun:
             for fd in descriptors.numbers() - before:
                 descriptors.close(fd)  # as the end of its process would
             for name in set(sys.modules) - modules:
-                if is_of_project(getattr(sys.modules[name], "__file__", None) or "<"):
+                if _is_of_run(name):
                     del sys.modules[name]  # the next run of the script begins afresh
         failure = failure or self._failure
         if failure is not None and error is None:
@@ -268,6 +269,15 @@ class ScriptRun:
         for thread in threads:
             if thread.is_alive() and not self._waits.is_waiting(thread.ident or 0):
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(force))
+
+
+def _is_of_run(name: str) -> bool:
+    """Return whether a module keeps what a run of a script has made: one of the project, or a library on lgpio."""
+    module = sys.modules[name]
+    if is_of_project(getattr(module, "__file__", None) or "<"):
+        return True
+    uses_lgpio = any(isinstance(value, LgpioModule) for value in vars(module).values())
+    return uses_lgpio and not name.startswith("gpiozero.")  # whose factory is closed
 
 
 _MANNERLY = 5

@@ -168,8 +168,9 @@ class ThreadedProgram:
             end(thread.ident)
 
     def close_devices(self) -> None:
-        """Close the devices of the program, as gpiozero does at the end of a process."""
+        """Close the devices of the program, as gpiozero does at the end of a process, and free its lines."""
         imports.clean_gpiozero_up(self._board)
+        self._board.lgpio.free_lines()
 
 
 def _pause() -> None:

@@ -357,3 +357,28 @@ def test_a_wait_that_nothing_can_end_shows_the_line_of_the_test(board):
     with pytest.raises(hwloop.DeadlockError) as raised:
         threading.Event().wait()
     assert "Session" not in str(raised.value)
+
+
+@pytest.mark.hwloop(board=PARTS, clock="real")
+def test_in_real_time_the_threads_of_a_script_are_ended_where_they_wait(board, script):
+    text = """
+import queue, signal, threading, time
+from gpiozero import LED, Button
+
+def sleep_on():
+    lamp.on()
+    while True:
+        time.sleep(1e6)
+
+lamp, button = LED(27), Button(17)
+button.when_pressed = sleep_on
+threads = [threading.Thread(target=target) for target in (sleep_on, queue.Queue().get)]
+for thread in threads:
+    thread.start()
+signal.pause()
+"""
+    with script(text) as run:
+        board["door"].press()
+        board.advance_until(lambda: board["lamp"].lit, within=30)
+        assert time.monotonic() > 1
+    assert not any(thread.is_alive() for thread in run.names["threads"])

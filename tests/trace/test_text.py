@@ -84,3 +84,14 @@ def test_a_board_names_its_lines():
     with SimBoard({"device": parts}) as board:
         assert board.line_names[17] == "door"
         assert board.line_names[27] == "the LED on line 27"
+        assert board.active_low_lines == {17}
+
+
+def test_a_part_that_is_on_while_its_line_is_low_is_drawn_so():
+    events = [LineChange(0, 27, 1, "program"), LineChange(4, 27, 0, "program"), LineChange(2, 22, 1, "program")]
+    text = text_waveform(events, 0, 8, 36, names={27: "lamp"}, active_low={27})
+    assert text.splitlines()[1:] == [
+        "22       ▁▁▁▁▁▁╱▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔",
+        "27 lamp  ╱▔▔▔▔▔▔▔▔▔▔▔▔▔╲▄▄▄▄▄▄▄▄▄▄▄▄",
+        "         ▄ low, which is on or pressed (active_low): 27 lamp",
+    ]

@@ -98,6 +98,13 @@ class Lgpio(LgpioLines):
         if self._thread is not None:
             self._thread.callbacks.clear()
 
+    def free_lines(self) -> None:
+        """Free all lines, as the kernel does when a process ends."""
+        with self._chip.timeline.lock:
+            for opened in self.handles.values():
+                if isinstance(opened, OpenChip):
+                    opened.free_all()
+
     def calling_thread(self) -> threading.Thread | None:
         """Return the thread in which a callback runs now; None if none runs."""
         return None if self._thread is None else self._thread.calling()

@@ -28,7 +28,7 @@ from firmware_sim.spi import SpiBus
 from firmware_sim.timeline import Timeline
 
 # Names of the simulated lgpio that the module lacks.
-_OWN = ("calling_thread", "cancel_callbacks", "close")
+_OWN = ("calling_thread", "cancel_callbacks", "close", "free_lines")
 
 
 class BoardOfLgpio(Protocol):

@@ -1,0 +1,79 @@
+"""The wait for a handler that still runs when its program ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+
+import pytest
+
+from hwloop.pins import last_wait
+
+
+@pytest.fixture
+def leaving(monkeypatch):
+    monkeypatch.setattr(last_wait, "_leaving", False)
+    monkeypatch.setattr(last_wait, "_given_up", False)
+    monkeypatch.setattr(last_wait, "_SILENT", 0.001)
+    last_wait.leave()
+
+
+@pytest.fixture
+def handler():
+    """A thread that is in a function of the program."""
+    over = threading.Event()
+
+    def handle():
+        over.wait()
+
+    thread = threading.Thread(target=handle)
+    thread.start()
+    yield thread
+    over.set()
+    thread.join()
+
+
+def test_before_the_end_it_waits_in_silence_for_as_long_as_it_is_asked(handler, caplog):
+    asked = []
+    assert not last_wait.wait_for_end("a handler", handler, lambda seconds: bool(asked.append(seconds)), 10)
+    assert asked == [10]
+    assert caplog.messages == []
+
+
+def test_at_the_end_it_says_what_it_waits_for_and_gives_up_once_for_all(leaving, handler, caplog):
+    caplog.set_level(logging.WARNING)
+    asked = []
+    for _ in range(2):
+        assert last_wait.wait_for_end("a handler", handler, lambda seconds: bool(asked.append(seconds)), 10)
+    assert len(asked) == 2  # in silence, and after the message
+    [message] = caplog.messages
+    assert message.startswith(f"a handler still runs at {__file__}:")
+    assert "another Ctrl-C ends the wait" in message
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_further_signal_ends_the_wait(leaving, handler, number):
+    before = signal.getsignal(number)
+
+    def ended(seconds):
+        if seconds > 1:
+            os.kill(os.getpid(), number)
+            threading.Event().wait(seconds)
+        return False
+
+    assert last_wait.wait_for_end("a handler", handler, ended, 1000)
+    assert signal.getsignal(number) is before
+
+
+def test_a_thread_that_is_about_to_end_needs_no_message(leaving, caplog):
+    thread = threading.Thread(target=int)
+    asked = []
+
+    def ended(seconds):
+        asked.append(seconds)
+        return len(asked) == 3
+
+    assert last_wait.wait_for_end("a handler", thread, ended, 1000)
+    assert caplog.messages == []
