@@ -60,7 +60,7 @@ class BoardFixture(SimBoard):
             self.session.loop.close()
             raise
         self.began_ns: int = clock.now_ns()
-        self._program = ThreadedProgram(self, self.session)
+        self._program = ThreadedProgram(self, self.session, settings.date)
         if not settings.has_loop:
             self.session.follow_threads(self._program.waits)
 

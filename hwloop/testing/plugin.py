@@ -146,10 +146,10 @@ def _checked_schedule(text: str) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "hwloop(board=, seed=, clock=, limit=, backend=, explore=, faults=, leftovers=): settings of the fixture "
-        "board: the board file, the seed of the task order, 'virtual' or 'real' time, the seconds after which the test "
+        "hwloop(board=, seed=, clock=, limit=, backend=, explore=, faults=, leftovers=, date=): settings of the "
+        "fixture board: the board file, the seed of the task order, 'virtual' or 'real' time, the seconds after which the test "
         "fails, the way to the lines, the number of schedules of faults that the test runs under and the names of the "
-        "faults, and whether leaving something behind fails it",
+        "faults, whether leaving something behind fails it, and the date at which a program without a loop begins",
     )
     # Registered last, so that its hooks come before those of other plugins that run async tests.
     config.pluginmanager.register(_AsyncTests(), "hwloop-async-tests")

@@ -85,9 +85,11 @@ class Replacements:
 
     @contextlib.contextmanager
     def in_imports(
-        self, kept: frozenset[str], followed: Mapping[str, Callable[[ModuleType], Callable[[], None]]]
+        self,
+        chosen: Callable[[str, str | None], bool],
+        followed: Mapping[str, Callable[[ModuleType], Callable[[], None]]],
     ) -> Iterator[None]:
-        """In this block, let modules that are not `kept` import the other modules.
+        """In this block, let modules import the other modules: those for whose name and path `chosen()` is true.
 
         A function of `followed` is called with the module of its name, once that is imported. It returns one that is
         called at the end.
@@ -100,8 +102,10 @@ class Replacements:
                 undo.callback(waiting.pop(name)(sys.modules[name]))
 
         def import_module(name: str, names: Any = None, *arguments: Any, **named: Any) -> ModuleType:
-            if name in modules and is_of_program(str((names or {}).get("__name__", "__main__")), kept):
-                return modules[name]
+            if name in modules:
+                importing = names or {}
+                if chosen(str(importing.get("__name__", "__main__")), importing.get("__file__")):
+                    return modules[name]
             nonlocal depth
             depth += 1
             try:

@@ -29,9 +29,11 @@ from typing import Any, NoReturn, Protocol
 
 from firmware_sim.timeline import Timeline
 from hwloop.errors import HardwareError
+from hwloop.testing import program_dates
 from hwloop.testing.gpiozero_holds import wait_without_polling
 from hwloop.testing.places import is_of_project
-from hwloop.testing.program_modules import KEPT, ProgramModule, Replacements, modules_of_program
+from hwloop.testing.program_dates import asks_for_dates
+from hwloop.testing.program_modules import KEPT, ProgramModule, Replacements, is_of_program, modules_of_program
 from hwloop.virtual import locks
 from hwloop.virtual.clock import VirtualClock
 from hwloop.virtual.program_waits import STRANGERS, VirtualWaits, Waits, using, waits_here
@@ -117,8 +119,14 @@ class ProgramTime:
         if (signals := sys.modules.get("hwloop.pins.signals")) is not None:
             _REPLACEMENTS.add(signals.Signal, functools.partial(_made_signal, signals.Signal))
         followed = {"gpiozero.mixins": wait_without_polling} if self.waits.is_virtual else {}
-        changed = [*modules_of_program(kept), *_BUILT_ON_THEM]
-        with self._in_use(), _REPLACEMENTS.in_modules(changed), _REPLACEMENTS.in_imports(kept, followed):
+        ours = modules_of_program(kept)
+        asking = [each for each in ours if asks_for_dates(each.__name__, getattr(each, "__file__", None))]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._in_use())
+            stack.enter_context(_REPLACEMENTS.in_modules([*ours, *_BUILT_ON_THEM]))
+            stack.enter_context(_DATES.in_modules(asking))
+            stack.enter_context(_DATES.in_imports(asks_for_dates, {}))
+            stack.enter_context(_REPLACEMENTS.in_imports(lambda name, path: is_of_program(name, kept), followed))
             yield
 
     @contextlib.contextmanager
@@ -319,3 +327,4 @@ _MODULES: dict[str, ModuleType] = {
 _REPLACEMENTS = Replacements(_MODULES)
 _REPLACEMENTS.add(queue.SimpleQueue, queue._PySimpleQueue)  # type: ignore[attr-defined]
 _TIME_ONLY = Replacements({"time": _TIME})
+_DATES = Replacements(program_dates.MODULES)

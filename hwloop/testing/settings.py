@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import inspect
 import os
 import sys
@@ -32,6 +33,8 @@ class Settings:
     """The names of the faults of these schedules; None for all that the board can have."""
     leftovers: bool = True
     """Whether the test fails if it leaves a thread, a descriptor, a process, a task or a claimed line behind."""
+    date: str | None = None
+    """The time of day at which the test begins, in ISO format, for programs without a loop; None for the real one."""
     directory: Path = Path()
     """The directory of the test, where the relative paths of its golden files begin."""
     update_golden: bool = False
@@ -112,12 +115,26 @@ def settings_of(item: pytest.Item) -> Settings:
         backend,
         *exploration_of(item),
         leftovers,
+        _date(given.get("date"), where, clock),
         item.path.parent,
         bool(item.config.getoption("hwloop_update_golden")),
         item.config.rootpath,
         _has_loop(item),
         _kept(item.config),
     )
+
+
+def _date(date: object, where: str, clock: str) -> str | None:
+    """Return the setting `date`. Raises UsageError for one that is no date, and in real time."""
+    if date is None:
+        return None
+    try:
+        datetime.datetime.fromisoformat(str(date))
+    except ValueError:
+        raise pytest.UsageError(f"{where}: date is like '2026-12-24 18:00', not {date!r}") from None
+    if clock == "real":
+        raise pytest.UsageError(f"{where}: date needs virtual time")
+    return str(date)
 
 
 def _has_loop(item: pytest.Item) -> bool:

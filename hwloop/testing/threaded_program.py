@@ -8,6 +8,7 @@ goes on.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import threading
 import time
@@ -41,12 +42,18 @@ class ThreadedProgram:
         left: at the end, a line for each thread that it has left behind.
     """
 
-    def __init__(self, board: SimBoard, session: Session) -> None:
+    def __init__(self, board: SimBoard, session: Session, date: str | None) -> None:
         self._board = board
         self._session = session
         clock = board.clock
         self._waits: Waits = (
-            VirtualWaits(clock, board.timeline.count_read, session.block_here, session.sleep_here)
+            VirtualWaits(
+                clock,
+                board.timeline.count_read,
+                session.block_here,
+                session.sleep_here,
+                None if date is None else round(datetime.datetime.fromisoformat(date).timestamp() * 1e9),
+            )
             if isinstance(clock, VirtualClock)
             else RealWaits()
         )

@@ -75,6 +75,7 @@ class VirtualWaits:
         looked: lets the time of a look pass, for a program that looks again and again.
         block: blocks the driving thread until a time, or until `done()` is true: `block(until_ns, done)`.
         sleep: lets time pass in the driving thread.
+        date_ns: the time of day at which the program begins, in nanoseconds since 1970; None for the real one.
     """
 
     is_virtual = True
@@ -85,13 +86,14 @@ class VirtualWaits:
         looked: Callable[[], object],
         block: Callable[[int, Callable[[], bool]], object],
         sleep: Callable[[float], object],
+        date_ns: int | None = None,
     ) -> None:
         self.clock = clock
         self._looked = looked
         self.block = block
         self._sleep = sleep
         self._threads: list[threading.Thread] = []
-        self._date_ns = time.time_ns() - clock.now_ns()
+        self._date_ns = (time.time_ns() if date_ns is None else date_ns) - clock.now_ns()
 
     def includes(self, ident: int) -> bool:
         clock = self.clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import signal
 import sys
 import threading
@@ -25,6 +26,8 @@ PARTS = {
         {"type": "bme280"},
     ]
 }
+
+pytest_plugins = ["pytester"]
 
 pytestmark = pytest.mark.hwloop(board=PARTS)
 
@@ -382,3 +385,52 @@ signal.pause()
         board.advance_until(lambda: board["lamp"].lit, within=30)
         assert time.monotonic() > 1
     assert not any(thread.is_alive() for thread in run.names["threads"])
+
+
+@pytest.mark.hwloop(board=PARTS, date="2026-12-24 17:59")
+def test_a_script_finds_the_date_of_the_test_and_time_passes(board, script):
+    text = """
+import datetime
+import time
+from datetime import date, datetime as DateTime, timedelta
+from gpiozero import LED
+
+class Logged(DateTime):
+    pass
+
+lamp = LED(27)
+today, kinds = date.today(), (type(DateTime.now()), type(DateTime(2026, 1, 1)), type(Logged(2026, 1, 1)))
+right = isinstance(datetime.datetime.now(), datetime.date), issubclass(Logged, DateTime), not isinstance(1, date)
+parsed = DateTime.strptime("2026-12-24", "%Y-%m-%d") + timedelta(days=1)
+until = DateTime.now() + timedelta(hours=1)
+while DateTime.now() < until:
+    lamp.value = 18 <= datetime.datetime.now().hour < 22
+    time.sleep(10)
+ended = time.strftime("%H:%M"), datetime.datetime.utcnow().tzinfo
+"""
+    with script(text) as run:
+        board.advance(55)
+        assert not board["lamp"].lit
+        board.advance(10)
+        assert board["lamp"].lit
+        board.advance(3600)
+    names = run.names
+    assert str(names["today"]) == "2026-12-24"
+    python = type(datetime.datetime(2026, 1, 1))
+    assert names["kinds"] == (python, python, names["Logged"])
+    assert names["right"] == (True, True, True)
+    assert names["parsed"] == datetime.datetime(2026, 12, 25)
+    assert names["ended"] == ("18:59", None)
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        ("date='tomorrow'", "date is like '2026-12-24 18:00', not 'tomorrow'"),
+        ("date='2026-12-24', clock='real'", "date needs virtual time"),
+    ],
+)
+def test_a_date_that_can_not_be_set_is_an_error(suite, mark, message):
+    result = suite(f"import pytest\n\n@pytest.mark.hwloop({mark})\ndef test_dated(board):\n    pass\n")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*{message}*"])

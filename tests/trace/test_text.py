@@ -92,6 +92,6 @@ def test_a_part_that_is_on_while_its_line_is_low_is_drawn_so():
     text = text_waveform(events, 0, 8, 36, names={27: "lamp"}, active_low={27})
     assert text.splitlines()[1:] == [
         "22       ▁▁▁▁▁▁╱▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔",
-        "27 lamp  ╱▔▔▔▔▔▔▔▔▔▔▔▔▔╲▄▄▄▄▄▄▄▄▄▄▄▄",
+        "27 lamp  ╱▔▔▔▔▔▔▔▔▔▔▔▔╲▄▄▄▄▄▄▄▄▄▄▄▄▄",
         "         ▄ low, which is on or pressed (active_low): 27 lamp",
     ]
