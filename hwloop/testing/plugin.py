@@ -148,8 +148,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "hwloop(board=, seed=, clock=, limit=, backend=, explore=, faults=, leftovers=, date=): settings of the "
         "fixture board: the board file, the seed of the task order, 'virtual' or 'real' time, the seconds after which "
-        "the test fails, the way to the lines, the number of schedules of faults that the test runs under and the names of the "
-        "faults, whether leaving something behind fails it, and the date at which a program without a loop begins",
+        "the test fails, the way to the lines, the number of schedules of faults that the test runs under and the "
+        "names of the faults, whether leaving something behind fails it, and the date at which a program without a "
+        "loop begins",
     )
     # Registered last, so that its hooks come before those of other plugins that run async tests.
     config.pluginmanager.register(_AsyncTests(), "hwloop-async-tests")
