@@ -97,12 +97,12 @@ def _with_all_else(shutdown: Callable[[], None]) -> Callable[[], None]:
     """Extend gpiozero's work at exit: afterwards, close the factories that are still open, and the process's boards."""
 
     def shut_all_down() -> None:
-        last_wait.leave()
-        for factory in list(_factories):
-            factory.end_steps()  # as gpiozero has just stopped its threads
-        shutdown()
-        for factory in list(_factories):
-            factory.close()
+        with last_wait.leaving():
+            for factory in list(_factories):
+                factory.end_steps()  # as gpiozero has just stopped its threads
+            shutdown()
+            for factory in list(_factories):
+                factory.close()
         close_own()
         remove_left()
 

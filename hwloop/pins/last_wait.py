@@ -27,10 +27,15 @@ _leaving = False
 _given_up = False
 
 
-def leave() -> None:
-    """Note that the program has ended, and that its devices are about to be closed."""
-    global _leaving
+@contextlib.contextmanager
+def leaving() -> Iterator[None]:
+    """Close the devices of a program that has ended in this block."""
+    global _leaving, _given_up
     _leaving = True
+    try:
+        yield
+    finally:
+        _leaving = _given_up = False
 
 
 def wait_for_end(what: str, thread: threading.Thread | None, ended: Callable[[float], bool], timeout: float) -> bool:

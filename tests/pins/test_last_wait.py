@@ -14,10 +14,9 @@ from hwloop.pins import last_wait
 
 @pytest.fixture
 def leaving(monkeypatch):
-    monkeypatch.setattr(last_wait, "_leaving", False)
-    monkeypatch.setattr(last_wait, "_given_up", False)
     monkeypatch.setattr(last_wait, "_SILENT", 0.001)
-    last_wait.leave()
+    with last_wait.leaving():
+        yield
 
 
 @pytest.fixture
