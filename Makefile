@@ -90,7 +90,7 @@ test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO
 	$(BIN)/python tests/kernel/guest/prepare.py
 	for each in $(filter-out %_service.py,$(wildcard tests/kernel/test_*.py)); do \
 	    $(GUEST) -t 600 -- $(BIN)/python -m pytest -q $$each || exit; done
-	$(GUEST) -t 600 -S -- $(BIN)/python -m pytest -q $(wildcard tests/kernel/test_*service.py)
+	$(GUEST) -t 900 -S -- $(BIN)/python -m pytest -q $(wildcard tests/kernel/test_*service.py)
 
 test-sigrok: $(VENV)/installed-test  ## decode traces with sigrok-cli (installs it where it is missing: apt, root)
 	command -v sigrok-cli || apt-get install --yes --no-install-recommends sigrok-cli

@@ -15,7 +15,7 @@ _MODULES = frozenset(
         "ftplib", "http", "imaplib", "nntplib", "poplib", "smtplib", "socket", "socketserver", "ssl", "telnetlib",
         "urllib", "wsgiref", "xmlrpc",
         # of others
-        "aiohttp", "aiomqtt", "asyncpg", "asyncssh", "bleak", "fastapi", "flask", "httpx", "influxdb_client", "paho",
+        "aiohttp", "aiomqtt", "asyncpg", "asyncssh", "fastapi", "flask", "httpx", "influxdb_client", "paho",
         "pymodbus", "redis", "requests", "starlette", "urllib3", "uvicorn", "websockets",
     )
 )  # fmt: skip

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gpio_sim import GpioSim
-from services import journal, let_services_use, needs_systemd, state, systemctl, write_units
+from services import journal, let_services_use, needs_systemd, state, systemctl, wait_for, write_units
 
 from hwloop.deployment import devices
 from hwloop.deployment.unit import Unit
@@ -44,19 +44,43 @@ def door(chip: GpioSim) -> Iterator[str]:
     subprocess.run(["systemctl", "kill", "--signal=SIGKILL", "hwloop-door"], check=False)
 
 
+def follow(chip: GpioSim) -> None:
+    """Wait until the lamp follows the switch."""
+    for level in (1, 0, 1):
+        chip.drive(17, level)
+        wait_for(lambda wanted=level: chip.level(27) == wanted)
+
+
+@pytest.fixture
+def read_only_root(door: str) -> Iterator[None]:
+    """A root file system that nobody can write to, with /tmp and /var/tmp in memory, once the service is installed."""
+    state_directory = Path("/var/lib/hwloop/door")
+    state_directory.mkdir(parents=True, exist_ok=True)
+    shutil.chown(state_directory, "hwloop", "hwloop")
+    for command in ("mount -t tmpfs tmpfs /tmp", "mount -t tmpfs tmpfs /var/tmp", "mount -o remount,ro /"):
+        subprocess.run(command.split(), check=True)
+    yield
+    for command in ("mount -o remount,rw /", "umount --lazy /var/tmp", "umount --lazy /tmp"):
+        subprocess.run(command.split(), check=True)
+
+
 def test_a_service_may_use_the_gpio_chip_and_no_other_device(chip: GpioSim, backend: str, door: str) -> None:
     if not os.path.exists("/dev/probe"):
         subprocess.run(["mknod", "/dev/probe", "c", "10", "183"], check=True)  # random numbers
     os.chmod("/dev/probe", 0o666)
     (PROGRAMS / "door" / "environment").write_text(f"HWLOOP_GPIO={backend}\n")
     systemctl("start", door)  # returns once the program has said that it is ready
-    for level in (1, 0, 1):
-        chip.drive(17, level)
-        give_up = time.monotonic() + 20
-        while chip.level(27) != level:
-            assert time.monotonic() < give_up
-            time.sleep(0.05)
+    follow(chip)
     systemctl("stop", door)
     assert chip.level(27) == 0
     assert [state(door, name) for name in ("ActiveState", "NRestarts", "Result")] == ["inactive", "0", "success"]
     assert "probe: Operation not permitted" in journal(door)
+
+
+def test_a_service_runs_on_a_read_only_root(chip: GpioSim, door: str, read_only_root: None) -> None:
+    with pytest.raises(OSError, match="Read-only file system"):
+        (PROGRAMS / "door.py").touch()
+    systemctl("start", door)
+    follow(chip)
+    systemctl("stop", door)
+    assert (chip.level(27), state(door, "Result")) == (0, "success")
