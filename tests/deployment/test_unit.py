@@ -299,6 +299,14 @@ def test_the_documentation_explains_each_line_of_the_unit() -> None:
     assert explained - lines_of(every).keys() == set()
 
 
+def test_each_protection_is_tried_under_systemd() -> None:
+    tried = (ROOT / "tests" / "kernel" / "test_hardened_service.py").read_text(encoding="utf-8")
+    protections = unit().text().partition("docs/hardening.md.\n")[2].partition("[Install]")[0]
+    keys = lines_of(protections).keys()
+    assert len(keys) > 20
+    assert [key for key in keys if f'"{key}"' not in tried] == []
+
+
 def test_the_unit_is_a_valid_file_of_sections() -> None:
     parser = configparser.RawConfigParser(strict=False)
     parser.read_string(unit().text())
