@@ -55,7 +55,7 @@ def wait_for(condition: Callable[[], object]) -> None:
     give_up = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < give_up, subprocess.getoutput("journalctl --no-pager -n 60")
-        time.sleep(0.1)
+        time.sleep(0.25)  # a condition that runs a command takes a slow machine's time
 
 
 def override(unit: str, text: str) -> None:
