@@ -48,6 +48,7 @@ async def main():
         gpio.output({VALVE}, keep=True, safe=0, within=240) as valve,
     ):
         valve.on()
+        work = None
         async for edge in door:
             trouble = Path("trouble").read_text()
             if trouble == "block":
@@ -63,7 +64,7 @@ async def main():
             elif trouble == "raise":
                 raise RuntimeError("the pump is dry")
             elif trouble == "busy":
-                work = asyncio.create_task(busy())
+                work = work or asyncio.create_task(busy())
             print("seen", flush=True)
 """
 
