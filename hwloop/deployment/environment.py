@@ -246,7 +246,7 @@ class EnvironmentBuilder:
         launcher = directory / "bin/hwloop"
         if not launcher.exists():
             write_file(launcher, _LAUNCHER.format(python=python).encode(), 0o755, root=self._layout.root)
-        for each in (*directory.glob("bin/[aA]ctivate*"), *directory.glob("bin/*.bat")):
+        for each in {*directory.glob("bin/[aA]ctivate*"), *directory.glob("bin/*.bat")}:
             each.unlink()
         for each in directory.glob("lib/*/site-packages/*.dist-info/direct_url.json"):
             if str(directory.parent) in (read_text(each) or ""):  # of a wheel that was built here, and is gone

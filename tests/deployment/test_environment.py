@@ -208,6 +208,14 @@ class NoAccounts:
         return []
 
 
+class PipWithScriptsOfUv(Pip):
+    """pip, for an environment in which uv has put one script more."""
+
+    def create(self, plan: Plan, directory: Path) -> None:
+        super().create(plan, directory)
+        (directory / "bin/activate.bat").touch()
+
+
 @pytest.mark.slow
 def test_a_locked_environment_has_the_packages_of_the_lock_and_no_others(tmp_path: Path) -> None:
     wheelhouse, made = tmp_path / "wheels", tmp_path / "opt/hwloop/services/door/environment-1"
@@ -227,8 +235,9 @@ def test_a_locked_environment_has_the_packages_of_the_lock_and_no_others(tmp_pat
         wheelhouse=wheelhouse,
         lock=read_lock(lock),
     )
-    builder = EnvironmentBuilder(Layout(tmp_path), Pip)
+    builder = EnvironmentBuilder(Layout(tmp_path), PipWithScriptsOfUv)
     builder.build(plan, made)
+    assert not list(made.glob("bin/activate*"))
     assert {"doorbell==1.0", "hwloop==1.0"} <= set(packages_of(made))
     bell.write_bytes(wheel(tmp_path, "doorbell", **{"doorbell.py": "import os"}).read_bytes())
     with pytest.raises(CommandError, match=r"(?i)hash"):
