@@ -12,7 +12,7 @@ BENCHMARKS := core scale startup ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-clients test-scripts test-gpiozero test-kernel test-sigrok check conformance docs docs-serve bench bench-all soak chaos figures bench-compare bench-record mutation release-check lock format clean
+.PHONY: help demo test coverage test-clients test-scripts test-gpiozero test-kernel test-sigrok deb test-deb test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures bench-compare bench-record mutation release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -95,6 +95,18 @@ test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO
 test-sigrok: $(VENV)/installed-test  ## decode traces with sigrok-cli (installs it where it is missing: apt, root)
 	command -v sigrok-cli || apt-get install --yes --no-install-recommends sigrok-cli
 	$(BIN)/python -m pytest tests/trace/test_sigrok.py
+
+deb: $(VENV)/installed  ## build Debian's package in build/deb (RELEASE=trixie ARCH=arm64 for another machine than this)
+	$(BIN)/python packaging/deb.py $(if $(RELEASE),--release $(RELEASE)) $(if $(ARCH),--arch $(ARCH))
+
+test-deb: $(VENV)/installed  ## install, upgrade, remove and purge Debian's package in clean bookworm and trixie trees (makes them: apt, root)
+	$(BIN)/python tests/debian/run.py
+
+test-ansible: $(VENV)/installed  ## check deploy/ansible, and run it twice in clean trees (after test-deb: apt, root)
+	$(BIN)/python tests/debian/ansible.py
+
+test-cloud-init: $(VENV)/installed  ## check deploy/cloud-init, and run its commands in a clean tree (after test-deb: apt, root)
+	$(BIN)/python tests/debian/cloud_init.py
 
 check: $(VENV)/installed-check  ## check formatting, lint, spelling, prose, types, and the rules of the architecture
 	$(BIN)/ruff format --check .

@@ -45,9 +45,11 @@ SYSTEM = {
     "journalctl",
     "kill",
     "pip",
+    "scp",
     "sh",
     "sigrok-cli",
     "source",
+    "ssh",
     "stty",
     "sudo",
     "systemctl",
@@ -120,7 +122,10 @@ def command_for(block):
     for other in blocks_of(block.page):
         if other.language in ("console", "sh"):
             for words in commands_in(other):
-                if words[0] in ("hwloop", "pytest", "python") and block.title in words:
+                runs = words[0] in ("pytest", "python") or (
+                    words[:1] == ["hwloop"] and words[1] not in ("doctor", "unit")
+                )
+                if runs and block.title in words:
                     return words[words.index("--") + 1 :] if words[:2] == ["hwloop", "guard"] else words
     return ["hwloop", "run", block.title]
 
@@ -286,7 +291,7 @@ def check(words, block):
     command, *rest = words
     titles = {other.title for other in blocks_of(block.page)}
     if command == "hwloop":
-        if "--help" in rest:
+        if "--help" in rest or rest == ["--version"]:
             return
         assert rest[0] in COMMANDS, words
         parser = Parser(add_help=True)
