@@ -39,6 +39,10 @@ READ_NS = 2000
 """A program that reads lines again and again until one changes would stop a virtual clock. After this many reads with
 nothing in between, each takes as long as on a Pi; or longer, until the next planned action, but no more than a fiftieth
 of the time for which the program has polled already."""
+FREE_READS_BEFORE_SOON = 50
+SOON_NS = 200_000
+"""The same for actions that are so near: a part sends pulses, whose lengths the program takes in reads. While they last
+each read takes as long as on a Pi."""
 
 
 class Event:
@@ -228,12 +232,18 @@ class Timeline:
             self._read_at_ns = self._polling_since_ns = now_ns
             self._reads = 0
         self._reads += 1
-        if self._reads > FREE_READS and not self._stopping:
-            step_ns = max(READ_NS, (now_ns - self._polling_since_ns) // 50)
-            if (next_ns := self.next_ns()) is not None and next_ns > now_ns:
-                step_ns = min(step_ns, next_ns - now_ns)
-            self.clock.sleep(step_ns / 1e9)
-            self._read_at_ns = self.now_ns()
+        if self._reads <= FREE_READS_BEFORE_SOON or self._stopping:
+            return
+        next_ns = self.next_ns()
+        if self._reads <= FREE_READS and (next_ns is None or next_ns > now_ns + SOON_NS):
+            return
+        step_ns = max(READ_NS, (now_ns - self._polling_since_ns) // 50)
+        if next_ns is not None and now_ns < next_ns <= now_ns + step_ns:
+            step_ns = next_ns - now_ns
+            if next_ns <= self._polling_since_ns + SOON_NS:
+                self._polling_since_ns = next_ns
+        self.clock.sleep(step_ns / 1e9)
+        self._read_at_ns = self.now_ns()
 
     @property
     def stopped(self) -> bool:

@@ -320,6 +320,48 @@ SCRIPTS: dict[str, tuple[str, str, str]] = {
     ),
 }
 
+POLLING: dict[str, tuple[str, str]] = {
+    "dht11": (
+        """
+        import time
+        import dht11
+        import RPi.GPIO as GPIO
+        GPIO.setmode(GPIO.BCM)
+        sensor = dht11.DHT11(pin=4)
+        for _ in range(3):
+            found = sensor.read()
+            print(found.is_valid(), found.temperature, found.humidity)
+            time.sleep(2)
+        """,
+        "True 21.0 45.0\n" * 3,
+    ),
+    "adafruit-circuitpython-dht": (
+        """
+        import time
+        import adafruit_dht
+        import board
+        sensor = adafruit_dht.DHT11(board.D4, use_pulseio=False)
+        for _ in range(3):
+            print(sensor.temperature, sensor.humidity)
+            time.sleep(3)
+        """,
+        "21.0 45\n" * 3,
+    ),
+}
+"""Drivers that measure pulses of 26 and 70 µs by reading the line again and again, which takes virtual time.
+
+In real time a busy machine takes their turn away for longer than a pulse. Adafruit_DHT, and adafruit-circuitpython-dht
+with pulseio, measure in a program of their own, which needs /dev/gpiomem or libgpiod's C library on a real chip, and
+pigpio-dht needs pigpio's daemon.
+"""
+
+
+@pytest.mark.parametrize("driver", POLLING)
+def test_a_driver_that_polls_reads_right_values_in_virtual_time(run_script: Any, driver: str) -> None:
+    program, output = POLLING[driver]
+    sensor = '[[device]]\ntype = "dht11"\nline = 4\ntemperature = 21\nhumidity = 45'
+    assert run_script(program, sensor, "--clock", "virtual").stdout == output
+
 
 @pytest.mark.parametrize("driver", SCRIPTS)
 def test_a_driver_reads_right_values(run_script: Any, driver: str) -> None:

@@ -323,6 +323,31 @@ def test_polling_for_long_misses_no_short_pulse_and_takes_few_reads() -> None:
         assert reads < 2000
 
 
+def test_the_lengths_of_short_pulses_can_be_counted_in_reads() -> None:
+    clock = hwloop.VirtualClock()
+    with SimBoard(clock=clock) as board:
+        handle = board.lgpio.gpiochip_open(0)
+        board.lgpio.gpio_claim_input(handle, 24)
+        line, when_ns = board.line(24), clock.now_ns()
+        line.drive(1)
+        for micros, level in (
+            (0, 1),
+            (80, 0),
+            (80, 1),
+            *(((50, 0), (26, 1)) * 20),
+            *(((50, 0), (70, 1)) * 20),
+            (50, 0),
+        ):
+            when_ns += micros * 1000
+            board.timeline.at(when_ns, lambda level=level: line.drive(level))  # type: ignore[misc]
+        levels = [board.lgpio.gpio_read(handle, 24) for _ in range(3000)]
+    counts = [len(list(group)) for _, group in itertools.groupby(levels)]
+    assert counts[0] < 100  # drivers take so many reads without a change for the end
+    assert counts[1:3] == [40, 25]
+    assert counts[3:43:2] == [13] * 20
+    assert counts[43:82:2] == [35] * 20
+
+
 def test_a_callback_that_reads_a_few_hundred_times_takes_no_virtual_time() -> None:
     clock = hwloop.VirtualClock()
     with SimBoard(clock=clock) as board:
