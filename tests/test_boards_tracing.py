@@ -166,7 +166,7 @@ def test_serial_data_and_frames_are_recorded_with_the_settings(port: Any) -> Non
     trace = Trace()
 
     async def main() -> None:
-        async with serial.open("ttyX0", 19200, framing=serial.Lines(), stopbits=2) as device:
+        async with serial.open("ttyX0", 19200, framing=serial.Lines(), stopbits=2, name="meter") as device:
             os.write(port.fd, b"one\ntwo")
             assert (await anext(device)).data == b"one"
             device.write(b"ping")
@@ -176,7 +176,8 @@ def test_serial_data_and_frames_are_recorded_with_the_settings(port: Any) -> Non
     board.tracer = trace
     hwloop.run(main(), board=board)
     assert data_of(trace) == [("received", b"one\ntwo"), ("sent", b"ping")]
-    assert {event.settings for event in trace.of(SerialData)} == {SerialSettings(19200, 8, "N", 2)}
+    settings = SerialSettings(19200, 8, "N", 2)
+    assert {(event.port, event.settings) for event in trace.of(SerialData)} == {("ttyX0", settings)}
     assert [(frame.port, frame.data) for frame in trace.of(SerialFrame)] == [("ttyX0", b"one")]
 
 

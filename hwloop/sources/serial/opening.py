@@ -35,12 +35,11 @@ _TERMIOS2 = struct.Struct("4IB19s2I")
 
 
 def open_device(
-    port: str | PortMatch, options: SerialOptions, *, name: str | None = None, like: serial.SerialBase | None = None
+    port: str | PortMatch, options: SerialOptions, *, like: serial.SerialBase | None = None
 ) -> SerialDevice:
     """Open and configure a port of the board in use, or one that `find` or a pyserial URL finds (hwgrep://0403:6001).
 
-    `name` is the name of the device in messages, by default that of the port. With `like`, the port gets the present
-    settings of this object of pyserial instead of those in `options`.
+    With `like`, the port gets the present settings of this object of pyserial instead of those in `options`.
 
     Opening is quick, but a system call that may block: a driver can wait for the hardware.
 
@@ -88,7 +87,7 @@ def open_device(
         instance.open()
         # A simulated board records the bytes itself, as they pass the wire.
         traced = source is not None and source.tracer is not None and not source.simulated
-        device = (TracedDevice if traced else SerialDevice)(name or port, instance, source, exclusive=exclusive)
+        device = (TracedDevice if traced else SerialDevice)(port, instance, source, exclusive=exclusive)
         _check_baudrate(port, device.fileno(), instance.baudrate)
         if options.get("low_latency"):
             _set_low_latency(port, device)

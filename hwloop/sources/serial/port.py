@@ -281,7 +281,7 @@ class SerialPort(Source[Frame]):
     def connect(self) -> int:
         loop = asyncio.get_running_loop()
         self._framing.check_free(self)
-        device = open_device(self._where, self._options, name=self.name, like=self._kept)
+        device = open_device(self._where, self._options, like=self._kept)
         vars(device.serial)["reset_input_buffer"] = self.discard  # programs know it from pyserial
         self._connection = Connection(loop, device, self.fail, self._on_hang_up)
         self._counts.begin(device)
