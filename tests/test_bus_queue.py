@@ -36,7 +36,7 @@ def queue_of(*jobs: tuple[str, Priority]) -> BusQueue[Job]:
 
 
 def names(queue: BusQueue[Job]) -> str:
-    return "".join(queue.pop().name for _ in range(len(queue)))
+    return "".join(queue.pop().name for _ in range(queue.length))
 
 
 class Memory(RegisterDevice):

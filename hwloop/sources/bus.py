@@ -88,7 +88,8 @@ class BusSource(Source[Transaction], Generic[H]):
         self._access: BusAccess[H] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._polls = WeakOrderedSet()
-        self._busy_ns = self._longest_wait_ns = 0
+        self._busy_ns = 0
+        self._longest_wait = 0.0
 
     @abstractmethod
     def reach(self) -> BusAccess[H]:
@@ -190,7 +191,7 @@ class BusSource(Source[Transaction], Generic[H]):
         common = vars(super().statistics())
         if self._access is not None:
             common = {**common, "reopened": self._access.reopened}
-        return BusStatistics(**common, busy=self._busy_ns / 1e9, longest_wait=self._longest_wait_ns / 1e9)
+        return BusStatistics(**common, busy=self._busy_ns / 1e9, longest_wait=self._longest_wait)
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Close it. Waits for the transfer under way, for `timeout` seconds at most; `close()` does not."""
@@ -268,7 +269,8 @@ class BusSource(Source[Transaction], Generic[H]):
     def _settle(self, job: BusJob[H]) -> None:
         """Give the answer to the caller that waits for it."""
         self._busy_ns += job.ended_ns - job.began_ns
-        self._longest_wait_ns = max(self._longest_wait_ns, job.began_ns - job.asked_ns)
+        if (waited := job.began_ns / 1e9 - job.asked) > self._longest_wait:
+            self._longest_wait = waited
         if job.settled is not None:
             job.settled(job)
         if job.error is None:

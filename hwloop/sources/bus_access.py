@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from hwloop.core.clock import Clock, Disturbed, to_ns
+from hwloop.core.clock import Clock, Disturbed
 from hwloop.core.naming import error_text
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
@@ -51,7 +51,7 @@ class BusJob(Generic[H]):
 
     Attributes:
         priority: it goes before jobs that are less urgent.
-        asked_ns: the time at which it was submitted.
+        asked: the loop time at which it was submitted.
         settled: called with it when it has been done, whoever waits for it; None for nothing.
         timeout: seconds within which the caller wants the answer, ...
         expires: ... and the loop time at which they have passed.
@@ -61,7 +61,7 @@ class BusJob(Generic[H]):
 
     __slots__ = (
         "args",
-        "asked_ns",
+        "asked",
         "began_ns",
         "by",
         "caller",
@@ -105,7 +105,7 @@ class BusJob(Generic[H]):
         self.caller: Caller = caller
         self.timeout: float = timeout
         self.expires: float = asked + timeout
-        self.asked_ns: int = to_ns(asked)
+        self.asked: float = asked
         self.priority: Priority = priority
         self.settled: Callable[[BusJob[H]], object] | None = settled
         self.timer: asyncio.TimerHandle | None = None

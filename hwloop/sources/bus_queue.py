@@ -28,45 +28,53 @@ J = TypeVar("J", bound=Prioritized)
 
 
 class BusQueue(Generic[J]):
-    """Jobs by priority. Its methods are called with the lock of the bus held."""
+    """Jobs by priority. Its methods are called with the lock of the bus held.
+
+    Attributes:
+        length: the number of jobs that wait.
+    """
 
     def __init__(self) -> None:
-        self._waiting: dict[Priority, collections.deque[J]] = {priority: collections.deque() for priority in Priority}
-        self._passed = dict.fromkeys(Priority, 0)
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
+        self._waiting: list[collections.deque[J]] = [collections.deque() for _ in Priority]
+        self._passed = [0] * len(Priority)
+        self.length: int = 0
+        self._only: collections.deque[J] | None = None  # has all that wait; None once there are two priorities
 
     def __iter__(self) -> Iterator[J]:
-        for jobs in self._waiting.values():
+        for jobs in self._waiting:
             yield from jobs
 
     def append(self, job: J) -> None:
         """Put a job behind those that have its priority."""
-        self._waiting[job.priority].append(job)
-        self._length += 1
+        jobs = self._waiting[job.priority]
+        if not self.length:
+            self._only = jobs
+        elif self._only is not jobs:
+            self._only = None
+        jobs.append(job)
+        self.length += 1
 
     def first(self) -> J:
         """Return the job that is next. The queue must not be empty."""
-        return self._waiting[self._next()][0]
+        return (self._only or self._waiting[self._next()])[0]
 
     def pop(self) -> J:
         """Remove the job that is next, and return it."""
+        self.length -= 1
+        if self._only:
+            return self._only.popleft()
         chosen = self._next()
-        self._length -= 1
         job = self._waiting[chosen].popleft()
         self._passed[chosen] = 0
-        if self._length:
-            for priority, jobs in self._waiting.items():
-                if priority > chosen and jobs:
-                    self._passed[priority] += 1
+        for rank in range(chosen + 1, len(self._waiting)):
+            if self._waiting[rank]:
+                self._passed[rank] += 1
         return job
 
     def remove(self, job: J) -> None:
         """Remove a job. Raises ValueError if it does not wait."""
         self._waiting[job.priority].remove(job)
-        self._length -= 1
+        self.length -= 1
 
     def take(self, wanted: Callable[[J], bool]) -> list[J]:
         """Remove the jobs for which `wanted(job)` is true, and return them."""
@@ -75,10 +83,9 @@ class BusQueue(Generic[J]):
             self.remove(job)
         return taken
 
-    def _next(self) -> Priority:
-        present = [priority for priority, jobs in self._waiting.items() if jobs]
-        if len(present) > 1:
-            for priority in reversed(present):
-                if self._passed[priority] >= AGEING and priority is not Priority.IDLE:
-                    return priority
+    def _next(self) -> int:
+        present = [rank for rank, jobs in enumerate(self._waiting) if jobs]
+        for rank in reversed(present[1:]):
+            if self._passed[rank] >= AGEING and rank != Priority.IDLE:
+                return rank
         return present[0]

@@ -86,7 +86,7 @@ class BusThread:
         with self.changed:
             self._waiting.append(job)
             self._call_for_work()
-            if len(self._waiting) == 1:
+            if self._waiting.length == 1:
                 return self._called
             if self._called and self._waiting.first() is job:  # then the loop will not do the one that was first
                 self._delay_all()
@@ -135,7 +135,7 @@ class BusThread:
         """Do the first job on the loop's thread, in virtual time, or else wake the bus's thread."""
         with self.changed:
             self._called = False
-            if self._under_way is not None or self._closing or not self._waiting:
+            if self._under_way is not None or self._closing or not self._waiting.length:
                 return
             job = self._waiting.first()
             try:
@@ -148,7 +148,7 @@ class BusThread:
                 return
             self._waiting.pop()
             job.finish(in_place=True)
-            if self._waiting:
+            if self._waiting.length:
                 self._call_for_work()
 
     def _delay_all(self) -> None:
@@ -177,12 +177,12 @@ class BusThread:
 
     def _next(self) -> Job | None:
         with self.changed:
-            while not (self._waiting or self._closing) and self._users:
+            while not (self._waiting.length or self._closing) and self._users:
                 self._asleep = True
                 self.changed.wait()
             self._asleep = False
             if self._closing:
                 self._under_way = self._closing.pop(0)
             else:
-                self._under_way = self._waiting.pop() if self._waiting else None
+                self._under_way = self._waiting.pop() if self._waiting.length else None
             return self._under_way

@@ -13,7 +13,8 @@ class Account:
 
     def __init__(self) -> None:
         self._transfers = self._errors = self._bytes = 0
-        self._busy_ns = self._longest_ns = self._longest_wait_ns = 0
+        self._busy_ns = self._longest_ns = 0
+        self._longest_wait = 0.0
 
     def note(self, job: BusJob[Any], size: int) -> None:
         """Count a transfer of `size` bytes that has been made."""
@@ -24,8 +25,10 @@ class Account:
         else:
             self._errors += 1
         self._busy_ns += took_ns
-        self._longest_ns = max(self._longest_ns, took_ns)
-        self._longest_wait_ns = max(self._longest_wait_ns, job.began_ns - job.asked_ns)
+        if took_ns > self._longest_ns:
+            self._longest_ns = took_ns
+        if (waited := job.began_ns / 1e9 - job.asked) > self._longest_wait:
+            self._longest_wait = waited
 
     def statistics(self) -> AddressStatistics:
         """Return the counts so far."""
@@ -35,5 +38,5 @@ class Account:
             bytes=self._bytes,
             busy=self._busy_ns / 1e9,
             longest=self._longest_ns / 1e9,
-            longest_wait=self._longest_wait_ns / 1e9,
+            longest_wait=self._longest_wait,
         )
