@@ -9,7 +9,7 @@ from __future__ import annotations
 
 COLUMNS_OF_MEMORY = 40
 CLEAR_SECONDS, SECONDS = 1.52e-3, 37e-6
-"""How long the instructions take that clear the display or move the cursor home, and all others (table 6)."""
+"""How long the instructions take that clear the display or move the cursor home, and all others."""
 CHARACTERS: str = (
     "□" * 8 * 2
     + " " * 16
@@ -21,7 +21,7 @@ CHARACTERS: str = (
     + "".join(map(chr, range(0xFF61, 0xFF9F)))
     + "°αäßεµσρg√⁻jˣ¢£ñöpqθ∞ΩüΣπxy千万円÷ █"
 )
-"""The characters of ROM code A00 (table 4). The first sixteen are those that the program has defined."""
+"""The characters of ROM code A00. The first sixteen are those that the program has defined."""
 
 
 class Hd44780:
@@ -40,7 +40,7 @@ class Hd44780:
         self.power_on()
 
     def power_on(self) -> None:
-        """Begin as after power-on: eight data lines, display off, memory clear (table 7)."""
+        """Begin as after power-on: eight data lines, display off, memory clear."""
         self._memory = bytearray(b" " * 0x80)
         self.characters: bytearray = bytearray(64)
         self.address: int = 0
@@ -103,7 +103,7 @@ class Hd44780:
         self._busy_until_ns = now_ns + round(seconds * 1e9)
 
     def _execute(self, byte: int) -> None:
-        """Carry out an instruction, which its highest bit of 1 names (table 6)."""
+        """Carry out an instruction, which its highest bit of 1 names."""
         match byte.bit_length() - 1:
             case 0:
                 self._memory[:] = b" " * len(self._memory)
@@ -131,7 +131,7 @@ class Hd44780:
                 self.address, self._defining = byte & 0x7F, False
 
     def _move(self, step: int) -> None:
-        """Move the cursor; from the end of a row it goes to the begin of the other one (table 5 and figure 4)."""
+        """Move the cursor; from the end of a row it goes to the begin of the other one."""
         if not self._two_rows:
             self.address = (self.address + step) % (2 * COLUMNS_OF_MEMORY)
             return

@@ -18,7 +18,7 @@ ACKNOWLEDGED = 0x0A
 
 
 class State(Enum):
-    """The states of a card (ISO/IEC 14443-3, figure 7)."""
+    """The states of a card (ISO/IEC 14443-3)."""
 
     IDLE = auto()
     READY = auto()

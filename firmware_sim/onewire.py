@@ -20,7 +20,7 @@ from firmware_sim.pins import Line
 from firmware_sim.timeline import Timeline
 
 _RESET = 0.00096
-"""Seconds of a reset pulse and the presence pulse after it (DS18B20 datasheet, figure 15)."""
+"""Seconds of a reset pulse and the presence pulse after it (DS18B20 datasheet)."""
 _BYTE = 8 * 0.00007
 """Seconds for a byte: eight time slots of 60 µs and more."""
 _MATCH_ROM, _SKIP_ROM = 9, 1

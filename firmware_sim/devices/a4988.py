@@ -1,7 +1,7 @@
 """A stepper motor on an A4988 or DRV8825 driver: STEP and DIR.
 
 Each rising edge of STEP is one (micro)step in the direction of DIR; STEP must stay high and low for 1 µs (Allegro
-A4988 datasheet, figure 1). Without acceleration a motor follows up to its pull-in rate and loses faster steps.
+A4988 datasheet). Without acceleration a motor follows up to its pull-in rate and loses faster steps.
 """
 
 from __future__ import annotations

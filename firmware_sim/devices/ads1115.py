@@ -1,6 +1,6 @@
 """An ADS1115: Texas Instruments' 16-bit ADC with four inputs, a programmable gain and a comparator.
 
-Source: TI SBAS444E; sections are named where they are kept. The oscillator has its nominal frequency (real ones are up
+Source: TI SBAS444E. The oscillator has its nominal frequency (real ones are up
 to 10 % off). Not simulated: noise, and the SMBus alert response.
 """
 
@@ -83,7 +83,7 @@ class Ads1115(WordPart):
         self._plan()
 
     def _configure(self, config: int) -> None:
-        """Start a conversion; one under way ends with its own settings (7.4.2)."""
+        """Start a conversion; one under way ends with its own settings."""
         if self._ends_ns is None and (config & _START or not config & _SINGLE):
             self._settings = config
             self._exceeded, self._asserted = 0, False
@@ -107,7 +107,7 @@ class Ads1115(WordPart):
             self._plan()
 
     def _convert(self, time_ns: int) -> None:
-        """Convert an input, or the difference of two, and compare (7.3.3, 7.3.7 and table 7-3)."""
+        """Convert an input, or the difference of two, and compare."""
         selected = self._settings >> 12 & 7
         positive, negative = _PAIRS[selected] if selected < 4 else (selected - 4, None)
         seconds = self.seconds(time_ns)
@@ -140,7 +140,7 @@ class Ads1115(WordPart):
         self._show()
 
     def _signals_ready(self) -> bool:
-        """Return whether the pin signals the end of conversions: the thresholds' highest bits say so (7.3.8)."""
+        """Return whether the pin signals the end of conversions: the thresholds' highest bits say so."""
         return bool(self._words[_HIGH] & 0x8000) and not self._words[_LOW] & 0x8000
 
     def _end_pulse(self) -> None:

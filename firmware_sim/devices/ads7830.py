@@ -1,6 +1,6 @@
 """An ADS7830: Texas Instruments' 8-bit ADC with eight inputs.
 
-Source: TI SBAS302C; sections are named where they are kept. Conversions take no time, and the internal reference is
+Source: TI SBAS302C. Conversions take no time, and the internal reference is
 there at once.
 """
 
@@ -52,7 +52,7 @@ class Ads7830(I2cPart):
         return bytes([min(max(code, 0), 255)] * count)
 
     def _volts(self) -> float:
-        """Return the voltage of an input against ground, or against the other one of its pair (table 1)."""
+        """Return the voltage of an input against ground, or against the other one of its pair."""
         selected = self._command >> 4 & 7
         channel = (selected & 3) << 1 | selected >> 2
         seconds = self.seconds(self.now_ns())

@@ -1,6 +1,6 @@
 """An AHT20: ASAIR's temperature and humidity sensor, which measures when it is asked to, in 80 ms.
 
-Source: ASAIR, AHT20 product manual, version 1.1; sections are named where they are kept.
+Source: ASAIR, AHT20 product manual, version 1.1.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Aht20(I2cPart):
 
     def reset(self) -> None:
         super().reset()
-        self._deaf_until_ns = self.now_ns() + 20_000_000  # (5.5)
+        self._deaf_until_ns = self.now_ns() + 20_000_000
 
     def write(self, data: bytes) -> None:
         self._listen()

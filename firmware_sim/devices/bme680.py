@@ -3,7 +3,7 @@
 As in `firmware_sim.bosch`, the raw values are those for which the datasheet's formulas give the values set here. It
 measures once each time the program asks it to, first the air, then, if the program wants that, the gas while it heats.
 
-Source: Bosch BST-BME680-DS001, rev. 1.7; sections are named where they are kept. Not simulated: the effect of the
+Source: Bosch BST-BME680-DS001, rev. 1.7. Not simulated: the effect of the
 heater's temperature on the resistance, the smoothing of the IIR filter, and the SPI interface.
 """
 
@@ -26,11 +26,11 @@ _SAMPLE_MS, _SWITCH_MS, _WAKE_UP_MS = 1.963, 0.477, 1.0
 """Milliseconds for a sample, from one quantity to the next, and to wake up (Bosch's driver, bme68x_get_meas_dur)."""
 _GAS_OFFSET = (0, 0, 0, 0, 0, -1, 0, -0.8, 0, 0, -0.2, -0.5, 0, -1, 0, 0)
 _GAS_GAIN = (0, 0, 0, 0, 0.1, 0.7, 0, -0.8, -0.1, 0, 0, 0, 0, 0, 0, 0)
-"""Corrections of each range of the gas measurement, in percent (3.4.1)."""
+"""Corrections of each range of the gas measurement, in percent."""
 
 
 class Calibration(NamedTuple):
-    """The trimming values with the datasheet's names (3.3), as chips have them."""
+    """The trimming values with the datasheet's names, as chips have them."""
 
     t1: int = 26125
     t2: int = 26370
@@ -57,7 +57,7 @@ class Calibration(NamedTuple):
     g3: int = 18
 
     def registers(self) -> tuple[bytes, bytes]:
-        """Return the registers from 0x89 and from 0xE1 (3.3)."""
+        """Return the registers from 0x89 and from 0xE1."""
         pressure = struct.pack("<HhbxhhbbxxhhB", *self[3:8], self.p7, self.p6, *self[10:13])
         first = struct.pack("<xhbx", self.t2, self.t3) + pressure
         shared = (self.h2 & 0x0F) << 4 | self.h1 & 0x0F
@@ -70,12 +70,12 @@ CALIBRATION = Calibration()
 
 
 def fine_temperature(raw: int, c: Calibration = CALIBRATION) -> float:
-    """Return `t_fine`, the temperature in units of 1/5120 °C, for a 20-bit raw value (3.3.1)."""
+    """Return `t_fine`, the temperature in units of 1/5120 °C, for a 20-bit raw value."""
     return (raw / 16384 - c.t1 / 1024) * c.t2 + (raw / 131072 - c.t1 / 8192) ** 2 * c.t3 * 16
 
 
 def pascal(raw: int, t_fine: float, c: Calibration = CALIBRATION) -> float:
-    """Return the pressure (Pa) for a 20-bit raw value (3.3.2)."""
+    """Return the pressure (Pa) for a 20-bit raw value."""
     v1 = t_fine / 2 - 64000
     v2 = (v1 * v1 * c.p6 / 131072 + v1 * c.p5 * 2) / 4 + c.p4 * 65536
     v1 = (1 + (c.p3 * v1 * v1 / 16384 + c.p2 * v1) / 524288 / 32768) * c.p1
@@ -85,7 +85,7 @@ def pascal(raw: int, t_fine: float, c: Calibration = CALIBRATION) -> float:
 
 
 def percent(raw: int, t_fine: float, c: Calibration = CALIBRATION) -> float:
-    """Return the relative humidity (%) for a 16-bit raw value (3.3.3)."""
+    """Return the relative humidity (%) for a 16-bit raw value."""
     t = t_fine / 5120
     v1 = raw - (c.h1 * 16 + c.h3 / 2 * t)
     v2 = v1 * c.h2 / 262144 * (1 + c.h4 / 16384 * t + c.h5 / 1048576 * t * t)
@@ -136,7 +136,7 @@ class Bme680(RegisterPart):
         self._air_ends_ns = 0
 
     def write(self, data: bytes) -> None:
-        """Set the pointer from a single byte; else store pairs of register and value (6.2.1)."""
+        """Set the pointer from a single byte; else store pairs of register and value."""
         self.update(self.now_ns())
         if data:
             self.pointer: int = data[0]
@@ -173,7 +173,7 @@ class Bme680(RegisterPart):
         self.update(self.now_ns())
 
     def _heating_ms(self) -> int:
-        """Return for how many milliseconds the chosen profile heats (5.3.3.3)."""
+        """Return for how many milliseconds the chosen profile heats."""
         wait = self.registers[_GAS_WAIT + min(self.registers[_CTRL_GAS_1] & 0x0F, 9)]
         return int((wait & 0x3F) << 2 * (wait >> 6))
 
@@ -204,7 +204,7 @@ class Bme680(RegisterPart):
             self.registers[_GAS_DATA + 1] = (raw & 3) << 6 | _GAS_VALID | stable | gas_range
 
     def _rounded(self, raw: int, samples: int) -> int:
-        """Round to 20 bits with the filter on, else to 16 and one more per doubling of the samples (3.2)."""
+        """Round to 20 bits with the filter on, else to 16 and one more per doubling of the samples."""
         step = 1 if self.registers[_CONFIG] >> 2 & 7 else 16 // max(samples, 1)
         return min(round(raw / step) * step, (1 << 20) - step)
 

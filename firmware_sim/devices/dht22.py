@@ -2,7 +2,7 @@
 
 The program pulls the line low and lets it go. 30 µs later the sensor answers with 80 µs low and 80 µs high, then 40
 bits of 50 µs low and 26 or 70 µs high, then 50 µs low. It sends what it measured at the previous reading if that is
-less than two seconds old (AM2302 product manual, sections 7 and 8; DHT11 datasheet of Aosong, sections 5 and 6).
+less than two seconds old (AM2302 product manual; DHT11 datasheet of Aosong).
 """
 
 from __future__ import annotations

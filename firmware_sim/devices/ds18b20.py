@@ -1,7 +1,7 @@
 """DS18B20: a thermometer on a 1-Wire bus.
 
 A conversion takes up to 750 ms. Until the first one is over, the scratchpad has the value of power-on, 85 °C (Maxim
-DS18B20 datasheet, table 1 and "Memory"). Alarm limits and resolution survive in its EEPROM.
+DS18B20 datasheet, "Memory"). Alarm limits and resolution survive in its EEPROM.
 """
 
 from __future__ import annotations

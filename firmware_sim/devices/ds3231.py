@@ -1,7 +1,7 @@
 """A DS3231: Maxim's real-time clock with a temperature-compensated oscillator, two alarms and a battery.
 
 Its time runs with the board's clock, from the time that the board file gives: so a test in virtual time sees the clock
-of a year go by. Source: Maxim 19-5170, rev. 10; sections are named where they are kept. Not simulated: the 32 kHz
+of a year go by. Source: Maxim 19-5170, rev. 10. Not simulated: the 32 kHz
 output, and the aging register's effect.
 """
 
@@ -203,7 +203,7 @@ class Ds3231(RegisterPart):
             self._conversion.start(self.now_ns(), 64, repeats=True)
 
     def _next_alarm(self, alarm: int, after: datetime.datetime) -> datetime.datetime | None:
-        """Return when an alarm is due after a full second (table 2); None if its registers name no time."""
+        """Return when an alarm is due after a full second; None if its registers name no time."""
         values = [0, *self.registers[_ALARM_2 : _ALARM_2 + 3]] if alarm == 2 else [*self.registers[_ALARM_1:_ALARM_2]]
         second, minute, hour = (
             None if value & 0x80 else number

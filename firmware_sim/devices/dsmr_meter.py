@@ -1,7 +1,7 @@
 """A Dutch or Belgian smart meter: telegrams of its P1 port, each second (DSMR 5) or each ten seconds (DSMR 4).
 
 A telegram ends with the CRC16 (x¹⁶+x¹⁵+x²+1, least significant bit first) of all from "/" to "!" (Netbeheer Nederland,
-"P1 companion standard" 5.0.2, sections 5.2 and 6). The meter counts on with its power, so its readings rise in time.
+"P1 companion standard" 5.0.2). The meter counts on with its power, so its readings rise in time.
 """
 
 from __future__ import annotations

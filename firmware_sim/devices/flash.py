@@ -21,7 +21,7 @@ _WRITE_ENABLE, _WRITE_DISABLE, _PROGRAM, _READ, _FAST_READ = 0x06, 0x04, 0x02, 0
 _STATUS, _STATUS_2, _STATUS_3, _POWER_DOWN, _RELEASE = 0x05, 0x35, 0x15, 0xB9, 0xAB
 _JEDEC_ID, _MANUFACTURER, _UNIQUE_ID, _ENABLE_RESET, _RESET = 0x9F, 0x90, 0x4B, 0x66, 0x99
 _ERASES = {0x20: (4096, 0.045), 0x52: (32_768, 0.12), 0xD8: (65_536, 0.15)}
-"""Bytes and typical seconds (9.6)."""
+"""Bytes and typical seconds."""
 _CHIP_ERASES = (0x60, 0xC7)
 _PROGRAM_SECONDS = 0.0004
 _CHIP_ERASE_SECONDS = 10.0
@@ -122,11 +122,11 @@ class Flash(ByteDevice, SpiPart):
         return int.from_bytes(self._taken[1:4]) % len(self.data)
 
     def _may_write(self) -> bool:
-        """Return whether the write enable latch is set; it clears itself when a write has ended (7.1.2)."""
+        """Return whether the write enable latch is set; it clears itself when a write has ended."""
         return self._enabled and (self._busy_until_ns == 0 or self.busy)
 
     def end(self) -> None:
-        """Carry out a command that writes (8.2): only complete ones, and only while it is not busy."""
+        """Carry out a command that writes: only complete ones, and only while it is not busy."""
         taken = self._taken
         if not taken or self.busy:
             return
@@ -158,7 +158,7 @@ class Flash(ByteDevice, SpiPart):
             self._busy_for(_CHIP_ERASE_SECONDS)
 
     def _program(self, address: int, data: bytearray, count: int) -> None:
-        """Clear bits of one page. Bytes beyond its end go to its beginning, and only the last 256 count (8.2.13)."""
+        """Clear bits of one page. Bytes beyond its end go to its beginning, and only the last 256 count."""
         page, offset = address // _PAGE * _PAGE, address % _PAGE + count - len(data)
         for index, byte in enumerate(data):
             self.data[page + (offset + index) % _PAGE] &= byte

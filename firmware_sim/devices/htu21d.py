@@ -1,6 +1,6 @@
 """An HTU21D: a temperature and humidity sensor. Sensirion's SHT20 and SHT21, and Silicon Labs' Si7021, are like it.
 
-Source: Measurement Specialties HPC199_6; sections are named where they are kept. Measurements take their typical
+Source: Measurement Specialties HPC199_6. Measurements take their typical
 time. Not simulated: the heater's effect on the readings.
 """
 

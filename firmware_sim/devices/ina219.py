@@ -3,7 +3,7 @@
 It measures the voltage across a shunt and of the supply behind it. Current and power are computed from these with the
 calibration that the program writes, and are 0 without one.
 
-Source: TI SBOS448G; sections are named where they are kept.
+Source: TI SBOS448G.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SECONDS = (
     *(84e-6, 148e-6, 276e-6, 532e-6, 84e-6, 148e-6, 276e-6, 532e-6),
     *(532e-6, 1.06e-3, 2.13e-3, 4.26e-3, 8.51e-3, 17.02e-3, 34.05e-3, 68.10e-3),
 )
-"""Of a conversion, by the four bits of SADC and BADC (table 5)."""
+"""Of a conversion, by the four bits of SADC and BADC."""
 
 
 @dataclass(eq=False)
@@ -85,7 +85,7 @@ class Ina219(WordPart):
         flags = self._words[_BUS] & _OVERFLOW | _READY
         shunt, bus = signed(self._words[_SHUNT]), self._words[_BUS] >> 3
         if config & 1:
-            most = 4000 << (config >> 11 & 3)  # 10 µV each, ±40 to ±320 mV (table 4)
+            most = 4000 << (config >> 11 & 3)  # 10 µV each, ±40 to ±320 mV
             shunt = min(max(round(self.current * self.shunt / 10e-6), -most), most)
         if config & 2:
             bus = min(round(self.voltage / 4e-3), 8000 if config & 0x2000 else 4000)

@@ -45,7 +45,7 @@ class Lm75(WordPart):
         self._output = self.signal(board, self.interrupt, "O.S.")
 
     def power_on(self) -> None:
-        self._words = [0, 0, 0x4B00, 0x5000]  # 75 °C and 80 °C (7.3.3)
+        self._words = [0, 0, 0x4B00, 0x5000]  # 75 °C and 80 °C
         self._hot = self._asserted = False
         self._outside = 0
         self._cycle = Cycle()

@@ -60,7 +60,7 @@ class Max31855(ByteDevice, SpiPart):
         self._ready_ns = self.now_ns() + _CONVERSION_NS
 
     def word(self) -> int:
-        """Return the 32 bits of a conversion that ends now (table 2)."""
+        """Return the 32 bits of a conversion that ends now."""
         celsius = min(max(self.temperature, -270.0), 1372.0)
         faults = 0 if self.fault is None else _FAULTS[self.fault]
         hot = round(celsius * 4) & 0x3FFF

@@ -1,6 +1,6 @@
 """An MCP23017: Microchip's port expander with sixteen pins in two ports, and an interrupt output for each.
 
-Source: Microchip DS20001952D; sections are named where they are kept.
+Source: Microchip DS20001952D.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar
 from firmware_sim.device import Connections
 from firmware_sim.expander import Expander
 
-# Registers by their address while IOCON.BANK is 0; each is that of port A, and the next one that of port B (table 3-3).
+# Registers by their address while IOCON.BANK is 0; each is that of port A, and the next one that of port B.
 _IODIR, _IPOL, _GPINTEN, _DEFVAL, _INTCON, _IOCON = 0x00, 0x02, 0x04, 0x06, 0x08, 0x0A
 _GPPU, _INTF, _INTCAP, _GPIO, _OLAT = 0x0C, 0x0E, 0x10, 0x12, 0x14
 _COUNT = 22
@@ -65,7 +65,7 @@ class Mcp23017(Expander):
         return bytes(self._read_register() for _ in range(count))
 
     def _register(self) -> int | None:
-        """Return the register that the pointer names, if there is one, and move the pointer (3.2.1)."""
+        """Return the register that the pointer names, if there is one, and move the pointer."""
         pointer, config = self._pointer, self._registers[_IOCON]
         banked = bool(config & _BANK)
         register = (pointer & 0x0F) << 1 | pointer >> 4 if banked else pointer
@@ -109,7 +109,7 @@ class Mcp23017(Expander):
             pin.set(None if is_input else self._registers[_OLAT + port] >> bit & 1, pulled_up=pull_up)
 
     def pins_changed(self) -> None:
-        """Interrupt on changes, and while pins differ from their default (3.6); one port, one interrupt at a time."""
+        """Interrupt on changes, and while pins differ from their default; one port, one interrupt at a time."""
         levels, registers = self.levels, self._registers
         for port in (0, 1):
             now = levels >> 8 * port & 0xFF

@@ -1,8 +1,8 @@
 """MCP3008 and its relatives: Microchip's successive-approximation ADCs with 10 or 12 bits.
 
-Source: Microchip DS21295D (MCP3004/3008), DS21294E (MCP3002), DS21298E (MCP3204/3208), DS21034D (MCP3202); sections
-are those of the first. The clock's limit follows the supply between the two of section 1.0. Not simulated: noise, and
-the charge that the sample loses on a clock slower than 10 kHz.
+Source: Microchip DS21295D (MCP3004/3008), DS21294E (MCP3002), DS21298E (MCP3204/3208), DS21034D (MCP3202). The clock's
+limit follows the supply between the two of the electrical characteristics. Not simulated: noise, and the charge that
+the sample loses on a clock slower than 10 kHz.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Adc(BitDevice, SpiPart):
         self.begin()
 
     def begin(self) -> None:
-        """Wait for a start bit (5.0)."""
+        """Wait for a start bit."""
         self._command: list[int] = []
         self._answer: Iterator[int | None] | None = None
         self._output: int | None = None
@@ -74,14 +74,14 @@ class _Adc(BitDevice, SpiPart):
                 self._output = next(self._answer)
 
     def _convert(self) -> Iterator[int | None]:
-        """Yield the output for one clock after the other: sampling, the null bit, and the code (figure 5-1)."""
+        """Yield the output for one clock after the other: sampling, the null bit, and the code."""
         single, channel_bits = self._command[1], self._command[2 : 2 + self.channel_bits]
         channel = int("".join(map(str, channel_bits)), 2) % self.count
         seconds = self.seconds()
         volts = volts_at(self.inputs, channel, seconds)
-        if not single:  # IN+ is the channel, IN- the other one of its pair (table 5-2)
+        if not single:  # IN+ is the channel, IN- the other one of its pair
             volts -= volts_at(self.inputs, channel ^ 1, seconds)
-        code = min(max(int(volts / self.reference * 2**self.bits), 0), 2**self.bits - 1)  # equation 4-2
+        code = min(max(int(volts / self.reference * 2**self.bits), 0), 2**self.bits - 1)
         self.conversions += 1
         digits = [code >> place & 1 for place in range(self.bits - 1, -1, -1)]
         if not self.order_bit:

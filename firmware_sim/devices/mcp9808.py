@@ -1,6 +1,6 @@
 """An MCP9808: Microchip's temperature sensor with ±0.25 °C and an alert output.
 
-Source: Microchip DS25095A; sections are named where they are kept.
+Source: Microchip DS25095A.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Mcp9808(WordPart):
         self._alert = self.signal(board, self.interrupt, "ALERT")
 
     def power_on(self) -> None:
-        self._words = [0, 0, 0, 0, 0, 0, 0x0054, 0x0400, 3]  # table 5-1
+        self._words = [0, 0, 0, 0, 0, 0, 0x0054, 0x0400, 3]
         self._cycle = Cycle()
         self._asserted = self._outside = False
         self._start()

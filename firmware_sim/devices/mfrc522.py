@@ -1,6 +1,6 @@
 """An MFRC522: NXP's reader of contactless cards, with or without a card in its field.
 
-Source: NXP MFRC522 revision 3.9; sections are named where they are kept. The card is a MIFARE Classic 1K
+Source: NXP MFRC522 revision 3.9. The card is a MIFARE Classic 1K
 (`firmware_sim.mifare`). Simulated are the registers, FIFO, commands, interrupt bits, checksum and timer that drivers
 use; not the analogue part, the test registers, and more than one card at a time.
 """
@@ -102,7 +102,7 @@ class Mfrc522(ByteDevice, SpiPart):
         if self.card is not None:
             self.card.leave()
 
-    # The bus (8.1.2): an address, and then bytes for it, or one address for each byte that is read.
+    # The bus: an address, and then bytes for it, or one address for each byte that is read.
 
     def begin(self) -> None:
         self._address: int | None = None
@@ -157,7 +157,7 @@ class Mfrc522(ByteDevice, SpiPart):
                 self.card.leave()
 
     def _command(self, command: int, value: int) -> None:
-        """Begin a command, which ends the one before (10.3)."""
+        """Begin a command, which ends the one before."""
         registers = self._registers
         if command == _NO_CHANGE:
             return
@@ -206,7 +206,7 @@ class Mfrc522(ByteDevice, SpiPart):
         self._expect(100, self._answer)
 
     def _expect(self, bits: int, answer: Answer | None) -> None:
-        """Plan the end of an answer, or of the timer (8.5)."""
+        """Plan the end of an answer, or of the timer."""
         if answer is not None:
             after_ns = (bits + len(answer.data) * 9) * _BIT_NS + _PAUSE_NS
         elif self._registers[_T_MODE] & 0x80:

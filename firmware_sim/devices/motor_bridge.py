@@ -1,7 +1,7 @@
 """DC motors on bridge drivers: an L298N, a DRV8833, and a bridge of four transistors, which can destroy itself.
 
 Which way the motor turns is decided by two inputs, and how fast by the duty cycle of one of them or of the enable
-input. Both inputs alike brake (ST L298, "Bidirectional DC motor control"; TI DRV8833, table 1).
+input. Both inputs alike brake (ST L298, "Bidirectional DC motor control"; TI DRV8833, "Bridge Control").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An MPU-6050: InvenSense's accelerometer and gyroscope with three axes each.
 
 It sleeps after power-on, and its data registers are 0 until the program wakes it up. Source: InvenSense PS-MPU-6000A
-rev. 3.4 and RM-MPU-6000A rev. 4.2; sections are named where they are kept. Not simulated: the FIFO, the motion
+rev. 3.4 and RM-MPU-6000A rev. 4.2. Not simulated: the FIFO, the motion
 processor (DMP), motion detection, the self-test, the auxiliary I2C bus, and noise.
 """
 

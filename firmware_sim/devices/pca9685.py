@@ -37,7 +37,7 @@ class Pca9685(RegisterPart):
     address: int = 0x40
 
     def power_on(self) -> None:
-        self.registers[_MODE1 : _MODE1 + 6] = bytes([0x11, 0x04, 0xE2, 0xE4, 0xE8, 0xE0])  # table 4
+        self.registers[_MODE1 : _MODE1 + 6] = bytes([0x11, 0x04, 0xE2, 0xE4, 0xE8, 0xE0])
         for channel in range(CHANNELS):
             self.registers[_CHANNEL_0 + 4 * channel + 3] = _FULL >> 8
         self.registers[_PRESCALE] = 0x1E

@@ -1,7 +1,7 @@
 """A PCF8574: a port expander with eight pins, each low, or high through a weak current source, as an input needs it.
 
 There is no direction to set: a pin that the program has written 1 to is an input as well, and a write of 0 to it shorts
-whatever drives it high. Source: TI SCPS068J; sections are named where they are kept.
+whatever drives it high. Source: TI SCPS068J.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Pcf8574(Expander):
         self._seen = 0xFF
 
     def power_on(self) -> None:
-        self._set(0xFF)  # (8.3.1)
+        self._set(0xFF)
 
     def write(self, data: bytes) -> None:
         for port in data:
@@ -59,5 +59,5 @@ class Pcf8574(Expander):
         self.pins_changed()
 
     def pins_changed(self) -> None:
-        """Interrupt while the pins differ from those that were read or written last (8.3.2)."""
+        """Interrupt while the pins differ from those that were read or written last."""
         self._int.drive(0 if self.levels != self._seen else None)

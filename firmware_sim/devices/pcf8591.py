@@ -1,8 +1,7 @@
 """A PCF8591: NXP's 8-bit ADC with four inputs, and a DAC.
 
 A reading begins with the result of the conversion before: a program that chooses an input and reads one byte gets the
-value of the input that was chosen before. Source: NXP, PCF8591 product data sheet, rev. 7; sections are named where
-they are kept.
+value of the input that was chosen before. Source: NXP, PCF8591 product data sheet, rev. 7.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _CHANNELS: tuple[tuple[tuple[int, int | None], ...], ...] = (
     ((0, None), (1, None), (2, 3)),
     ((0, 1), (2, 3)),
 )
-"""The inputs of each channel, by two bits of the control byte: one against ground, or against another (figure 4)."""
+"""The inputs of each channel, by two bits of the control byte: one against ground, or against another."""
 
 
 @dataclass(eq=False)
@@ -52,11 +51,11 @@ class Pcf8591(I2cPart):
 
     def power_on(self) -> None:
         self._control = self._dac = 0
-        self._result = _AT_POWER_ON  # (8.4)
+        self._result = _AT_POWER_ON
 
     @property
     def output(self) -> float | None:
-        return self.reference * self._dac / 256 if self._control & _OUTPUT else None  # figure 6
+        return self.reference * self._dac / 256 if self._control & _OUTPUT else None
 
     def write(self, data: bytes) -> None:
         if data:
@@ -73,7 +72,7 @@ class Pcf8591(I2cPart):
 
     def _convert(self) -> int:
         channels = _CHANNELS[self._control >> 4 & 3]
-        channel = min(self._control & 3, len(channels) - 1)  # beyond the last there is the last (8.2)
+        channel = min(self._control & 3, len(channels) - 1)  # beyond the last there is the last
         positive, negative = channels[channel]
         seconds = self.seconds(self.now_ns())
         volts = volts_at(self.inputs, positive, seconds)

@@ -1,7 +1,7 @@
 """An SCD40: Sensirion's sensor of carbon dioxide, temperature and humidity.
 
 It must be started before it can be read, has a new reading every five seconds, and until it is stopped takes few other
-commands. Source: Sensirion, data sheet SCD4x, version 1.7; sections are named where they are kept. Not simulated: the
+commands. Source: Sensirion, data sheet SCD4x, version 1.7. Not simulated: the
 pressure dependence of the reading, the automatic self-calibration (its settings are kept), and the SCD41's commands.
 """
 
@@ -23,7 +23,7 @@ _NEW_SETTINGS = {0x241D: "temperature offset", 0x2427: "altitude", 0x2416: "self
 _FACTORY = {"temperature offset": round(4 * 65535 / 175), "altitude": 0, "self-calibration": 1}
 _WHILE_MEASURING = (_READ, _STOP, _READY, _PRESSURE)
 _SELF_HEATING = 4.0
-"""°C: its temperature above that of the air, which the offset is for (3.6.1)."""
+"""°C: its temperature above that of the air, which the offset is for."""
 
 
 @dataclass(eq=False)
@@ -64,7 +64,7 @@ class Scd40(CommandPart):
     def command(self, code: int, words: Sequence[int]) -> None:
         measuring = self._cycle.ends_ns is not None
         if measuring and code not in _WHILE_MEASURING:
-            raise Nack  # (3.5)
+            raise Nack
         if code in (_START, _START_LOW_POWER):
             seconds = 5.0 if code == _START else 30.0
             self._cycle.start(self.now_ns(), seconds, repeats=True)
@@ -95,7 +95,7 @@ class Scd40(CommandPart):
             self.answer(*(self.serial_number >> shift & 0xFFFF for shift in (32, 16, 0)))
         elif code == _VARIANT:
             self.answer(0x0440)  # an SCD40; 1 in the highest four bits is an SCD41
-        elif code == _CALIBRATE and words:  # (3.7.1)
+        elif code == _CALIBRATE and words:
             correction = words[0] - round(self.co2)
             self._correction = correction
             self.busy(0.4)

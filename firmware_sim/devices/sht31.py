@@ -1,7 +1,7 @@
 """An SHT31: Sensirion's temperature and humidity sensor of the family SHT3x-DIS.
 
-Source: Sensirion, data sheet SHT3x-DIS, version 6; sections are named where they are kept. Measurements take their
-typical time (table 4). Not simulated: the interface reset, and the nRESET pin.
+Source: Sensirion, data sheet SHT3x-DIS, version 6. Measurements take their
+typical time. Not simulated: the interface reset, and the nRESET pin.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SINGLE = {
     0x2C0D: ("medium", True),
     0x2C10: ("low", True),
 }
-"""Single measurements: their repeatability, and whether reading holds the clock (table 9)."""
+"""Single measurements: their repeatability, and whether reading holds the clock."""
 _PERIODIC = {
     0x2032: ("high", 2.0),
     0x2024: ("medium", 2.0),
@@ -43,7 +43,7 @@ _PERIODIC = {
     0x272A: ("low", 0.1),
     0x2B32: ("high", 0.25),
 }
-"""Periodic measurements: their repeatability and period (table 10), and the accelerated response time (4.7)."""
+"""Periodic measurements: their repeatability and period, and the accelerated response time."""
 _FETCH, _BREAK, _RESET, _HEATER_ON, _HEATER_OFF = 0xE000, 0x3093, 0x30A2, 0x306D, 0x3066
 _STATUS, _CLEAR = 0xF32D, 0x3041
 _SERIAL_NUMBER = (0x3780, 0x3682)
@@ -84,7 +84,7 @@ class Sht31(CommandPart):
         self._alert = self.signal(board, self.interrupt, "ALERT")
 
     def power_on(self) -> None:
-        self._status = _ALERT | _WAS_RESET  # 0x8010 (table 18)
+        self._status = _ALERT | _WAS_RESET  # 0x8010
         self._limits = {"high set": 0xCD33, "high clear": 0xC92D, "low clear": 0x3869, "low set": 0x3466}
         self._alerts = 0
         self._end()

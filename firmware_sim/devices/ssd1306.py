@@ -3,7 +3,7 @@
 Its memory has eight pages of 128 bytes; a byte is a column of eight dots, the top one in the lowest bit. The display
 stays dark until it is switched on and the charge pump, from which the modules have their 7 V, is on as well.
 
-Source: Solomon Systech, SSD1306 rev. 1.5; sections are named where they are kept. Modules are wired so that their
+Source: Solomon Systech, SSD1306 rev. 1.5. Modules are wired so that their
 picture is upright with the segments and the scan direction reversed (commands A1 and C8), which all drivers send. Not
 simulated: scrolling, the COM pins' configuration, and the effect of the contrast on the picture.
 """
@@ -39,7 +39,7 @@ _PARAMETERS = {
     0xDA: 1,
     0xDB: 1,
 }
-"""How many bytes follow a command (table 9)."""
+"""How many bytes follow a command."""
 _COLOURS = {"white": (235, 245, 255), "blue": (70, 150, 255), "yellow": (255, 220, 60)}
 
 
@@ -71,7 +71,7 @@ class Ssd1306(I2cPart):
         self._memory = bytearray(_COLUMNS * _PAGES)
 
     def power_on(self) -> None:
-        """Begin as after its reset pin was low (8.5); its memory is random then, and dark here."""
+        """Begin as after its reset pin was low; its memory is random then, and dark here."""
         self._memory[:] = bytes(len(self._memory))
         self.inverted: bool = False
         self.contrast: int = 0x7F
@@ -114,7 +114,7 @@ class Ssd1306(I2cPart):
     # The wire.
 
     def write(self, data: bytes) -> None:
-        """Take control bytes with what follows each: one byte, or all the rest (8.1.5.2)."""
+        """Take control bytes with what follows each: one byte, or all the rest."""
         index = 0
         while index < len(data) - 1:
             control = data[index]
@@ -127,10 +127,10 @@ class Ssd1306(I2cPart):
             index = end
 
     def read(self, count: int) -> bytes:
-        return bytes([0 if self._switched_on else 0x40] * count)  # the status (table 8-3)
+        return bytes([0 if self._switched_on else 0x40] * count)  # the status
 
     def _store(self, byte: int) -> None:
-        """Store eight dots, and move on in the way of the addressing mode (10.1.3)."""
+        """Store eight dots, and move on in the way of the addressing mode."""
         column = self._column if self._segments_reversed else _COLUMNS - 1 - self._column
         self._memory[self._page * _COLUMNS + column] = byte
         first_column, last_column = self._columns if self._mode != _PAGE else (0, _COLUMNS - 1)

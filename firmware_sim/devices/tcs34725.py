@@ -1,7 +1,6 @@
 """A TCS34725: ams' colour sensor, four photodiodes with filters for red, green and blue and without one.
 
-It counts light for the integration time, up to 1024 counts every 2.4 ms. Source: ams TCS3472, v1-04 (TAOS135);
-sections are named where they are kept.
+It counts light for the integration time, up to 1024 counts every 2.4 ms. Source: ams TCS3472, v1-04 (TAOS135).
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Tcs34725(RegisterPart):
         self._show()
 
     def write(self, data: bytes) -> None:
-        """Take a command: a register, or a special function (table 3).
+        """Take a command: a register, or a special function.
 
         The pointer moves on without the auto-increment bit too: drivers read words so, on real parts as well.
         """
@@ -87,7 +86,7 @@ class Tcs34725(RegisterPart):
         return bytes(self.registers[(start + index) & 0x1F] for index in range(count))
 
     def _start(self) -> None:
-        """Warm up for 2.4 ms, then integrate, then wait, if that is enabled; again and again (figure 8)."""
+        """Warm up for 2.4 ms, then integrate, then wait, if that is enabled; again and again."""
         enabled = self.registers[_ENABLE]
         self.registers[_STATUS] &= ~_VALID
         if enabled & (_POWER | _CONVERT) != _POWER | _CONVERT:

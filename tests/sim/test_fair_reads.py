@@ -342,7 +342,7 @@ def test_the_lengths_of_short_pulses_can_be_counted_in_reads() -> None:
             board.timeline.at(when_ns, lambda level=level: line.drive(level))  # type: ignore[misc]
         levels = [board.lgpio.gpio_read(handle, 24) for _ in range(3000)]
     counts = [len(list(group)) for _, group in itertools.groupby(levels)]
-    assert counts[0] < 100  # drivers take so many reads without a change for the end
+    assert counts[0] < 100  # after 100 reads without a change, drivers take the pulses to be over
     assert counts[1:3] == [40, 25]
     assert counts[3:43:2] == [13] * 20
     assert counts[43:82:2] == [35] * 20
