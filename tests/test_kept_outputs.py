@@ -100,6 +100,8 @@ class Chip(SimBoard):
     def restart(self) -> None:
         """Forget what the program had open, as another one would."""
         self._lines.close()
+        if self.chip.present:
+            self._lines.open(None)  # before the guardian's thread does so at the same time
 
     @property
     def state(self) -> tuple[str | None, int, int]:
@@ -254,6 +256,7 @@ def test_a_line_of_a_chip_that_has_vanished_is_an_error(chip: Chip) -> None:
         chip.adopt_output(OutputRequest(LINE, consumer="door", keep=True), fd)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_does_not_keep_the_line(chip: Chip) -> None:
     output = chip.claim(initial=1)
     pid = os.fork()
@@ -594,6 +597,7 @@ def test_a_program_killed_before_it_has_handed_over_the_line_leaves_it_to_be_dri
     assert [(output.line, output.safe) for output in guardian.lost] == [(LINE, 0)]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_does_not_report_for_its_parent(
     chip: Chip, guardian: Guardian, monkeypatch: pytest.MonkeyPatch
 ) -> None:

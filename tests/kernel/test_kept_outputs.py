@@ -29,7 +29,7 @@ GUARD = [sys.executable, "-m", "hwloop", "guard"]
 
 PROGRAMS = """
 # Each line of the input is a program: the settings of its output, what it does with that, and how it ends.
-import asyncio, os, signal, sys
+import asyncio, gc, os, signal, sys
 import hwloop
 from hwloop import gpio
 from hwloop.boards import kernel_output, linux
@@ -48,6 +48,7 @@ async def main(settings, step):
             os.kill(os.getpid(), signal.SIGKILL)
 
 linux.load_gpiod()
+gc.freeze()  # a collection in a child would copy all pages
 for line in sys.stdin:
     settings, step, end = eval(line)
     child = os.fork()
