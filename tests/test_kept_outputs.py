@@ -83,7 +83,7 @@ class Chip(SimBoard):
     def open_output(self, request: OutputRequest) -> OutputLine:
         if not request.keep:
             with self.timeline.lock:
-                self._gpiochip.close_abandoned()  # as the kernel does at once
+                self.gpiochip.close_abandoned()  # as the kernel does at once
             return super().open_output(request)
         return self._noted(claim_output(self._lines.open(request.chip).chip, self.node, request, self.kernel))
 
@@ -107,7 +107,7 @@ class Chip(SimBoard):
     def state(self) -> tuple[str | None, int, int]:
         """The user of the line, its level, and how often that has changed."""
         with self.timeline.lock:
-            self._gpiochip.close_abandoned()
+            self.gpiochip.close_abandoned()
         line = self.line(LINE)
         return line.consumer, line.level, line.changes
 
