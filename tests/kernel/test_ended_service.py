@@ -128,6 +128,12 @@ class Pump:
         return time.monotonic() - ended
 
 
+def holds_a_line(process: str) -> bool:
+    """Whether a process has a line of a GPIO chip."""
+    held = [os.readlink(path) for path in Path("/proc", process, "fd").iterdir() if os.path.lexists(path)]
+    return "anon_inode:gpio-line" in held
+
+
 @pytest.fixture(scope="module")
 def pump() -> Iterator[Pump]:
     """One service for all tests, as the emulator is slow: each of them leaves it starting again, or stopped."""
@@ -182,7 +188,7 @@ def test_a_guardian_that_was_killed_is_replaced_by_one_that_guards_as_well(pump:
     guardian = state(GUARDIAN, "MainPID")
     systemctl("kill", "--signal=SIGKILL", GUARDIAN)
     wait_for(lambda: state(GUARDIAN, "ActiveState") == "active" and state(GUARDIAN, "MainPID") != guardian)
-    time.sleep(6)  # the program looks for it every 3.3 s
+    wait_for(lambda: holds_a_line(state(GUARDIAN, "MainPID")))
     assert (pump.levels(), pump.valve(), pump.set_levels()) == (WORKING, 1, {})
     assert state(UNIT, "MainPID") == str(process)
     systemctl("kill", "--signal=SIGKILL", "--kill-whom=main", UNIT)

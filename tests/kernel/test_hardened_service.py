@@ -57,7 +57,7 @@ PREVENTED = {
     ("SystemCallFilter", "SystemCallErrorNumber"): "call what services do not need",
 }
 """Each protection of the unit, and an attempt that it prevents."""
-FOR_USERS = (("NoNewPrivileges",), ("ProtectProc",))
+FOR_USERS = (("NoNewPrivileges",), ("ProtectKernelModules",), ("ProtectProc",))
 """Protections that have no effect on root."""
 SINGLE = (
     "LockPersonality", "MemoryDenyWriteExecute", "PrivateIPC", "PrivateTmp", "ProtectHome", "ProtectKernelModules",

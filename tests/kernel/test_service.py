@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,19 +50,6 @@ def follow(chip: GpioSim) -> None:
         wait_for(lambda wanted=level: chip.level(27) == wanted)
 
 
-@pytest.fixture
-def read_only_root(door: str) -> Iterator[None]:
-    """A root file system that nobody can write to, with /tmp and /var/tmp in memory, once the service is installed."""
-    state_directory = Path("/var/lib/hwloop/door")
-    state_directory.mkdir(parents=True, exist_ok=True)
-    shutil.chown(state_directory, "hwloop", "hwloop")
-    for command in ("mount -t tmpfs tmpfs /tmp", "mount -t tmpfs tmpfs /var/tmp", "mount -o remount,ro /"):
-        subprocess.run(command.split(), check=True)
-    yield
-    for command in ("mount -o remount,rw /", "umount --lazy /var/tmp", "umount --lazy /tmp"):
-        subprocess.run(command.split(), check=True)
-
-
 def test_a_service_may_use_the_gpio_chip_and_no_other_device(chip: GpioSim, backend: str, door: str) -> None:
     if not os.path.exists("/dev/probe"):
         subprocess.run(["mknod", "/dev/probe", "c", "10", "183"], check=True)  # random numbers
@@ -75,12 +61,3 @@ def test_a_service_may_use_the_gpio_chip_and_no_other_device(chip: GpioSim, back
     assert chip.level(27) == 0
     assert [state(door, name) for name in ("ActiveState", "NRestarts", "Result")] == ["inactive", "0", "success"]
     assert "probe: Operation not permitted" in journal(door)
-
-
-def test_a_service_runs_on_a_read_only_root(chip: GpioSim, door: str, read_only_root: None) -> None:
-    with pytest.raises(OSError, match="Read-only file system"):
-        (PROGRAMS / "door.py").touch()
-    systemctl("start", door)
-    follow(chip)
-    systemctl("stop", door)
-    assert (chip.level(27), state(door, "Result")) == (0, "success")
