@@ -24,7 +24,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from firmware_sim.bus import Bus
 from firmware_sim.nodes import Nodes
@@ -33,6 +33,7 @@ from firmware_sim.pins import Chip, Line
 from firmware_sim.spi import SpiBus
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
+from hwloop.errors import suggestion
 
 
 class Connections(Protocol):
@@ -78,6 +79,27 @@ class Device(ABC):
     example: ClassVar[str] = ""
     """One to three lines of Python, or the call of a program, that use it."""
 
+    _complete = False
+
     @abstractmethod
     def attach(self, board: Connections) -> None:
         """Connect to lines, ports or buses of the board. Raises `WiringError`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. An attached device gets no new ones: a test that misspelt one would set it in vain.
+
+        Raises AttributeError.
+        """
+        if self._complete and name[0] != "_" and name not in self.__dict__:
+            kind = type(self)
+            if not hasattr(kind, name):
+                meant = suggestion(name, [each for each in dir(self) if each[0] != "_"])
+                raise AttributeError(f"{kind.__name__} has no attribute {name!r}{meant or '; see hwloop parts'}")
+            if callable(getattr(kind, name)) and not callable(value):
+                raise AttributeError(f"{name} is a method of {kind.__name__}: call it, {name}(…)")
+        object.__setattr__(self, name, value)
+
+
+def complete(device: Device) -> None:
+    """Note that a device is attached: it has all of its attributes."""
+    device._complete = True

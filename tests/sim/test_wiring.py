@@ -196,3 +196,15 @@ def test_closing_a_board_twice_is_harmless() -> None:
     board = SimBoard()
     board.close()
     board.close()
+
+
+def test_an_attached_device_gets_no_attribute_that_it_does_not_have() -> None:
+    wiring = {"device": [{"type": "pir", "name": "pir", "line": 4}, {"type": "led", "name": "lamp", "line": 17}]}
+    with SimBoard(wiring) as board:
+        with pytest.raises(AttributeError, match=r"motion is a method of Pir: call it, motion\(…\)"):
+            board["pir"].motion = True
+        with pytest.raises(AttributeError, match="Pir has no attribute 'warmup'; did you mean warm_up?"):
+            board["pir"].warmup = 3
+        board["pir"].hold = 3
+        board["pir"].attach = lambda board: None  # as a test's mock does
+        assert board["pir"].hold == 3
