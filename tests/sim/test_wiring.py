@@ -203,7 +203,7 @@ def test_an_attached_device_gets_no_attribute_that_it_does_not_have() -> None:
     with SimBoard(wiring) as board:
         with pytest.raises(AttributeError, match=r"motion is a method of Pir: call it, motion\(…\)"):
             board["pir"].motion = True
-        with pytest.raises(AttributeError, match="Pir has no attribute 'warmup'; did you mean warm_up?"):
+        with pytest.raises(AttributeError, match=r"Pir has no attribute .warmup.; did you mean warm_up\?"):
             board["pir"].warmup = 3
         board["pir"].hold = 3
         board["pir"].attach = lambda board: None  # as a test's mock does
