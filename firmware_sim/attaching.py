@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from firmware_sim.device import Connections, Device, complete
+from firmware_sim.device import Connections, Device
 from firmware_sim.errors import WiringError
 from firmware_sim.wiring import Wiring
 from hwloop import plugins
@@ -31,5 +31,5 @@ def attach_devices(checked: Wiring, board: Connections, users: Mapping[int, str]
                 f"{checked.where}: device {number}: {call} failed: {error_text(error)}; "
                 "its class is to blame, not hwloop; 'hwloop run --debug' shows where"
             ) from error
-        complete(device)
+        device.attached = True
         yield device, users.keys() - before

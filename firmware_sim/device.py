@@ -79,7 +79,8 @@ class Device(ABC):
     example: ClassVar[str] = ""
     """One to three lines of Python, or the call of a program, that use it."""
 
-    _complete = False
+    attached: bool = False
+    """Whether it is connected to a board."""
 
     @abstractmethod
     def attach(self, board: Connections) -> None:
@@ -90,7 +91,7 @@ class Device(ABC):
 
         Raises AttributeError.
         """
-        if self._complete and name[0] != "_" and name not in self.__dict__:
+        if self.attached and name[0] != "_" and name not in self.__dict__:
             kind = type(self)
             if not hasattr(kind, name):
                 meant = suggestion(name, [each for each in dir(self) if each[0] != "_"])
@@ -98,8 +99,3 @@ class Device(ABC):
             if callable(getattr(kind, name)) and not callable(value):
                 raise AttributeError(f"{name} is a method of {kind.__name__}: call it, {name}(…)")
         object.__setattr__(self, name, value)
-
-
-def complete(device: Device) -> None:
-    """Note that a device is attached: it has all of its attributes."""
-    device._complete = True
