@@ -140,6 +140,7 @@ class BoardFixture(SimBoard):
         The path is relative to the directory of the test, or else of the project. The script runs in a thread of its
         own, as `__main__`, on the board and in its time: `sleep` and `pause` wait on the clock of the board.
         """
+        __tracebackhide__ = True
         beside = [directory / path for directory in (self._settings.directory, self._settings.project)]
         found = next((file for file in beside if file.is_file()), None)
         if found is None:

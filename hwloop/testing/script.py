@@ -100,6 +100,11 @@ class ScriptRun:
         """Whether the script has ended by itself or failed, with all its threads."""
         return self._ended.is_set()
 
+    @property
+    def running(self) -> bool:
+        """Whether its block has begun, and not all of it has ended."""
+        return self._thread.is_alive()
+
     def send_signal(self, number: int) -> None:
         """Send the script a signal that it handles. Raises ValueError for one that would end its process at once."""
         self.process.send(number)
@@ -164,7 +169,8 @@ class ScriptRun:
             exec(self._code, self.names)
         except SystemExit as exit:
             if exit.code not in (None, 0):
-                self._fail(AssertionError(f"{self.path} exited with status {exit.code}"))
+                status = exit.code if isinstance(exit.code, int) else f"1: {exit.code}"
+                self._fail(AssertionError(f"{self.path} exited with status {status}"))
         except KeyboardInterrupt as error:
             if not self._ending:
                 self._fail(error)

@@ -12,6 +12,7 @@ import datetime
 import functools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from hwloop.testing.libraries import led_to
 from hwloop.testing.places import is_of_project
 from hwloop.testing.program_time import ProgramTime, RealProcess, Surroundings
 from hwloop.testing.script import ScriptRun, end_thread
-from hwloop.testing.script_process import ScriptProcess
 from hwloop.testing.session import Session
 from hwloop.testing.thread_report import HANDLERS, thread_waits
 from hwloop.virtual.clock import VirtualClock
@@ -64,7 +64,7 @@ class ThreadedProgram:
         self._failures: list[BaseException] = []
         self._driver = threading.get_ident()
         self._process = RealProcess(_pause)
-        self._script: ScriptProcess | None = None
+        self._run: Callable[[], ScriptRun | None] = lambda: None
 
     @contextlib.contextmanager
     def running(self, kept: frozenset[str], leftovers: Leftovers) -> Iterator[None]:
@@ -85,9 +85,15 @@ class ThreadedProgram:
             threading.excepthook = hook
 
     def script(self, path: Path) -> ScriptRun:
-        """Return a script, to run on the board."""
+        """Return a script, to run on the board. Raises RuntimeError while another one runs."""
+        __tracebackhide__ = True
+        if (run := self._run()) is not None and run.running:
+            raise RuntimeError(
+                f"{run.path} still runs, and a board has one script at a time: end its block before the next one "
+                "begins, or give each a board of its own"
+            )
         made = ScriptRun(path, self._waits, self)
-        self._script = made.process
+        self._run = weakref.ref(made)  # one that nobody enters is reported when it is deleted
         return made
 
     def waits(self) -> list[str]:
@@ -97,7 +103,8 @@ class ThreadedProgram:
 
     def _surroundings(self) -> Surroundings:
         """Return the process in which the calling thread believes to be."""
-        return self._process if self._script is None or threading.get_ident() == self._driver else self._script
+        run = self._run()
+        return self._process if run is None or threading.get_ident() == self._driver else run.process
 
     def _on_failure(self, before: set[threading.Thread], hook: Callable[[Any], object], failure: Any) -> None:
         """Fail the test, because an exception has ended a thread of the program."""

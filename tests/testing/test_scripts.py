@@ -200,6 +200,20 @@ def test_a_script_that_exits_with_a_status_fails_the_test(script):
     with script("import sys; sys.exit()") as ended:
         pass
     assert ended.done
+    with (
+        pytest.raises(AssertionError, match="exited with status 1: no sensor"),
+        script("raise SystemExit('no sensor')"),
+    ):
+        pass
+
+
+def test_a_board_has_one_script_at_a_time(script):
+    with script("from time import sleep\nsleep(10)\n") as first:
+        with pytest.raises(RuntimeError, match=r"script\.py still runs, and a board has one script at a time"):
+            script("import sys\n")
+    with script("import sys\n") as second:
+        assert second.done
+    assert not first.running
 
 
 def test_a_script_that_catches_the_interrupt_once_is_interrupted_again(board, script):
