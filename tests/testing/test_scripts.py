@@ -208,9 +208,9 @@ def test_a_script_that_exits_with_a_status_fails_the_test(script):
 
 
 def test_a_board_has_one_script_at_a_time(script):
-    with script("from time import sleep\nsleep(10)\n") as first:
-        with pytest.raises(RuntimeError, match=r"script\.py still runs, and a board has one script at a time"):
-            script("import sys\n")
+    first = script("from time import sleep\nsleep(10)\n")
+    with first, pytest.raises(RuntimeError, match=r"script\.py still runs, and a board has one script at a time"):
+        script("import sys\n")
     with script("import sys\n") as second:
         assert second.done
     assert not first.running
