@@ -70,7 +70,7 @@ class Terminal:
 
     def __init__(self, lock: threading.RLock, on_outputs: Callable[[bool, bool], object]) -> None:
         self.outputs: int = 0
-        self.inputs = 0
+        self.inputs: int = 0
         self.counts: dict[str, int] = dict.fromkeys(_COUNTED, 0)
         self.flags: int = 0
         self.fixed_flags: bool = False
