@@ -10,6 +10,8 @@ from hwloop.deployment.systemctl import State, Systemctl
 
 SETTLING = 2.0
 """Seconds that a service must go on after it is ready: one that fails in its first moments was never good."""
+_LOOKS = 60
+"""How often, every half a second, the starter looks whether a process that ends has ended."""
 _SHOWN = 12
 """The last lines of the log that a failure shows."""
 
@@ -49,10 +51,20 @@ class Starter:
         if is_ready and state.active == "inactive" and state.result == "success":
             self._say(f"{name}: has run to its end")
             return ""
+        state = self._ended(unit, state)
         lines = self._systemctl.log(unit, _SHOWN, begun)
         shown = "".join(f"\n    {line}" for line in lines) or " (its log is empty)"
         end = "ended soon after it was ready" if _is_up(state) else describe_end(state)
         return f"{end}; its last lines:{shown}"
+
+    def _ended(self, unit: str, state: State) -> State:
+        """Return the state once the process has ended: it may have reported that it ends, and still do so."""
+        for _ in range(_LOOKS):
+            if state.active != "deactivating":
+                break
+            self._sleep(0.5)
+            state = self._systemctl.state(unit)
+        return state
 
 
 def _is_up(state: State) -> bool:

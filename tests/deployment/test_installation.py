@@ -98,6 +98,7 @@ def test_other_packages_get_an_environment_beside_the_one_in_use(
             "could not be started: its user or one",
         ),
         (UP, FAILED, "ended with status 1"),
+        (State(active="deactivating"), FAILED, "ended with status 1"),
         (UP, UP._replace(restarts=1), "ended soon after it was ready"),
     ],
 )
