@@ -99,7 +99,7 @@ ATTEMPTS = {
     "use a capability": lambda: in_child(lambda: os.chroot("/")),
     "open a device that everybody may open": lambda: os.open("/dev/probe", os.O_RDONLY),
     "connect to a server": connect,
-    "write where everybody may write": lambda: write("/var/probe/file", ""),
+    "write where everybody may write": lambda: write(f"/var/probe/{os.getpid()}", ""),
     "read a file in /home": lambda: read("/home/probe/file"),
     "read a file in /tmp": lambda: read("/tmp/probe"),
     "leave a file that others can read": readable_by_others,
