@@ -87,15 +87,17 @@ class Device(ABC):
         """Connect to lines, ports or buses of the board. Raises `WiringError`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute. An attached device gets no new ones: a test that misspelt one would set it in vain.
+        """Set an attribute. A misspelt one is an error, at least of the parts of this package once they are attached:
+        they have no new ones then.
 
         Raises AttributeError.
         """
         if self.attached and name[0] != "_" and name not in self.__dict__:
             kind = type(self)
-            if not hasattr(kind, name):
+            if hasattr(kind, name):
+                if callable(getattr(kind, name)) and not callable(value):
+                    raise AttributeError(f"{name} is a method of {kind.__name__}: call it, {name}(…)")
+            elif kind.__module__.startswith("firmware_sim.devices."):
                 meant = suggestion(name, [each for each in dir(self) if each[0] != "_"])
                 raise AttributeError(f"{kind.__name__} has no attribute {name!r}{meant or '; see hwloop parts'}")
-            if callable(getattr(kind, name)) and not callable(value):
-                raise AttributeError(f"{name} is a method of {kind.__name__}: call it, {name}(…)")
         object.__setattr__(self, name, value)

@@ -20,6 +20,8 @@ import hwloop
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so, and they hand it on to the programs that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -98,17 +98,17 @@ def on_both(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
             recorder = Recorder(patch)  # before there is a module with these functions
             board = stack.enter_context(SimBoard())
             stack.enter_context(imports.led_to(board))
+            patch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)  # it keeps the lgpio that it found
             if name == "LoopFactory":
                 factory: Any = LoopFactory(board)
             else:
-                patch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)  # it keeps the lgpio that it found
                 factory = importlib.import_module("gpiozero.pins.lgpio").LGPIOFactory()
+            patch.setattr(gpiozero.Device, "pin_factory", factory)  # of the parts of a composite device
             try:
                 yield Bench(board, recorder, factory)
             finally:
                 factory.close()
-                if name == "LGPIOFactory":
-                    del sys.modules["gpiozero.pins.lgpio"]
+                sys.modules.pop("gpiozero.pins.lgpio", None)
 
 
 DEVICES: dict[str, Callable[[Any], gpiozero.Device]] = {

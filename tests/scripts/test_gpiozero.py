@@ -230,7 +230,7 @@ def test_an_example_behaves(name: str, source: Callable[[str], Path], tmp_path: 
 @pytest.mark.kind("gpiozero examples that need what is not simulated, and say so")
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_example_that_needs_more_says_so(name: str, source: Callable[[str], Path], run_script: Run) -> None:
-    done = run_script(source("gpiozero-examples") / f"{name}.py", status=1)
+    done = run_script(source("gpiozero-examples") / f"{name}.py", status=2)
     assert REFUSED[name] in done.stderr.splitlines()[-1]
     assert "simulated board" in done.stderr.splitlines()[-1]
 
