@@ -27,6 +27,8 @@ from hwloop.deployment.unit import Unit
 pytestmark = needs_systemd
 
 RESULTS = Path("/run/probes")
+PROBE = Path("/opt/hwloop-probe.py")
+"""A copy of the probe where every unit sees it: the checkout may be below /tmp."""
 PREVENTED = {
     ("User",): "read a file of root",
     ("NoNewPrivileges",): "become root by a setuid program",
@@ -99,6 +101,7 @@ def surroundings(chip: GpioSim) -> Iterator[GpioSim]:
     os.chmod(chip.pull(5), 0o666)
     os.chmod("/sys/module/printk/parameters/time", 0o666)
     Path("/proc/sys/kernel/dmesg_restrict").write_text("0")
+    shutil.copyfile(probe.__file__, PROBE)
     shutil.copy("/usr/bin/id", "/usr/local/bin/probe-id")
     os.chmod("/usr/local/bin/probe-id", 0o4755)
     subprocess.run(["systemd-run", "--wait", "--quiet", visible_python(), "-c", SEGMENT], check=True)
@@ -136,7 +139,7 @@ class Probes:
             if (key := line.partition("=")[0]) in OTHERS or (key in KEYS and has(key))
         ]
         (UNITS / f"hwloop-{name}.service").write_text("\n".join([
-            "[Service]", "Type=oneshot", f"ExecStart={visible_python()} -IS {probe.__file__} {self._chip.path}",
+            "[Service]", "Type=oneshot", f"ExecStart={visible_python()} -IS {PROBE} {self._chip.path}",
             f"StandardOutput=truncate:{RESULTS / name}", f"Environment=PROBE_SYSFS={self._chip.pull(5)}",
             "LoadCredential=secret:/etc/probe-secret", *lines, "",
         ]))  # fmt: skip
