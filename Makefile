@@ -91,7 +91,10 @@ test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO
 	for each in $(filter-out %_service.py,$(wildcard tests/kernel/test_*.py)); do \
 	    $(GUEST) -t 600 -- $(BIN)/python -m pytest -q $$each || exit; done
 	$(GUEST) -t 900 -S -- $(BIN)/python -m pytest -q $(filter-out %_installed_service.py,$(wildcard tests/kernel/test_*service.py))
-	# An installation takes minutes in the emulator, longer than a test may hang elsewhere.
+
+# An installation takes minutes in the emulator, longer than a test may hang elsewhere.
+test-kernel-install: $(VENV)/installed-test  ## install, upgrade and remove a service in that machine (about eight minutes)
+	$(BIN)/python tests/kernel/guest/prepare.py
 	$(GUEST) -t 1800 -S -- $(BIN)/python -m pytest -q -o faulthandler_timeout=1500 tests/kernel/test_installed_service.py
 
 test-sigrok: $(VENV)/installed-test  ## decode traces with sigrok-cli (installs it where it is missing: apt, root)
