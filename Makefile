@@ -12,7 +12,7 @@ BENCHMARKS := core scale startup ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-clients test-scripts test-gpiozero test-kernel test-sigrok deb test-deb test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures bench-compare bench-record mutation release-check lock format clean
+.PHONY: help demo test coverage test-clients test-scripts test-gpiozero test-kernel test-kernel-install test-sigrok deb test-deb test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures bench-compare bench-record mutation release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
