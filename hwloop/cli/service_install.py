@@ -12,7 +12,7 @@ from typing import Any
 import hwloop
 from hwloop.cli import Failure, UsageError, say
 from hwloop.cli.program import is_script
-from hwloop.cli.unit import add_unit_arguments, chosen_devices, directory, run_options
+from hwloop.cli.unit import add_unit_arguments, chosen_devices, default_name, directory, run_options
 from hwloop.deployment import interpreter
 from hwloop.deployment.environment import Plan
 from hwloop.deployment.installation import Services
@@ -21,7 +21,7 @@ from hwloop.deployment.lock import read_lock
 from hwloop.deployment.order import Order
 from hwloop.deployment.own_wheel import pack_own_wheel
 from hwloop.deployment.program import Program, ScriptProgram, check_requirement, digest_of, find_program, satisfies
-from hwloop.deployment.quoting import check_name, check_user, name_from
+from hwloop.deployment.quoting import check_name, check_user
 from hwloop.deployment.script import files_below, read_file
 from hwloop.deployment.visibility import Visibility
 
@@ -86,7 +86,7 @@ def add_install_arguments(parser: argparse.ArgumentParser) -> None:
 def install(services: Services, arguments: argparse.Namespace) -> int:
     """Install a program as a service."""
     program = find_program(arguments.program, arguments.entry)
-    name = check_name(arguments.name) if arguments.name is not None else _default_name(program)
+    name = check_name(arguments.name) if arguments.name is not None else default_name(program.label, program.stem)
     python = _choose_python(program, arguments.python, arguments.root)
     extra = {**_included(program, arguments.include), **dict(_board_files(arguments.board))}
     current = services.current(name)
@@ -111,13 +111,6 @@ def install(services: Services, arguments: argparse.Namespace) -> int:
         note = "" if state in ("active", "unknown") else f"; it is {state}: hwloop service status {name}"
         say(f"{name}: installed already, exactly so; nothing changed{note}\n")
     return 0
-
-
-def _default_name(program: Program) -> str:
-    try:
-        return name_from(program.stem)
-    except ValueError:
-        raise UsageError(f"{program.label!r} gives no name for a service; add one: --name NAME") from None
 
 
 def _choose_python(program: Program, chosen: str | None, root: Path) -> Interpreter:

@@ -105,7 +105,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if board is not None and board.endswith(".toml"):
         board = os.path.abspath(board)
     try:
-        name = check_name(arguments.name) if arguments.name is not None else _default_name(program)
+        name = check_name(arguments.name) if arguments.name is not None else default_name(program.name, program.stem)
         user = "" if arguments.dynamic_user else check_user(arguments.user)
         if program.is_dir() and not (program / "__main__.py").is_file():
             raise ProgramError(f"{program} has no __main__.py to run; install a project: hwloop service install {path}")
@@ -144,11 +144,12 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _default_name(program: Path) -> str:
+def default_name(label: str, stem: str) -> str:
+    """Return the name of the service of a program, from its file or package. Raises `UsageError` if that gives none."""
     try:
-        return name_from(program.stem)
+        return name_from(stem)
     except ValueError:
-        raise ValueError(f"{program.name!r} gives no name for a service; add one: --name NAME") from None
+        raise UsageError(f"{label!r} gives no name for a service; add one: --name NAME") from None
 
 
 def run_options(arguments: argparse.Namespace, board: str | None) -> tuple[str, ...]:

@@ -62,3 +62,14 @@ def suite(pytester, monkeypatch):
         return pytester.runpytest("-p", "hwloop.testing.plugin", "-p", "no:cacheprovider", *options)
 
     return suite
+
+
+@pytest.fixture
+def script(board, tmp_path):
+    """`script(text)` runs a script on the board."""
+
+    def script(text):
+        (tmp_path / "script.py").write_text(text)
+        return board.script(tmp_path / "script.py")
+
+    return script

@@ -32,17 +32,6 @@ pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.hwloop(board=PARTS)
 
 
-@pytest.fixture
-def script(board, tmp_path):
-    """`script(text)` runs a script on the board."""
-
-    def script(text):
-        (tmp_path / "script.py").write_text(text)
-        return board.script(tmp_path / "script.py")
-
-    return script
-
-
 WAITS = """
 import queue, threading, time
 from concurrent.futures import ThreadPoolExecutor

@@ -44,17 +44,6 @@ pause()
 """
 
 
-@pytest.fixture
-def script(board, tmp_path):
-    """`script(text)` runs a script on the board."""
-
-    def script(text):
-        (tmp_path / "script.py").write_text(text)
-        return board.script(tmp_path / "script.py")
-
-    return script
-
-
 def test_devices_of_gpiozero_follow_the_board_as_time_advances(board):
     led, button = LED(27), Button(17)
     button.when_pressed = led.toggle
