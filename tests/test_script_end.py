@@ -14,7 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 AT_IMPORT = """
-import os, signal, sys
+import atexit, gc, os, signal, sys
+
+atexit.register(gc.collect)
 
 def hook(event, arguments):
     if event == "import" and arguments[0] == os.environ["AT_IMPORT"]:
@@ -23,7 +25,7 @@ def hook(event, arguments):
 
 sys.addaudithook(hook)
 """
-"""A sitecustomize.py that sends the signal where the import of a module begins."""
+"""A sitecustomize.py that sends the signal where the import of a module begins; garbage is collected at the exit."""
 
 LAMP = """
 import atexit, os, signal, threading, time

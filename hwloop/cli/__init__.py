@@ -88,11 +88,16 @@ class Ended(KeyboardInterrupt):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (by default that of the process) and return its exit status."""
+    ours = sys.modules["__main__"]  # a command executes its program as `__main__`
     try:
         with contextlib.ExitStack() as lifetime:
             return _execute(sys.argv[1:] if argv is None else list(argv), lifetime)
     except Ended as ended:
         return 128 + ended.number
+    finally:
+        sys.modules["__main__"] = ours
+        if "__mp_main__" in sys.modules:
+            sys.modules["__mp_main__"] = ours
 
 
 def script() -> NoReturn:
@@ -100,6 +105,8 @@ def script() -> NoReturn:
 
     A process that a signal ended dies of that signal, so that its parent knows: systemd counts a service stopped by
     SIGTERM as a success, and a shell ends its script on Ctrl-C. Before that, all exit functions run.
+
+    The program stays `__main__`, as it does in Python: its objects live until Python clears up, after the board.
     """
     # A stream that was closed (`>&-`) is None, and the next device to be opened would get its number.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):

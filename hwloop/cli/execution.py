@@ -167,18 +167,14 @@ def _run(program: Program, name: str | None, host: process.Process) -> None:
 
 @contextlib.contextmanager
 def _surroundings(factory: str) -> Iterator[None]:
-    """Set gpiozero's pin factory unless another one is chosen, and restore `__main__` afterwards."""
+    """Set gpiozero's pin factory unless another one is chosen."""
     before = os.environ.get("GPIOZERO_PIN_FACTORY")
     os.environ.setdefault("GPIOZERO_PIN_FACTORY", factory)
-    ours = sys.modules["__main__"]
     try:
         yield
     finally:
         if before is None:
             os.environ.pop("GPIOZERO_PIN_FACTORY", None)
-        sys.modules["__main__"] = ours
-        if "__mp_main__" in sys.modules:
-            sys.modules["__mp_main__"] = ours
 
 
 def _search_first(directory: str) -> None:

@@ -144,6 +144,7 @@ def test_a_service_is_installed_from_a_wheelhouse_alone(
     inside = image / python.executable.lstrip("/")
     inside.parent.mkdir(parents=True)
     shutil.copy(python.executable, inside)
+    monkeypatch.delenv("PIP_CONSTRAINT", raising=False)  # of the tests' own installation
     monkeypatch.setattr("hwloop.deployment.visibility.HIDDEN", ())  # the Python of the tests may be anybody's
     monkeypatch.setattr("hwloop.deployment.visibility.Visibility.obstacle", lambda *arguments, **options: "")
     monkeypatch.setattr("hwloop.cli.service.SystemAccounts", lambda layout: NoAccounts())
