@@ -61,6 +61,9 @@ class Board:
         self.before_closing: list[Callable[[], object]] = []
         """Callables without arguments for `close`, which calls them while the lines can still be driven."""
 
+    def load(self) -> None:
+        """Import what claiming a line needs, so that the first claim need not. Raises `HardwareError`."""
+
     def open_edges(self, request: EdgeRequest) -> EdgeStream:
         """Claim the lines of `request` as inputs and report their edges. Raises `HardwareError`."""
         raise self._lacks(f"line {', '.join(map(str, request.lines))}", "GPIO lines")

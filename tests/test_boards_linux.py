@@ -271,6 +271,19 @@ def test_gpiod_is_taken_where_it_is_installed(found: dict[str, Any]) -> None:
     assert found["gpiod"].closed
 
 
+def test_a_library_is_loaded_before_a_chip_is_opened(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(linux, "load_gpiod", lambda: loaded.append("gpiod"))
+    monkeypatch.setattr(linux, "load_lgpio", lambda: (loaded.append("lgpio"), ""))
+    for backend in ("auto", "gpiod", "lgpio"):
+        with LinuxBoard(backend) as board:
+            board.load()
+    assert loaded == ["gpiod", "gpiod", "lgpio"]
+    monkeypatch.setattr(linux, "load_gpiod", no_gpiod)
+    with LinuxBoard("gpiod") as board, pytest.raises(HardwareError, match="import gpiod"):
+        board.load()
+
+
 def test_lgpio_is_taken_where_gpiod_is_not_installed(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linux, "load_gpiod", no_gpiod)
     with LinuxBoard() as board:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -339,6 +340,46 @@ def test_a_signal_at_any_step_of_the_guardian_orphans_no_program_and_loses_no_ou
             expected = -number if number != signal.SIGUSR1 else 128 + number
             assert status == expected, (step, errors)
             assert run.level() in (UNTOUCHED, LOW), step
+
+
+PREPARED = """
+import sys
+sys.argv[0] = "hwloop"
+from firmware_sim import board  # of the program's lines
+from hwloop.service.abandoned_outputs import AbandonedOutputs
+def load(self):
+    print("loaded", file=sys.stderr, flush=True)
+    if sys.argv[-1] == "fails": raise board.HardwareError("import gpiod", "it is not installed", "install it")
+drive = AbandonedOutputs.drive
+def driving(self):
+    if self.waiting: print("drives", file=sys.stderr, flush=True)
+    drive(self)
+board.SimBoard.load = load
+AbandonedOutputs.drive = driving
+from hwloop.cli import script
+script()
+"""
+
+
+@pytest.mark.parametrize("outcome", ["works", "fails"])
+def test_a_guardian_loads_what_its_lines_need_before_it_must_drive_them(start: Start, outcome: str) -> None:
+    source = """
+    async def main():
+        async with gpio.output(27, safe=0) as lamp:
+            lamp.on()
+            print(os.getpid(), flush=True)
+            await asyncio.sleep(1e3)
+    hwloop.run(main(), board=SimBoard())
+    """
+    run = start(source, outcome, command=[sys.executable, "-c", PREPARED])
+    pid = int(run.heard())
+    assert run.guardian.stderr is not None
+    assert select.select([run.guardian.stderr], [], [], 30)[0], "nothing was loaded"
+    before = run.guardian.stderr.readline()
+    os.kill(pid, signal.SIGKILL)
+    status, _, errors = run.end()
+    assert (before, errors.splitlines()[0]) == ("loaded\n", "drives")
+    assert (status, run.level()) == (128 + signal.SIGKILL, LOW)
 
 
 def test_a_guardian_that_fails_inside_waits_for_its_program_and_drives_all_the_same(start: Start) -> None:

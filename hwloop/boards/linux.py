@@ -72,6 +72,9 @@ class LinuxBoard(Board):
         self._chips: dict[str, OpenChip] = {}
         self._pwm_files: PwmFiles | None = None
 
+    def load(self) -> None:
+        self._library("/dev/gpiochip*")
+
     def open_edges(self, request: EdgeRequest) -> EdgeStream:
         opened = self._chip(request.chip)
         if self.tracer is None:
@@ -228,29 +231,33 @@ class LinuxBoard(Board):
             return self._chips[found.path]
 
     def _open(self, found: ChipInfo) -> OpenChip:
+        library, workdir = self._library(found.path)
+        if workdir is None:
+            by_gpiod = GpiodChip(library, found.path)
+            return OpenChip(by_gpiod, partial(gpiod_edges.watch_lines, by_gpiod), partial(GpiodOutput, by_gpiod))
+        by_lgpio = LgpioChip(library, number=found.number, workdir=workdir, node=found.path)
+        return OpenChip(by_lgpio, partial(lgpio_edges.watch_lines, by_lgpio), partial(LgpioOutput, by_lgpio))
+
+    def _library(self, path: str) -> tuple[Any, str | None]:
+        """Import gpiod, or else lgpio, which has a directory for its FIFOs. Raises `HardwareError` for `path`."""
         missing: HardwareError | None = None
         if self._backend != "lgpio":
             try:
-                gpiod = load_gpiod()
+                return load_gpiod(), None
             except HardwareError as error:
                 if self._backend == "gpiod":
                     raise
                 missing = error
-            else:
-                by_gpiod = GpiodChip(gpiod, found.path)
-                return OpenChip(by_gpiod, partial(gpiod_edges.watch_lines, by_gpiod), partial(GpiodOutput, by_gpiod))
         try:
-            lgpio, workdir = load_lgpio()
+            return load_lgpio()
         except HardwareError as error:
             if missing is None:
                 raise
             raise HardwareError(
-                found.path,
+                path,
                 f"neither gpiod ({missing.reason}) nor lgpio ({error.reason}) can be used",
                 missing.hint,
             ) from error
-        by_lgpio = LgpioChip(lgpio, number=found.number, workdir=workdir, node=found.path)
-        return OpenChip(by_lgpio, partial(lgpio_edges.watch_lines, by_lgpio), partial(LgpioOutput, by_lgpio))
 
 
 def _level_before(node: str, number: int) -> int | None:

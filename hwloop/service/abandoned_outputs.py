@@ -12,7 +12,7 @@ import errno
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hwloop import board as boards
 from hwloop.board import Board, OutputLine, OutputRequest
@@ -41,6 +41,7 @@ class AbandonedOutputs:
         ] = {}  # and the time to give up
         self._held: dict[tuple[str, str | None, int | str], OutputLine] = {}
         self._boards: dict[str, Board] = {}
+        self._prepared: set[str] = set()
         self._said: list[str] = []
 
     @property
@@ -62,6 +63,13 @@ class AbandonedOutputs:
             self._waiting.pop(output.place, None)
             if (line := self._held.pop(output.place, None)) is not None:
                 line.close()
+
+    def prepare(self, addresses: Iterable[str]) -> None:
+        """Load what lines on the boards with these addresses need, once, so that driving them need not wait for it."""
+        for address in set(addresses) - self._prepared:
+            self._prepared.add(address)
+            with contextlib.suppress(HardwareError, ValueError):  # `drive` reports it
+                self._board(address).load()
 
     def resolved(self, output: GuardedOutput) -> GuardedOutput:
         """Return an output with the names of chip and line that a kept one has; as it is if there is no such line."""

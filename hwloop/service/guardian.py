@@ -148,6 +148,8 @@ class Guardian:
         self._kept.drive_due()
         self._take_over(program)
         self._check_loops(self._waited)
+        if not self._lines.waiting:  # there is time
+            self._lines.prepare(output.board for process in self._processes for output in process.outputs)
 
     def _finish(self, program: subprocess.Popen[bytes], door: socket.socket, signals: Signals) -> None:
         """Wait for the program and drive its outputs, even if watching it failed."""
