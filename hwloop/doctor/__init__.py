@@ -11,16 +11,19 @@ from hwloop.doctor.finding import Finding
 from hwloop.doctor.machine import Machine
 
 MODEL = "/proc/device-tree/model"
+_WITH_RP1 = ("Raspberry Pi 5", "Raspberry Pi Compute Module 5")
+"""Beginnings of the models whose header is on the RP1 chip: the 5, the 500, the Compute Module 5."""
 
 
 def examine(machine: Machine) -> list[Finding]:
     """Return all findings about a machine, in the order in which a reader needs them."""
     model = machine.text(MODEL)
     is_pi = model.startswith("Raspberry Pi")
+    has_rp1 = model.startswith(_WITH_RP1)
     return [
         Finding("machine", "ok", model or "no device tree: not a Raspberry Pi"),
         *gpio.examine(machine, is_pi=is_pi),
-        *buses.examine(machine, is_pi=is_pi),
+        *buses.examine(machine, is_pi=is_pi, has_rp1=has_rp1),
         *kernel.examine(machine),
         *system.examine(machine),
     ]

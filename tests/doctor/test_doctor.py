@@ -186,6 +186,40 @@ def test_a_console_on_the_serial_port_is_named_with_the_file_to_change(tmp_path)
     assert "mini UART" in shown
 
 
+@pytest.mark.parametrize(
+    ("model", "files", "serial0", "expected", "missing"),
+    [
+        (
+            "Raspberry Pi 5 Model B Rev 1.0",
+            {"dev/ttyAMA10": "", "boot/firmware/cmdline.txt": "console=serial0,115200"},
+            "ttyAMA10",
+            ["there are /dev/ttyAMA10 (serial0)", "do_serial_hw 0, or write dtparam=uart0=on into /boot/firmware"],
+            ["console"],
+        ),
+        (
+            "Raspberry Pi Compute Module 5 Rev 1.0",
+            {"dev/ttyAMA0": "", "dev/ttyAMA10": "", "boot/firmware/cmdline.txt": "console=ttyAMA10,115200"},
+            "ttyAMA10",
+            ["there are /dev/ttyAMA0 (on the header), /dev/ttyAMA10 (serial0)"],
+            ["console", "not enabled"],
+        ),
+        (
+            "Raspberry Pi 500 Rev 1.0",
+            {"dev/ttyAMA0": "", "dev/ttyAMA10": "", "boot/firmware/cmdline.txt": "console=serial0,115200"},
+            "ttyAMA0",
+            ["there are /dev/ttyAMA0 (serial0, on the header), /dev/ttyAMA10", "console is on serial0,115200"],
+            ["not enabled"],
+        ),
+    ],
+)
+def test_the_headers_serial_port_of_a_pi_5(tmp_path, model, files, serial0, expected, missing):
+    machine = Made(tmp_path, PI | {"proc/device-tree/model": model} | files)
+    os.symlink(serial0, tmp_path / "dev/serial0")
+    shown = "\n".join(about(doctor.examine(machine), "serial"))
+    assert [part for part in expected if part not in shown] == [], shown
+    assert [part for part in missing if part in shown] == [], shown
+
+
 def test_the_libraries_of_lines(tmp_path):
     def expected(versions: dict[str, str]) -> str:
         machine = Made(tmp_path, PI | {"dev/gpiochip0": ""}, chips=CHIPS, versions=versions)
