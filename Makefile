@@ -161,11 +161,12 @@ bench-record: $(VENV)/installed  ## measure all figures for benchmarks/history/ 
 	$(BIN)/python benchmarks/table.py --all --instructions --keep \
 	    benchmarks/history/$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml).json
 
-lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs
+lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs, and packaging/requirements.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,trace,clients,check,mutation,release,plot,docs]' \
 	    --requirement tests/scripts/requirements.txt
 	build/lock/bin/pip freeze --exclude hwloop > .ci/constraints.txt
+	build/lock/bin/python packaging/lock.py
 
 format: $(VENV)/installed-check  ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -101,13 +101,11 @@ def prepare(release: str, arch: str, revision: int) -> Path:
 def install(work: Path, environment: Path, python: str, machine: str) -> None:
     """Fill the environment with hwloop and the packages that it needs, for another Python and processor than these."""
     target = environment / "lib" / f"python{python}" / "site-packages"
-    tags = [f"--platform={each}_{machine}" for each in PLATFORMS]
-    abis = [f"--abi={each}" for each in (f"cp{python.replace('.', '')}", "abi3", "none")]
     wanted = work / "requirements.txt"
     wanted.write_text(for_python((HERE / "requirements.txt").read_text(), python))
-    common = ["--no-deps", "--only-binary=:all:", "--no-compile", "--implementation=cp", f"--python-version={python}"]
-    pip("install", *common, *abis, *tags, "--require-hashes", "--target", target, "--requirement", wanted)
-    pip("install", *common, *abis, *tags, "--no-index", "--find-links", work / "wheels", "--target", target, "hwloop")
+    common = ["--no-deps", "--no-compile", *wheels_for(python, machine), "--target", target]
+    pip("install", *common, "--require-hashes", "--requirement", wanted)
+    pip("install", *common, "--no-index", "--find-links", work / "wheels", "hwloop")
     shutil.rmtree(target / "bin")
     for record in target.glob("*.dist-info/RECORD"):  # dpkg has its own, of what it has changed as well
         record.unlink()
@@ -124,6 +122,13 @@ def install(work: Path, environment: Path, python: str, machine: str) -> None:
         f"home = /usr/bin\ninclude-system-site-packages = true\nversion = {python}\n"
         f"executable = /usr/bin/python{python}\n"
     )
+
+
+def wheels_for(python: str, machine: str) -> list[str]:
+    """Return pip's options for the wheels of another Python and processor than these."""
+    tags = [f"--platform={each}_{machine}" for each in PLATFORMS]
+    abis = [f"--abi={each}" for each in (f"cp{python.replace('.', '')}", "abi3", "none")]
+    return ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}", *abis, *tags]
 
 
 def for_python(requirements: str, python: str) -> str:

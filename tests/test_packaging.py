@@ -8,6 +8,8 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 from hwloop.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +39,26 @@ def test_the_package_has_all_requirements_in_the_versions_of_ci_with_hashes() ->
             "renew packaging/requirements.txt as well: versions and hashes"
         )
         assert "--hash=sha256:" in each
+
+
+def test_a_lock_keeps_the_names_and_their_limits_and_renews_versions_and_hashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = load("lock")
+    monkeypatch.setattr(lock, "REQUIREMENTS", tmp_path / "requirements.txt")
+    lock.REQUIREMENTS.write_text(
+        '# heading\nlgpio==0.1; python_version < "3.13" \\\n    --hash=sha256:old\nsmbus2==0.1\n'
+    )
+    monkeypatch.setattr(lock.deb, "ROOT", tmp_path)
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci/constraints.txt").write_text("lgpio==1\nother==1\nsmbus2==0.6.1\n")
+    monkeypatch.setattr(lock, "wheels", lambda requirement, python, machine: [f"{requirement[:5]}-{machine}"])
+    lock.main()
+    assert lock.REQUIREMENTS.read_text() == (
+        "# heading\n"
+        'lgpio==1; python_version < "3.13" \\\n    --hash=sha256:lgpio-aarch64 \\\n    --hash=sha256:lgpio-x86_64\n'
+        "smbus2==0.6.1 \\\n    --hash=sha256:smbus-aarch64 \\\n    --hash=sha256:smbus-x86_64\n"
+    )
 
 
 def test_the_requirements_depend_on_the_python_of_the_release() -> None:
