@@ -128,7 +128,11 @@ def environment(tmp_path: Path) -> Path:
 
 def test_the_contents_of_a_package_are_those_of_its_distribution(environment: Path) -> None:
     about = environment / "door_alarm-1.dist-info"
-    about.mkdir()
+    package = environment / "door_alarm"
+    for directory in (about, package):
+        directory.mkdir()
+    for name in ("__init__.py", "__main__.py"):
+        (package / name).touch()  # a newer Python leaves out files that are not there
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: door-alarm\nVersion: 1\n")
     (about / "RECORD").write_text("door_alarm/__init__.py,,\ndoor_alarm/__main__.py,,\n../../bin/x.py,,\n")
     program = InstalledProgram("door-alarm", "door-alarm", "door-alarm")
