@@ -182,6 +182,67 @@ def test_gpiozero_lgpio_and_pyserial_wait_in_virtual_time(start: Start) -> None:
     assert lines[8:10] == ["pressed at 180.0", "again"]
 
 
+def test_select_waits_in_virtual_time_and_for_the_world(start: Start) -> None:
+    status, lines, errors = ended(
+        start("""
+            import os, select, subprocess, threading, time
+
+            read, write = os.pipe()
+
+            def said(what, found):
+                global began
+                print(what, [each == read for each in found[0]], round(time.monotonic() - began, 3))
+                began = time.monotonic()
+
+            def waited():
+                said("nothing", select.select([read], [], [], 5))
+                os.write(write, b"x")
+                said("at once", select.select([read], [], [], 5))
+                os.read(read, 1)
+                threading.Timer(3, os.write, (write, b"x")).start()
+                said("after a while", select.select([read], [], [], 5))
+                os.read(read, 1)
+                threading.Timer(2, os.write, (write, b"x")).start()
+                while not select.select([read], [], [], 0)[0]:
+                    pass
+                print("polled", 2 <= time.monotonic() - began < 3)
+                os.read(read, 1)
+
+            began = time.monotonic()
+            waited()
+            began = time.monotonic()
+            other = threading.Thread(target=waited)
+            other.start()
+            other.join()
+            child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            child.stdin.close()
+            print("a child", select.select([child.stdout], [], []) == ([child.stdout], [], []))
+            child.wait()
+        """)
+    )
+    assert (status, errors) == (0, "")
+    once = ["nothing [] 5.0", "at once [True] 0.0", "after a while [True] 3.0", "polled True"]
+    assert lines == [*once, *once, "a child True"]
+
+
+def test_every_form_of_the_date_is_that_of_virtual_time(start: Start) -> None:
+    status, lines, errors = ended(
+        start("""
+            import time, datetime
+            from datetime import datetime as moment
+            began = time.localtime().tm_min
+            time.sleep(120)
+            minutes = [time.asctime()[14:16], time.ctime()[14:16], time.strftime("%M"), time.localtime().tm_min,
+                       time.gmtime().tm_min, time.localtime(time.time()).tm_min, datetime.datetime.now().minute,
+                       moment.now().minute, moment.fromtimestamp(time.time_ns() / 1e9).minute]
+            print({(int(minute) - began) % 60 for minute in minutes})
+            given = time.gmtime(0)
+            print(time.asctime(given), time.ctime(0)[-4:] in ("1970", "1969"), time.strftime("%Y-%j", given))
+        """)
+    )
+    assert (status, lines, errors) == (0, ["{2}", "Thu Jan  1 00:00:00 1970 True 1970-001"], "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_script_that_never_ends_is_ended_by_a_signal_and_cleans_up(start: Start, number: signal.Signals) -> None:
     process = start("""

@@ -45,7 +45,7 @@ class ScriptTime:
         self._threads = set(threading.enumerate())
         self._waits = VirtualWaits(clock, board.timeline.count_read, clock.block_loop, clock.sleep)
         process = RealProcess(self._pause)
-        self._time = ProgramTime(board.timeline, self._waits, lambda: process, "run it without --clock virtual")
+        self._time = ProgramTime(self._waits, lambda: process, "run it without --clock virtual")
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:

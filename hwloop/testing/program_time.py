@@ -27,7 +27,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
 
-from firmware_sim.timeline import Timeline
 from hwloop.errors import HardwareError
 from hwloop.testing import program_dates
 from hwloop.testing.gpiozero_holds import wait_without_polling
@@ -101,14 +100,12 @@ class ProgramTime:
     """The time of one program on a board.
 
     Parameters:
-        timeline: that of the board.
         waits: the waits of the program's threads.
         surroundings: returns the process in which the calling thread believes to be.
         advice: how to run the program in real time, for errors.
     """
 
-    def __init__(self, timeline: Timeline, waits: Waits, surroundings: Callable[[], Surroundings], advice: str) -> None:
-        self.timeline = timeline
+    def __init__(self, waits: Waits, surroundings: Callable[[], Surroundings], advice: str) -> None:
         self.waits = waits
         self.surroundings = surroundings
         self.advice = advice
@@ -175,10 +172,14 @@ class ProgramTime:
                 return select.select(reading, writing, failing)
             waits.block(until_ns, look)
             return found
+        settled = False  # whether everything that happens at this time has happened
         while not look() and (now_ns := clock.now_ns()) < until_ns:
-            next_ns = self.timeline.next_ns()
-            until = min(until_ns, now_ns + _STEP_NS if next_ns is None else max(next_ns, now_ns + 1))
-            clock.sleep((until - now_ns) / 1e9)
+            until = now_ns + 1
+            if settled:
+                next_ns = clock.next_ns()
+                until = now_ns + _STEP_NS if next_ns is None else max(next_ns, until)
+            clock.sleep((min(until, until_ns) - now_ns) / 1e9)
+            settled = not settled
         return found
 
 

@@ -57,9 +57,7 @@ class ThreadedProgram:
             if isinstance(clock, VirtualClock)
             else RealWaits()
         )
-        self.time: ProgramTime = ProgramTime(
-            board.timeline, self._waits, self._surroundings, "test it with clock='real'"
-        )
+        self.time: ProgramTime = ProgramTime(self._waits, self._surroundings, "test it with clock='real'")
         self.left: list[str] = []
         self._failures: list[BaseException] = []
         self._driver = threading.get_ident()

@@ -5,9 +5,12 @@ The guest has no network: the packages come from a wheelhouse, made of those tha
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -50,13 +53,13 @@ def hwloop(*arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def show(name: str) -> str:
-    command = ["systemctl", "show", "hwloop-lamp", "--value", "--property", name]
+def show(name: str, unit: str = "hwloop-lamp") -> str:
+    command = ["systemctl", "show", unit, "--value", "--property", name]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + 60
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, subprocess.getoutput("journalctl --no-pager -n 60")
         time.sleep(0.1)
@@ -96,6 +99,23 @@ def door(tmp_path: Path) -> Iterator[Path]:
     directory.mkdir()
     yield directory / "lamp.py"
     hwloop("service", "uninstall", "lamp")
+
+
+@contextlib.contextmanager
+def read_only_root() -> Iterator[None]:
+    """Make the root file system read-only, except for temporary files, which are in memory on such a machine."""
+    temporary = ("/tmp", "/var/tmp")
+    for place in temporary:
+        subprocess.run(["mount", "--bind", place, place], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", "/"], check=True)
+    try:
+        with pytest.raises(OSError, match="Read-only"):
+            Path("/etc/written").touch()
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,bind,rw", "/"], check=True)
+        for place in temporary:
+            subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def follows(chip: GpioSim) -> None:
@@ -159,9 +179,108 @@ def test_a_service_from_its_installation_to_its_end(chip: GpioSim, wheelhouse: P
     assert status.stdout.startswith("lamp: active since "), status.stderr
     assert "version 1\n" in hwloop("service", "logs", "lamp", "--lines", "5").stdout
 
+    # It starts also where the root file system is read-only, as with an overlay on the card.
+    pid = show("MainPID")
+    with read_only_root():
+        restarted = hwloop("service", "restart", "lamp")
+        assert restarted.returncode == 0, restarted.stderr
+        follows(chip)
+    assert show("MainPID") != pid
+
     removed = hwloop("service", "uninstall", "lamp")
     assert removed.returncode == 0, removed.stderr
     assert chip.level(27) == 0
     assert {path for place in ("/etc", "/opt", "/var/lib") for path in Path(place).rglob("*hwloop*")} <= before
     assert show("LoadState") == "not-found"
     assert subprocess.run(["id", "hwloop"], capture_output=True, check=False).returncode != 0
+
+
+# The tutorial.
+
+TUTORIAL = Path(__file__).parents[2] / "docs/tutorial-service.md"
+ELSEWHERE = ("ssh ", "scp ", "make deb ", "sudo apt ", "sudo raspi-config ", "sudo reboot", "sudo usermod ")
+"""Beginnings of the commands for a Pi that nothing here can run: they need its firmware, a network, other machines."""
+
+
+@pytest.fixture
+def cellar(tmp_path: Path, wheelhouse: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory of the tutorial's reader, who finds sudo and hwloop on the path."""
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    installed = Path(sys.prefix, "bin/hwloop")
+    # The Python of the checkout may be one that a service can't use, and the emulator is slow.
+    options = f"--python {SYSTEM_PYTHON} --start-timeout 120"
+    commands = {
+        "sudo": '#!/bin/sh\nexec "$@"\n',
+        "hwloop": f'#!/bin/sh\n[ "$1 $2" != "service install" ] || set -- "$@" {options}\nexec {installed} "$@"\n',
+    }
+    for name, text in commands.items():
+        (bin / name).write_text(text)
+        (bin / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin}:{os.environ['PATH']}")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheelhouse))
+    drop_in = UNITS / "hwloop-cellar.service.d"
+    drop_in.mkdir(parents=True)
+    (drop_in / "slow.conf").write_text("[Service]\nWatchdogSec=30\nEnvironment=HWLOOP_GPIO=gpiod\n")
+    directory = Path("/srv/cellar")
+    directory.mkdir()
+    for title, text in re.findall(
+        r'^```\w+ title="([^"]+)"\n(.*?)^```', TUTORIAL.read_text(), re.DOTALL | re.MULTILINE
+    ):
+        (directory / title).write_text(text)
+    yield directory
+    hwloop("service", "uninstall", "cellar")
+
+
+def pumps(chip: GpioSim) -> None:
+    """Wait until the pump follows the float switch, which is closed at the low level."""
+    for level in (1, 0):
+        chip.drive(23, level)
+        wait_for(lambda wanted=1 - level: chip.level(17) == wanted)
+
+
+def test_the_tutorials_commands(chip: GpioSim, cellar: Path) -> None:
+    """Those that need GPIO lines or systemd, in their order; the others are run by `make test-deb`."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", TUTORIAL.read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines() if line.endswith("# Pi")]
+    commands = [line.removesuffix("# Pi").strip() for line in lines if not line.startswith(ELSEWHERE)]
+    subprocess.run(["groupadd", "--system", "--force", "gpio"], check=True)
+    for node in Path("/dev").glob("gpiochip*"):
+        shutil.chown(node, group="gpio")
+        node.chmod(0o660)
+    chip.drive(23, 1)
+    installed = 0
+    for command in commands:
+        print(f"$ {command}", flush=True)
+        goes_on = command.startswith("hwloop run") or command.endswith("--follow")
+        if command.startswith("sudo hwloop service install") and installed:
+            with (cellar / "cellar.py").open("a") as program:
+                program.write("# another version\n")
+        with subprocess.Popen(
+            command, shell=True, cwd=cellar, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        ) as running:  # fmt: skip
+            if goes_on:
+                pumps(chip)
+                os.killpg(running.pid, signal.SIGINT)
+            shown, _ = running.communicate(timeout=600)
+        print(shown, flush=True)
+        assert "Traceback" not in shown
+        assert running.returncode == 0 or goes_on, shown
+        if command.startswith("hwloop run"):
+            assert "pumping" in shown
+            wait_for(lambda: chip.level(17) == 0)
+        elif command.startswith("sudo hwloop service install"):
+            installed += 1
+            assert "cellar: ready after" in shown
+            pumps(chip)
+        elif "--signal=STOP" in command:
+            assert chip.level(17) == 1
+            wait_for(lambda: chip.level(17) == 0, seconds=180)  # the watchdog, and what drives the line afterwards
+            wait_for(lambda: show("NRestarts", "hwloop-cellar") == "1", seconds=120)
+        elif "rollback" in command:
+            pumps(chip)
+    assert installed == 2
+    assert chip.level(17) == 0
+    assert show("LoadState", "hwloop-cellar") == "not-found"
