@@ -92,6 +92,7 @@ class ScriptRun:
         self._begun = self._ending = self._left = False
         self._surroundings: tuple[list[str], list[str], set[int], set[str]]
         self._failure: BaseException | None = None
+        self._force_at = 0.0  # real seconds: when threads that do not wait are interrupted all the same
         self._may_exit = Event()
         self._ended = threading.Event()
 
@@ -220,6 +221,7 @@ class ScriptRun:
         until = time.monotonic() + PATIENCE
         main = self._thread
         interrupts = 0
+        self._force_at = time.monotonic() + FORCE_AFTER
         while not self._left:
             if interrupts == 0 and callable(self.process.getsignal(_SIGINT)):
                 self.process.send(_SIGINT)
@@ -231,6 +233,7 @@ class ScriptRun:
             self._end_threads(until)
         finally:
             self._may_exit.set()
+        self._force_at = time.monotonic() + FORCE_AFTER
         while main.is_alive():
             self._let([main], lambda: not main.is_alive(), CLEAN_UP, until, ProgramEnded)
             if main.is_alive():
@@ -240,6 +243,7 @@ class ScriptRun:
         """End all threads of the script but the main one."""
         logger = logging.getLogger("concurrent.futures")
         logger.disabled = True  # it would log the end of each thread of a pool
+        self._force_at = time.monotonic() + FORCE_AFTER
         try:
             while others := self._others():
                 for thread in others:
@@ -265,13 +269,13 @@ class ScriptRun:
                 f"{self.path} does not end: it catches what ends it, or waits for something that is not on the "
                 f"board{waits}"
             )
-        force_at = now + FORCE_AFTER
         try:
-            self._driver.run_until(lambda: check() or time.monotonic() > force_at, within)
+            self._driver.run_until(lambda: check() or time.monotonic() > self._force_at, within)
         except Exception as error:
             self._failure = self._failure or error
-        if check() or time.monotonic() <= force_at:
+        if check() or time.monotonic() <= self._force_at:
             return
+        self._force_at = time.monotonic() + FORCE_AFTER
         for thread in threads:
             if thread.is_alive() and not self._waits.is_waiting(thread.ident or 0):
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(force))

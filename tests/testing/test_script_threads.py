@@ -376,6 +376,25 @@ signal.pause()
     assert not any(thread.is_alive() for thread in run.names["threads"])
 
 
+@pytest.mark.hwloop(board=PARTS, clock="real")
+def test_in_real_time_a_thread_that_never_waits_is_ended_too(board, script):
+    text = """
+import signal, threading
+
+def count():
+    number = 0
+    while True:
+        number += 1
+
+thread = threading.Thread(target=count)
+thread.start()
+signal.pause()
+"""
+    with script(text) as run:
+        board.advance(0.1)
+    assert not run.names["thread"].is_alive()
+
+
 @pytest.mark.hwloop(board=PARTS, date="2026-12-24 17:59")
 def test_a_script_finds_the_date_of_the_test_and_time_passes(board, script):
     text = """
