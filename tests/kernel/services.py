@@ -22,6 +22,9 @@ UNITS = Path("/etc/systemd/system")
 PACKAGES = Path(pytest.__file__).parents[1]
 """The packages of the tests' environment, which a service can import if it is not below a home directory."""
 
+TIMES = int(os.environ.get("TIMES", "1"))
+"""How many times as long, or as often, the tests do what takes long in the emulator."""
+
 needs_systemd = pytest.mark.skipif(
     not Path("/run/systemd/system").is_dir(), reason="systemd is not the first process: see the last run"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from gpio_sim import GpioSim
 from gpio_trace import GpioTrace
-from services import journal, let_services_use, needs_systemd, state, systemctl, wait_for, write_units
+from services import TIMES, journal, let_services_use, needs_systemd, state, systemctl, wait_for, write_units
 
 from hwloop.deployment import devices
 from hwloop.deployment.unit import Unit
@@ -72,24 +73,29 @@ def test_a_service_keeps_its_output_until_it_is_stopped(chip: GpioSim, door: str
         assert chip.level(LINE) == 1
         return f"version {version}: 1 True True" in journal(door)
 
-    # systemd itself, and a restart with another version of the program.
+    # systemd itself, and restarts, each with another version of the program.
     systemctl("daemon-reexec")
-    install(PUMP.format(version=2))
-    systemctl("restart", door)
-    wait_for(lambda: in_charge(2))
-    assert state(GUARDIAN, "MainPID") == keeper
-    # A crash, after which only another guardian is there.
+    versions = itertools.count(2)
+    for _, version in zip(range(2 * TIMES), versions, strict=False):
+        systemctl("reset-failed", door)  # or the start limit ends it
+        install(PUMP.format(version=version))
+        systemctl("restart", door)
+        wait_for(lambda version=version: in_charge(version))
+        assert state(GUARDIAN, "MainPID") == keeper
+    # Crashes, after the first of which only another guardian is there.
     systemctl("restart", GUARDIAN)
     assert state(GUARDIAN, "MainPID") != keeper
     time.sleep(6)  # the program looks for it every 3.3 s
-    install(PUMP.format(version=3))
-    systemctl("kill", "--signal=SIGKILL", door)
-    wait_for(lambda: in_charge(3))
-    assert trace.changes() == ["set 1", "set 1"]  # by each `on()`
+    for version in itertools.islice(versions, TIMES):
+        systemctl("reset-failed", door)
+        install(PUMP.format(version=version))
+        systemctl("kill", "--signal=SIGKILL", door)
+        wait_for(lambda version=version: in_charge(version))
+    assert trace.changes() == ["set 1"] * 3 * TIMES  # by each `on()`
     # The end.
     systemctl("stop", door)
     wait_for(lambda: state(GUARDIAN, "ActiveState") == "inactive")
-    assert (trace.changes()[2:], chip.level(LINE)) == (["set 0"], 0)
+    assert (trace.changes()[3 * TIMES :], chip.level(LINE)) == (["set 0"], 0)
     assert "line 27 is at its safe level 0" in journal(GUARDIAN)
     trace.close()
 
