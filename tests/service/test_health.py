@@ -290,7 +290,7 @@ def test_a_run_does_not_report_ready_for_a_program_that_does_so_itself(heard):
     async def main(early: bool) -> None:
         if early:
             service.starting(within=5)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.3)  # long enough for a loaded machine to find nothing else to run
         heard_first.append(heard())
         service.ready()
 
