@@ -55,7 +55,7 @@ $(VENV)/installed-docs: $(VENV)/installed
 demo: $(VENV)/installed  ## run the main job on the simulated board (about ten seconds)
 	$(BIN)/hwloop demo
 
-test: $(VENV)/installed-test  ## run the tests on the simulated board (about three minutes; the ones below are apart)
+test: $(VENV)/installed-test  ## run the tests on the simulated board (a minute or two; the slow ones and those below are apart)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --ignore tests/clients --ignore tests/scripts
 
 # Tracing makes everything two or three times slower. A test that fails under it must pass without. Status 1: some failed;

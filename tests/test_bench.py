@@ -31,6 +31,8 @@ from hwloop_bench.processes import (
 )
 from hwloop_bench.results import Results, take_turns
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 Captured = pytest.CaptureFixture[str]
 LATENCIES = {"p50 µs", "p90 µs", "p99 µs"}

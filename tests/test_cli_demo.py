@@ -28,6 +28,8 @@ from hwloop.errors import HardwareError
 from hwloop_bench import demo_report, performance
 from hwloop_bench.performance import Account
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 Captured = pytest.CaptureFixture[str]
 

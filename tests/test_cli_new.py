@@ -40,6 +40,7 @@ def run(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_its_tests_pass_as_they_stand_and_its_scenario_too(project):
     tested = run(project, "pytest", "-q", "-W", "error", "-p", "hwloop.testing.plugin")
     assert tested.returncode == 0, tested.stdout + tested.stderr
@@ -123,6 +124,7 @@ pause()
 """
 
 
+@pytest.mark.slow
 def test_a_script_gets_its_board_and_three_tests_that_pass(tmp_path, capsys):
     pytest.importorskip("gpiozero")
     (tmp_path / "lamp.py").write_text(LAMP)

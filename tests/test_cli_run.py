@@ -279,6 +279,7 @@ def test_a_process_ended_by_a_signal_dies_of_it_after_all_else_is_done(
     ],
     ids=["a busy loop", "a task that will not be cancelled", "a thread"],
 )
+@pytest.mark.slow
 def test_a_second_signal_ends_what_would_not_end(program: Program, refuses: str) -> None:
     path = program("import asyncio, threading\nasync def main():\n    print('running', flush=True)\n    " + refuses)
     with start("run", path) as child:
@@ -600,6 +601,7 @@ def test_systemd_hears_once_of_a_program_that_runs_itself(
     ("ends", "further", "status"),
     [("raise", False, -signal.SIGTERM), ("raise", True, -signal.SIGTERM), ("return 0", False, 0)],
 )
+@pytest.mark.slow
 def test_threads_that_outlive_the_program_are_named_and_the_process_ends_without_them(
     program: Program, ends: str, further: bool, status: int
 ) -> None:

@@ -56,6 +56,7 @@ def test_the_page_has_a_device_a_source_and_a_board():
     assert len(FILES) == 8
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_examples_pass(project):
     assert "3 passed" in run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS)
     where = run(project, "-c", "import hwloop.boards.bench as bench; print(bench.__file__)")

@@ -106,6 +106,7 @@ def test_a_loops_own_signal_handlers_go_on() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.slow
 def test_a_signal_at_any_bytecode_of_the_clean_up_leaves_no_line_on(
     in_child: Callable[[Callable[[], object]], None],
 ) -> None:

@@ -172,6 +172,7 @@ def test_the_path_of_the_caller_leads_to_nothing(tmp_path: Path, place: list[str
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose")
 @pytest.mark.parametrize("place", ["--prefix", "--bin"])
+@pytest.mark.slow
 def test_root_installs_nothing_where_somebody_else_could_replace_it(tmp_path: Path, place: str, wheel: Path) -> None:
     open_to_all, theirs, link = tmp_path / "open", tmp_path / "theirs", tmp_path / "sticky" / "link"
     for directory in (open_to_all, theirs, link.parent):

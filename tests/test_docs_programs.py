@@ -28,6 +28,8 @@ import pytest
 from hwloop.cli import COMMANDS
 from hwloop.testing.scenario import parse
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if not page.is_symlink()]
 SECONDS = 5

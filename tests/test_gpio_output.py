@@ -498,6 +498,7 @@ def interrupted_at(place: int, action: Callable[[], object]) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("way", ["open", "close"])
+@pytest.mark.slow
 def test_a_signal_at_any_bytecode_leaves_no_line_on(
     way: str, monkeypatch: pytest.MonkeyPatch, in_child: Callable[[Callable[[], object]], None]
 ) -> None:

@@ -233,6 +233,7 @@ def test_a_guardian_that_was_stopped_for_a_while_kills_nobody_for_what_it_has_no
 
 
 @pytest.mark.parametrize("lost", ["closed", "full disk", "nobody reads"])
+@pytest.mark.slow
 def test_whatever_becomes_of_standard_error_the_line_is_driven(start: Start, lost: str) -> None:
     reader, writer = os.pipe()
     if lost == "closed":
@@ -543,6 +544,7 @@ hwloop.run(main(), board=SimBoard())
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("how", ["fork", "subprocess"])
+@pytest.mark.slow
 def test_a_child_with_outputs_of_its_own_leaves_its_parents_report_and_record_alone(
     start: Start, tmp_path: Path, how: str
 ) -> None:
@@ -565,6 +567,7 @@ def test_a_child_with_outputs_of_its_own_leaves_its_parents_report_and_record_al
     assert not (run.directory / "record").exists()  # there is nothing left to do after it
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_has_its_line_driven_at_once_and_may_be_started_anew(start: Start) -> None:
     """The guardian holds the line meanwhile, and lets go of it for the new child."""
     run = start(
@@ -615,6 +618,7 @@ def test_a_program_that_becomes_another_one_leaves_its_line_safe_and_is_guarded_
 
 
 @pytest.mark.parametrize("foreign", ["file", "socket", "pipe", "nothing", "no number"])
+@pytest.mark.slow
 def test_a_descriptor_that_is_not_the_guardians_is_left_alone(start: Start, foreign: str) -> None:
     run = start(
         """

@@ -137,6 +137,7 @@ def test_time_stands_still_for_a_job_that_waits_for_a_thread_that_works() -> Non
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.slow
 def test_time_stands_still_for_a_job_in_another_process() -> None:
     forking = multiprocessing.get_context("fork")  # other ways leave a server behind
 
@@ -207,6 +208,7 @@ def test_the_default_executor_is_not_given_up_while_its_thread_is_ending(result:
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.slow
 def test_the_default_executor_is_not_given_up_where_the_machine_takes_its_time_to_end_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

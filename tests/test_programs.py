@@ -242,6 +242,7 @@ def test_a_directory_an_archive_and_standard_input(write: Write) -> None:
 
 
 @pytest.mark.parametrize("imported_before", [False, True])
+@pytest.mark.slow
 def test_the_program_looks_as_under_python(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imported_before: bool
 ) -> None:

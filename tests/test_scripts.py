@@ -21,6 +21,8 @@ from firmware_sim.libraries.lgpio.module import LgpioModule
 from hwloop.cli import main
 from hwloop.cli.program import is_script
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 BOARD = """
 [[device]]

@@ -45,6 +45,7 @@ def settle(factory: LoopFactory) -> None:
 
 
 @pytest.mark.parametrize("first", range(3))
+@pytest.mark.slow
 def test_a_press_at_any_step_of_making_a_button_is_an_edge_like_any_other(
     until: Callable[..., None], caplog: pytest.LogCaptureFixture, first: int
 ) -> None:

@@ -333,6 +333,7 @@ def test_whatever_is_pressed_and_however_busy_the_loop_is_handlers_follow_the_ti
 
 @settings(max_examples=40)
 @given(seed=st.integers(0, 2**32))
+@pytest.mark.slow
 def test_whatever_is_lost_devices_end_as_their_lines_are_and_handlers_take_turns(seed: int) -> None:
     chance = random.Random(seed)
     lines = (17, 27)

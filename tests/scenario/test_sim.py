@@ -243,6 +243,7 @@ def test_a_program_that_does_not_end_is_forced_to_and_fails(sim: Sim, tmp_path: 
 
 
 @pytest.mark.parametrize("option", [[], ["--realtime"]])
+@pytest.mark.slow
 def test_a_script_without_a_loop_is_played_in_virtual_and_in_real_time(
     sim: Sim, tmp_path: Path, option: list[str]
 ) -> None:
@@ -319,6 +320,7 @@ def test_a_program_that_turns_out_to_have_no_loop_is_played_too(sim: Sim, tmp_pa
     sys.modules.pop("own")
 
 
+@pytest.mark.slow
 def test_a_program_without_a_loop_although_it_imports_asyncio_is_found_out(
     sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

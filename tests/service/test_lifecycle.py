@@ -260,6 +260,7 @@ def test_stopping_is_reported_once_whatever_ends_the_program(tmp_path, heard, en
 
 
 @pytest.mark.parametrize("command", [[], ["-m", "hwloop", "run"]], ids=["python", "hwloop run"])
+@pytest.mark.slow
 def test_stopping_is_reported_by_the_process_and_not_by_a_child(tmp_path, heard, command):
     path = program(
         tmp_path,

@@ -433,6 +433,7 @@ def trace_of(seconds: float, seed: int | None) -> str:
     return "".join(trace)
 
 
+@pytest.mark.slow
 def test_the_weather_station_gives_the_same_trace_for_the_same_seed() -> None:
     traces = [trace_of(1.3, seed) for seed in range(4)]
     assert traces == [trace_of(1.3, seed) for seed in range(4)]

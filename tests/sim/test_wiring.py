@@ -75,6 +75,7 @@ def test_the_default_board_is_as_the_docs_list_it() -> None:
                 assert board.i2c(int(bus))[int(address, 16)] is board[name]
 
 
+@pytest.mark.slow
 def test_no_part_of_the_default_board_moves_or_joins_a_line() -> None:
     changes = []
 

@@ -65,6 +65,7 @@ def test_clean(board):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_each_leftover_fails_its_test_and_names_the_place(suite):
     result = suite(LEAVING, "-p", "no:unraisableexception", ini="[pytest]\n")
     result.assert_outcomes(passed=9, failed=1, errors=7)
