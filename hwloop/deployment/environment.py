@@ -253,6 +253,7 @@ class EnvironmentBuilder:
                 each.unlink()
         self._relocate(directory)
         make_readable(directory)
+        os.sync()  # or the record could outlive a power cut, and what it calls complete could not
         record = {"tool": tool.name, "python": plan.python.version_text, "packages": contents}
         write_file(directory / RECORD, json.dumps(record, indent=2).encode(), root=self._layout.root)
 

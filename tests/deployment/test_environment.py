@@ -124,6 +124,24 @@ def test_another_part_makes_another_key() -> None:
     assert Plan(PYTHON, hwloop, ("a",), wheelhouse=Path("/x")).key == usual.key  # it changes nothing
 
 
+def test_an_environment_is_on_the_card_before_its_record_says_that_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tool:
+        name = "tool"
+
+        def create(self, plan: Plan, directory: Path) -> None:
+            (directory / "bin").mkdir()
+            (directory / "bin/python").touch()
+
+    steps: list[object] = []
+    directory = tmp_path / "srv/environment"
+    monkeypatch.setattr(environment, "run", lambda *arguments: "[]")
+    monkeypatch.setattr(os, "sync", lambda: steps.append((is_complete(directory), (directory / "bin/hwloop").exists())))
+    EnvironmentBuilder(Layout(tmp_path), Tool).build(Plan(PYTHON, None), directory)  # type: ignore[arg-type]
+    assert (steps, is_complete(directory)) == ([(False, True)], True)
+
+
 # One test for all of it, since making environments takes seconds.
 @pytest.mark.slow
 def test_a_service_is_installed_from_a_wheelhouse_alone(
