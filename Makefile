@@ -93,7 +93,7 @@ test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO
 	$(GUEST) -t 900 -S -- $(BIN)/python -m pytest -q $(filter-out %_installed_service.py,$(wildcard tests/kernel/test_*service.py))
 
 # An installation takes minutes in the emulator, longer than a test may hang elsewhere.
-test-kernel-install: $(VENV)/installed-test  ## install, upgrade and remove a service in that machine (about eight minutes)
+test-kernel-install: $(VENV)/installed-test  ## install, upgrade and remove services in that machine, and follow the tutorial (about ten minutes)
 	$(BIN)/python tests/kernel/guest/prepare.py
 	$(GUEST) -t 1800 -S -- $(BIN)/python -m pytest -q -o faulthandler_timeout=1500 tests/kernel/test_installed_service.py
 
