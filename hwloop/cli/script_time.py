@@ -99,6 +99,7 @@ class ScriptTime:
             self._clock.limit = None
 
     def _left(self) -> Iterator[threading.Thread]:
+        self._waits.threads()  # waits for those that are about to end
         for thread in threading.enumerate():
             if thread not in self._threads and not thread.daemon and thread is not threading.current_thread():
                 yield thread

@@ -117,12 +117,12 @@ class MetricFile:
             self._is_failing = False
 
     def _write(self, text: bytes) -> None:
-        if self._file >= 0 and os.path.lexists(self._path) and not self._is_ours():
-            raise TargetInUseError("another program has replaced it; give each program a file of its own")
         file = self._create()
         try:
             with open(file, "wb", closefd=False) as stream:
                 stream.write(text)
+            if self._file >= 0 and os.path.lexists(self._path) and not self._is_ours():
+                raise TargetInUseError("another program has replaced it; give each program a file of its own")
             os.replace(self._temporary, self._path)
         except BaseException:
             os.close(file)

@@ -234,9 +234,9 @@ class ScriptRun:
         finally:
             self._may_exit.set()
         self._force_at = time.monotonic() + FORCE_AFTER
-        while main.is_alive():
-            self._let([main], lambda: not main.is_alive(), CLEAN_UP, until, ProgramEnded)
-            if main.is_alive():
+        while main in self._waits.threads():
+            self._let([main], lambda: main not in self._waits.threads(), CLEAN_UP, until, ProgramEnded)
+            if main in self._waits.threads():
                 self._end_wait(main.ident or 0)
 
     def _end_threads(self, until: float) -> None:

@@ -18,6 +18,9 @@ from typing import Protocol
 from hwloop.virtual.clock import VirtualClock
 from hwloop.virtual.sleepers import Interruptions, Sleeper
 
+_LONGEST_END = 10.0
+"""Real seconds that a thread may take to end after its last turn."""
+
 
 class Waiter(Protocol):
     """One wait of a thread."""
@@ -93,6 +96,7 @@ class VirtualWaits:
         self.block = block
         self._sleep = sleep
         self._threads: list[threading.Thread] = []
+        self._ending: list[threading.Thread] = []
         self._date_ns = (time.time_ns() if date_ns is None else date_ns) - clock.now_ns()
 
     def includes(self, ident: int) -> bool:
@@ -119,11 +123,24 @@ class VirtualWaits:
         self._looked()
 
     def adopt(self, thread: threading.Thread, main: Callable[[], object], start: Callable[[], object]) -> None:
+        def run() -> None:
+            try:
+                main()
+            except BaseException:
+                thread._invoke_excepthook(thread)  # type: ignore[attr-defined]  # Python does so after the last turn
+            finally:
+                self._ending.append(thread)
+
         self._threads = self.threads()
         self._threads.append(thread)
-        self.clock.adopt(thread, main, start)
+        self.clock.adopt(thread, run, start)
 
     def threads(self) -> list[threading.Thread]:
+        # A thread that has had its last turn has not ended yet, and no virtual time must pass until it has.
+        for thread in [each for each in self._ending if each is not threading.current_thread()]:
+            thread.join(_LONGEST_END)
+            with contextlib.suppress(ValueError):  # another thread was here meanwhile
+                self._ending.remove(thread)
         return [thread for thread in self._threads if thread.is_alive()]
 
     def is_waiting(self, ident: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import signal
 import sys
 import threading
@@ -30,6 +31,9 @@ PARTS = {
 pytest_plugins = ["pytester"]
 
 pytestmark = pytest.mark.hwloop(board=PARTS)
+
+
+sleep_really = functools.partial(time.sleep, 0.5)  # `time.sleep` itself is the board's
 
 
 WAITS = """
@@ -292,6 +296,22 @@ def test_an_exception_in_a_thread_fails_the_test(board, script):
         board.advance(50)
     assert raised.value.__notes__[0].startswith("raised in the thread 'Thread-")
     assert board.clock.now_ns() < 10e9
+
+
+@pytest.mark.parametrize("slow", ["an exception is reported", "a thread ends"])
+def test_no_time_passes_while_a_thread_ends(board, script, monkeypatch, slow):
+    """A loaded machine leaves it without the processor at any place after its last turn."""
+    if slow == "a thread ends":
+        delete = threading.Thread._delete
+        monkeypatch.setattr(threading.Thread, "_delete", lambda self: [delete(self), sleep_really()])
+    else:
+        hook = threading.excepthook
+        monkeypatch.setattr(threading, "excepthook", lambda failure: [sleep_really(), hook(failure)])
+    text = "import threading, time\nthreading.Timer(3, lambda: 1 / 0).start()\ntime.sleep(100)\n"
+    began_ns = board.clock.now_ns()
+    with pytest.raises(ZeroDivisionError), script(text):
+        board.advance(50)
+    assert board.clock.now_ns() - began_ns == 3e9
 
 
 def test_each_run_imports_the_modules_of_the_script_afresh(board, script, tmp_path):
