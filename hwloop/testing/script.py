@@ -25,6 +25,7 @@ from typing import Any, Protocol, Self
 
 from firmware_sim.descriptors import descriptors
 from firmware_sim.libraries.lgpio.module import LgpioModule
+from hwloop.testing.left_files import close_left
 from hwloop.testing.places import is_of_project
 from hwloop.testing.script_process import ScriptProcess
 from hwloop.testing.thread_report import thread_waits
@@ -144,8 +145,7 @@ class ScriptRun:
             self._end()
         finally:
             sys.argv, sys.path[:], before, modules = self._surroundings
-            for fd in descriptors.numbers() - before:
-                descriptors.close(fd)  # as the end of its process would
+            close_left(descriptors.numbers() - before)
             for name in set(sys.modules) - modules:
                 if _is_of_run(name):
                     del sys.modules[name]  # the next run of the script begins afresh

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import functools
+import gc
+import os
 import signal
 import sys
 import threading
@@ -12,6 +14,7 @@ import types
 
 import gpiozero
 import pytest
+import smbus2
 
 import hwloop
 from hwloop.testing import script as scripts
@@ -394,6 +397,33 @@ signal.pause()
         board.advance_until(lambda: board["lamp"].lit, within=30)
         assert time.monotonic() > 1
     assert not any(thread.is_alive() for thread in run.names["threads"])
+
+
+LEFT_OPEN = """
+import serial, smbus2, time
+port = serial.Serial("/dev/ttyAMA0", 9600)
+bus = smbus2.SMBus(1)
+bus.read_byte_data(0x76, 0xD0)
+file = open("/dev/i2c-1", "r+b", buffering=0)
+time.sleep(100)
+"""
+
+
+@pytest.mark.hwloop(board={"device": [{"type": "bme280"}, {"type": "gps", "port": "/dev/ttyAMA0"}]})
+def test_what_a_script_has_left_open_is_closed_and_nothing_is_closed_later(board, script):
+    ioctl = vars(smbus2.smbus2)["ioctl"]
+    with script(LEFT_OPEN) as run:
+        board.advance(2)
+        objects = [run.names[name] for name in ("port", "bus", "file")]
+        numbers = {each.fd if isinstance(each, smbus2.SMBus) else each.fileno() for each in objects}
+    assert vars(smbus2.smbus2)["ioctl"] is ioctl
+    others = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
+    assert numbers <= {*others}
+    run.names.clear()
+    objects.clear()
+    gc.collect()
+    for number in others:
+        os.close(number)  # raises if it is closed already
 
 
 @pytest.mark.hwloop(board=PARTS, clock="real")
