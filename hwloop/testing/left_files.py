@@ -25,7 +25,7 @@ def close_left(numbers: Collection[int]) -> None:
     for kinds in ((io.TextIOBase, io.BufferedIOBase), (io.IOBase, bus)):
         for each in gc.get_objects():
             if issubclass(type(each), kinds) and _number_of(each) in numbers:
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(Exception):
                     each.close()
     for number in descriptors.numbers().intersection(numbers):
         descriptors.close(number)
@@ -37,5 +37,5 @@ def _number_of(file: object) -> int | None:
         return getattr(file, "fd", None)
     try:
         return file.fileno()
-    except (OSError, ValueError):  # closed, or without one
+    except Exception:  # closed, without one, or half made: it is anybody's
         return None
