@@ -48,6 +48,7 @@ def outcome(loop: asyncio.AbstractEventLoop, call: Call) -> tuple[Outcome, str]:
             call(loop)
         except Exception as raised:
             error = raised
+        loop.run_until_complete(loop.shutdown_default_executor())  # which ends its jobs first
         loop.run_until_complete(asyncio.sleep(0))
         loop.run_until_complete(asyncio.sleep(0))
     unawaited = sum("never awaited" in str(one.message) for one in caught)
