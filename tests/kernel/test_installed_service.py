@@ -103,18 +103,19 @@ def door(tmp_path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def read_only_root() -> Iterator[None]:
-    """Make the root file system read-only, except for temporary files, which are in memory on such a machine."""
-    temporary = ("/tmp", "/var/tmp")
-    for place in temporary:
+    """Make the system's directories read-only; temporary files are in memory, as on a machine with such a root."""
+    places = ("/etc", "/opt", "/usr", "/var")
+    for place in places:  # one by one: processes have files of the root open for writing
         subprocess.run(["mount", "--bind", place, place], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", "/"], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/var/tmp"], check=True)
     try:
-        with pytest.raises(OSError, match="Read-only"):
-            Path("/etc/written").touch()
+        for place in places:
+            with pytest.raises(OSError, match="Read-only"):
+                Path(place, "written").touch()
         yield
     finally:
-        subprocess.run(["mount", "-o", "remount,bind,rw", "/"], check=True)
-        for place in temporary:
+        for place in ("/var/tmp", *places):
             subprocess.run(["umount", "--lazy", place], check=True)
 
 
