@@ -266,9 +266,12 @@ def test_the_tutorials_commands(chip: GpioSim, cellar: Path) -> None:
             command, shell=True, cwd=cellar, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         ) as running:  # fmt: skip
+            assert running.stdout is not None
             try:
                 if goes_on:
                     pumps(chip)
+                    if command.endswith("--follow"):
+                        assert any("pumping" in line for line in running.stdout)  # of all lines up to this one
                     os.killpg(running.pid, signal.SIGINT)
                 shown, _ = running.communicate(timeout=600)
             except BaseException:
