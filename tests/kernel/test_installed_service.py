@@ -205,7 +205,7 @@ ELSEWHERE = ("ssh ", "scp ", "make deb ", "sudo apt ", "sudo raspi-config ", "su
 
 @pytest.fixture
 def cellar(tmp_path: Path, wheelhouse: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The directory of the tutorial's reader, who finds sudo and hwloop on the path."""
+    """The directory of the tutorial's reader. sudo and hwloop are on the path."""
     bin = tmp_path / "bin"
     bin.mkdir()
     installed = Path(sys.prefix, "bin/hwloop")

@@ -82,7 +82,7 @@ def test_a_service_keeps_its_output_until_it_is_stopped(chip: GpioSim, door: str
         systemctl("restart", door)
         wait_for(lambda version=version: in_charge(version))
         assert state(GUARDIAN, "MainPID") == keeper
-    # Crashes, after the first of which only another guardian is there.
+    # Crashes. From the first one on, another guardian is there.
     systemctl("restart", GUARDIAN)
     assert state(GUARDIAN, "MainPID") != keeper
     time.sleep(6)  # the program looks for it every 3.3 s

@@ -410,7 +410,7 @@ time.sleep(100)
 
 
 @pytest.mark.hwloop(board={"device": [{"type": "bme280"}, {"type": "gps", "port": "/dev/ttyAMA0"}]})
-def test_what_a_script_has_left_open_is_closed_and_nothing_is_closed_later(board, script):
+def test_files_that_a_script_has_left_open_are_closed_and_nothing_is_closed_later(board, script):
     ioctl = vars(smbus2.smbus2)["ioctl"]
     with script(LEFT_OPEN) as run:
         board.advance(2)
