@@ -289,8 +289,11 @@ def test_it_ends_when_nothing_happens_any_more(watch: Monitor) -> None:
     before = time.monotonic()
     assert watch("gpio:5", "--idle-timeout", "0.05") == (0, [])
     assert time.monotonic() - before >= 0.05
-    # A reading every 20 ms keeps it going until the events are enough.
-    status, lines = watch("i2c:1:0x76:0xD0@0.02", "--idle-timeout", "0.3", "--num-events", "20")
+
+
+@pytest.mark.slow
+def test_readings_keep_it_going_until_the_events_are_enough(watch: Monitor) -> None:
+    status, lines = watch("i2c:1:0x76:0xD0@0.1", "--idle-timeout", "1.5", "--num-events", "20")
     assert (status, len(lines)) == (0, 20)
 
 
