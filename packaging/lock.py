@@ -27,6 +27,8 @@ def main() -> None:
     versions = dict(re.findall(r"^(\S+)==(\S+)$", (deb.ROOT / ".ci/constraints.txt").read_text(), re.MULTILINE))
     heading = "".join(re.findall(r"^#.*\n", before, re.MULTILINE))
     wanted = [(name, limit) for name, limit in re.findall(r"^(\w\S*?)==[^\s;]+(; \S+ < \S+)?", before, re.MULTILINE)]
+    if missing := [name for name, _ in wanted if name not in versions]:
+        sys.exit(f"packaging/lock.py: .ci/constraints.txt has no {', '.join(missing)}; make it again with: make lock")
     try:
         entries = [entry(f"{name}=={versions[name]}{limit}") for name, limit in wanted]
     except deb.Impossible as error:

@@ -351,6 +351,7 @@ from hwloop.service.abandoned_outputs import AbandonedOutputs
 def load(self):
     print("loaded", file=sys.stderr, flush=True)
     if sys.argv[-1] == "fails": raise board.HardwareError("import gpiod", "it is not installed", "install it")
+    if sys.argv[-1] == "is broken": raise RuntimeError("a board of another package")
 drive = AbandonedOutputs.drive
 def driving(self):
     if self.waiting: print("drives", file=sys.stderr, flush=True)
@@ -362,7 +363,7 @@ script()
 """
 
 
-@pytest.mark.parametrize("outcome", ["works", "fails"])
+@pytest.mark.parametrize("outcome", ["works", "fails", "is broken"])
 def test_a_guardian_loads_what_its_lines_need_before_it_must_drive_them(start: Start, outcome: str) -> None:
     source = """
     async def main():

@@ -16,7 +16,7 @@ from hwloop.sources.serial.finding import PortMatch
 _PORTS = ("/dev/ttyAMA[0-9]*", "/dev/ttyS[0-9]*", "/dev/ttyUSB[0-9]*", "/dev/ttyACM[0-9]*")
 
 
-def examine(machine: Machine, *, is_pi: bool, has_rp1: bool = False) -> Iterator[Finding]:
+def examine(machine: Machine, *, is_pi: bool, has_rp1: bool) -> Iterator[Finding]:
     """Yield the findings about I2C, SPI and serial ports. With `has_rp1` the header is on the RP1 chip."""
     config = BootConfig(machine)
     yield from _examine_bus(

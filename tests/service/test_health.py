@@ -290,8 +290,13 @@ def test_a_run_does_not_report_ready_for_a_program_that_does_so_itself(heard):
     async def main(early: bool) -> None:
         if early:
             service.starting(within=5)
-        await asyncio.sleep(0.3)  # long enough for a loaded machine to find nothing else to run
-        heard_first.append(heard())
+        said: list[str] = []
+        heard_first.append(said)
+        while not early and "READY=1" not in said:
+            await asyncio.sleep(0.002)
+            said.extend(heard())
+        await asyncio.sleep(0.02)
+        said.extend(heard())
         service.ready()
 
     heard_first: list[list[str]] = []

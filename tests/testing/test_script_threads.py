@@ -301,15 +301,27 @@ def test_an_exception_in_a_thread_fails_the_test(board, script):
     assert board.clock.now_ns() < 10e9
 
 
-@pytest.mark.parametrize("slow", ["an exception is reported", "a thread ends"])
-def test_no_time_passes_while_a_thread_ends(board, script, monkeypatch, slow):
+def test_the_exception_of_a_thread_is_reported_in_its_turn(board, script, monkeypatch):
+    """Time would pass before a loaded machine reports it."""
+    in_turn = []
+    python = sys.modules["threading"]  # the one of this module is the board's
+    hook = python.excepthook
+
+    def note(failure):
+        in_turn.append(threading.get_ident() in board.clock.members)
+        hook(failure)
+
+    monkeypatch.setattr(python, "excepthook", note)
+    text = "import threading, time\nthreading.Timer(3, lambda: 1 / 0).start()\ntime.sleep(100)\n"
+    with pytest.raises(ZeroDivisionError), script(text):
+        board.advance(50)
+    assert in_turn == [True]
+
+
+def test_no_time_passes_while_a_thread_ends(board, script, monkeypatch):
     """A loaded machine leaves it without the processor at any place after its last turn."""
-    if slow == "a thread ends":
-        delete = threading.Thread._delete
-        monkeypatch.setattr(threading.Thread, "_delete", lambda self: [delete(self), sleep_really()])
-    else:
-        hook = threading.excepthook
-        monkeypatch.setattr(threading, "excepthook", lambda failure: [sleep_really(), hook(failure)])
+    delete = threading.Thread._delete
+    monkeypatch.setattr(threading.Thread, "_delete", lambda self: [delete(self), sleep_really()])
     text = "import threading, time\nthreading.Timer(3, lambda: 1 / 0).start()\ntime.sleep(100)\n"
     began_ns = board.clock.now_ns()
     with pytest.raises(ZeroDivisionError), script(text):
