@@ -44,12 +44,17 @@ def stub_bus(address: int) -> Iterator[Callable[[int, bytes], None]]:
 
 
 def at_their_times(events: list[tuple[int, Callable[[], object]]]) -> threading.Thread:
-    """Have a thread call functions at their times, in nanoseconds from now."""
-    start = time.monotonic_ns()
+    """Have a thread call functions at their times, in nanoseconds from now.
+
+    A call that is late makes those after it late as well: no two follow one another faster than planned, and none comes
+    before the one before it has returned.
+    """
 
     def main() -> None:
+        before_ns = 0
         for when_ns, call in events:
-            time.sleep(max(0, start + when_ns - time.monotonic_ns()) / 1e9)
+            time.sleep((when_ns - before_ns) / 1e9)
+            before_ns = when_ns
             call()
 
     thread = threading.Thread(target=main)
