@@ -25,6 +25,9 @@ PACKAGES = Path(pytest.__file__).parents[1]
 TIMES = int(os.environ.get("TIMES", "1"))
 """How many times as long, or as often, the tests do what takes long in the emulator."""
 
+WITHIN = float(os.environ.get("WITHIN", "10"))
+"""Seconds from the end of a program to safe outputs. An emulator that nothing disturbs keeps 1."""
+
 needs_systemd = pytest.mark.skipif(
     not Path("/run/systemd/system").is_dir(), reason="systemd is not the first process: see the last run"
 )

@@ -16,6 +16,7 @@ from gpio_sim import GpioSim
 from gpio_trace import GpioTrace
 from services import (
     TIMES,
+    WITHIN,
     journal,
     let_services_use,
     needs_systemd,
@@ -33,8 +34,6 @@ pytestmark = needs_systemd
 UNIT, GUARDIAN = "hwloop-pump", "hwloop-guard@pump"
 DOOR, PUMP, LAMP, VALVE = 17, 27, 22, 23
 WORKING, SAFE = {PUMP: 1, LAMP: 0}, {PUMP: 0, LAMP: 1}
-WITHIN = 1.0
-"""Seconds from the end of the program to safe outputs."""
 BUSY_SECONDS = 60 * TIMES
 
 PROGRAM = f"""

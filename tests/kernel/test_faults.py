@@ -35,7 +35,7 @@ from hwloop.trace_events import LineChange, SerialData
 
 LINE, OTHER = 17, 27
 REPORT = struct.Struct("QBBBBI")
-SETTLE = 0.02
+SETTLE = 0.1
 """Seconds in which lgpio reports an edge, also in an emulated machine."""
 PAGE = 4096
 

@@ -50,7 +50,7 @@ def test_only_the_requested_edges_are_reported(
         async with gpio.watch(17, edges=edges) as watch:
             for level in (1, 0, 1, 0):
                 chip.drive(17, level)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
             assert [edge.value for edge in await edges_of(watch, len(expected))] == expected
             assert watch.statistics().received == len(expected)
 

@@ -40,7 +40,7 @@ class Real:
         """Put a line to levels, one after the other, slowly enough for an event of each."""
         for level in levels:
             self._chip.drive(line, level)
-            time.sleep(0.01)
+            time.sleep(0.03)
 
     def level(self, line: int) -> int:
         return self._chip.level(line)
@@ -120,7 +120,7 @@ def edges(request: Any, count: int) -> Seen:
 
 def changes(chip: Any) -> Seen:
     found = []
-    while chip.wait_info_event(0.05):
+    while chip.wait_info_event(0.2):
         event = chip.read_info_event()
         info = event.line_info
         found.append((event.event_type.name, info.offset, info.used, info.consumer, info.direction.name))

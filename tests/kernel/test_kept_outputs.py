@@ -218,7 +218,7 @@ def test_a_guardian_may_be_killed_while_the_program_runs(
     guardians[-1].kill()
     guardians[-1].communicate(timeout=60)
     guardians.append(start_guardian(path))
-    time.sleep(2)  # the loop looks for a guardian every 0.2 s
+    time.sleep(6)  # the loop looks for a guardian every 0.2 s
     programs.go_on()
     assert programs.run(line=25) == "1 True True"
     assert (trace.changes(), pump.level(25)) == ([], 1)

@@ -85,7 +85,7 @@ def test_a_service_keeps_its_output_until_it_is_stopped(chip: GpioSim, door: str
     # Crashes. From the first one on, another guardian is there.
     systemctl("restart", GUARDIAN)
     assert state(GUARDIAN, "MainPID") != keeper
-    time.sleep(6)  # the program looks for it every 3.3 s
+    time.sleep(12)  # the program looks for it every 3.3 s
     for version in itertools.islice(versions, TIMES):
         systemctl("reset-failed", door)
         install(PUMP.format(version=version))

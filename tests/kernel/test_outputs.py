@@ -110,7 +110,7 @@ def test_pulses_and_blinks_reach_the_line_in_their_order(chip: GpioSim, board: L
     async def main() -> None:
         async with gpio.output(LINE, active_low=True) as lamp:
             await lamp.pulse(0.01)
-            await lamp.blink(0.1, 0.1, n=3)  # one that is late by more is left out
+            await lamp.blink(0.3, 0.3, n=3)  # one that is late by more is left out
             lamp.schedule(asyncio.get_running_loop().time() + 0.01, 1)
             await asyncio.sleep(0.1)
             assert (lamp.value, chip.level(LINE)) == (1, 0)

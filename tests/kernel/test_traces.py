@@ -24,9 +24,9 @@ from hwloop.boards.linux import LinuxBoard
 from hwloop.errors import HardwareError
 from hwloop.trace_events import LineChange
 
-SETTLE = 0.05
+SETTLE = 0.1
 """Seconds in which an edge gets from the line to the handler, also in an emulated machine."""
-DEBOUNCE = 0.15
+DEBOUNCE = 0.25
 
 
 class World(ABC):

@@ -31,7 +31,7 @@ def test_the_edges_of_others_arrive_each_time_the_line_is_released(board: LinuxB
                 await asyncio.sleep(0.002)
                 wire.set(1)
                 chip.drive(LINE, 1)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
                 assert wire.value == 1
                 edges.clear()
                 for count, level in enumerate((0, 1, 0, 1), 1):
@@ -74,9 +74,7 @@ def test_edges_that_wait_when_the_line_is_driven_again_are_not_lost(board: Linux
             wire.on_edge(lambda edge: edges.append(edge.value))
             for level in (0, 1):
                 chip.drive(LINE, level)
-                time.sleep(
-                    0.01
-                )  # the loop sees nothing of it; for the kernel they are two, and lgpio has reported them
+                time.sleep(0.1)  # the loop sees nothing of it; for the kernel they are two, and lgpio has reported them
             wire.set(0)
             wire.set(1)
             async with asyncio.timeout(5):
