@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 GUEST = $(BIN)/python tests/kernel/guest/run.py -e PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
-# An emulated machine may stand still for longer than a test allows. What fails in one must pass in a new one. Status 1:
+# An emulated machine may stand still for longer than a test allows. A test that fails in one must pass in a new one. Status 1:
 # some tests failed; any other failure is the run's own.
 in_guest = $(GUEST) $(1) || { [ $$? = 1 ] && echo "Once more, in a new machine:" >&2 && $(GUEST) $(1); }
 # A worker for each processor; one that has nothing left to do takes tests from another.
