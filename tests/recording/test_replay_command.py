@@ -159,7 +159,7 @@ from hwloop import gpio
 
 async def main():
     try:
-        async with gpio.watch(17, pull="up") as door, gpio.output(27, initial=1, safe=0) as lamp:
+        async with gpio.watch(18, pull="up") as door, gpio.output(27, initial=1, safe=0) as lamp:
             print("ready", flush=True)
             async for edge in door:
                 lamp.set(edge.value)
