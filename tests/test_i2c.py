@@ -422,18 +422,18 @@ def test_a_hung_bus_hangs_neither_the_loop_nor_waiting_tasks(run: Run, wire: Bus
     wire.adapter_timeout = 30
 
     async def main() -> None:
-        async with i2c.open(1, timeout=0.02) as bus:
+        async with i2c.open(1, timeout=0.5) as bus:
             device = bus.device(ADDRESS)
             wire.hang()
             with pytest.raises(
-                BusTimeoutError, match=r"address 0x40: no answer within 0.02 s; .*power-cycle"
+                BusTimeoutError, match=r"address 0x40: no answer within 0.5 s; .*power-cycle"
             ) as caught:
                 await device.read_register(1)
             assert isinstance(caught.value, TimeoutError)
             assert isinstance(caught.value, HardwareError)
             assert caught.value.errno == errno.ETIMEDOUT
             assert bus.suspect
-            with pytest.raises(BusTimeoutError, match=r"not begun within 0\.02 s: address 0x40 is under way"):
+            with pytest.raises(BusTimeoutError, match=r"not begun within 0\.5 s: address 0x40 is under way"):
                 await device.read_register(2)
             wire.release()
             bus.timeout = 10
@@ -728,7 +728,7 @@ def test_leaving_the_block_of_a_hung_bus_takes_no_longer_than_its_timeout(run: R
     wire.adapter_timeout = 30
 
     async def main() -> None:
-        async with asyncio.timeout(10), i2c.open(1, timeout=0.02) as bus:
+        async with asyncio.timeout(10), i2c.open(1, timeout=0.5) as bus:
             wire.hang()
             with pytest.raises(BusTimeoutError):
                 await bus.device(ADDRESS).read_register(1)
