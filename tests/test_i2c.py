@@ -425,9 +425,7 @@ def test_a_hung_bus_hangs_neither_the_loop_nor_waiting_tasks(run: Run, wire: Bus
         async with i2c.open(1, timeout=0.5) as bus:
             device = bus.device(ADDRESS)
             wire.hang()
-            with pytest.raises(
-                BusTimeoutError, match=r"address 0x40: no answer within 0.5 s; .*power-cycle"
-            ) as caught:
+            with pytest.raises(BusTimeoutError, match=r"address 0x40: no answer within 0.5 s; .*power-cycle") as caught:
                 await device.read_register(1)
             assert isinstance(caught.value, TimeoutError)
             assert isinstance(caught.value, HardwareError)

@@ -192,12 +192,13 @@ class Run:
                 if not isinstance(source, kind):
                     continue
                 its = source.statistics()
-                if its.received != its.delivered + its.dropped:
+                if its.received != its.delivered + its.dropped + its.queued:
                     self._wrong.append(
-                        f"{part}: {its.received} received, {its.delivered} delivered, {its.dropped} dropped"
+                        f"{part}: {its.received} received, {its.delivered} delivered, {its.dropped} dropped, "
+                        f"{its.queued} queued"
                     )
                 received += its.received
-                taken += its.delivered - its.queued
+                taken += its.delivered
                 lost += its.lost
                 dropped += its.dropped
                 channel = source._channel

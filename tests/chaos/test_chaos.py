@@ -86,3 +86,11 @@ def test_a_wrong_call_says_what_would_be_right(words: list[str], message: str) -
     done = subprocess.run([sys.executable, RUN, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_events_that_are_still_queued_when_the_station_fails_are_accounted_for() -> None:
+    status, out = chaos(
+        "--schedule", "seed=0; blocked-loop after=0.001 seconds=0.2; chip-vanishes after=0.131 duration=0.01"
+    )
+    assert status == 0, out
