@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import collections
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from firmware_sim.line_faults import Contact, Hold
@@ -213,16 +213,16 @@ class Line:
         if self._chip.surviving is not None:
             self._chip.surviving.keep(self.number, self.output, self._drive)
 
-    def drivers(self) -> Iterator[int]:
-        """Yield the levels of this line's strong drivers."""
+    def drivers(self) -> list[int]:
+        """Return the levels of this line's strong drivers."""
         driven = self._driven
         for contact in self.contacts:
             if contact.bouncing:
                 driven = contact.level
-        if driven is not None:
-            yield driven
-        if (output := self.chip_output) is not None:
-            yield output
+        levels = [] if driven is None else [driven]
+        if self.output is not None and (output := self.chip_output) is not None:
+            levels.append(output)
+        return levels
 
     @property
     def chip_output(self) -> int | None:
@@ -360,10 +360,10 @@ class Chip:
             self._notify(net.lines, level, by)
 
     def _level(self, net: Net) -> int:
-        driven = {level for line in net.lines for level in line.drivers()}
-        held = {hold.level for line in net.lines for hold in line.holds if hold.level is not None}
-        driven |= held
-        shorted = len(driven) > 1
+        driven = [level for line in net.lines for level in line.drivers()]
+        held = [hold.level for line in net.lines for hold in line.holds if hold.level is not None]
+        driven += held
+        shorted = 0 in driven and 1 in driven
         if shorted and not net.shorted:
             self.strain.short_circuit(net.lines)
         net.shorted = shorted
@@ -381,14 +381,14 @@ class Chip:
         """Notify `lines` of a new level. If an observer changes a line again, its notification comes after this one."""
         # The time for which it was planned, but later than the last notification unless both were planned for one
         # moment; otherwise the order of two lines' edges would be lost.
-        moment_ns = self.timeline.moment_ns()
-        earliest_ns = self._last_ns if moment_ns == self._planned_ns else self._last_ns + 1
-        when_ns = self._last_ns = max(moment_ns, earliest_ns)
-        self._planned_ns = moment_ns
+        when_ns = moment_ns = self.timeline.moment_ns()
+        if when_ns <= self._last_ns:
+            when_ns = self._last_ns if moment_ns == self._planned_ns else self._last_ns + 1
+        self._last_ns, self._planned_ns = when_ns, moment_ns
         if (tracer := self.timeline.tracer) is not None:
             for line in lines:
                 tracer.record(LineChange(when_ns, line.number, level, by))
-        self._pending.extend((line, level, when_ns) for line in lines)
+        self._pending += [(line, level, when_ns) for line in lines]
         if self._notifying:
             return
         self._notifying = True

@@ -8,7 +8,7 @@ the names of those that are connected.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 logger: logging.Logger = logging.getLogger("firmware_sim")
@@ -29,7 +29,7 @@ class Loaded(Protocol):
     @property
     def chip_output(self) -> int | None: ...
 
-    def drivers(self) -> Iterator[int]: ...
+    def drivers(self) -> list[int]: ...
 
     def current(self) -> float: ...
 
@@ -65,31 +65,35 @@ class Strain:
         """Count and log an overload that begins with the present currents of this line."""
         self._loaded[line.number] = line
         current = line.current()
-        self._compare(
-            line.number,
-            current > PIN_MILLIAMPS,
-            f"overload: {line.part or 'a part'} draws {current:.0f} mA from line {line.number}, and a pin gives "
-            f"{PIN_MILLIAMPS:.0f} mA; put a resistor in series, or a transistor or driver between them",
-        )
-        total = sum(each.current() for each in self._loaded.values())
-        drawn = ", ".join(
-            f"{each.current():.0f} mA from line {number}" for number, each in self._loaded.items() if each.current()
-        )
-        self._compare(
-            "all",
-            total > TOTAL_MILLIAMPS,
-            f"overload: parts draw {total:.0f} mA together ({drawn}), and all pins give {TOTAL_MILLIAMPS:.0f} mA; "
-            "use larger resistors or a driver",
-        )
+        if self._begins(line.number, current > PIN_MILLIAMPS):
+            logger.warning(
+                "overload: %s draws %.0f mA from line %d, and a pin gives %.0f mA; "
+                "put a resistor in series, or a transistor or driver between them",
+                *(line.part or "a part", current, line.number, PIN_MILLIAMPS),
+            )
+        total = 0.0
+        for other in self._loaded.values():
+            total += other.current()
+        if self._begins("all", total > TOTAL_MILLIAMPS):
+            currents = [(number, each.current()) for number, each in self._loaded.items()]
+            logger.warning(
+                "overload: parts draw %.0f mA together (%s), and all pins give %.0f mA; "
+                "use larger resistors or a driver",
+                total,
+                ", ".join(f"{each:.0f} mA from line {number}" for number, each in currents if each),
+                TOTAL_MILLIAMPS,
+            )
 
-    def _compare(self, place: object, over: bool, text: str) -> None:
+    def _begins(self, place: object, over: bool) -> bool:
+        """Count an overload if it begins. Return whether it is to be logged."""
         if not over:
             self._over.discard(place)
-        elif place not in self._over:
-            self._over.add(place)
-            self.overloads += 1
-            if self._is_first(place):
-                logger.warning("%s", text)
+            return False
+        if place in self._over:
+            return False
+        self._over.add(place)
+        self.overloads += 1
+        return self._is_first(place)
 
     def _is_first(self, place: object) -> bool:
         """Return whether this place was not reported before, and note it."""
@@ -106,7 +110,7 @@ def _drivers(lines: Sequence[Loaded]) -> tuple[list[str], list[str]]:
         output = line.chip_output
         if output is not None:
             names[output].append(f"the program's output {line.number}")
-        levels = list(line.drivers())
+        levels = line.drivers()
         if output is not None:
             levels.remove(output)
         for level in levels:

@@ -10,7 +10,6 @@ On a virtual clock there is no thread: the clock drives the timeline, so that ea
 
 from __future__ import annotations
 
-import heapq
 import logging
 import os
 import select
@@ -18,6 +17,7 @@ import selectors
 import threading
 import time
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 from hwloop.core.clock import REAL, Clock, Disturbed
 from hwloop.core.naming import short_name
@@ -88,7 +88,7 @@ class Timeline:
             raise ValueError(f"an action is planned for a time in nanoseconds that comes, not {when_ns!r}")
         event = Event(when_ns, action)
         with self.lock:
-            heapq.heappush(self._heap, (when_ns, self._planned, event))
+            heappush(self._heap, (when_ns, self._planned, event))
             self._planned += 1
             if not self._driven and self._heap[0][2] is event:
                 self._wake()
@@ -110,7 +110,10 @@ class Timeline:
         The thread of a busy machine is late, and a device's pulses would be as ragged as its turns if they carried the
         time at which they ran. The lock is held.
         """
-        return self.now_ns() if self._moment_ns is None else self._moment_ns
+        if (moment_ns := self._moment_ns) is not None:
+            return moment_ns
+        now_ns = self.now_ns
+        return now_ns()
 
     def add_reader(self, fd: int, action: Callable[[], object]) -> None:
         """Run `action()`, with the lock held, whenever `fd` is readable."""
@@ -141,7 +144,7 @@ class Timeline:
                 when_ns, _, event = heap[0]
                 if event.action is not None:
                     return when_ns
-                heapq.heappop(heap)
+                heappop(heap)
             return None
 
     def planned(self) -> int:
@@ -174,7 +177,7 @@ class Timeline:
                 return False
             try:
                 while heap and heap[0][0] <= now_ns:
-                    self._moment_ns, _, event = heapq.heappop(heap)
+                    self._moment_ns, _, event = heappop(heap)
                     if (action := event.action) is not None:
                         happened = True
                         try:
@@ -193,14 +196,14 @@ class Timeline:
                 while heap and moments < _MOMENTS:
                     when_ns, _, event = heap[0]
                     if event.action is None:
-                        heapq.heappop(heap)
+                        heappop(heap)
                         continue
                     if when_ns > until_ns:
                         break
                     jump(when_ns)
                     moments += 1
                     while heap and heap[0][0] <= when_ns:
-                        self._moment_ns, _, event = heapq.heappop(heap)
+                        self._moment_ns, _, event = heappop(heap)
                         if (action := event.action) is not None:
                             try:
                                 action()

@@ -21,7 +21,7 @@ import termios
 import time
 import tty
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from firmware_sim.distortion import Batching, Distortion, collected, delivered, marks_errors, pieces
 from firmware_sim.errors import WiringError
@@ -52,14 +52,9 @@ class Peer(Protocol):
     # As on Linux both rise when the port is opened, whatever the program asks for then, and fall when it is closed.
 
 
-class _Arrival(NamedTuple):
-    """Bytes that are still on the wire."""
-
-    when_ns: int
-    data: bytes
-    can_be_lost: bool
-    bad: bool
-    """Whether this is one character, with a parity or framing error."""
+_Arrival = tuple[int, bytes, bool, bool]
+"""Bytes that are still on the wire: when they arrive (ns), whether they can be lost, and whether this is one character
+with a parity or framing error. A plain tuple: a burst of a GPS receiver has dozens, and this is their whole cost."""
 
 
 class Port:
@@ -195,14 +190,18 @@ class Port:
         else:
             batches = collected(data, when_ns, character_ns, self.latency)
         self._wire_free_ns = when_ns + round(len(data) * character_ns)
+        can_be_lost = baudrate is not None
+        if not bad:
+            self._wire += [(arrival_ns, chunk, can_be_lost, False) for arrival_ns, chunk in batches]
+            return
         place = 0
         for arrival_ns, chunk in batches:
             start = place
-            for at in sorted(it for it in bad if start <= it < start + len(chunk)) if bad else ():
-                self._wire.append(_Arrival(arrival_ns, data[place:at], baudrate is not None, False))
-                self._wire.append(_Arrival(arrival_ns, data[at : at + 1], baudrate is not None, True))
+            for at in sorted(it for it in bad if start <= it < start + len(chunk)):
+                self._wire.append((arrival_ns, data[place:at], can_be_lost, False))
+                self._wire.append((arrival_ns, data[at : at + 1], can_be_lost, True))
                 place = at + 1
-            self._wire.append(_Arrival(arrival_ns, data[place : start + len(chunk)], baudrate is not None, False))
+            self._wire.append((arrival_ns, data[place : start + len(chunk)], can_be_lost, False))
             place = start + len(chunk)
 
     def unplug(self, by: object = None) -> None:
@@ -265,7 +264,7 @@ class Port:
             if event is not None:
                 event.cancel()
         self._event = self._resting = None
-        self.dropped += sum(len(arrival.data) for arrival in self._wire)
+        self.dropped += sum(len(data) for _, data, _, _ in self._wire)
         self._wire.clear()
         self._wire_free_ns = 0
         self._exposed = False
@@ -317,43 +316,44 @@ class Port:
     def _arrive(self) -> None:
         """Hand over the bytes that have arrived by now, and plan the arrival of the rest."""
         self._event = None
-        moment_ns = self._timeline.moment_ns()
-        while self._wire and self._wire[0].when_ns <= moment_ns:
-            arrival = self._wire.popleft()
-            _, chunk, can_be_lost, bad = arrival
+        wire, moment_ns = self._wire, self._timeline.moment_ns()
+        while wire and wire[0][0] <= moment_ns:
+            when_ns, chunk, can_be_lost, bad = wire.popleft()
             if bad:
                 self._deliver_bad(chunk)
                 continue
-            if can_be_lost and (len(chunk) > self._room_left or self.buffers):
-                taken = self._hand_over(chunk[: self._room()])
-            else:
-                taken = self._hand_over(chunk)
-            if can_be_lost:
-                self.dropped += len(chunk) - taken
-                self.terminal.counts["buffer_overruns"] += len(chunk) - taken
-            elif taken < len(chunk):
-                self._wire.appendleft(arrival._replace(data=chunk[taken:]))
+            fits = not can_be_lost or (len(chunk) <= self._room_left and not self.buffers)
+            left = len(chunk) - self._hand_over(chunk if fits else chunk[: self._room()])
+            if not left:
+                continue
+            if not can_be_lost:
+                wire.appendleft((when_ns, chunk[-left:], False, False))
                 self._event = self._timeline.after(_RETRY_SECONDS, self._arrive)
                 return
-        if self._wire:
-            self._event = self._timeline.at(self._wire[0].when_ns, self._arrive)
+            self.dropped += left
+            self.terminal.counts["buffer_overruns"] += left
+        if wire:
+            self._event = self._timeline.at(wire[0][0], self._arrive)
 
     def _hand_over(self, chunk: bytes) -> int:
-        exact = (self.buffers or self.distortions) and (self.buffers or marks_errors(self._slave))
+        """Write bytes to the program's buffer. Return how many it has taken."""
+        if not chunk:
+            return 0
+        exact = self.buffers or (self.distortions and marks_errors(self._slave))
         before = self._in_waiting() if exact else 0
         try:
-            taken = os.write(self._master, chunk) if chunk else 0
+            taken = os.write(self._master, chunk)
         except BlockingIOError:
             return 0
         self.bytes_out += taken
         self.terminal.counts["received"] += taken
         self._room_left -= taken
-        if taken:
-            self._timeline.clock.announce()
-            if self._timeline.tracer is not None:
-                self._trace("received", chunk[:taken])
-            if exact:
-                self._await_change(before)
+        timeline = self._timeline
+        timeline.clock.announce()
+        if timeline.tracer is not None:
+            self._trace("received", chunk[:taken])
+        if exact:
+            self._await_change(before)
         return taken
 
     def _deliver_bad(self, character: bytes) -> None:

@@ -102,14 +102,17 @@ class Alert:
         level = electrical ^ self._line.active_low
         if not self._edges & (lg.RISING_EDGE if level else lg.FALLING_EDGE):
             return
-        self._report_due(when_ns)
+        is_timed = self.debounce_ns or self.watchdog_ns
+        if is_timed:
+            self._report_due(when_ns)
         self._event_ns = self._report_ns = when_ns
         self._event_level = level
         self._settled = False
         if not self.debounce_ns:
             self._report(level, when_ns)
             self._watching = True
-        self._plan()
+        if is_timed:
+            self._plan()
 
     def _report_due(self, now_ns: int) -> None:
         """Write the reports of debounce and watchdog that are due by now."""

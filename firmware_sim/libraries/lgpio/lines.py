@@ -102,10 +102,11 @@ def status(
 
     def decorate(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
         expected = Arguments(function, order, chip=chip)
+        only_int = {int}.issuperset
 
         @functools.wraps(function)
         def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            if kwargs or not all(type(each) is int for each in args):
+            if kwargs or not only_int(map(type, args)):
                 expected.check(self, args, kwargs)
             timeline = self._chip.timeline
             if reads:

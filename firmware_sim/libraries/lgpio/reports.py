@@ -121,8 +121,7 @@ class Reports:
             self._put(fifo, data)
 
     def _put(self, fifo: Fifo, data: bytes) -> bool:
-        capacity = min(self.capacities, default=None)
-        return fifo.write(data, None if capacity is None else capacity * RECORD)
+        return fifo.write(data, min(self.capacities) * RECORD if self.capacities else None)
 
     @staticmethod
     def _count(event: _Event, *, written: bool) -> None:
