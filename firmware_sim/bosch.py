@@ -17,8 +17,8 @@ import math
 import struct
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from dataclasses import astuple, dataclass, field
+from typing import ClassVar
 
 from firmware_sim.i2c_part import RegisterPart, measured
 from firmware_sim.limits import LEAST_PERIOD, LONGEST, Limits, within
@@ -37,7 +37,8 @@ TEMPERATURE = Limits(-40.0, 85.0, "°C")
 PRESSURE = Limits(300.0, 1100.0, "hPa")
 
 
-class Calibration(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Calibration:
     """The trimming values, with the datasheet's names and types (section 4.2.2)."""
 
     # The worked example of the BMP280's datasheet (BST-BMP280-DS001, 3.12), whose formulas are the same, ...
@@ -63,7 +64,7 @@ class Calibration(NamedTuple):
 
     def registers(self) -> tuple[bytes, bytes]:
         """Return the registers 0x88 to 0xA1, and 0xE1 to 0xE7."""
-        first = struct.pack("<Hhh Hhhhhhhhh xB", *self[:12], self.h1)
+        first = struct.pack("<Hhh Hhhhhhhhh xB", *astuple(self)[:12], self.h1)
         nibbles = bytes([self.h4 >> 4 & 0xFF, (self.h5 & 0xF) << 4 | self.h4 & 0xF, self.h5 >> 4 & 0xFF])
         return first, struct.pack("<hB3sb", self.h2, self.h3, nibbles, self.h6)
 
@@ -84,11 +85,20 @@ def celsius(raw: int, c: Calibration = CALIBRATION) -> float:
 
 def pascal(raw: int, t_fine: float, c: Calibration = CALIBRATION) -> float:
     """Return the pressure (Pa) for a 20-bit raw value (section 8.1)."""
+    return _pascal(raw, *_pressure_terms(t_fine, c), c)
+
+
+def _pascal(raw: int, v1: float, v2: float, c: Calibration = CALIBRATION) -> float:
+    pressure = (1048576 - raw - v2 / 4096) * 6250 / v1
+    return pressure + (c.p9 * pressure * pressure / 2147483648 + pressure * c.p8 / 32768 + c.p7) / 16
+
+
+def _pressure_terms(t_fine: float, c: Calibration = CALIBRATION) -> tuple[float, float]:
+    """Return the part of the formula that depends on the temperature only: its `var1` and `var2`."""
     v1 = t_fine / 2 - 64000
     v2 = (v1 * v1 * c.p6 / 32768 + v1 * c.p5 * 2) / 4 + c.p4 * 65536
     v1 = (1 + (c.p3 * v1 * v1 / 524288 + c.p2 * v1) / 524288 / 32768) * c.p1
-    pressure = (1048576 - raw - v2 / 4096) * 6250 / v1
-    return pressure + (c.p9 * pressure * pressure / 2147483648 + pressure * c.p8 / 32768 + c.p7) / 16
+    return v1, v2
 
 
 # The same formulas solved for the raw value. Each is a quadratic equation, in the form that does not cancel out.
@@ -101,13 +111,10 @@ def near_celsius(temperature: float, c: Calibration = CALIBRATION) -> float:
     return (offset + c.t1 / 1024) * 16384
 
 
-def near_pascal(pressure: float, t_fine: float, c: Calibration = CALIBRATION) -> float:
-    """Return the raw value, not rounded, for a pressure in Pa."""
+def _near_pascal(pressure: float, v1: float, v2: float, c: Calibration = CALIBRATION) -> float:
+    """Return the raw value, not rounded, for a pressure in Pa and the terms of a temperature."""
     a, b = c.p9 / 34359738368, 1 + c.p8 / 524288
     linear = 2 * (pressure - c.p7 / 16) / (b + math.sqrt(b * b + 4 * a * (pressure - c.p7 / 16)))
-    v1 = t_fine / 2 - 64000
-    v2 = (v1 * v1 * c.p6 / 32768 + v1 * c.p5 * 2) / 4 + c.p4 * 65536
-    v1 = (1 + (c.p3 * v1 * v1 / 524288 + c.p2 * v1) / 524288 / 32768) * c.p1
     return 1048576 - v2 / 4096 - linear * v1 / 6250
 
 
@@ -122,6 +129,17 @@ def solve(formula: Callable[[int], float], value: float, near: float, size: int)
     while raw > 0 and formula(raw - 1) >= value:
         raw -= 1
     return raw
+
+
+class _Mode:
+    """The mode that ctrl_meas has started: when, how long a measurement takes, how long it is from one to the next, and
+    the number of the last one that has ended."""
+
+    def __init__(self, begun_ns: int, measuring_ns: int, cycle_ns: int) -> None:
+        self.begun_ns = begun_ns
+        self.measuring_ns = measuring_ns
+        self.cycle_ns = cycle_ns
+        self.measured = -1
 
 
 @dataclass(eq=False)
@@ -174,9 +192,7 @@ class PressureSensor(RegisterPart):
         self.registers[_ID] = self.chip_id
         self._store(SKIPPED, SKIPPED)
         self._copied_ns = now_ns + _START_UP_NS
-        self._begun_ns = now_ns
-        self._measuring_ns = self._cycle_ns = 0
-        self._measured = -1
+        self._mode = _Mode(now_ns, 0, 0)
 
     def further_ms(self) -> float:
         """Return how many milliseconds the quantities besides temperature and pressure take; called at the start."""
@@ -191,10 +207,8 @@ class PressureSensor(RegisterPart):
         t, p = self._oversampling()
         # Typical times of section 9.1.
         milliseconds = 1.0 + 2 * t + (2 * p + 0.5 if p else 0) + self.further_ms()
-        self._begun_ns = now_ns
-        self._measuring_ns = round(milliseconds * 1e6)
-        self._cycle_ns = self._measuring_ns + round(standby_ms * 1e6)
-        self._measured = -1
+        measuring_ns = round(milliseconds * 1e6)
+        self._mode = _Mode(now_ns, measuring_ns, measuring_ns + round(standby_ms * 1e6))
 
     def _oversampling(self) -> tuple[int, int]:
         """Return how often temperature and pressure are sampled for one measurement; 0: not at all."""
@@ -202,21 +216,22 @@ class PressureSensor(RegisterPart):
         return OVERSAMPLING[control >> 5], OVERSAMPLING[control >> 2 & 7]
 
     def update(self, now_ns: int) -> None:
-        mode = self.registers[_CTRL_MEAS] & 3
+        registers, mode = self.registers, self._mode
+        control = registers[_CTRL_MEAS] & 3
         status = _COPYING if now_ns < self._copied_ns else 0
-        if mode != _SLEEP:
-            elapsed = now_ns - self._begun_ns
-            ended = (elapsed - self._measuring_ns) // self._cycle_ns if elapsed >= self._measuring_ns else -1
-            if mode != _NORMAL:
-                ended = min(ended, 0)
-            if ended > self._measured:
-                self._measured = ended
-                self._measure(self._begun_ns + ended * self._cycle_ns + self._measuring_ns)
-            if mode != _NORMAL and ended == 0:
-                self.registers[_CTRL_MEAS] &= ~3
-            elif elapsed % self._cycle_ns < self._measuring_ns:
+        if control != _SLEEP:
+            elapsed = now_ns - mode.begun_ns
+            ended = (elapsed - mode.measuring_ns) // mode.cycle_ns if elapsed >= mode.measuring_ns else -1
+            if control != _NORMAL and ended > 0:
+                ended = 0
+            if ended > mode.measured:
+                mode.measured = ended
+                self._measure(mode.begun_ns + ended * mode.cycle_ns + mode.measuring_ns)
+            if control != _NORMAL and ended == 0:
+                registers[_CTRL_MEAS] &= ~3
+            elif elapsed % mode.cycle_ns < mode.measuring_ns:
                 status |= _MEASURING
-        self.registers[_STATUS] = status
+        registers[_STATUS] = status
 
     def _measure(self, time_ns: int) -> None:
         """Put the raw values for the air at `time_ns` into the data registers."""
@@ -225,8 +240,9 @@ class PressureSensor(RegisterPart):
         t, p = self._oversampling()
         raw_t = self._rounded(solve(celsius, temperature, near_celsius(temperature), 1 << 20), t)
         t_fine = fine_temperature(raw_t)
-        near = near_pascal(pressure * 100, t_fine)
-        raw_p = self._rounded(solve(lambda raw: -pascal(raw, t_fine), -pressure * 100, near, 1 << 20), p)
+        v1, v2 = _pressure_terms(t_fine)
+        near = _near_pascal(pressure * 100, v1, v2)
+        raw_p = self._rounded(solve(lambda raw: -_pascal(raw, v1, v2), -pressure * 100, near, 1 << 20), p)
         self._store(raw_p if p else SKIPPED, raw_t if t else SKIPPED)
         self.measure_further(time_ns, t_fine)
 

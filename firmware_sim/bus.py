@@ -8,6 +8,7 @@ acknowledged, a device may stretch the clock, and a hung bus blocks the caller u
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -247,7 +248,8 @@ class Bus:
 
     def _clocked(self, messages: Sequence[Message], done: list[I2cMessage]) -> list[bytes]:
         """Make a transfer, which has the wire to itself. Add each message that has passed to `done`."""
-        self.timeline.clock.foresee(self._duration_ns(messages))
+        timeline, lock = self.timeline, self.timeline.lock
+        timeline.clock.foresee(self._duration_ns(messages))
         self.transfers += 1
         if self._blocked_by or self._hung_by:
             self._wait_for_wire()
@@ -256,13 +258,14 @@ class Bus:
         disturbances = tuple(self.disturbances)
         for disturbance in disturbances:
             disturbance.start(messages)
-        busy_until = self.timeline.now_ns()
+        busy_until = timeline.now_ns()
         answers = []
         for index, message in enumerate(messages):
-            device = self._devices.get(message.address)
-            if device is None and message.address == 0:
+            address, data, reads = message
+            device = self._devices.get(address)
+            if device is None and address == 0:
                 device = GeneralCall(self.devices())
-            seconds = device.stretch if device is not None and index == 0 else 0.0
+            seconds = device.stretch if index == 0 and device is not None else 0.0
             if disturbances:
                 seconds += sum(disturbance.stretch(message) for disturbance in disturbances)
                 if not all(disturbance.acknowledges(message) for disturbance in disturbances):
@@ -272,30 +275,30 @@ class Bus:
             try:
                 if device is None:
                     raise Nack
-                if message.reads is None:
+                if reads is None:
                     # A write takes effect at its end, a reading is taken at its beginning.
-                    busy_until = self._hold(busy_until, 1 + len(message.data))
-                    with self.timeline.lock:
-                        self.timeline.catch_up()
-                        device.write(message.data)
-                    done.append(I2cMessage(message.address, "sent", message.data))
+                    busy_until = self._hold(busy_until, 1 + len(data))
+                    with lock:
+                        timeline.catch_up()
+                        device.write(data)
+                    done.append(I2cMessage(address, "sent", data))
                 else:
                     try:
-                        with self.timeline.lock:
-                            self.timeline.catch_up()
-                            answer = _read(device, message.reads)
+                        with lock:
+                            timeline.catch_up()
+                            answer = _read(device, reads)
                     except ClockHeld as held:
                         busy_until += self._stretch(held.args[0])
-                        with self.timeline.lock:
-                            answer = _read(device, message.reads)
+                        with lock:
+                            answer = _read(device, reads)
                     for disturbance in disturbances:
                         answer = disturbance.answer(message, answer)
                     answers.append(answer)
-                    done.append(I2cMessage(message.address, "received", answer))
+                    done.append(I2cMessage(address, "received", answer))
                     busy_until = self._hold(busy_until, 1 + len(answer))
             except Nack:
                 self.nacks += 1
-                if device is None or message.reads is not None:
+                if device is None or reads is not None:
                     self._hold(busy_until, 1)
                 raise os_error(self.nack_errno) from None
         return answers
@@ -311,17 +314,13 @@ class Bus:
     def _duration_ns(self, messages: Sequence[Message]) -> int | None:
         """Return how long a transfer will take that has no effect but the time it takes; None for any other."""
         total_ns = 0
-        for message in messages:
-            device = self._devices.get(message.address)
-            count = len(message.data) if message.reads is None else message.reads
+        for address, data, reads in messages:
+            device = self._devices.get(address)
+            count = len(data) if reads is None else reads
             if device is None or device.stretch > 0 or not device.passive or count == LENGTH_FIRST:
                 return None
-            total_ns += self._bytes_ns(1 + count)
+            total_ns += _bytes_ns(1 + count, self.clock)
         return None if self._hung_by or self._blocked_by or self.disturbances else total_ns
-
-    def _bytes_ns(self, count: int) -> int:
-        """Return how long `count` bytes take, each with its acknowledge bit."""
-        return round(count * 9e9 / self.clock)
 
     def _stretch(self, seconds: float) -> int:
         """Keep the clock low, and return for how many nanoseconds. The adapter gives up as it does with a hung bus."""
@@ -335,11 +334,17 @@ class Bus:
     def _hold(self, busy_until: int, count: int) -> int:
         """Wait until `count` more bytes are through, and return when that is (ns)."""
         self.bytes += count
-        busy_until += self._bytes_ns(count)
+        busy_until += _bytes_ns(count, self.clock)
         left = busy_until - self.timeline.now_ns()
         if left > 0:
             self.timeline.clock.sleep(left / 1e9)
         return busy_until
+
+
+@functools.lru_cache
+def _bytes_ns(count: int, clock: float) -> int:
+    """Return how long `count` bytes take, each with its acknowledge bit."""
+    return round(count * 9e9 / clock)
 
 
 def _read(device: I2cDevice, count: int) -> bytes:

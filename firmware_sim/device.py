@@ -35,6 +35,8 @@ from firmware_sim.timeline import Timeline
 from firmware_sim.uart import Port
 from hwloop.errors import suggestion
 
+_set_attribute = object.__setattr__
+
 
 class Connections(Protocol):
     """The side of a simulated board that devices are connected to."""
@@ -92,7 +94,7 @@ class Device(ABC):
 
         Raises AttributeError.
         """
-        if self.attached and name[0] != "_" and name not in self.__dict__:
+        if name[0] != "_" and self.attached and name not in self.__dict__:
             kind = type(self)
             if hasattr(kind, name):
                 if callable(getattr(kind, name)) and not callable(value):
@@ -100,4 +102,4 @@ class Device(ABC):
             elif kind.__module__.startswith("firmware_sim.devices."):
                 meant = suggestion(name, [each for each in dir(self) if each[0] != "_"])
                 raise AttributeError(f"{kind.__name__} has no attribute {name!r}{meant or '; see hwloop parts'}")
-        object.__setattr__(self, name, value)
+        _set_attribute(self, name, value)

@@ -189,16 +189,21 @@ class I2cHandle(Handle):
         written = bytes([request.command])
         count: int | None = None
         match size:
-            case Size.QUICK:  # the read/write bit is all there is
-                written, count = b"", 0 if read else None
-            case Size.BYTE:  # no register
-                written, count = (b"", 1) if read else (written, None)
-            case Size.BYTE_DATA | Size.WORD_DATA:
+            case Size.BYTE_DATA | Size.WORD_DATA:  # these and the next are what most drivers use
                 width = 1 if size == Size.BYTE_DATA else 2
                 if read:
                     count = width
                 else:
                     written += bytes(block[0:width])
+            case Size.I2C_BLOCK_DATA:
+                if read:
+                    count = length
+                else:
+                    written += bytes(block[1 : length + 1])
+            case Size.QUICK:  # the read/write bit is all there is
+                written, count = b"", 0 if read else None
+            case Size.BYTE:  # no register
+                written, count = (b"", 1) if read else (written, None)
             case Size.PROC_CALL:
                 written, count = written + bytes(block[0:2]), 2
             case Size.BLOCK_DATA:
@@ -208,11 +213,6 @@ class I2cHandle(Handle):
                     written += bytes(block[0 : length + 1])
             case Size.BLOCK_PROC_CALL:
                 written, count = written + bytes(block[0 : length + 1]), LENGTH_FIRST
-            case Size.I2C_BLOCK_DATA:
-                if read:
-                    count = length
-                else:
-                    written += bytes(block[1 : length + 1])
         messages = []
         if count is None or written:
             messages.append(Message(self.address, written))

@@ -94,7 +94,7 @@ class Bme280(PressureSensor):
         )
 
     def air(self, time_ns: int) -> tuple[float, float]:
-        temperature, _, pressure = self.conditions(time_ns)
+        temperature, self._measured_humidity, pressure = self.conditions(time_ns)
         return temperature, pressure
 
     def power_on(self) -> None:
@@ -116,7 +116,7 @@ class Bme280(PressureSensor):
         return 2 * h + 0.5 if h else 0.0
 
     def measure_further(self, time_ns: int, t_fine: float) -> None:
-        humidity = self.conditions(time_ns).humidity
+        humidity = self._measured_humidity  # as `air` has found it, for the same time
         raw = solve(lambda raw: percent(raw, t_fine), humidity, near_percent(humidity, t_fine), 1 << 16)
         self._store_humidity(raw if self._oversampling_h else SKIPPED >> 4)
 
