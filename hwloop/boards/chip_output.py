@@ -88,9 +88,9 @@ class ChipOutput(OutputLine):
 
     def check_open(self) -> None:
         """Raise `HardwareError` where the output is closed, or belongs to the parent of this process."""
-        name = f"line {self.request.line}"
-        self.chip.check_process(name)
-        if self._closed:
+        if self._closed or self.chip.forked:
+            name = f"line {self.request.line}"
+            self.chip.check_process(name)
             raise HardwareError(name, "this output is closed", "open a new one")
 
     def _switch(self, edges: SwitchedEdges, value: int) -> None:

@@ -20,7 +20,7 @@ import dataclasses
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from hwloop.core.naming import error_text, short_name
 from hwloop.core.statistics import SourceStatistics
@@ -32,6 +32,8 @@ from hwloop.sources.rate_limit import Moderator, RateLimit
 from hwloop.sources.reopening import Backoff, HookRunner, ReopenHook, Reopening
 
 E = TypeVar("E")
+
+_NOTHING: Iterator[Any] = iter(())
 
 
 class Source(EventStream[E]):
@@ -180,12 +182,15 @@ class Source(EventStream[E]):
     def on_readable(self) -> None:
         """Read the device and deliver its events: called by the loop when the descriptor is readable."""
         self._wakeups += 1
-        if not self._within_limit():
+        if self._limit is not None and not self._within_limit():
             return
-        events: Iterator[E] = iter(())
-        put = self._channel.put
+        events: Iterator[E] = _NOTHING
         try:
-            events = iter(self.receive())
+            received = self.receive()
+            if not received and type(received) is list:  # a part of a frame: most reads of a serial port
+                return
+            events = iter(received)
+            put = self._channel.put
             for event in events:
                 put(event)
                 # Closed by a callback, which then wants no more; or failed, and a generator would read a device that

@@ -76,6 +76,7 @@ class Device:
     ) -> None:
         self.bus = bus
         self.address = address
+        self._title = f"address {address:#04x}"
         self.priority: Priority | None = priority
         self._account = account
         self._limiter: RateLimiter | None = None
@@ -196,7 +197,7 @@ class Device:
         if self._limiter is not None and first:
             await self._limiter.acquire()
         return await self.bus.perform(
-            f"address {self.address:#04x}",
+            self._title,
             function,
             *args,
             one_transfer=True,

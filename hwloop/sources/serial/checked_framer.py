@@ -61,8 +61,11 @@ class CheckedFramer:
 
     def feed(self, data: bytes, now_ns: int) -> Sequence[Frame]:
         """Return the frames that `data` completes. Raises the framer's exception."""
-        frames = _checked(self.framer.feed(data, now_ns))
-        self._note()
+        framer = self.framer
+        made = framer.feed(data, now_ns)
+        frames = made if type(made) is list and not made else _checked(made)
+        if framer.lost != self._lost or framer.check_error is not None:
+            self._note()
         if frames and self._board is not None and self._board.tracer is not None:
             self._trace(frames, self._board.tracer)
         return frames

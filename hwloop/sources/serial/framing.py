@@ -129,16 +129,19 @@ class Delimited(Framer):
 
     def feed(self, data: bytes, now_ns: int) -> list[Frame]:
         buffer, delimiter = self._buffer, self._delimiter
+        kept = len(delimiter) - 1
         # A delimiter may have begun at the end of the last read; nothing before that can match.
-        search = max(0, len(buffer) - len(delimiter) + 1)
+        search = max(0, len(buffer) - kept)
         buffer += data
         frames: list[Frame] = []
-        start = 0
-        while (end := buffer.find(delimiter, search)) >= 0:
-            self._end(bytes(buffer[start:end]), now_ns, frames)
-            start = search = end + len(delimiter)
-        del buffer[:start]
-        excess = len(buffer) - (len(delimiter) - 1)
+        if (end := buffer.find(delimiter, search)) >= 0:
+            start = 0
+            while end >= 0:
+                self._end(bytes(buffer[start:end]), now_ns, frames)
+                start = end + kept + 1
+                end = buffer.find(delimiter, start)
+            del buffer[:start]
+        excess = len(buffer) - kept
         if excess > self._max_length:
             self._overlong += excess
             del buffer[:excess]
