@@ -58,7 +58,8 @@ class VirtualClock(Clock):
         self.limit: TimeLimit | None = None
         """Ends a run that lasts too long; the loop sets it."""
         self._agendas: list[Agenda] = []
-        self._only: Agenda | None = None  # if there is one
+        self.only: Agenda | None = None
+        """The board, if there is one only."""
         self._claimed: dict[int, bool] = {}  # whether they are announced
         self.claims: int = 0
         """How often a descriptor was claimed or disclaimed."""
@@ -66,7 +67,8 @@ class VirtualClock(Clock):
         """Whether a claimed descriptor may have become readable since this was set to False."""
         self.sleepers: Sleepers = Sleepers()
         """The threads that wait."""
-        self._sleeping = self.sleepers.sleeping
+        self.sleeping: list[Sleeper] = self.sleepers.sleeping
+        """Those that wait for a time."""
         self.woken: collections.deque[Sleeper | Callable[[], object]] = self.sleepers.woken
         """The threads, and jobs in the place of one, whose turn has come."""
         self.members: set[int] = set()
@@ -160,13 +162,13 @@ class VirtualClock(Clock):
 
     def attach(self, agenda: Agenda) -> bool:
         self._agendas.append(agenda)
-        self._only = agenda if len(self._agendas) == 1 else None
+        self.only = agenda if len(self._agendas) == 1 else None
         return True
 
     def detach(self, agenda: Agenda) -> None:
         if agenda in self._agendas:
             self._agendas.remove(agenda)
-            self._only = self._agendas[0] if len(self._agendas) == 1 else None
+            self.only = self._agendas[0] if len(self._agendas) == 1 else None
 
     def claim(self, fd: int, *, announced: bool = False) -> None:
         self._claimed[fd] = announced
@@ -203,7 +205,7 @@ class VirtualClock(Clock):
             when_ns = agenda.next_ns()
             if when_ns is not None and (first is None or when_ns < first):
                 first = when_ns
-        return self.sleepers.next_ns(first) if self._sleeping else first
+        return self.sleepers.next_ns(first) if self.sleeping else first
 
     def planned(self) -> tuple[int, ...]:
         """Return how many sleeps of threads and how many events on each board have been planned so far."""
@@ -253,15 +255,10 @@ class VirtualClock(Clock):
                 if agenda.run_due():
                     happened = True
             self._played_ns = self._now_ns
-        if happened or not (self.busy or self.woken or self._sleeping):
+        if happened or not (self.busy or self.woken or self.sleeping):
             return happened
         self._played_ns = 0
         return self._give_turn(undisturbed)
-
-    @property
-    def board(self) -> Agenda | None:
-        """The board, if nothing else drives time: no other board, and no thread that sleeps or is busy."""
-        return None if self._sleeping or self.busy else self._only
 
     def close(self) -> None:
         """Stop: the loop is closed, and no more time passes. Sleeping threads go on at once, so that they can end."""

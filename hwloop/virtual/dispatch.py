@@ -6,7 +6,7 @@ Time stands still while callbacks run, so most polls between two of them would f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hwloop.core.dispatch import Dispatcher
 from hwloop.virtual.poller import VirtualPoller
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from hwloop.core.asyncio_base import SelectorEventLoop
 
 
+_poll = Dispatcher.poll  # cheaper than super()
+
+
 class VirtualDispatcher(Dispatcher):
     """A dispatcher for virtual time.
 
@@ -23,18 +26,27 @@ class VirtualDispatcher(Dispatcher):
         after_step: called after each callback, for tests that wait for a condition.
     """
 
-    after_step: Callable[[], object] | None = None
     _run_queue: VirtualRunQueue
     _poller: VirtualPoller
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.after_step: Callable[[], object] | None = None
 
     def poll(self, loop: SelectorEventLoop) -> float:
         if self.after_step is not None:
             self.after_step()
         timers, run_queue = self._timers, self._run_queue
-        if run_queue.has_work() and not timers.new and not timers.has_tolerant() and self._poller.may_skip():
-            time = self._clock.now()
+        if (
+            (run_queue.ordinary or run_queue.found or run_queue.urgent.waiting)  # `run_queue.has_work()`, inlined
+            and not timers.new
+            and not timers.has_tolerant()
+            and self._poller.may_skip()
+        ):
+            now = self._clock.now
+            time = now()
         else:
-            time = super().poll(loop)
+            time = _poll(self, loop)
         if run_queue.step_order is not None:
             run_queue.arrange()
         return time

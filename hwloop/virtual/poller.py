@@ -61,6 +61,9 @@ class VirtualPoller(Poller):
         holds: the number of blocks in which the program holds time still.
     """
 
+    _selector: Lookout
+    # CPython looks up what an object has fast while that is no more than 30 attributes, those of `Poller` included.
+
     def __init__(
         self,
         selector: Lookout,
@@ -74,9 +77,8 @@ class VirtualPoller(Poller):
     ) -> None:
         super().__init__(selector, clock, run_queue.inbox)
         self.holds = 0
-        self._lookout = selector
         self._ready_now = selector.ready_now
-        self._seen_changes = self._seen_claims = -1
+        self._seen = -1  # changes of the watched descriptors, and of the claimed ones
         self._announced = False
         self._threads_running = 0
         self._unasked = 0  # rests without a poll
@@ -111,22 +113,18 @@ class VirtualPoller(Poller):
         return False
 
     def poll(self, when: float | None) -> Found:
-        if not (self._run_queue.has_work() or self._run_queue.poll_after_batch):
-            return self.rest(self._timers.next_when() if self._run_queue.urgent.idle else when)
+        run_queue, found = self._run_queue, None
         self._polls += 1
-        self._idled = 0
-        found = self._pass_busily()
-        if len(found) > 1 and self._random is not None:
-            self._random.shuffle(found)
-        return found
-
-    def rest(self, when: float | None) -> Found:
-        """Do as `poll` does where nothing but IDLE work is ready: let time pass until something happens."""
-        self._polls += 1
-        timer = _INFINITY if when is None or when > FOREVER else when
-        if (found := self._rest_with_board(timer)) is None:
-            found = self._rest_with_all(timer)
-        if len(found) > 1 and self._random is not None:
+        if run_queue.ordinary or run_queue.found or run_queue.urgent.waiting or run_queue.poll_after_batch:
+            self._idled = 0
+            found = self._pass_busily()
+        else:
+            if run_queue.urgent.idle:
+                when = self._timers.next_when()
+            timer = _INFINITY if when is None or when > FOREVER else when
+            if (found := self._rest_with_board(timer)) is None:
+                found = self._rest_with_all(timer)
+        if self._random is not None and len(found) > 1:
             self._random.shuffle(found)
         return found
 
@@ -156,28 +154,30 @@ class VirtualPoller(Poller):
 
         `_rest_with_all` would do the same in the same order; this is the part of it that most rests need.
         """
-        clock, run_queue, threads = self._virtual_clock, self._run_queue, self._threads
-        if self._seen_changes != self._lookout.changes or self._seen_claims != clock.claims:
+        clock, run_queue, new_timers = self._virtual_clock, self._run_queue, self._timers.new
+        urgent = run_queue.urgent
+        if self._seen != self._selector.changes + clock.claims:
             self._look_at_descriptors()
-        if not self._announced or run_queue.urgent.idle or self.holds or self._polls >= BUSY_CALLBACKS:
+        if not self._announced or urgent.idle or self.holds or self._polls >= BUSY_CALLBACKS:
             return None
-        board, running = clock.board, _thread._count()
-        if board is None or run_queue.inbox or threads.jobs_made:
+        board, running = clock.only, _thread._count()
+        if board is None or clock.sleeping or clock.busy or run_queue.inbox or self._threads.jobs_made:
             return None
-        if running > len(clock.members) and not threads.were_all_before():
+        if running > len(clock.members) and not self._threads.were_all_before():
             return None
         self._resting_until = timer
         self._threads_running = running
         self._unasked += 1
-        written, waiting = True, timer == _INFINITY
+        written, waiting, limit = True, timer == _INFINITY, self._limit
         due_ns = NEVER_NS if waiting else to_ns(timer)
         now_ns = clock.now_ns()
-        until_ns = due_ns if now_ns < due_ns < self._limit.ends_ns else min(max(due_ns, now_ns), self._limit.ends_ns)
+        until_ns = due_ns if now_ns < due_ns < limit.ends_ns else min(max(due_ns, now_ns), limit.ends_ns)
         if waiting:
-            self._limit.begin_wait()
+            limit.begin_wait()
         while True:
             if clock.announced or self._signal_handlers or self._unasked >= ASK_EVERY:
-                if found := self._ready_now():
+                ready_now = self._ready_now
+                if found := ready_now():
                     if found[0][0] == self._own_pipe or len(found) > 1:
                         found = self._without_own_pipe(found)
                     return found or None
@@ -187,15 +187,15 @@ class VirtualPoller(Poller):
                 board.play(clock.now_ns(), clock.jump, self._is_concerned)
             elif clock.woken:
                 clock.settle(self._rests_until_after)
-                if clock.board is None:
+                if clock.sleeping or clock.busy or clock.only is None:
                     return None
             elif moments := board.play(until_ns, clock.jump, self._is_concerned):
                 self._polls = 0
-                if waiting and (reason := self._limit.stalled(moments)) is not None:
+                if waiting and (reason := limit.stalled(moments)) is not None:
                     raise TimeLimitError(self._with_waits(reason))
             else:
                 break
-            if run_queue.ordinary or run_queue.urgent.waiting or run_queue.poll_after_batch or self._timers.new:
+            if run_queue.ordinary or urgent.waiting or run_queue.poll_after_batch or new_timers:
                 return []
             if run_queue.inbox or _thread._count() != running:
                 return None
@@ -282,7 +282,7 @@ class VirtualPoller(Poller):
     def _look_at_descriptors(self) -> None:
         """Find out whether the clock announces all that may make a watched descriptor ready."""
         clock, keys = self._virtual_clock, self.descriptors.keys
-        self._seen_changes, self._seen_claims = self._lookout.changes, clock.claims
+        self._seen = self._selector.changes + clock.claims
         watchers = [watcher for key in keys.values() for watcher in key.data or () if watcher is not None]
         self._announced = not (
             any(watcher.priority is _IDLE for watcher in watchers)
@@ -323,7 +323,8 @@ class VirtualPoller(Poller):
         running = threads.jobs_made or _thread._count() > len(clock.members)
         if running and threads.work() is not _NO_WORK:
             return False
-        asked = clock.announced or self._seen_claims != clock.claims or self._signal_handlers or not self._announced
+        unseen = self._seen != self._selector.changes + clock.claims
+        asked = clock.announced or unseen or self._signal_handlers or not self._announced
         return not (asked and self._ready_descriptors())
 
     def _is_held_up(self) -> bool:
