@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -54,6 +55,11 @@ def test_time_stands_still_while_callbacks_run() -> None:
         return times
 
     assert play(main()) == {START}
+
+
+def test_the_poller_has_no_more_attributes_than_python_looks_up_fast() -> None:
+    with contextlib.closing(hwloop.SimLoop()) as loop:
+        assert len(vars(loop._poller)) <= 30  # SHARED_KEYS_MAX_SIZE of CPython's dictionaries
 
 
 def test_timers_run_in_the_order_of_their_times_and_equal_ones_as_they_came() -> None:
