@@ -15,7 +15,7 @@ BENCHMARKS := core scale startup ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-clients test-scripts test-gpiozero test-kernel test-kernel-install test-sigrok deb test-deb test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures bench-compare bench-record mutation release-check lock format clean
+.PHONY: help demo test compiled clean-compiled test-compiled coverage test-clients test-scripts test-gpiozero test-kernel test-kernel-install test-sigrok deb test-deb test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures bench-compare bench-record mutation release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -29,6 +29,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-compile: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[compile]'
 	touch $@
 
 $(VENV)/installed-coverage: $(VENV)/installed-test
@@ -60,6 +64,16 @@ demo: $(VENV)/installed  ## run the main job on the simulated board (about ten s
 
 test: $(VENV)/installed-test  ## run the tests on the simulated board (a minute or two; the slow ones and those below are apart)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --ignore tests/clients --ignore tests/scripts
+
+compiled: $(VENV)/installed-compile  ## compile the core in this checkout (a C compiler); HWLOOP_PURE=1 runs the sources again
+	$(BIN)/python tools/compile_core.py
+
+clean-compiled:  ## remove what `make compiled` made
+	$(PYTHON) tools/compile_core.py --clean
+
+test-compiled: $(VENV)/installed-test compiled  ## run the tests of `make test`, and conformance, on the compiled core
+	HWLOOP_PURE= HWLOOP_EXPECT_COMPILED=1 $(BIN)/python -m pytest $(PARALLEL) -m "not slow" --ignore tests/clients --ignore tests/scripts
+	HWLOOP_PURE= $(PYTHON) tests/conformance/run.py --python $(BIN)/python
 
 # Tracing makes everything two or three times slower. A test that fails under it must pass without. Status 1: some failed;
 # any other failure is the run's own, and no test can make up for it. Tests that failed in earlier runs are forgotten.

@@ -4,8 +4,7 @@
 asyncio's. It is composed (`hwloop.core.parts`): a run queue, a timer queue, a poller, a monitor and others, each with
 state of its own, and forwards asyncio's calls to them. `hwloop.core.event_loop` adds the calls that asyncio lacks.
 
-The calls that programs make most often stand at the top of the class. They are hot: they construct their handles in
-place and append them to the queue themselves, because one more call costs 7 % of a `call_soon`.
+The calls that feed the queues, which programs make most often, are `hwloop.core.calls`.
 """
 
 from __future__ import annotations
@@ -18,121 +17,43 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
 
 from hwloop.core import registry
 from hwloop.core.asyncio_base import SelectorEventLoop
-from hwloop.core.debug import checked_handle, checked_timer, shown_context
+from hwloop.core.calls import LoopCalls
+from hwloop.core.debug import shown_context
 from hwloop.core.descriptors import READ, WRITE
-from hwloop.core.dispatch import SLICE
 from hwloop.core.forking import renew_self_pipe
-from hwloop.core.handles import Handle, ThreadSafeHandle, TimerHandle, Watcher
+from hwloop.core.handles import Watcher
 from hwloop.core.loop_clock import LoopTime
 from hwloop.core.parts import Parts
 from hwloop.core.signal_wakeup import Wakeup
 from hwloop.core.transports import make_socket_transport, with_packet_size
-from hwloop.core.urgency import NORMAL, URGENCY, Priority
+from hwloop.core.urgency import URGENCY, Priority
 
 Ts = TypeVarTuple("Ts")
 
-_new = object.__new__
 
-
-class AsyncioLoop(SelectorEventLoop):
+class AsyncioLoop(LoopCalls, SelectorEventLoop):
     """asyncio's selector loop with another dispatch function, run queue, timer queue and poller."""
 
     def __init__(self, parts: Parts) -> None:
-        self._clock = parts.clock
-        self._run_queue = parts.run_queue
-        self._inbox = parts.run_queue.inbox
-        self._timers = parts.timers
-        self._poller = parts.poller
         self._sources = parts.sources
         self._monitor = parts.monitor
         self._gc_schedule = parts.gc_schedule
         self._dispatcher = parts.dispatcher
-        self._urgencies = parts.urgencies
-        self._guarded = False  # closed, or in debug mode: calls are checked
         self._wakeup = Wakeup()
-        super().__init__(parts.selector)
-        self._ready = parts.run_queue.ordinary  # asyncio's name for it, where test helpers look
+        super().__init__(parts)
         registry.made(self)
         self._clock.begin(self)
         self._poller.use_clock()
-
-    # Calls that feed the queues.
-
-    def call_soon(
-        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
-    ) -> asyncio.Handle:
-        if self._guarded:
-            handle: Any = checked_handle(self, "call_soon", callback, args, context)
-            self._run_queue.take_inbox()
-            self._run_queue.add(handle)
-            return handle  # type: ignore[no-any-return]
-        handle = _new(Handle)  # `Handle.__init__`, inlined: a fifth of the cost
-        handle._callback = callback
-        handle._args = args
-        handle._loop = self
-        handle._context = copy_context() if context is None else context
-        handle._cancelled = False
-        if self._inbox:
-            self._run_queue.take_inbox()
-        if self._urgencies.in_use:
-            self._run_queue.add(handle)
-        else:
-            self._ready.append(handle)
-        return handle  # type: ignore[no-any-return]
-
-    def call_soon_threadsafe(
-        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
-    ) -> asyncio.Handle:
-        if self._guarded:
-            handle = checked_handle(self, "call_soon_threadsafe", callback, args, context)
-        else:
-            make = Handle if ThreadSafeHandle is None else ThreadSafeHandle
-            handle = make(callback, args, self, copy_context() if context is None else context)
-        if ThreadSafeHandle is None:
-            self._inbox.append(handle)
-        else:
-            # Only its own _run takes its lock. It enters the handle's context, which can't be entered twice: a copy.
-            self._inbox.append(Handle(handle._run, (), self, handle._context.copy()))
-        if self._poller.is_sleeping:
-            self._write_to_self()
-        return handle  # type: ignore[no-any-return]
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         if self._guarded or self._task_factory is not None:
             return super().create_task(coro, **options)
         make: Any = asyncio.Task
         return make(coro, loop=self, **options) if options else make(coro, loop=self)  # type: ignore[no-any-return]
-
-    def call_later(
-        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        if self._guarded or delay is None or not (when := (now := self._clock.now()) + delay) > now + SLICE:  # no int
-            if delay is None:
-                raise TypeError("delay must not be None")
-            return self._add_timer(checked_timer(self, self.time() + delay, callback, args, context))  # type: ignore[no-any-return]
-        timer = _new(TimerHandle)  # inlined, as in `call_soon`
-        timer._when = when
-        timer._callback = callback
-        timer._args = args
-        timer._loop = self
-        timer._context = copy_context() if context is None else context
-        timer._cancelled = timer._scheduled = False
-        self._timers.new.append(timer)
-        return timer
-
-    def call_at(
-        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        if self._guarded or not when > self._clock.now() + SLICE:
-            return self._add_timer(checked_timer(self, when, callback, args, context))  # type: ignore[no-any-return]
-        timer = TimerHandle(when, callback, args, self, copy_context() if context is None else context)
-        self._timers.new.append(timer)
-        return timer
 
     def _run_once(self) -> None:
         """Dispatch until `stop()`; `run_forever` is asyncio's own and calls this once."""
@@ -231,17 +152,6 @@ class AsyncioLoop(SelectorEventLoop):
         time = LoopTime(operator.attrgetter("_clock.own"), _set_time, _reset_time, "Seconds of CLOCK_MONOTONIC.")
 
     # Timers.
-
-    def _add_timer(self, timer: Any) -> Any:
-        """Keep a new timer. If it is due by the end of the batch, poll no later than that, as asyncio does."""
-        now = self.time()
-        if timer._when <= now and self._urgencies.of(timer) == NORMAL:
-            self._timers.add_overdue(timer)
-        else:
-            self._timers.new.append(timer)
-        if timer._when <= now + SLICE:
-            self._run_queue.poll_after_batch = True  # last: this may be another thread than the loop's
-        return timer
 
     def _timer_handle_cancelled(self, handle: Any) -> None:
         self._timers.note_cancelled(handle)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
+import traceback
 import types
 from asyncio import base_events, format_helpers
 from collections.abc import Callable
@@ -23,6 +25,8 @@ _base: Any = base_events
 
 LONGEST = 500
 """Characters of a value's text in a report. Longer ones are shortened to a name."""
+
+_CORE = os.path.join(os.path.dirname(__file__), "")
 
 _SHOWN_BY_ASYNCIO = ("message", "exception", "source_traceback", "handle_traceback")
 
@@ -44,7 +48,7 @@ def checked_handle(
     make: Any = ThreadSafeHandle if threadsafe else asyncio.Handle
     handle: Any = make(callback, args, loop, context)
     if handle._source_traceback:
-        del handle._source_traceback[-2 - threadsafe :]
+        _cut_own_frames(handle._source_traceback, 1 + threadsafe)
     return handle
 
 
@@ -66,9 +70,16 @@ def checked_timer(
         loop._check_callback(callback, "call_at")
         make: Any = asyncio.TimerHandle
         timer: Any = make(when, callback, args, loop, context)
-        del timer._source_traceback[-2:]
+        _cut_own_frames(timer._source_traceback, 1)
         return timer
     return TimerHandle(when, callback, args, loop, contextvars.copy_context() if context is None else context)
+
+
+def _cut_own_frames(stack: traceback.StackSummary, own: int) -> None:
+    """Cut off the `own` frames of this module, and that of the loop's method, which has none if it is compiled."""
+    del stack[-own:]
+    if stack and stack[-1].name.startswith("call_") and stack[-1].filename.startswith(_CORE):
+        del stack[-1:]
 
 
 def run_timed(handle: Any, monitor: Monitor, failed: Callable[[Any, BaseException], None]) -> None:

@@ -42,6 +42,7 @@ from hwloop.core.handles import Watcher
 from hwloop.core.inheritance import PriorityInheritance
 from hwloop.core.loop_clock import LoopClock
 from hwloop.core.monitor import FILED_BEFORE_WAIT, FILED_TOGETHER, Monitor
+from hwloop.core.native import COMPILED, is_cancelled, read_clock, run
 from hwloop.core.poller import EVENTS_PER_POLL, Poller
 from hwloop.core.run_queue import RunQueue
 from hwloop.core.source_table import SourceTable
@@ -90,7 +91,7 @@ class Dispatcher:
 
     def run(self, loop: SelectorEventLoop) -> None:
         """Dispatch until the loop is stopped."""
-        run_queue, clock, poll = self._run_queue, self._clock, self.poll
+        run_queue, clock = self._run_queue, self._clock
         ordinary, found, urgent = run_queue.ordinary, run_queue.found, run_queue.urgent
         monitor = self._monitor
         lateness, latency = monitor.lateness, monitor.latency
@@ -101,7 +102,7 @@ class Dispatcher:
             over = not ahead and batch <= 0
             overdue = self._queue_overdue(loop) if over and run_queue.poll_after_batch else 0  # 1. Behind all others
             alone = not found
-            time = poll(loop)  # 2. Once a slice
+            time = self.poll(loop)  # 2. Once a slice
             if urgent.idle and not run_queue.has_work():
                 ordinary.append(urgent.pop_idle(time))  # 5. IDLE: nothing else is ready
             if alone:
@@ -112,7 +113,7 @@ class Dispatcher:
                 ahead, batch = len(found), len(ordinary)
                 if urgent.waiting:
                     urgent.begin_batch()
-            instrumented = loop._debug or monitor.is_measuring
+            called = COMPILED or loop._debug or monitor.is_measuring  # compiled, a call costs next to nothing
             now = clock.now
             self.slice_began = time
             until = time + self.slice
@@ -134,7 +135,7 @@ class Dispatcher:
                 else:
                     ahead = batch = 0  # as they are, unless a program has emptied the queues
                     break
-                if instrumented:
+                if called:
                     self._run_handle(handle, loop)
                 elif not handle._cancelled:
                     try:  # `_run_handle`, inlined; unpacking no argument or one costs more than the call
@@ -150,7 +151,7 @@ class Dispatcher:
                         self._failed(handle, error)  # 7. One failure stays one failure
                 elif type(handle) is Watcher:
                     self._poller.descriptors.remove_watcher(handle)  # asyncio's rule for a cancelled one
-                time = now()
+                time = read_clock(now) if COMPILED else now()
                 if batch <= 0 and not ahead:
                     if run_queue.poll_after_batch:
                         break
@@ -289,7 +290,7 @@ class Dispatcher:
 
     def _run_handle(self, handle: Any, loop: SelectorEventLoop) -> None:
         """Run one handle; its failure goes to the exception handler."""
-        if handle._cancelled:
+        if is_cancelled(handle) if COMPILED else handle._cancelled:
             if type(handle) is Watcher:
                 self._poller.descriptors.remove_watcher(handle)
             return
@@ -298,7 +299,10 @@ class Dispatcher:
             handle = None  # here and in `run_timed`: a traceback that a task keeps would keep it, in a cycle
             return
         try:
-            handle._context.run(handle._callback, *handle._args)
+            if COMPILED:
+                run(handle)
+            else:
+                handle._context.run(handle._callback, *handle._args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

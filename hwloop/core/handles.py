@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol
 
+from hwloop.core.bases import AnyHandle, AnyTimerHandle
 from hwloop.core.urgency import Priority
 
 ThreadSafeHandle: Any = getattr(asyncio.events, "_ThreadSafeHandle", None)
@@ -32,7 +33,7 @@ class Pollable(Protocol):
         """Called whenever the descriptor is readable."""
 
 
-class Handle(asyncio.Handle):
+class Handle(AnyHandle):
     """A scheduled callback."""
 
     __slots__ = ()
@@ -52,7 +53,7 @@ class Handle(asyncio.Handle):
         self._callback = self._args = None  # type: ignore[assignment]
 
 
-class TimerHandle(asyncio.TimerHandle):
+class TimerHandle(AnyTimerHandle):
     """A callback with a time. `_scheduled` is true from its admission to the timer queue until it is due."""
 
     __slots__ = ()
@@ -85,7 +86,7 @@ class TolerantHandle(TimerHandle):
     is_waiting: bool
 
 
-class Watcher(asyncio.Handle):
+class Watcher(AnyHandle):
     """The callback of one direction of a descriptor.
 
     `_scheduled` is true from the poll that found the descriptor ready until the callback runs, and `_when` is the loop

@@ -1,0 +1,16 @@
+"""Base classes that the compiled core has otherwise: asyncio's handles, and the base of the loop's hot calls.
+
+An extension type can't be derived from a Python class with slots, as asyncio's handles are, nor from one with a
+dictionary, as its loop is. So the compiled core has extension types in their place (`bases.pyx`): handles which behave
+as asyncio's do and which `isinstance` takes for them, and for the loop an empty one, beside which asyncio's stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hwloop.core.asyncio_base import SelectorEventLoop
+
+AnyHandle = asyncio.Handle
+AnyTimerHandle = asyncio.TimerHandle
+LoopBase = SelectorEventLoop

@@ -1,0 +1,16 @@
+cimport cython
+from hwloop.core.bases cimport LoopBase
+from hwloop.core.handles cimport Handle, TimerHandle
+from hwloop.core.loop_clock cimport LoopClock
+from hwloop.core.run_queue cimport RunQueue
+from hwloop.core.timer_queue cimport TimerQueue
+from hwloop.core.urgency cimport Urgencies
+
+
+cdef class LoopCalls(LoopBase):
+    cdef public object _ready, _inbox, _poller
+    cdef public bint _guarded
+    cdef public LoopClock _clock
+    cdef public RunQueue _run_queue
+    cdef public TimerQueue _timers
+    cdef public Urgencies _urgencies

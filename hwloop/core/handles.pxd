@@ -1,0 +1,19 @@
+from hwloop.core.bases cimport AnyHandle, AnyTimerHandle
+
+
+cdef class Handle(AnyHandle):
+    pass
+
+
+cdef class TimerHandle(AnyTimerHandle):
+    pass
+
+
+cdef class TolerantHandle(TimerHandle):
+    cdef public bint is_waiting
+
+
+cdef class Watcher(AnyHandle):
+    cdef public object _repr, _source_traceback
+    cdef public bint _scheduled, is_ordinary
+    cdef public object _when, deadline, fd, priority, source

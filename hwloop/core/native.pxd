@@ -1,0 +1,103 @@
+# The C half of native.py: what the compiled core calls without going through Python.
+
+from hwloop.core.bases cimport AnyHandle
+from hwloop.core.handles cimport Handle, TimerHandle
+
+
+cdef extern from *:
+    """
+    #include <time.h>
+
+    #ifndef HWLOOP_NATIVE
+    #define HWLOOP_NATIVE
+
+    static CYTHON_INLINE PyObject *hwloop_new(PyObject *type) {
+        static PyObject *nothing = NULL;
+        if (nothing == NULL && (nothing = PyTuple_New(0)) == NULL) return NULL;
+        return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, nothing, NULL);
+    }
+
+    static CYTHON_INLINE PyObject *hwloop_run(PyObject *context, PyObject *callback, PyObject *args) {
+        PyObject *result;
+        if (!PyContext_CheckExact(context) || !PyTuple_CheckExact(args)) {  /* a program's own: as Python does it */
+            PyObject *run = PyObject_GetAttrString(context, "run"), *first = NULL, *rest = NULL, *all = NULL;
+            if (run != NULL && (first = PyTuple_Pack(1, callback)) != NULL && (rest = PySequence_Tuple(args)) != NULL)
+                all = PySequence_Concat(first, rest);
+            result = all == NULL ? NULL : PyObject_CallObject(run, all);
+            Py_XDECREF(all);
+            Py_XDECREF(rest);
+            Py_XDECREF(first);
+            Py_XDECREF(run);
+            return result;
+        }
+        if (PyContext_Enter(context)) return NULL;
+        /* A callback that cancels its own handle drops the handle's references. */
+        Py_INCREF(context);
+        Py_INCREF(callback);
+        Py_INCREF(args);
+        if (PyTuple_GET_SIZE(args) == 0)
+            result = PyObject_CallNoArgs(callback);
+        else
+            result = PyObject_Vectorcall(callback, &PyTuple_GET_ITEM(args, 0), PyTuple_GET_SIZE(args), NULL);
+        Py_DECREF(args);
+        Py_DECREF(callback);
+        if (result == NULL) {
+            PyObject *type, *value, *traceback;
+            PyErr_Fetch(&type, &value, &traceback);
+            if (PyContext_Exit(context))
+                PyErr_Clear();
+            PyErr_Restore(type, value, traceback);
+        }
+        else if (PyContext_Exit(context)) {
+            Py_DECREF(result);
+            result = NULL;
+        }
+        Py_DECREF(context);
+        return result;
+    }
+
+    static PyObject *hwloop_monotonic = NULL;
+
+    static CYTHON_INLINE double hwloop_read(PyObject *now) {
+        double time;
+        PyObject *result;
+        if (hwloop_monotonic == NULL) {
+            PyObject *module = PyImport_ImportModule("time");
+            if (module == NULL) return -1.0;
+            hwloop_monotonic = PyObject_GetAttrString(module, "monotonic");
+            Py_DECREF(module);
+            if (hwloop_monotonic == NULL) return -1.0;
+        }
+        if (now == hwloop_monotonic) {
+            struct timespec spec;
+            clock_gettime(CLOCK_MONOTONIC, &spec);
+            return (double)((long long)spec.tv_sec * 1000000000LL + spec.tv_nsec) / 1e9;  /* as time.monotonic() rounds */
+        }
+        result = PyObject_CallNoArgs(now);
+        if (result == NULL) return -1.0;
+        time = PyFloat_AsDouble(result);
+        Py_DECREF(result);
+        return time;
+    }
+    #endif
+    """
+    const bint COMPILED "1"
+    object copy_context "PyContext_CopyCurrent" ()
+    Handle new_handle "hwloop_new" (object cls)
+    TimerHandle new_timer "hwloop_new" (object cls)
+    object run_in_context "hwloop_run" (object context, object callback, object args)
+    double read_clock "hwloop_read" (object now) except? -1.0
+
+
+cdef inline bint is_cancelled(object handle) except -1:
+    if isinstance(handle, AnyHandle):
+        return (<AnyHandle>handle)._cancelled
+    return handle._cancelled
+
+
+cdef inline object run(object handle):
+    if isinstance(handle, AnyHandle):
+        return run_in_context(
+            (<AnyHandle>handle)._context, (<AnyHandle>handle)._callback, (<AnyHandle>handle)._args
+        )
+    return run_in_context(handle._context, handle._callback, handle._args)

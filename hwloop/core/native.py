@@ -1,0 +1,34 @@
+"""Calls of CPython's C interface in the compiled core, and the same calls in Python without it.
+
+`native.pxd` declares the C functions; a compiled module calls those, and this module then only says that nothing is
+compiled. See docs/architecture.md, "The compiled core".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+__all__ = ["COMPILED", "copy_context", "is_cancelled", "new_handle", "new_timer", "read_clock", "run"]
+
+COMPILED = False
+"""Whether the module that imports this name is compiled. Here it is not; `native.pxd` says otherwise."""
+
+new_handle: Callable[[Any], Any] = object.__new__
+new_timer: Callable[[Any], Any] = object.__new__
+
+
+def is_cancelled(handle: Any) -> bool:
+    """Return whether a handle is cancelled."""
+    return bool(handle._cancelled)
+
+
+def run(handle: Any) -> object:
+    """Call a handle's callback in the handle's context."""
+    return handle._context.run(handle._callback, *handle._args)
+
+
+def read_clock(now: Callable[[], float]) -> float:
+    """Return `now()`."""
+    return now()
