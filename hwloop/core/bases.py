@@ -2,15 +2,18 @@
 
 An extension type can't be derived from a Python class with slots, as asyncio's handles are, nor from one with a
 dictionary, as its loop is. So the compiled core has extension types in their place (`bases.pyx`): handles which behave
-as asyncio's do and which `isinstance` takes for them, and for the loop an empty one, beside which asyncio's stands.
+as asyncio's do and which `isinstance` takes for them, and for the loop one beside which asyncio's stands. Its queues
+of handles are deques there as well, whose methods C calls directly.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 
 from hwloop.core.asyncio_base import SelectorEventLoop
 
 AnyHandle = asyncio.Handle
 AnyTimerHandle = asyncio.TimerHandle
+HandleQueue = collections.deque
 LoopBase = SelectorEventLoop

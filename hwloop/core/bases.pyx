@@ -5,6 +5,7 @@ Everything but the attributes is asyncio's own code, called with these objects. 
 """
 
 import asyncio
+import collections
 
 cimport cython
 
@@ -76,6 +77,47 @@ cdef class AnyTimerHandle(AnyHandle):
 
     def when(self):
         return self._when
+
+
+cdef extern from *:
+    """
+    static PyCFunction hwloop_append = NULL, hwloop_popleft = NULL;
+
+    static PyCFunction hwloop_function(PyObject *type, const char *name, int flags) {
+        PyCFunction function = NULL;
+        PyObject *method = PyObject_GetAttrString(type, name);
+        if (method == NULL) return NULL;
+        if (Py_TYPE(method) == &PyMethodDescr_Type && ((PyMethodDescrObject *)method)->d_method->ml_flags == flags)
+            function = ((PyMethodDescrObject *)method)->d_method->ml_meth;
+        else
+            PyErr_Format(PyExc_ImportError, "deque.%s is not what hwloop was compiled for", name);
+        Py_DECREF(method);
+        return function;
+    }
+
+    static int hwloop_find_functions(PyObject *type) {
+        hwloop_append = hwloop_function(type, "append", METH_O);
+        hwloop_popleft = hwloop_append == NULL ? NULL : hwloop_function(type, "popleft", METH_NOARGS);
+        return hwloop_popleft == NULL ? -1 : 0;
+    }
+    """
+    int hwloop_find_functions(object cls) except -1
+    object hwloop_append(object queue, object handle)
+    object hwloop_popleft(object queue, void *nothing)
+
+
+hwloop_find_functions(collections.deque)
+
+
+@cython.final
+cdef class HandleQueue(deque):
+    """`collections.deque`, with the two methods that are called for each handle as C functions."""
+
+    cpdef append(self, handle):
+        hwloop_append(self, handle)
+
+    cpdef popleft(self):
+        return hwloop_popleft(self, NULL)
 
 
 cdef class LoopBase:

@@ -1,5 +1,5 @@
 cimport cython
-from hwloop.core.bases cimport LoopBase
+from hwloop.core.bases cimport HandleQueue, LoopBase
 from hwloop.core.handles cimport Handle, TimerHandle
 from hwloop.core.loop_clock cimport LoopClock
 from hwloop.core.run_queue cimport RunQueue
@@ -8,7 +8,8 @@ from hwloop.core.urgency cimport Urgencies
 
 
 cdef class LoopCalls(LoopBase):
-    cdef public object _ready, _inbox, _poller
+    cdef public object _inbox, _poller
+    cdef HandleQueue _ordinary
     cdef public bint _guarded
     cdef public LoopClock _clock
     cdef public RunQueue _run_queue

@@ -36,7 +36,7 @@ class LoopCalls(LoopBase):
         self._urgencies = parts.urgencies
         self._guarded = False  # closed, or in debug mode: calls are checked
         super().__init__(parts.selector)
-        self._ready = parts.run_queue.ordinary  # asyncio's name for it, where test helpers look
+        self._ordinary = self._ready = parts.run_queue.ordinary  # `_ready` is asyncio's name, where test helpers look
 
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
@@ -57,7 +57,7 @@ class LoopCalls(LoopBase):
         if self._urgencies.in_use:
             self._run_queue.add(handle)
         else:
-            self._ready.append(handle)
+            self._ordinary.append(handle)
         return handle  # type: ignore[no-any-return]
 
     def call_soon_threadsafe(

@@ -1,5 +1,5 @@
 cimport cython
-from hwloop.core.bases cimport LoopBase
+from hwloop.core.bases cimport HandleQueue, LoopBase
 from hwloop.core.loop_clock cimport LoopClock
 from hwloop.core.priority_queues cimport PriorityQueues
 from hwloop.core.run_queue cimport RunQueue
@@ -15,7 +15,7 @@ cdef class Dispatcher:
     cdef public object _poller, _sources, _monitor, _inheritance, _gc_schedule
 
     @cython.locals(
-        run_queue=RunQueue, clock=LoopClock, urgent=PriorityQueues, ahead=Py_ssize_t, batch=Py_ssize_t,
+        run_queue=RunQueue, ordinary=HandleQueue, found=HandleQueue, clock=LoopClock, urgent=PriorityQueues, ahead=Py_ssize_t, batch=Py_ssize_t,
         first=Py_ssize_t, queued=Py_ssize_t, overdue=Py_ssize_t, lateness=list, latency=list, time=double,
         until=double, over=bint, alone=bint, called=bint,
     )

@@ -1,10 +1,12 @@
+from hwloop.core.bases cimport HandleQueue
 from hwloop.core.loop_clock cimport LoopClock
 from hwloop.core.priority_queues cimport PriorityQueues
 from hwloop.core.urgency cimport Urgencies
 
 
 cdef class RunQueue:
-    cdef public object ordinary, found, inbox
+    cdef public HandleQueue ordinary, found
+    cdef public object inbox
     cdef public PriorityQueues urgent
     cdef public bint poll_after_batch
     cdef public Urgencies urgencies

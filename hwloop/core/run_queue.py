@@ -13,6 +13,7 @@ import collections
 import contextvars
 from typing import Any
 
+from hwloop.core.bases import HandleQueue
 from hwloop.core.handles import Watcher
 from hwloop.core.loop_clock import LoopClock
 from hwloop.core.priority_queues import PriorityQueues
@@ -35,8 +36,8 @@ class RunQueue:
     """
 
     def __init__(self, urgencies: Urgencies, clock: LoopClock, urgent: PriorityQueues) -> None:
-        self.ordinary: collections.deque[Any] = collections.deque()
-        self.found: collections.deque[Any] = collections.deque()
+        self.ordinary: collections.deque[Any] = HandleQueue()
+        self.found: collections.deque[Any] = HandleQueue()
         self.urgent = urgent
         self.inbox: collections.deque[Any] = collections.deque()
         self.poll_after_batch = False
