@@ -212,7 +212,7 @@ class Dispatcher:
             ready = self._poller.poll(when)  # 4. As precise as the kernel, 9. idle is idle: see Poller
         if clock.is_replaced:
             run_queue.poll_after_batch = True  # as asyncio does: this clock may stand still, or leap
-        time = clock.now()
+        time = read_clock(clock.now) if COMPILED else clock.now()
         if ready:
             poller, found = self._poller, run_queue.found
             watched = poller.descriptors.keys

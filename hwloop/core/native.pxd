@@ -7,6 +7,9 @@ from hwloop.core.handles cimport Handle, TimerHandle
 cdef extern from *:
     """
     #include <time.h>
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    #endif
 
     #ifndef HWLOOP_NATIVE
     #define HWLOOP_NATIVE
@@ -79,6 +82,43 @@ cdef extern from *:
         Py_DECREF(result);
         return time;
     }
+
+    static PyObject *hwloop_epoll_wait(int fd, int timeout, int most) {
+    #ifdef __linux__
+        struct epoll_event events[64];
+        int count, each;
+        PyObject *found;
+        if (most > 64) most = 64;
+        for (;;) {
+            if (timeout == 0)
+                count = epoll_wait(fd, events, most, 0);
+            else {
+                Py_BEGIN_ALLOW_THREADS
+                count = epoll_wait(fd, events, most, timeout);
+                Py_END_ALLOW_THREADS
+            }
+            if (count >= 0) break;
+            if (errno != EINTR) return PyErr_SetFromErrno(PyExc_OSError);
+            if (PyErr_CheckSignals()) return NULL;
+        }
+        if ((found = PyList_New(count)) == NULL) return NULL;
+        for (each = 0; each < count; each++) {
+            PyObject *number = PyLong_FromLong(events[each].data.fd), *mask = PyLong_FromLong(events[each].events);
+            PyObject *pair = number == NULL || mask == NULL ? NULL : PyTuple_Pack(2, number, mask);
+            Py_XDECREF(number);
+            Py_XDECREF(mask);
+            if (pair == NULL) {
+                Py_DECREF(found);
+                return NULL;
+            }
+            PyList_SET_ITEM(found, each, pair);
+        }
+        return found;
+    #else
+        PyErr_SetString(PyExc_OSError, "this system has no epoll");
+        return NULL;
+    #endif
+    }
     #endif
     """
     const bint COMPILED "1"
@@ -86,6 +126,7 @@ cdef extern from *:
     Handle new_handle "hwloop_new" (object cls)
     TimerHandle new_timer "hwloop_new" (object cls)
     object run_in_context "hwloop_run" (object context, object callback, object args)
+    list epoll_wait "hwloop_epoll_wait" (int fd, int timeout, int most)
     double read_clock "hwloop_read" (object now) except? -1.0
 
 

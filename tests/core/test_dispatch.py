@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
+import selectors
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,14 +13,26 @@ import pytest
 from hwloop import EventLoop, Priority, SimLoop
 from hwloop.core.descriptors import IN, OUT
 from hwloop.core.dispatch import Dispatcher
+from hwloop.core.gc_schedule import GcSchedule
+from hwloop.core.loop_clock import LoopClock
 from hwloop.core.monitor import FILED_BEFORE_WAIT, FILED_TOGETHER
+from hwloop.core.parts import Parts
 from hwloop.core.poller import EVENTS_PER_POLL, Poller
 from hwloop.core.urgency import URGENCY, Urgency
 
 
+class ScriptedPoller(Poller):
+    """A poller whose methods can be replaced: those of a compiled class can't."""
+
+
+class ScriptedParts(Parts):
+    def make_poller(self) -> Poller:
+        return ScriptedPoller(self.selector, self.clock, self.run_queue.inbox)
+
+
 @pytest.fixture
 def loop() -> Iterator[EventLoop]:
-    loop = EventLoop()
+    loop = EventLoop(parts=ScriptedParts(selectors.DefaultSelector()))
     yield loop
     loop.close()
 
@@ -58,9 +71,9 @@ class Kernel:
         self.ready: list[tuple[int, int]] = []
         self.urgent: list[tuple[int, int]] = []
         self.forgotten = 0
-        monkeypatch.setattr(Poller, "poll", lambda poller, when: self.ready)
-        monkeypatch.setattr(Poller, "poll_urgent", lambda poller: self.urgent)
-        monkeypatch.setattr(Poller, "forget_closed", lambda poller: self.forget())
+        monkeypatch.setattr(ScriptedPoller, "poll", lambda poller, when: self.ready)
+        monkeypatch.setattr(ScriptedPoller, "poll_urgent", lambda poller: self.urgent)
+        monkeypatch.setattr(ScriptedPoller, "forget_closed", lambda poller: self.forget())
 
     def forget(self) -> None:
         self.forgotten += 1
@@ -214,7 +227,7 @@ class Stage:
             return found
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Poller, "poll", poll)
+            patch.setattr(ScriptedPoller, "poll", poll)
             self.loop.run_forever()
         return self.trace
 
@@ -288,16 +301,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
         asked.append(when)
         return []
 
-    monkeypatch.setattr(Poller, "poll", poll)
+    monkeypatch.setattr(ScriptedPoller, "poll", poll)
     return asked
 
 
-class Collector:
+class Collector(GcSchedule):
     """A garbage collection that ends a wait if `collects`."""
 
-    is_active = True
-
     def __init__(self, *, collects: bool) -> None:
+        super().__init__(LoopClock())
+        self.is_active = True
         self.collects = collects
         self.asked_before: list[float | None] = []
 
@@ -315,7 +328,7 @@ def test_the_collector_knows_the_next_timer_and_a_collection_ends_the_wait(
 ) -> None:
     """A finalizer may have queued a callback, so the poller may not sleep."""
     collector = Collector(collects=collects)
-    dispatcher._gc_schedule = collector  # type: ignore[assignment]
+    dispatcher._gc_schedule = collector
     timer = loop.call_later(1000, min)
     dispatcher.poll(loop)
     assert collector.asked_before == [timer.when()]
@@ -345,7 +358,7 @@ def test_a_poll_that_finds_nothing_does_not_end_the_run(loop: EventLoop, monkeyp
             loop.stop()
         return []
 
-    monkeypatch.setattr(Poller, "poll", poll)
+    monkeypatch.setattr(ScriptedPoller, "poll", poll)
     loop.run_forever()
     assert len(polls) >= 3
 

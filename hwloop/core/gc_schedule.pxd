@@ -1,0 +1,3 @@
+cdef class GcSchedule:
+    cdef dict __dict__
+    cdef public bint is_active

@@ -1,0 +1,14 @@
+from hwloop.core.loop_clock cimport LoopClock
+
+
+cdef class Poller:
+    cdef dict __dict__
+    cdef public bint is_sleeping
+    cdef public double alarm_when, spin
+    cdef public int alarm_fd
+    cdef int _epoll_fd
+    cdef public object descriptors
+    cdef public object _alarm, _epoll, _inbox
+    cdef public LoopClock _clock
+
+    cpdef poll(self, when)
