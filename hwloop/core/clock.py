@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hwloop.core.libc import c_library
+from hwloop.core.native import COMPILED, set_alarm
 
 if TYPE_CHECKING:
     import ctypes
@@ -184,6 +185,9 @@ class Alarm:
 
     def set(self, when: float) -> None:
         """Set the alarm to `when` (seconds, CLOCK_MONOTONIC). It never rings before; a new time replaces the last."""
+        if COMPILED:
+            set_alarm(self._fd, when)
+            return
         when_ns = int(when * 1e9) + 1  # a float of seconds may round down
         if (spec := self._spec) is None:
             _os.timerfd_settime_ns(self._fd, flags=_os.TFD_TIMER_ABSTIME, initial=when_ns)

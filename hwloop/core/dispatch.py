@@ -122,9 +122,15 @@ class Dispatcher:
                     pass  # 1. Order, 5. no starvation, 6. deadlines: see PriorityQueues
                 elif found and (first <= 0 or batch <= 0 < ahead or not ordinary):
                     handle = found.popleft()
-                    handle._scheduled = False
-                    if not handle._cancelled:
-                        (latency if type(handle) is Watcher else lateness).append(time - handle._when)
+                    if type(handle) is Watcher:
+                        watcher = handle
+                        watcher._scheduled = False
+                        if not watcher._cancelled:
+                            latency.append(time - watcher._when)
+                    else:
+                        handle._scheduled = False
+                        if not handle._cancelled:
+                            lateness.append(time - handle._when)
                     first = 1
                     if ahead:
                         ahead -= 1
@@ -180,7 +186,7 @@ class Dispatcher:
         """
         clock, run_queue, timers, gc_schedule = self._clock, self._run_queue, self._timers, self._gc_schedule
         urgent, monitor = run_queue.urgent, self._monitor
-        if loop.__class__.time is not clock.time_of_class and clock.follow(loop):
+        if type(loop).time is not clock.time_of_class and clock.follow(loop):
             self.clock_replaced()
         if run_queue.inbox:
             run_queue.take_inbox()

@@ -16,4 +16,5 @@ cdef class TolerantHandle(TimerHandle):
 cdef class Watcher(AnyHandle):
     cdef public object _repr, _source_traceback
     cdef public bint _scheduled, is_ordinary
-    cdef public object _when, deadline, fd, priority, source
+    cdef public double _when
+    cdef public object deadline, fd, priority, source

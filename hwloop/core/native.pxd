@@ -9,6 +9,7 @@ cdef extern from *:
     #include <time.h>
     #ifdef __linux__
     #include <sys/epoll.h>
+    #include <sys/timerfd.h>
     #endif
 
     #ifndef HWLOOP_NATIVE
@@ -119,6 +120,16 @@ cdef extern from *:
         return NULL;
     #endif
     }
+
+    static int hwloop_set_alarm(int fd, double when) {
+    #ifdef __linux__
+        long long when_ns = (long long)(when * 1e9) + 1;  /* a float of seconds may round down */
+        struct itimerspec spec = {{0, 0}, {when_ns / 1000000000LL, when_ns % 1000000000LL}};
+        if (timerfd_settime(fd, TFD_TIMER_ABSTIME, &spec, NULL) == 0) return 0;
+    #endif
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
     #endif
     """
     const bint COMPILED "1"
@@ -127,6 +138,7 @@ cdef extern from *:
     TimerHandle new_timer "hwloop_new" (object cls)
     object run_in_context "hwloop_run" (object context, object callback, object args)
     list epoll_wait "hwloop_epoll_wait" (int fd, int timeout, int most)
+    int set_alarm "hwloop_set_alarm" (int fd, double when) except -1
     double read_clock "hwloop_read" (object now) except? -1.0
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
-__all__ = ["COMPILED", "copy_context", "epoll_wait", "is_cancelled", "new_handle", "new_timer", "read_clock", "run"]
+__all__ = ["COMPILED", "copy_context", "epoll_wait", "is_cancelled", "new_handle", "new_timer", "read_clock", "run", "set_alarm"]
 
 COMPILED = False
 """Whether the module that imports this name is compiled. Here it is not; `native.pxd` says otherwise."""
@@ -40,3 +40,8 @@ def run(handle: Any) -> object:
 def read_clock(now: Callable[[], float]) -> float:
     """Return `now()`."""
     return now()
+
+
+def set_alarm(fd: int, when: float) -> None:
+    """Set a timerfd as `hwloop.core.clock.Alarm.set` does."""
+    raise NotImplementedError(fd, when)

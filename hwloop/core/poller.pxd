@@ -1,3 +1,4 @@
+cimport cython
 from hwloop.core.loop_clock cimport LoopClock
 
 
@@ -11,4 +12,5 @@ cdef class Poller:
     cdef public object _alarm, _epoll, _inbox
     cdef public LoopClock _clock
 
+    @cython.locals(early=double, left=double)
     cpdef poll(self, when)

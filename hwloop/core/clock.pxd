@@ -1,0 +1,3 @@
+cdef class Alarm:
+    cdef dict __dict__
+    cdef int _fd
