@@ -7,6 +7,7 @@ from hwloop.core.handles cimport Handle, TimerHandle
 cdef extern from *:
     """
     #include <time.h>
+    #include <sys/socket.h>
     #ifdef __linux__
     #include <sys/epoll.h>
     #include <sys/timerfd.h>
@@ -84,6 +85,60 @@ cdef extern from *:
         return time;
     }
 
+    #define HWLOOP_SMALL 16384  /* bytes, copied with the interpreter lock held: that is done sooner than giving it up */
+
+    static PyObject *hwloop_receive(int fd, Py_ssize_t size) {
+        char small[HWLOOP_SMALL];
+        PyObject *data = NULL;
+        char *buffer = small;
+        Py_ssize_t received;
+        if (size > HWLOOP_SMALL) {
+            if ((data = PyBytes_FromStringAndSize(NULL, size)) == NULL) return NULL;
+            buffer = PyBytes_AS_STRING(data);
+        }
+        for (;;) {
+            if (data == NULL)
+                received = recv(fd, buffer, size, 0);
+            else {
+                Py_BEGIN_ALLOW_THREADS
+                received = recv(fd, buffer, size, 0);
+                Py_END_ALLOW_THREADS
+            }
+            if (received >= 0) break;
+            if (errno != EINTR) {
+                PyErr_SetFromErrno(PyExc_OSError);
+                Py_XDECREF(data);
+                return NULL;
+            }
+            if (PyErr_CheckSignals()) {
+                Py_XDECREF(data);
+                return NULL;
+            }
+        }
+        if (data == NULL) return PyBytes_FromStringAndSize(small, received);
+        if (received != size) _PyBytes_Resize(&data, received);
+        return data;
+    }
+
+    static Py_ssize_t hwloop_send(int fd, PyObject *data) {
+        Py_ssize_t sent;
+        for (;;) {
+            if (PyBytes_GET_SIZE(data) <= HWLOOP_SMALL)
+                sent = send(fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), 0);
+            else {
+                Py_BEGIN_ALLOW_THREADS
+                sent = send(fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), 0);
+                Py_END_ALLOW_THREADS
+            }
+            if (sent >= 0) return sent;
+            if (errno != EINTR) {
+                PyErr_SetFromErrno(PyExc_OSError);
+                return -1;
+            }
+            if (PyErr_CheckSignals()) return -1;
+        }
+    }
+
     static PyObject *hwloop_epoll_wait(int fd, int timeout, int most) {
     #ifdef __linux__
         struct epoll_event events[64];
@@ -138,18 +193,20 @@ cdef extern from *:
     TimerHandle new_timer "hwloop_new" (object cls)
     object run_in_context "hwloop_run" (object context, object callback, object args)
     list epoll_wait "hwloop_epoll_wait" (int fd, int timeout, int most)
+    bytes receive "hwloop_receive" (int fd, Py_ssize_t size)
+    Py_ssize_t send "hwloop_send" (int fd, bytes data) except -1
     int set_alarm "hwloop_set_alarm" (int fd, double when) except -1
     double read_clock "hwloop_read" (object now) except? -1.0
 
 
 cdef inline bint is_cancelled(object handle) except -1:
-    if isinstance(handle, AnyHandle):
+    if type(handle) is Handle or isinstance(handle, AnyHandle):
         return (<AnyHandle>handle)._cancelled
     return handle._cancelled
 
 
 cdef inline object run(object handle):
-    if isinstance(handle, AnyHandle):
+    if type(handle) is Handle or isinstance(handle, AnyHandle):
         return run_in_context(
             (<AnyHandle>handle)._context, (<AnyHandle>handle)._callback, (<AnyHandle>handle)._args
         )

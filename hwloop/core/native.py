@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import copy_context as copy_context
 from typing import Any
-
-__all__ = ["COMPILED", "copy_context", "epoll_wait", "is_cancelled", "new_handle", "new_timer", "read_clock", "run", "set_alarm"]
 
 COMPILED = False
 """Whether the module that imports this name is compiled. Here it is not; `native.pxd` says otherwise."""
@@ -40,6 +38,16 @@ def run(handle: Any) -> object:
 def read_clock(now: Callable[[], float]) -> float:
     """Return `now()`."""
     return now()
+
+
+def receive(fd: int, size: int) -> bytes:
+    """Receive from a socket that does not block, as `socket.recv` does."""
+    raise NotImplementedError(fd, size)
+
+
+def send(fd: int, data: bytes) -> int:
+    """Send to a socket that does not block, as `socket.send` does."""
+    raise NotImplementedError(fd, data)
 
 
 def set_alarm(fd: int, when: float) -> None:

@@ -18,6 +18,8 @@ import socket
 from asyncio import selector_events
 from typing import Any, TypeVar
 
+from hwloop.core.native import COMPILED, receive, send
+
 T = TypeVar("T", bound=asyncio.BaseTransport)
 
 SMALLEST_READ = 16 * 1024
@@ -40,12 +42,14 @@ _Base: Any = getattr(selector_events, "_SelectorSocketTransport")  # noqa: B009 
 class Flow:
     """The hot half of a socket's transport: what is called for each read, and for each write."""
 
-    __slots__ = ("_recv", "_send", "_size", "_small", "_transport", "buffered")
+    __slots__ = ("_fileno", "_is_plain", "_recv", "_send", "_size", "_small", "_transport", "buffered")
 
     def __init__(self, transport: Any, sock: socket.socket) -> None:
         self._transport = transport
         self._recv = sock.recv
         self._send = sock.send
+        self._fileno = sock.fileno
+        self._is_plain = type(sock) is socket.socket  # no mock, nor a class of the program's
         self._size = SMALLEST_READ
         self._small = 0  # reads in a row that used little of the size
         self.buffered: bool = False  # the protocol brings a buffer of its own
@@ -60,7 +64,7 @@ class Flow:
             return
         size = self._size
         try:
-            data = self._recv(size)
+            data = receive(self._fileno(), size) if COMPILED and self._is_plain else self._recv(size)
         except (BlockingIOError, InterruptedError):
             return
         except (SystemExit, KeyboardInterrupt):
@@ -105,7 +109,7 @@ class Flow:
             and transport._empty_waiter is None
         ):
             try:
-                sent = self._send(data)
+                sent = send(self._fileno(), data) if COMPILED and self._is_plain else self._send(data)
             except (BlockingIOError, InterruptedError):
                 pass
             except (SystemExit, KeyboardInterrupt):
