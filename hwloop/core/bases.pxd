@@ -35,5 +35,11 @@ cdef class HandleQueue(deque):
     cpdef popleft(self)
 
 
+@cython.final
+cdef class EpollPoll:
+    cdef int _fd
+    cpdef list poll(self, int timeout=*, int maxevents=*)
+
+
 cdef class LoopBase:
     cdef public bint _debug, _stopping

@@ -10,10 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import select
 
 from hwloop.core.asyncio_base import SelectorEventLoop
+
+CORE = "pure"
+"""How this core runs, as `loop.statistics().core` reports it: "pure" or "compiled"."""
 
 AnyHandle = asyncio.Handle
 AnyTimerHandle = asyncio.TimerHandle
 HandleQueue = collections.deque
 LoopBase = SelectorEventLoop
+
+
+def waiting_half(epoll: select.epoll) -> select.epoll:
+    """Return what the loop waits with: the set itself, or in the compiled core an object with its `poll` alone.
+
+    That one keeps the interpreter lock in a poll that does not wait, see `hwloop.core.gil_poll`.
+    """
+    return epoll

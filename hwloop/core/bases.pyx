@@ -9,6 +9,8 @@ import collections
 
 cimport cython
 
+CORE = "compiled"
+
 _Handle = asyncio.Handle
 _TimerHandle = asyncio.TimerHandle
 
@@ -81,6 +83,47 @@ cdef class AnyTimerHandle(AnyHandle):
 
 cdef extern from *:
     """
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    #endif
+
+    static PyObject *hwloop_epoll_wait(int fd, int timeout, int most) {
+    #ifdef __linux__
+        struct epoll_event events[64];
+        int count, each;
+        PyObject *found;
+        if (most > 64) most = 64;
+        for (;;) {
+            if (timeout == 0)
+                count = epoll_wait(fd, events, most, 0);
+            else {
+                Py_BEGIN_ALLOW_THREADS
+                count = epoll_wait(fd, events, most, timeout);
+                Py_END_ALLOW_THREADS
+            }
+            if (count >= 0) break;
+            if (errno != EINTR) return PyErr_SetFromErrno(PyExc_OSError);
+            if (PyErr_CheckSignals()) return NULL;
+        }
+        if ((found = PyList_New(count)) == NULL) return NULL;
+        for (each = 0; each < count; each++) {
+            PyObject *number = PyLong_FromLong(events[each].data.fd), *mask = PyLong_FromLong(events[each].events);
+            PyObject *pair = number == NULL || mask == NULL ? NULL : PyTuple_Pack(2, number, mask);
+            Py_XDECREF(number);
+            Py_XDECREF(mask);
+            if (pair == NULL) {
+                Py_DECREF(found);
+                return NULL;
+            }
+            PyList_SET_ITEM(found, each, pair);
+        }
+        return found;
+    #else
+        PyErr_SetString(PyExc_OSError, "this system has no epoll");
+        return NULL;
+    #endif
+    }
+
     static PyCFunction hwloop_append = NULL, hwloop_popleft = NULL;
 
     static PyCFunction hwloop_function(PyObject *type, const char *name, int flags) {
@@ -101,6 +144,7 @@ cdef extern from *:
         return hwloop_popleft == NULL ? -1 : 0;
     }
     """
+    list hwloop_epoll_wait(int fd, int timeout, int most)
     int hwloop_find_functions(object cls) except -1
     object hwloop_append(object queue, object handle)
     object hwloop_popleft(object queue, void *nothing)
@@ -118,6 +162,21 @@ cdef class HandleQueue(deque):
 
     cpdef popleft(self):
         return hwloop_popleft(self, NULL)
+
+
+@cython.final
+cdef class EpollPoll:
+    """`select.epoll.poll` of a set, for a timeout of 0 or -1."""
+
+    cpdef list poll(self, int timeout=-1, int maxevents=64):
+        return hwloop_epoll_wait(self._fd, timeout, maxevents)
+
+
+def waiting_half(epoll):
+    """Return the half of an epoll set that waits."""
+    cdef EpollPoll half = EpollPoll.__new__(EpollPoll)
+    half._fd = epoll.fileno()
+    return half
 
 
 cdef class LoopBase:

@@ -96,6 +96,7 @@ class Dispatcher:
         monitor = self._monitor
         lateness, latency = monitor.lateness, monitor.latency
         ahead = batch = urgent.old = 0
+        compiled = COMPILED
         first = 0  # ordinary callbacks that go before the next found one
         handle: Any
         while True:
@@ -113,7 +114,7 @@ class Dispatcher:
                 ahead, batch = len(found), len(ordinary)
                 if urgent.waiting:
                     urgent.begin_batch()
-            called = COMPILED or loop._debug or monitor.is_measuring  # compiled, a call costs next to nothing
+            called = compiled or loop._debug or monitor.is_measuring  # compiled, a call costs next to nothing
             now = clock.now
             self.slice_began = time
             until = time + self.slice
@@ -122,15 +123,9 @@ class Dispatcher:
                     pass  # 1. Order, 5. no starvation, 6. deadlines: see PriorityQueues
                 elif found and (first <= 0 or batch <= 0 < ahead or not ordinary):
                     handle = found.popleft()
-                    if type(handle) is Watcher:
-                        watcher = handle
-                        watcher._scheduled = False
-                        if not watcher._cancelled:
-                            latency.append(time - watcher._when)
-                    else:
-                        handle._scheduled = False
-                        if not handle._cancelled:
-                            lateness.append(time - handle._when)
+                    handle._scheduled = False
+                    if not handle._cancelled:
+                        (latency if type(handle) is Watcher else lateness).append(time - handle._when)
                     first = 1
                     if ahead:
                         ahead -= 1
@@ -157,7 +152,7 @@ class Dispatcher:
                         self._failed(handle, error)  # 7. One failure stays one failure
                 elif type(handle) is Watcher:
                     self._poller.descriptors.remove_watcher(handle)  # asyncio's rule for a cancelled one
-                time = read_clock(now) if COMPILED else now()
+                time = read_clock(now) if compiled else now()
                 if batch <= 0 and not ahead:
                     if run_queue.poll_after_batch:
                         break

@@ -15,6 +15,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from hwloop.core.asyncio_loop import AsyncioLoop
+from hwloop.core.bases import CORE
 from hwloop.core.debug import checked_handle
 from hwloop.core.dispatch import Dispatcher
 from hwloop.core.gc_schedule import GcMode
@@ -284,4 +285,5 @@ class EventLoop(AsyncioLoop):
             latency=latency.summary(),
             gc=self._gc_schedule.statistics(),
             realtime=None if self._realtime is None else self._realtime.granted,
+            core=CORE,
         )

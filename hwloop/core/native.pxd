@@ -9,7 +9,6 @@ cdef extern from *:
     #include <time.h>
     #include <sys/socket.h>
     #ifdef __linux__
-    #include <sys/epoll.h>
     #include <sys/timerfd.h>
     #endif
 
@@ -139,43 +138,6 @@ cdef extern from *:
         }
     }
 
-    static PyObject *hwloop_epoll_wait(int fd, int timeout, int most) {
-    #ifdef __linux__
-        struct epoll_event events[64];
-        int count, each;
-        PyObject *found;
-        if (most > 64) most = 64;
-        for (;;) {
-            if (timeout == 0)
-                count = epoll_wait(fd, events, most, 0);
-            else {
-                Py_BEGIN_ALLOW_THREADS
-                count = epoll_wait(fd, events, most, timeout);
-                Py_END_ALLOW_THREADS
-            }
-            if (count >= 0) break;
-            if (errno != EINTR) return PyErr_SetFromErrno(PyExc_OSError);
-            if (PyErr_CheckSignals()) return NULL;
-        }
-        if ((found = PyList_New(count)) == NULL) return NULL;
-        for (each = 0; each < count; each++) {
-            PyObject *number = PyLong_FromLong(events[each].data.fd), *mask = PyLong_FromLong(events[each].events);
-            PyObject *pair = number == NULL || mask == NULL ? NULL : PyTuple_Pack(2, number, mask);
-            Py_XDECREF(number);
-            Py_XDECREF(mask);
-            if (pair == NULL) {
-                Py_DECREF(found);
-                return NULL;
-            }
-            PyList_SET_ITEM(found, each, pair);
-        }
-        return found;
-    #else
-        PyErr_SetString(PyExc_OSError, "this system has no epoll");
-        return NULL;
-    #endif
-    }
-
     static int hwloop_set_alarm(int fd, double when) {
     #ifdef __linux__
         long long when_ns = (long long)(when * 1e9) + 1;  /* a float of seconds may round down */
@@ -192,7 +154,6 @@ cdef extern from *:
     Handle new_handle "hwloop_new" (object cls)
     TimerHandle new_timer "hwloop_new" (object cls)
     object run_in_context "hwloop_run" (object context, object callback, object args)
-    list epoll_wait "hwloop_epoll_wait" (int fd, int timeout, int most)
     bytes receive "hwloop_receive" (int fd, Py_ssize_t size)
     Py_ssize_t send "hwloop_send" (int fd, bytes data) except -1
     int set_alarm "hwloop_set_alarm" (int fd, double when) except -1

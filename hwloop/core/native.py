@@ -6,8 +6,6 @@ compiled. See docs/architecture.md, "The compiled core".
 
 from __future__ import annotations
 
-import os
-import select
 from collections.abc import Callable
 from contextvars import copy_context as copy_context
 from typing import Any
@@ -17,12 +15,6 @@ COMPILED = False
 
 new_handle: Callable[[Any], Any] = object.__new__
 new_timer: Callable[[Any], Any] = object.__new__
-
-
-def epoll_wait(fd: int, timeout: int, most: int) -> list[tuple[int, int]]:
-    """Wait as epoll_wait(2) does; with a timeout of 0, without letting another thread run."""
-    with select.epoll.fromfd(os.dup(fd)) as epoll:
-        return epoll.poll(timeout, most)
 
 
 def is_cancelled(handle: Any) -> bool:

@@ -1,4 +1,5 @@
 cimport cython
+from hwloop.core.bases cimport EpollPoll
 from hwloop.core.loop_clock cimport LoopClock
 
 
@@ -7,10 +8,10 @@ cdef class Poller:
     cdef public bint is_sleeping
     cdef public double alarm_when, spin
     cdef public int alarm_fd
-    cdef int _epoll_fd
     cdef public object descriptors
-    cdef public object _alarm, _epoll, _inbox
+    cdef public EpollPoll _epoll
+    cdef public object _alarm, _inbox
     cdef public LoopClock _clock
 
-    @cython.locals(early=double, left=double)
+    @cython.locals(epoll=EpollPoll, early=double, left=double)
     cpdef poll(self, when)

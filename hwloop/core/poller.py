@@ -18,10 +18,10 @@ import selectors
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING
 
+from hwloop.core.bases import waiting_half
 from hwloop.core.clock import Alarm, monotonic
 from hwloop.core.descriptors import IN, OUT, DescriptorTable
 from hwloop.core.loop_clock import LoopClock
-from hwloop.core.native import COMPILED, epoll_wait, read_clock
 
 if TYPE_CHECKING:
     from hwloop.core.gil_poll import GilPoll
@@ -70,7 +70,6 @@ class Poller:
         alarm = self.descriptors.alarm
         self.alarm_fd: int = -1 if alarm is None else alarm.fileno()
         make_gil_poll, epoll = _load_for_threads(), self.descriptors.epoll
-        self._epoll_fd: int = -1 if epoll is None else epoll.fileno()
         self._gil_poll: Callable[[], Found] | None = None
         if make_gil_poll is not None and epoll is not None:
             self._gil_poll = make_gil_poll(epoll.fileno(), EVENTS_PER_POLL)
@@ -89,11 +88,9 @@ class Poller:
                 self.alarm_when = 0.0
                 alarm.clear()
         else:
-            left = when - (read_clock(self._clock.now) if COMPILED else self._clock.now())
+            left = when - self._clock.now() if when else 0.0
             if left <= self.spin:
-                if COMPILED:
-                    return epoll_wait(self._epoll_fd, 0, EVENTS_PER_POLL)
-                if _thread._count() and self._gil_poll is not None:  # threads other than this one
+                if self._gil_poll is not None and _thread._count():  # threads other than this one
                     return self._gil_poll()
                 return epoll.poll(0, EVENTS_PER_POLL)
             if when != self.alarm_when:  # 4. As precise as the kernel
@@ -102,8 +99,6 @@ class Poller:
                 alarm.set(when - early if left < LONGEST_WAIT else self._clock.now() + LONGEST_WAIT)
         self.is_sleeping = True
         try:
-            if COMPILED:
-                return epoll_wait(self._epoll_fd, 0 if self._inbox else -1, EVENTS_PER_POLL)
             return epoll.poll(0 if self._inbox else -1, EVENTS_PER_POLL)
         finally:
             self.is_sleeping = False
@@ -131,7 +126,7 @@ class Poller:
         self.alarm_when = 0.0
         descriptors = self.descriptors
         if descriptors.epoll is not None and descriptors.alarm is not None and self._clock.now is monotonic:
-            self._epoll, self._alarm = descriptors.epoll, descriptors.alarm
+            self._epoll, self._alarm = waiting_half(descriptors.epoll), descriptors.alarm
 
     def renew_in_child(self) -> None:
         """In a forked child: get an epoll set and an alarm that are not the parent's."""

@@ -176,6 +176,8 @@ class LoopStatistics:
     """Garbage collections, if `schedule_gc("idle")` asks the loop for them."""
     realtime: Granted | None
     """The system's answer to `set_realtime`; None without such a call."""
+    core: str = "pure"
+    """How the loop runs: "compiled", or from its Python sources ("pure"). See docs/architecture.md."""
 
 
 @dataclass(frozen=True)

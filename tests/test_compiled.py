@@ -1,0 +1,104 @@
+"""The compiled core: it runs if it is there, HWLOOP_PURE=1 runs the sources, and both behave as asyncio expects.
+
+The tests of what both do stand elsewhere: `make test-compiled` runs all tests on the compiled core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import weakref
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+import hwloop
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "hwloop" / "core"
+MODULES = sorted(path.stem for path in CORE.glob("*.pxd") if path.stem != "native")
+
+needs_compiled = pytest.mark.skipif(
+    not list(CORE.glob(f"dispatch{EXTENSION_SUFFIXES[0]}")) and "HWLOOP_EXPECT_COMPILED" not in os.environ,
+    reason="the core is not compiled here: make compiled",
+)
+
+
+def reported(**environment: str) -> list[str]:
+    """Return what `statistics().core` reports in a new process, and the file of the dispatch function."""
+    program = (
+        "import hwloop; from hwloop.core import dispatch\n"
+        "loop = hwloop.new_event_loop(); print(loop.statistics().core, dispatch.__file__); loop.close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+@needs_compiled
+@pytest.mark.parametrize("pure", ["", "0"])
+def test_a_compiled_core_runs_and_reports_it(pure: str) -> None:
+    core, file = reported(HWLOOP_PURE=pure)
+    assert (core, Path(file).suffix) == ("compiled", ".so")
+
+
+def test_the_environment_chooses_the_sources() -> None:
+    core, file = reported(HWLOOP_PURE="1")
+    assert (core, Path(file)) == ("pure", CORE / "dispatch.py")
+
+
+@needs_compiled
+@pytest.mark.parametrize("module", MODULES)
+def test_a_compiled_module_is_not_older_than_its_source(module: str) -> None:
+    compiled = (CORE / module).with_suffix(EXTENSION_SUFFIXES[0]).stat().st_mtime
+    copies = [ROOT / "build" / "core" / "hwloop" / "core" / f"{module}.{suffix}" for suffix in ("py", "pyx", "pxd")]
+    assert compiled >= max(copy.stat().st_mtime for copy in copies if copy.exists()), "run make compiled again"
+
+
+def test_handles_are_asyncios() -> None:
+    loop = hwloop.new_event_loop()
+    soon, later = loop.call_soon(print), loop.call_later(1, print, "late")
+    assert isinstance(soon, asyncio.Handle)
+    assert not isinstance(soon, asyncio.TimerHandle)
+    assert isinstance(later, asyncio.TimerHandle)
+    assert repr(soon) == "<Handle print()>"
+    assert repr(later).startswith("<TimerHandle when=")
+    assert repr(later).endswith(" print('late')>")
+    assert later == later
+    assert later <= loop.call_later(2, print)
+    assert hash(later) == hash(later.when())
+    assert weakref.ref(soon)() is soon
+    assert [soon._callback, soon._args, soon._source_traceback] == [print, (), None]  # type: ignore[attr-defined]
+    soon.cancel()
+    assert soon.cancelled()
+    assert repr(soon) == "<Handle cancelled>"
+    loop.close()
+
+
+def test_handles_that_are_not_hwloops_run() -> None:
+    """Test helpers queue asyncio's own."""
+    loop = hwloop.new_event_loop()
+    ran: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("failed")
+
+    reports: list[str] = []
+    loop.set_exception_handler(lambda loop, report: reports.append(str(report["exception"])))
+    cancelled = asyncio.Handle(ran.append, ("cancelled",), loop)
+    cancelled.cancel()
+    ready = loop._ready  # type: ignore[attr-defined]
+    ready.extend([asyncio.Handle(ran.append, ("ran",), loop), cancelled, asyncio.Handle(fail, (), loop)])
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert ran == ["ran"]
+    assert reports == ["failed"]
