@@ -65,13 +65,13 @@ def test_a_compiled_module_is_not_older_than_its_source(module: str) -> None:
 
 def test_handles_are_asyncios() -> None:
     loop = hwloop.new_event_loop()
-    soon, later = loop.call_soon(print), loop.call_later(1, print, "late")
+    soon, later = loop.call_soon(print), loop.call_later(1, print)
     assert isinstance(soon, asyncio.Handle)
     assert not isinstance(soon, asyncio.TimerHandle)
     assert isinstance(later, asyncio.TimerHandle)
     assert repr(soon) == "<Handle print()>"
     assert repr(later).startswith("<TimerHandle when=")
-    assert repr(later).endswith(" print('late')>")
+    assert repr(later).endswith(" print()>")
     assert later == later
     assert later <= loop.call_later(2, print)
     assert hash(later) == hash(later.when())

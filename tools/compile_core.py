@@ -20,6 +20,9 @@ CORE = ROOT / "hwloop" / "core"
 BUILD = ROOT / "build" / "core"
 DIRECTIVES = {"language_level": 3, "annotation_typing": False, "binding": True}
 FLAGS = ["-O2", "-g0", "-Wno-unused-function"]
+# From Python 3.12 on, deque's methods look for their module in the type, which must be one that is made at run time.
+# Elsewhere static types are better: they are a tenth faster.
+MACROS = [("CYTHON_USE_TYPE_SPECS", "1")] if sys.version_info >= (3, 12) else []
 
 
 def modules() -> list[str]:
@@ -54,7 +57,10 @@ def build() -> None:
         _write(path, path.read_text(encoding="utf-8"))
     sources = {name: copied_source(name) for name in names}
     os.chdir(BUILD)  # so that tracebacks name the sources as hwloop/core/...
-    extensions = [Extension(f"hwloop.core.{name}", [str(sources[name])], extra_compile_args=FLAGS) for name in names]
+    extensions = [
+        Extension(f"hwloop.core.{name}", [str(sources[name])], define_macros=MACROS, extra_compile_args=FLAGS)
+        for name in names
+    ]
     built = cythonize(extensions, compiler_directives=DIRECTIVES, quiet=True)
     setup(
         name="hwloop-core",
