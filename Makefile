@@ -77,6 +77,8 @@ test-compiled: $(VENV)/installed-test compiled  ## run the tests of `make test`,
 
 # Tracing makes everything two or three times slower. A test that fails under it must pass without. Status 1: some failed;
 # any other failure is the run's own, and no test can make up for it. Tests that failed in earlier runs are forgotten.
+coverage mutation: export HWLOOP_PURE = 1
+
 coverage: $(VENV)/installed-coverage  ## run these and the slow tests; fail if they cover less than 95 % of lines and branches
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q $(PARALLEL) --cache-clear --ignore tests/scripts \
