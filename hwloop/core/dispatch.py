@@ -96,7 +96,6 @@ class Dispatcher:
         monitor = self._monitor
         lateness, latency = monitor.lateness, monitor.latency
         ahead = batch = urgent.old = 0
-        compiled = COMPILED
         first = 0  # ordinary callbacks that go before the next found one
         handle: Any
         while True:
@@ -114,7 +113,7 @@ class Dispatcher:
                 ahead, batch = len(found), len(ordinary)
                 if urgent.waiting:
                     urgent.begin_batch()
-            called = compiled or loop._debug or monitor.is_measuring  # compiled, a call costs next to nothing
+            called = COMPILED or loop._debug or monitor.is_measuring  # compiled, a call costs next to nothing
             now = clock.now
             self.slice_began = time
             until = time + self.slice
@@ -138,21 +137,23 @@ class Dispatcher:
                     break
                 if called:
                     self._run_handle(handle, loop)
-                elif not handle._cancelled:
-                    try:  # `_run_handle`, inlined; unpacking no argument or one costs more than the call
-                        if not (args := handle._args):
-                            handle._context.run(handle._callback)
-                        elif len(args) == 1:
-                            handle._context.run(handle._callback, args[0])
-                        else:
-                            handle._context.run(handle._callback, *args)
-                    except (SystemExit, KeyboardInterrupt):
-                        raise
-                    except BaseException as error:
-                        self._failed(handle, error)  # 7. One failure stays one failure
-                elif type(handle) is Watcher:
-                    self._poller.descriptors.remove_watcher(handle)  # asyncio's rule for a cancelled one
-                time = read_clock(now) if compiled else now()
+                    time = read_clock(now)
+                else:
+                    if not handle._cancelled:
+                        try:  # `_run_handle`, inlined; unpacking no argument or one costs more than the call
+                            if not (args := handle._args):
+                                handle._context.run(handle._callback)
+                            elif len(args) == 1:
+                                handle._context.run(handle._callback, args[0])
+                            else:
+                                handle._context.run(handle._callback, *args)
+                        except (SystemExit, KeyboardInterrupt):
+                            raise
+                        except BaseException as error:
+                            self._failed(handle, error)  # 7. One failure stays one failure
+                    elif type(handle) is Watcher:
+                        self._poller.descriptors.remove_watcher(handle)  # asyncio's rule for a cancelled one
+                    time = now()
                 if batch <= 0 and not ahead:
                     if run_queue.poll_after_batch:
                         break
