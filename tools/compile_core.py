@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -66,8 +68,12 @@ def build() -> None:
         name="hwloop-core",
         packages=[],
         ext_modules=built,
-        script_args=["--quiet", "build_ext", "--build-lib", str(ROOT), "--build-temp", "objects", "--parallel", "2"],
+        script_args=["--quiet", "build_ext", "--build-lib", "made", "--build-temp", "objects", "--parallel", "2"],
     )
+    # All at once: a compiled module does not fit the sources of another one.
+    clean()
+    for name in names:
+        shutil.copy2(BUILD / "made" / "hwloop" / "core" / f"{name}{EXTENSION_SUFFIXES[0]}", CORE)
     print(f"compiled: {', '.join(names)}")
 
 
