@@ -114,7 +114,7 @@ test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO
 # An installation takes minutes in the emulator, longer than a test may hang elsewhere.
 test-kernel-install: $(VENV)/installed-test  ## install, upgrade and remove services in that machine, and follow the tutorial (about ten minutes)
 	$(BIN)/python tests/kernel/guest/prepare.py
-	$(call in_guest,-t 1800 -S -- $(BIN)/python -m pytest -q -o faulthandler_timeout=1500 tests/kernel/test_installed_service.py)
+	$(call in_guest,-t 2700 -S -- $(BIN)/python -m pytest -q -o faulthandler_timeout=1500 tests/kernel/test_installed_service.py)
 
 test-sigrok: $(VENV)/installed-test  ## decode traces with sigrok-cli (installs it where it is missing: apt, root)
 	command -v sigrok-cli || apt-get install --yes --no-install-recommends sigrok-cli
