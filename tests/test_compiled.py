@@ -56,11 +56,14 @@ def test_the_environment_chooses_the_sources() -> None:
 
 
 @needs_compiled
-@pytest.mark.parametrize("module", MODULES)
-def test_a_compiled_module_is_not_older_than_its_source(module: str) -> None:
-    compiled = (CORE / module).with_suffix(EXTENSION_SUFFIXES[0]).stat().st_mtime
-    copies = [ROOT / "build" / "core" / "hwloop" / "core" / f"{module}.{suffix}" for suffix in ("py", "pyx", "pxd")]
-    assert compiled >= max(copy.stat().st_mtime for copy in copies if copy.exists()), "run make compiled again"
+def test_the_compiled_modules_are_those_of_the_sources() -> None:
+    """`make compiled` keeps a copy of what it has compiled, in which one import is another one."""
+    compiled = ROOT / "build" / "core" / "hwloop" / "core"
+    for source in (path for module in MODULES for path in CORE.glob(f"{module}.p*")):
+        if source.suffix == ".py" and source.with_suffix(".pyx").exists():
+            continue
+        copy = (compiled / source.name).read_text().replace("from cython.cimports.hwloop", "from hwloop")
+        assert copy == source.read_text(), f"{source.name} has changed: run make compiled again"
 
 
 def test_handles_are_asyncios() -> None:
