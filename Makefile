@@ -6,6 +6,8 @@ GUEST = $(BIN)/python tests/kernel/guest/run.py -e PYTEST_DISABLE_PLUGIN_AUTOLOA
 # An emulated machine may stand still for longer than a test allows. A test that fails in one must pass in a new one. Status 1:
 # some tests failed; any other failure is the run's own.
 in_guest = $(GUEST) $(1) || { [ $$? = 1 ] && echo "Once more, in a new machine:" >&2 && $(GUEST) $(1); }
+# Each file has a machine of its own, but for those of services, which share one.
+KERNEL_FILES := $(filter-out %_service.py,$(wildcard tests/kernel/test_*.py))
 # A worker for each processor; one that has nothing left to do takes tests from another.
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 # Every public name must have a type that any type checker finds without guessing.
@@ -15,7 +17,7 @@ BENCHMARKS := core scale startup ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test compiled clean-compiled test-compiled coverage test-clients test-scripts test-gpiozero test-kernel test-kernel-install test-sigrok deb test-deb test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures bench-compare bench-record mutation release-check lock format clean
+.PHONY: $(KERNEL_FILES) guest kernel-services help demo test compiled clean-compiled test-compiled coverage test-clients test-scripts test-gpiozero test-kernel test-kernel-install test-sigrok deb test-deb test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures bench-compare bench-record mutation release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -105,16 +107,20 @@ test-scripts: build/scripts/installed  ## run third-party scripts and drivers on
 test-gpiozero: $(VENV)/installed-test  ## gpiozero's own tests on our pin factories (downloads them)
 	$(BIN)/python tests/gpiozero/run.py
 
-test-kernel: $(VENV)/installed-test  ## run tests/kernel on a real kernel's GPIO, in an emulated machine (makes one: apt, root)
-	$(BIN)/python tests/kernel/guest/prepare.py
-	for each in $(filter-out %_service.py,$(wildcard tests/kernel/test_*.py)); do \
-	    $(call in_guest,-t 900 -- $(BIN)/python -m pytest -q $$each) || exit; done
+test-kernel: kernel-services $(KERNEL_FILES)  ## run tests/kernel on a real kernel's GPIO, in emulated machines (makes them: apt, root; -j2: two at once)
+
+$(KERNEL_FILES): guest
+	$(call in_guest,-t 900 -- $(BIN)/python -m pytest -q $@)
+
+kernel-services: guest
 	$(call in_guest,-t 1500 -S -- $(BIN)/python -m pytest -q $(filter-out %_installed_service.py,$(wildcard tests/kernel/test_*service.py)))
 
 # An installation takes minutes in the emulator, longer than a test may hang elsewhere.
-test-kernel-install: $(VENV)/installed-test  ## install, upgrade and remove services in that machine, and follow the tutorial (about ten minutes)
-	$(BIN)/python tests/kernel/guest/prepare.py
+test-kernel-install: guest  ## install, upgrade and remove services in that machine, and follow the tutorial (about ten minutes)
 	$(call in_guest,-t 2700 -S -- $(BIN)/python -m pytest -q -o faulthandler_timeout=1500 tests/kernel/test_installed_service.py)
+
+guest: $(VENV)/installed-test
+	$(BIN)/python tests/kernel/guest/prepare.py
 
 test-sigrok: $(VENV)/installed-test  ## decode traces with sigrok-cli (installs it where it is missing: apt, root)
 	command -v sigrok-cli || apt-get install --yes --no-install-recommends sigrok-cli

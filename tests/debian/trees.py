@@ -35,6 +35,10 @@ def isolate() -> None:
     if os.environ.get("HWLOOP_ISOLATED") != str(os.getpid()):
         if os.geteuid() != 0:
             raise Unavailable("chroot and mount need root: use sudo")
+        try:
+            call("unshare", "--mount", "true")
+        except Failed as error:
+            raise Unavailable(f"this machine allows no mounts: {error}") from None
         os.environ["HWLOOP_ISOLATED"] = str(os.getpid())  # exec keeps the process's number
         os.execvp("unshare", ["unshare", "--mount", sys.executable, *sys.argv])
 
@@ -58,6 +62,7 @@ def base(release: str, name: str = "", packages: tuple[str, ...] = ()) -> Path:
             include = "--include=ca-certificates"
             call("debootstrap", "--variant=minbase", include, release, str(tree), ARCHIVE)
             shutil.copy(CERTIFICATES, tree / CERTIFICATES.lstrip("/"))  # with those that this machine trusts
+            (tree / "etc/apt/apt.conf.d/retries").write_text('Acquire::Retries "3";\n')
         else:
             call("cp", "-a", "--reflink=auto", str(base(release)), str(tree))
             (tree / "complete").unlink()
@@ -85,10 +90,13 @@ class Copy:
         for each in ("root", "upper", "work"):
             (work / each).mkdir(parents=True)
         layers = f"lowerdir={tree},upperdir={work / 'upper'},workdir={work / 'work'}"
-        call("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
-        call("mount", "-t", "proc", "proc", str(self.root / "proc"))
-        (self.root / "dev/pts").mkdir(exist_ok=True)
-        call("mount", "-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", str(self.root / "dev/pts"))
+        (tree / "dev/pts").mkdir(exist_ok=True)
+        try:
+            call("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
+            call("mount", "-t", "proc", "proc", str(self.root / "proc"))
+            call("mount", "-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", str(self.root / "dev/pts"))
+        except Failed as error:
+            raise Unavailable(f"this machine allows no mounts: {error}") from None
         ptmx = self.root / "dev/ptmx"
         ptmx.unlink(missing_ok=True)
         ptmx.symlink_to("pts/ptmx")

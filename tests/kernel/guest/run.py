@@ -19,6 +19,7 @@ goes to stderr).
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shlex
 import signal
@@ -102,7 +103,7 @@ def boot(job: Path, out: str, systemd: bool, timeout: float) -> Ending:
     for tag, path, extra in (("root", "/", ",readonly=on"), ("job", str(job), ""), ("out", os.path.abspath(out), "")):
         arguments += ["-fsdev", f"local,id={tag},path={path},security_model=none,multidevs=remap{extra}"]
         arguments += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
-    streams = [os.dup(1), os.dup(2)]
+    streams = [writable(1), writable(2)]
     for port, fd in enumerate(streams, 1):
         arguments += ["-add-fd", f"fd={fd},set={port}"]
         arguments += ["-chardev", f"file,id=stream{port},path=/dev/fdset/{port},append=on"]
@@ -122,6 +123,13 @@ def boot(job: Path, out: str, systemd: bool, timeout: float) -> Ending:
     finally:
         emulator.kill()
         emulator.wait()
+
+
+def writable(fd: int) -> int:
+    """Open an output again, for writing only: QEMU takes no descriptor that can be read too, as a terminal's can."""
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        return os.dup(fd)
+    return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND)
 
 
 def silent_for(job: Path) -> float:
