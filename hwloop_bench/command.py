@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import hwloop
 from hwloop.cli import Failure, UsageError
 from hwloop.cli.term import Terminal
+from hwloop.core.bases import CORE
 from hwloop_bench import edges, report, timers
-from hwloop_bench.processes import CYCLICTEST, FLOOR, SPIN, Case, installed_loops
+from hwloop_bench.processes import CYCLICTEST, FLOOR, LOOPS, SPIN, Case, installed_loops, missing
 from hwloop_bench.results import Results, take_turns
 
 ROUNDS, SECONDS = 5, 1.0
@@ -46,12 +47,12 @@ CASES = [
 
 def add_common_arguments(parser: argparse.ArgumentParser, names: str) -> None:
     """Add the options that say how to measure and what to print. `names` are those of the benchmarks."""
-    loops = [*installed_loops(), FLOOR, CYCLICTEST]
+    loops = [*LOOPS, FLOOR, CYCLICTEST]
     parser.add_argument("--rounds", type=int, metavar="N", help=f"number of rounds, for medians ({ROUNDS})")
     parser.add_argument("--seconds", type=float, metavar="S", help=f"duration of each measurement ({SECONDS:g})")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} round of {QUICK_SECONDS:g} s each")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"only these benchmarks: {names}")
-    parser.add_argument("--loops", nargs="+", choices=loops, help="only these loops")
+    parser.add_argument("--loops", nargs="+", choices=loops, metavar="LOOP", help=f"only these: {', '.join(loops)}")
     parser.add_argument("--spin", action="store_true", help="also hwloop with spin=100e-6: see docs/real-time.md")
     parser.add_argument("--realtime", action="store_true", help="run every process in SCHED_FIFO with locked memory")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON; - for stdout, without tables")
@@ -73,7 +74,11 @@ def measure_all(cases: Sequence[Case], arguments: argparse.Namespace) -> int:
     terminal = None if arguments.json == "-" else Terminal(sys.stdout)
     facts = report.machine(loops)
     if terminal is not None:
-        shown = {**facts, "rounds": f"{rounds} of {seconds:g} s each; medians, and ratios of hwloop's to others"}
+        shown = {
+            **facts,
+            "core": CORE,
+            "rounds": f"{rounds} of {seconds:g} s each; medians, and ratios of hwloop's to others",
+        }
         for name, fact in shown.items():
             terminal.line(f"{name:11}  {fact}")
     results = Results()
@@ -95,7 +100,7 @@ def measure_all(cases: Sequence[Case], arguments: argparse.Namespace) -> int:
     for failure in results.failures:
         print(f"hwloop bench: {failure}", file=sys.stderr)
     if arguments.json is not None:
-        settings = {"hwloop": hwloop.__version__, "machine": facts, "rounds": rounds, "seconds": seconds}
+        settings = {"hwloop": hwloop.__version__, "machine": facts, "core": CORE, "rounds": rounds, "seconds": seconds}
         _write_json(arguments.json, settings | results.as_json())
     if arguments.plot and results.cases:
         report.plot(arguments.plot, results, facts)
@@ -123,6 +128,9 @@ def _chosen(cases: Sequence[Case], arguments: argparse.Namespace) -> tuple[list[
     known = {case.name: case for case in cases}
     if unknown := [name for name in arguments.only or () if name not in known]:
         raise UsageError(f"--only: unknown benchmark {unknown[0]!r}; choose from {', '.join(known)}")
+    for loop in arguments.loops or ():
+        if reason := missing(loop):
+            raise UsageError(f"--loops {loop}: {reason}")
     loops = arguments.loops or [*installed_loops(), FLOOR, *([CYCLICTEST] if timers.has_cyclictest() else [])]
     if arguments.spin:
         loops.insert(loops.index("hwloop") + 1 if "hwloop" in loops else len(loops), SPIN)

@@ -53,19 +53,24 @@ def edge(loop: str, seconds: float, callbacks: int = 0, each: float = 0.0) -> Ta
             events.stop()
 
     events.add_reader(reader, on_readable)
-    keep_busy(events, callbacks, each)
+    done = keep_busy(events, callbacks, each)
+    start = time.monotonic()
     events.run_forever()
-    return Taken(quantiles(late), late)
+    work = {"work/s": done[0] / (time.monotonic() - start)} if callbacks else {}
+    return Taken(quantiles(late) | work, late)
 
 
 def to_task(loop: str, seconds: float, tasks: int, each: float) -> Taken:
     """Measure FIFO edges through a queue to a task of priority HIGH, beside `tasks` busy tasks of `each` seconds."""
     count = _count(seconds)
     late: list[float] = []
+    done = 0
 
     async def busy() -> None:
+        nonlocal done
         while True:
             burn(each)
+            done += 1
             await asyncio.sleep(0)
 
     async def main() -> None:
@@ -87,8 +92,9 @@ def to_task(loop: str, seconds: float, tasks: int, each: float) -> Taken:
         for task in work:
             task.cancel()
 
+    start = time.monotonic()
     new_loop(loop).run_until_complete(main())
-    return Taken(quantiles(late), late)
+    return Taken(quantiles(late) | {"work/s": done / (time.monotonic() - start)}, late)
 
 
 def flood(loop: str, seconds: float, records: int) -> Taken:

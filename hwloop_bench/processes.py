@@ -22,12 +22,20 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import NamedTuple
 
 import hwloop
+from hwloop import core
+from hwloop.core.bases import CORE
 
+COMPILED = "hwloop+compiled"
+"""hwloop's loop on the compiled core. "hwloop" runs on the core that HWLOOP_PURE selects."""
+NOT_COMPILED = "the core is not compiled; compile it with: make compiled"
+LOOPS = ("asyncio", "uvloop", "rloop", "hwloop", COMPILED)
+"""The loops that can be measured, if `missing` does not object."""
 FLOOR = "floor"
 """Instead of a loop's name: the same work in plain Python, without a loop."""
 CYCLICTEST = "cyclictest"
@@ -71,15 +79,27 @@ class Case(NamedTuple):
     """Ways other than loops to compare with: FLOOR, CYCLICTEST."""
     seconds: float = 1.0
     """Its measuring time when the measuring time is set to one second."""
+    together: bool = False
+    """Whether the loops run at the same time, because they are compared in the same minute."""
 
 
 class Died(Exception):
     """A benchmark's process ended without figures; the message says how, with its output on stderr."""
 
 
+def missing(loop: str) -> str:
+    """Return why a loop can't be measured here and what to do about it; "" if it can."""
+    if loop == COMPILED:
+        compiled = Path(core.__path__[0]) / f"dispatch{EXTENSION_SUFFIXES[0]}"
+        return "" if compiled.exists() else NOT_COMPILED
+    if loop in LOOPS and not importlib.util.find_spec(loop):
+        return f"{loop} is not installed; install it with: pip install 'hwloop[bench]'"
+    return ""
+
+
 def installed_loops() -> list[str]:
-    """Return the names of the event loops that can be compared here."""
-    return ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else []), "hwloop"]
+    """Return the names of the event loops that are compared unless others are chosen."""
+    return [loop for loop in ("asyncio", "uvloop", "hwloop") if not missing(loop)]
 
 
 def new_loop(name: str) -> asyncio.AbstractEventLoop:
@@ -90,8 +110,13 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
         spinning = hwloop.new_event_loop()
         spinning.set_spin(100e-6)
         return spinning
-    loop: asyncio.AbstractEventLoop = importlib.import_module(name).new_event_loop()
+    loop: asyncio.AbstractEventLoop = importlib.import_module(package(name)).new_event_loop()
     return loop
+
+
+def package(loop: str) -> str:
+    """Return the name of the package in which a loop is found."""
+    return loop.partition("+")[0]
 
 
 def quantiles(late_us: Sequence[float]) -> dict[str, float]:
@@ -104,6 +129,13 @@ def quantiles(late_us: Sequence[float]) -> dict[str, float]:
 
 def measure(case: Case, loop: str, seconds: float, realtime: bool = False) -> Answer:
     """Run a case on a loop in a new process, with `realtime` in real time as far as granted. Raises `Died`."""
+    with started(case, loop, seconds, realtime) as answer:
+        return answer()
+
+
+@contextlib.contextmanager
+def started(case: Case, loop: str, seconds: float, realtime: bool = False) -> Iterator[Callable[[], Answer]]:
+    """Start such a process for the time of the block, which receives the function that waits for its answer."""
     module = case.function.__module__
     if module == "__main__":
         module = Path(str(sys.modules["__main__"].__file__)).stem
@@ -115,33 +147,43 @@ def measure(case: Case, loop: str, seconds: float, realtime: bool = False) -> An
         "options": {"seconds": seconds * case.seconds, **case.options},
     }
     command = [sys.executable, "-c", _BOOT, json.dumps(sys.path), json.dumps(call)]
+    environment = {**os.environ, "HWLOOP_PURE": ""} if loop == COMPILED else None
     patience = seconds * case.seconds + PATIENCE
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         # A process group, because the process has children too: Ctrl-C reaches only us, and we end them all. Files,
         # because a pipe would stay open as long as the last of them.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, process_group=0)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, process_group=0, env=environment
+        )
+
+        def answer() -> Answer:
+            try:
+                status = process.wait(patience)
+            except subprocess.TimeoutExpired:
+                raise Died(f"gave no figures within {patience:g} seconds") from None
+            out.seek(0)
+            err.seek(0)
+            said = err.read().decode(errors="replace").strip()
+            if status:
+                how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+                raise Died(f"{how}: {said or 'without output'}")
+            given = json.load(out)
+            histogram = {int(low): count for low, count in given["histogram"].items()}
+            return Answer(given["figures"], histogram, given["realtime"])
+
         try:
-            status = process.wait(patience)
-        except subprocess.TimeoutExpired:
-            raise Died(f"gave no figures within {patience:g} seconds") from None
+            yield answer
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        out.seek(0)
-        err.seek(0)
-        said = err.read().decode(errors="replace").strip()
-        if status:
-            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            raise Died(f"{how}: {said or 'without output'}")
-        answer = json.load(out)
-    histogram = {int(low): count for low, count in answer["histogram"].items()}
-    return Answer(answer["figures"], histogram, answer["realtime"])
 
 
 def child() -> None:
     """Run in the benchmark's process: call the function, print its figures, exit."""
     call = json.loads(sys.argv[2])
+    if call["loop"] == COMPILED and CORE != "compiled":
+        sys.exit(NOT_COMPILED)
     function = getattr(importlib.import_module(call["module"]), call["function"])
     granted = hwloop.RealTime().apply().granted if call["realtime"] else None
     taken: Taken = function(call["loop"], **call["options"])

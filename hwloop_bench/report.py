@@ -16,7 +16,7 @@ from pathlib import Path
 import hwloop
 from hwloop.cli import Failure
 from hwloop.cli.term import Terminal
-from hwloop_bench.processes import CYCLICTEST, FLOOR, Case
+from hwloop_bench.processes import COMPILED, CYCLICTEST, FLOOR, Case
 from hwloop_bench.results import Results
 
 WIDTH = 79
@@ -32,8 +32,7 @@ _CLASSES = {
 def machine(loops: Sequence[str]) -> dict[str, str]:
     """Return the facts on which figures depend besides the loop; "unknown" where the system does not say."""
     versions = [f"hwloop {hwloop.__version__}"]
-    if "uvloop" in loops:
-        versions.append(f"uvloop {metadata.version('uvloop')}")
+    versions += [f"{loop} {metadata.version(loop)}" for loop in ("uvloop", "rloop") if loop in loops]
     governors = {
         path.read_text().strip() for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
     }
@@ -61,10 +60,11 @@ def show_case(terminal: Terminal, case: Case, results: Results) -> None:
     terminal.line("")
     terminal.line((case.title, "bold"))
     medians = {loop: results.medians(case.name, loop) for loop in loops}
-    against = [to for to in ("asyncio", FLOOR, CYCLICTEST) if to in loops and "hwloop" in loops]
+    ours = next((loop for loop in ("hwloop", COMPILED) if loop in loops), None)
+    against = [to for to in ("asyncio", FLOOR, CYCLICTEST) if to in loops and ours]
     rows = [["", *loops, *(f"to {to}" for to in against)]]
     for figure in dict.fromkeys(figure for figures in medians.values() for figure in figures):
-        ratios = [results.ratio(case.name, figure, to=to) for to in against]
+        ratios = [results.ratio(case.name, figure, ours or "", to) for to in against]
         rows.append(
             [
                 figure,

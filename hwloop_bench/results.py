@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import functools
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 from hwloop_bench import processes
 from hwloop_bench.processes import CYCLICTEST, FLOOR, Answer, Case, Died
@@ -86,15 +88,29 @@ def take_turns(
     """Measure each case in `rounds` rounds, in which the loops take turns, and yield each case when it is done.
 
     Measurements and failures are added to `results` at once. A loop whose process died is left out of the other rounds
-    of that case.
+    of that case. Loops of a case that runs them together don't take turns.
     """
     for case in cases:
         running = [loop for loop in loops if loop not in (FLOOR, CYCLICTEST) or loop in case.floors]
         for _ in range(rounds):
-            for loop in tuple(running):
-                try:
-                    results.add(case, loop, processes.measure(case, loop, seconds, realtime))
-                except Died as error:
-                    results.failures.append(f"{case.name} on {loop} {error}")
-                    running.remove(loop)
+            with contextlib.closing(_measured(case, tuple(running), seconds, realtime)) as answers:
+                for loop, answer in answers:
+                    try:
+                        results.add(case, loop, answer())
+                    except Died as error:
+                        results.failures.append(f"{case.name} on {loop} {error}")
+                        running.remove(loop)
         yield case
+
+
+def _measured(
+    case: Case, loops: Sequence[str], seconds: float, realtime: bool
+) -> Generator[tuple[str, Callable[[], Answer]]]:
+    """Yield each loop with the function that returns its answer: one after the other, or all at the same time."""
+    if not case.together:
+        for loop in loops:
+            yield loop, functools.partial(processes.measure, case, loop, seconds, realtime)
+        return
+    with contextlib.ExitStack() as stack:
+        blocks = [(loop, processes.started(case, loop, seconds, realtime)) for loop in loops]
+        yield from [(loop, stack.enter_context(block)) for loop, block in blocks]

@@ -1,9 +1,10 @@
-"""`hwloop bench` and the frame of benchmarks/: each program measures sane figures, and failures are reported."""
+"""`hwloop bench`: each program measures sane figures, loops are chosen and take turns, and failures are reported."""
 
 from __future__ import annotations
 
 import collections
-import importlib
+import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -11,14 +12,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hwloop.cli import main
+from hwloop.core.bases import CORE
 from hwloop_bench import command, edges, processes, report, timers
 from hwloop_bench.processes import (
+    COMPILED,
     CYCLICTEST,
     FLOOR,
     SPIN,
@@ -42,9 +45,9 @@ FIGURES = {
     "one-shot-0.3": LATENCIES | {"early %"},
     "one-shot-2.5": LATENCIES | {"early %"},
     "edge-idle": LATENCIES,
-    "edge-busy": LATENCIES,
-    "edge-chain": LATENCIES,
-    "edge-task": LATENCIES,
+    "edge-busy": LATENCIES | {"work/s"},
+    "edge-chain": LATENCIES | {"work/s"},
+    "edge-task": LATENCIES | {"work/s"},
     "read-1": {"edges/CPU s"},
     "read-256": {"edges/CPU s"},
     "wakeups": {"context switches", "CPU ms"},
@@ -81,6 +84,18 @@ def hangs(loop: str, seconds: float) -> Taken:
     raise AssertionError
 
 
+def core_of(loop: str, seconds: float) -> Taken:
+    return Taken({"compiled": float(CORE == "compiled")})
+
+
+def meets(loop: str, seconds: float, folder: str) -> Taken:
+    """Return only when another loop's process runs at the same time."""
+    Path(folder, loop).touch()
+    while len(os.listdir(folder)) < 2:
+        time.sleep(0.01)
+    return Taken({"met": 1.0})
+
+
 def measure_here(case: Case, loop: str, seconds: float, realtime: bool) -> Answer:
     """`processes.measure` without a process of its own, which these programs can do without."""
     try:
@@ -95,7 +110,7 @@ def measure_here(case: Case, loop: str, seconds: float, realtime: bool) -> Answe
 def children_find_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.syspath_prepend(str(ROOT))
-    for program in (sane, dies, killed, hangs):
+    for program in (sane, dies, killed, hangs, core_of, meets):
         monkeypatch.setattr(program, "__module__", "test_bench")
 
 
@@ -210,6 +225,94 @@ def test_loops_take_turns_and_floors_only_where_there_is_one(monkeypatch: pytest
     assert order == [("a", "asyncio"), ("a", "hwloop"), ("a", FLOOR)] * 2 + [("b", "asyncio"), ("b", "hwloop")] * 2
 
 
+def test_loops_that_are_compared_in_the_same_minute_run_at_the_same_time(tmp_path: Path) -> None:
+    case, results = Case("x", "x", meets, {"folder": str(tmp_path)}, together=True), Results()
+    assert list(take_turns([case], ["asyncio", "hwloop"], 1, 0.1, results)) == [case]
+    assert results.failures == []
+    assert [results.medians("x", loop) for loop in ("asyncio", "hwloop")] == [{"met": 1.0}] * 2
+
+
+def test_a_loop_that_dies_beside_others_is_left_out_and_none_outlives_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happened: list[str] = []
+
+    @contextlib.contextmanager
+    def started(case: Case, loop: str, seconds: float, realtime: bool) -> Iterator[Callable[[], Answer]]:
+        def answer() -> Answer:
+            if loop == "hwloop":
+                raise Died("ended with status 1")
+            if happened.count("start uvloop") == 2:
+                raise KeyboardInterrupt
+            return Answer({"x": 1.0}, {})
+
+        happened.append(f"start {loop}")
+        try:
+            yield answer
+        finally:
+            happened.append(f"end {loop}")
+
+    monkeypatch.setattr(processes, "started", started)
+    case, results = Case("x", "x", sane, together=True), Results()
+    with pytest.raises(KeyboardInterrupt):
+        list(take_turns([case], ["asyncio", "hwloop", "uvloop"], 2, 1.0, results))
+    first = ["start asyncio", "start hwloop", "start uvloop", "end uvloop", "end hwloop", "end asyncio"]
+    assert happened == [*first, "start asyncio", "start uvloop", "end uvloop", "end asyncio"]
+    assert results.failures == ["x on hwloop ended with status 1"]
+    assert results.loops("x") == ["asyncio", "uvloop"]
+
+
+# The choice of loops.
+
+
+def test_loops_that_are_not_installed_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"asyncio", "hwloop"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in found or None)
+    assert processes.installed_loops() == ["asyncio", "hwloop"]
+    assert processes.missing("rloop") == "rloop is not installed; install it with: pip install 'hwloop[bench]'"
+    assert [processes.missing(loop) for loop in ("hwloop", SPIN, FLOOR, CYCLICTEST)] == [""] * 4
+    found |= {"uvloop", "rloop"}
+    assert processes.installed_loops() == ["asyncio", "uvloop", "hwloop"]
+    assert processes.missing("rloop") == ""
+
+
+def test_the_compiled_core_is_missing_where_it_has_not_been_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "EXTENSION_SUFFIXES", [".py"])
+    assert processes.missing(COMPILED) == ""
+    monkeypatch.setattr(processes, "EXTENSION_SUFFIXES", [".none"])
+    assert processes.missing(COMPILED) == processes.NOT_COMPILED
+
+
+def test_each_core_runs_in_processes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWLOOP_PURE", "1")
+    case = Case("x", "x", core_of)
+    assert measure(case, "hwloop", 0.1).figures == {"compiled": 0.0}
+    if processes.missing(COMPILED):
+        with pytest.raises(Died, match=rf"^ended with status 1: {processes.NOT_COMPILED}$"):
+            measure(case, COMPILED, 0.1)
+    else:
+        assert measure(case, COMPILED, 0.1).figures == {"compiled": 1.0}
+
+
+def test_a_chosen_loop_that_is_missing_is_an_error_that_says_how_to_get_it(
+    cases: list[Case], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "measure", lambda *arguments: pytest.fail("measured"))
+    monkeypatch.setattr(command, "missing", lambda loop: "get it there" if loop == "uvloop" else "")
+    assert main(["bench", "--loops", "asyncio", "uvloop"]) == 2
+    assert capsys.readouterr().err.startswith("hwloop bench: --loops uvloop: get it there")
+
+
+def test_the_compiled_core_alone_has_ratios_too(
+    cases: list[Case], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "missing", lambda loop: "")
+    assert main(["bench", "--quick", "--only", "good", "--loops", "asyncio", COMPILED]) == 0
+    table = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert table[1].split("  ")[-1] == "to asyncio"
+    assert table[2].split()[-1] == "0.500"
+
+
 def test_a_process_that_dies_is_reported_with_its_output() -> None:
     with pytest.raises(Died, match=r"(?s)^ended with status 1: Traceback .*OSError: no such pin$"):
         measure(Case("x", "x", dies), "hwloop", 0.1)
@@ -257,7 +360,7 @@ def test_tables_show_medians_and_ratios(cases: list[Case], capsys: Captured) -> 
     assert said.err == ""
     facts, table, histogram = said.out.split("\n\n")
     assert [line.split("  ")[0] for line in facts.splitlines()] == [
-        "kernel", "machine", "CPUs", "Python", "loops", "scheduling", "timer slack", "load", "rounds",
+        "kernel", "machine", "CPUs", "Python", "loops", "scheduling", "timer slack", "load", "core", "rounds",
     ]  # fmt: skip
     assert table.splitlines()[0] == "what is good"
     assert table.splitlines()[2].split() == ["p50", "µs", "2.00", "1.00", "1.00", "0.500", "1.000"]
@@ -435,55 +538,3 @@ def test_interrupted_it_ends_at_once_and_dies_of_it() -> None:
         child.send_signal(signal.SIGINT)
         assert (child.stdout.read(), child.stderr.read()) == ("", "")  # to their ends: nobody else has them any more
         assert child.wait(20) == -signal.SIGINT
-
-
-# benchmarks/.
-
-
-@pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """benchmarks/table.py as a module."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    yield importlib.import_module("table")
-    for name in ("table", "core", "echo", "script", "scale", "startup"):
-        sys.modules.pop(name, None)
-
-
-def test_every_row_of_the_table_can_be_measured(table: Any) -> None:
-    measured = [name for names in table.PARTS.values() for name in names]
-    assert sorted(measured) == sorted({row.case for row in table.ROWS})
-    assert set(measured) <= table.CASES.keys()
-    assert all(row.figure in FIGURES[row.case] for row in table.ROWS if row.case in FIGURES)
-    assert table.wanted(table.CASES["fds-10"]) == ["asyncio", "hwloop"]
-
-
-@pytest.mark.parametrize("script", ["core", "scale", "startup", "ports", "echo"])
-@pytest.mark.slow
-def test_the_other_benchmarks_run_and_give_what_the_table_needs(script: str, table: Any) -> None:
-    command = [sys.executable, f"benchmarks/{script}.py", "--rounds", "1", "--seconds", "0.02", "--json", "-"]
-    done = subprocess.run([*command, "--loops", "hwloop"], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    for name, case in json.loads(done.stdout)["cases"].items():
-        figures = case["loops"]["hwloop"]["median"]
-        assert all(value > 0 for value in figures.values())
-        assert {row.figure for row in table.ROWS if row.case == name} <= figures.keys()
-
-
-def test_the_table_of_figures_says_what_was_asked_and_what_measured(tmp_path: Path) -> None:
-    def fake(asyncio: dict[str, float], hwloop: dict[str, float]) -> dict[str, Any]:
-        return {"loops": {"asyncio": {"median": asyncio}, "hwloop": {"median": hwloop}}}
-
-    cases = {
-        "timer-idle": fake({"p50 µs": 500.0, "p90 µs": 900.0}, {"p50 µs": 70.0, "p90 µs": 91.8}),
-        "timer-busy": fake({"work/s": 100.0}, {"work/s": 94.4, "missed %": 0.4}),
-    }
-    kept = tmp_path / "figures.json"
-    kept.write_text(json.dumps({"machine": {"kernel": "Linux"}, "cases": cases}))
-    command = [sys.executable, "benchmarks/table.py", "--keep", str(kept)]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    assert "| 1 kHz timer idle, p50 | at most 0.14 | 0.140 | yes |\n" in done.stdout
-    assert "| 1 kHz timer idle, p90 | at most 0.10 | 0.102 | no |\n" in done.stdout
-    assert "| … background work done | at least 0.95 | 0.944 | no |\n" in done.stdout
-    assert "| … slots missed, % | at most 1 | 0.4 | yes |\n" in done.stdout
-    assert "| create_task | at least 1.1 | not measured |  |\n" in done.stdout
-    assert "kernel: Linux" in done.stdout
