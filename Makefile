@@ -12,12 +12,12 @@ KERNEL_FILES := $(filter-out %_service.py,$(wildcard tests/kernel/test_*.py))
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 # Every public name must have a type that any type checker finds without guessing.
 VERIFY_TYPES = PYTHONPATH=. $(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes
-BENCHMARKS := core scale startup ports echo
+BENCHMARKS := core scale startup threads ports echo
 
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: $(KERNEL_FILES) guest kernel-services help demo test compiled clean-compiled test-compiled coverage test-clients test-scripts test-gpiozero test-kernel test-kernel-install test-sigrok deb test-deb test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures bench-compare bench-record mutation release-check lock format clean
+.PHONY: $(KERNEL_FILES) guest kernel-services help demo test compiled clean-compiled test-compiled coverage test-clients test-scripts test-gpiozero test-kernel test-kernel-install test-sigrok deb test-deb test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures loops-to-compare bench-compare bench-record mutation release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -35,6 +35,10 @@ $(VENV)/installed-test: $(VENV)/installed
 
 $(VENV)/installed-compile: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[compile]'
+	touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
 
 $(VENV)/installed-coverage: $(VENV)/installed-test
@@ -160,7 +164,7 @@ docs-serve: $(VENV)/installed-docs  ## show the documentation on http://localhos
 bench: $(VENV)/installed  ## timers and edges against asyncio, in turn (about four minutes)
 	$(BIN)/hwloop bench
 
-bench-all: bench  ## all that benchmarks/ measures as well (about five minutes more)
+bench-all: bench  ## all that benchmarks/ measures as well (about six minutes more)
 	for part in $(BENCHMARKS); do $(BIN)/python benchmarks/$$part.py || exit 1; done
 
 soak: $(VENV)/installed  ## 500 loops, a million callbacks, random exceptions: does anything grow? (about a minute)
@@ -169,9 +173,16 @@ soak: $(VENV)/installed  ## 500 loops, a million callbacks, random exceptions: d
 chaos: $(VENV)/installed-test  ## a thousand schedules of faults on the demo: no crash, hang, leak or uncounted loss (SCHEDULES=1000 SEED=0; five minutes)
 	$(BIN)/python tests/chaos/run.py --schedules $(or $(SCHEDULES),1000) --seed $(or $(SEED),0)
 
-figures: $(VENV)/installed  ## the table of all figures asked and measured, as Markdown (about seven minutes)
+# The figures of both cores and of other loops. Whatever can't be compiled or installed here is left out of the table, which says
+# so. An earlier compilation would not be that of today's sources.
+figures bench-record: loops-to-compare
+loops-to-compare: $(VENV)/installed
+	-$(MAKE) $(VENV)/installed-bench
+	$(MAKE) compiled || $(MAKE) clean-compiled
+
+figures:  ## the table of all figures asked and measured, for both cores and uvloop (PARTS="timers core"; ten to fifteen minutes; compiles the core)
 	mkdir -p build
-	$(BIN)/python benchmarks/table.py --all --keep build/figures.json
+	$(BIN)/python benchmarks/table.py $(or $(PARTS),--all) --keep build/figures.json
 
 mutation: $(VENV)/installed-mutation  ## change the core in small ways, and show the changes that no test notices
 	$(BIN)/python tests/mutation/run.py
@@ -182,13 +193,13 @@ release-check: $(VENV)/installed-release  ## build wheel and sdist, install each
 bench-compare: $(VENV)/installed  ## compare two versions: OLD=v0.1.0 NEW=. (git revisions, "." or JSON files; about fifteen minutes)
 	$(BIN)/python benchmarks/compare.py $(OLD) $(NEW) $(if $(ONLY),--only $(ONLY))
 
-bench-record: $(VENV)/installed  ## measure all figures for benchmarks/history/ (about eight minutes; an idle machine)
+bench-record:  ## measure all figures for benchmarks/history/ (about twenty minutes; an idle machine)
 	$(BIN)/python benchmarks/table.py --all --instructions --keep \
 	    benchmarks/history/$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml).json
 
 lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs, and packaging/requirements.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,trace,clients,check,mutation,release,plot,docs]' \
+	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,trace,clients,check,mutation,release,plot,docs,bench]' \
 	    --requirement tests/scripts/requirements.txt
 	build/lock/bin/pip freeze --exclude hwloop > .ci/constraints.txt
 	build/lock/bin/python packaging/lock.py

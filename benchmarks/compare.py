@@ -6,8 +6,8 @@
 
 OLD and NEW are git revisions, "." for this checkout as it is, or JSON files that this script, `make figures` or
 `make bench-record` wrote. Two versions are measured in turn: in each round every benchmark runs on both of them, on
-hwloop and on asyncio, each time in a fresh process, and the order changes with every round. Figures of a JSON file were
-measured at another time, perhaps on another machine: of these compare only the columns "to asyncio".
+hwloop from its sources and on asyncio, each time in a fresh process, and the order changes with every round. Figures of
+a JSON file were measured at another time, perhaps on another machine: of these compare only the columns "to asyncio".
 
 "new/old" is the median over the rounds of the ratio within a round. Below 5 % it is noise, on a busy machine below 20 %
 and more; instructions are exact to about 1 %.
@@ -35,19 +35,23 @@ import instructions
 import scale
 import startup
 import table
+import threads
 
 from hwloop.cli.term import Terminal
 from hwloop_bench import command, report
+from hwloop_bench.processes import COMPILED
 
 ROOT = Path(__file__).parents[1]
 LOOPS = ("asyncio", "hwloop")
 ROUNDS, SECONDS = 5, 0.3
 NOISE = 0.05
 COMMANDS: dict[str, list[str]] = {case.name: ["-m", "hwloop", "bench"] for case in command.CASES} | {
-    case.name: [f"benchmarks/{module.__name__}.py"] for module in (core, scale, startup, echo) for case in module.CASES
+    case.name: [f"benchmarks/{module.__name__}.py"]
+    for module in (core, scale, startup, threads, echo)
+    for case in module.CASES
 }
 """The arguments of Python that run a benchmark, in this version and in earlier ones."""
-DEFAULT = [name for names in table.PARTS.values() for name in names]
+DEFAULT = [name for names in table.PARTS.values() for name in names if name in COMMANDS and name not in echo.EXCHANGES]
 
 
 class Version(NamedTuple):
@@ -97,7 +101,7 @@ def measure(tree: Path, name: str, seconds: float) -> dict[str, dict[str, float]
     done = subprocess.run(
         [sys.executable, *COMMANDS[name], *options],
         cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree)},
+        env={**os.environ, "PYTHONPATH": str(tree), "HWLOOP_PURE": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -160,19 +164,18 @@ def rows(old: dict[str, Any], new: dict[str, Any], interleaved: bool) -> Iterato
     yield "benchmark", "figure", "old", "new", "new/old", *to_asyncio, ""
     for name in [name for name in old["cases"] if name in new["cases"]]:
         before, after = (side["cases"][name]["loops"] for side in (old, new))
-        if "hwloop" not in before or "hwloop" not in after:
-            continue
-        for figure, value in before["hwloop"]["median"].items():
-            if figure not in after["hwloop"]["median"]:
+        both = [each for each in ("hwloop", COMPILED) if each in before and each in after]
+        for loop, figure, value in [(each, *pair) for each in both for pair in before[each]["median"].items()]:
+            if figure not in after[loop]["median"]:
                 continue
-            other = after["hwloop"]["median"][figure]
-            ratios = [_ratio(loops, figure) for loops in (before, after)]
+            other = after[loop]["median"][figure]
+            ratios = [_ratio(loops, loop, figure) for loops in (before, after)]
             ratio = other / value if value else None
             if interleaved and ratio is not None:
-                pairs = zip(before["hwloop"]["rounds"], after["hwloop"]["rounds"], strict=False)
+                pairs = zip(before[loop]["rounds"], after[loop]["rounds"], strict=False)
                 ratio = statistics.median([b[figure] / a[figure] for a, b in pairs if a.get(figure)] or [ratio])
             yield (
-                name,
+                name if loop == "hwloop" else f"{name}, compiled",
                 figure,
                 report.number(value),
                 report.number(other),
@@ -182,19 +185,20 @@ def rows(old: dict[str, Any], new: dict[str, Any], interleaved: bool) -> Iterato
             )
 
 
-def _ratio(loops: dict[str, Any], figure: str) -> float | None:
+def _ratio(loops: dict[str, Any], loop: str, figure: str) -> float | None:
     """Return a figure's ratio to asyncio."""
     theirs = loops.get("asyncio", {}).get("median", {}).get(figure)
-    return loops["hwloop"]["median"][figure] / theirs if theirs else None
+    return loops[loop]["median"][figure] / theirs if theirs else None
 
 
 def instruction_rows(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """Yield the table of instructions per operation."""
-    before, after = (side.get("instructions", {}) for side in (old, new))
     yield "instructions", "old", "new", "new/old", ""
-    for name in [name for name in before if name in after]:
-        ratio = after[name] / before[name]
-        yield name, f"{before[name]:.0f}", f"{after[name]:.0f}", f"{ratio:.3f}", verdict(ratio, False)
+    for key, suffix in (("instructions", ""), ("instructions compiled", ", compiled")):
+        before, after = (side.get(key, {}) for side in (old, new))
+        for name in [name for name in before if name in after]:
+            ratio = after[name] / before[name]
+            yield name + suffix, f"{before[name]:.0f}", f"{after[name]:.0f}", f"{ratio:.3f}", verdict(ratio, False)
 
 
 def show(old: Version, new: Version) -> None:

@@ -1,10 +1,12 @@
-"""Every figure that the loop must reach, with the limit and the measured value, as a Markdown table.
+"""Every figure that the loop must reach, with its goals and what was measured, as Markdown tables.
 
-    make figures                                               (all parts, about seven minutes)
-    python benchmarks/table.py timers --keep build/figures.json    (one part, about a minute; the table of all kept)
+    make figures                                               (all parts, ten to fifteen minutes)
+    python benchmarks/table.py timers --keep build/figures.json    (one part; the tables of all kept)
 
-A ratio is that of hwloop's median over the rounds to asyncio's, unless the row says otherwise. "no" in the last column
-means that this run did not reach the limit; on a shared machine, repeat it before you believe it.
+Each row compares hwloop from its sources ("plain"), hwloop on the compiled core, and uvloop with asyncio in the same
+run: its figure is that of the loop's median over the rounds to asyncio's, unless the row says otherwise. The last
+column has how many times as good as uvloop the compiled core is. A figure in bold misses its goal in this run; on a
+shared machine, repeat it before you believe it. The second table has rloop's own benchmark.
 """
 
 from __future__ import annotations
@@ -13,18 +15,23 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import core
 import echo
 import instructions
 import scale
 import startup
+import threads
+import virtual
+import worst
+from goals import ROWS, SAME, WORST, Row
 
 from hwloop_bench import command
-from hwloop_bench.processes import CYCLICTEST, FLOOR, SPIN, Case
+from hwloop_bench.processes import COMPILED, CYCLICTEST, LOOPS, Case, missing
 from hwloop_bench.report import machine
 from hwloop_bench.results import Results, take_turns
 from hwloop_bench.timers import has_cyclictest
@@ -33,113 +40,109 @@ ROOT = Path(__file__).parents[1]
 PARTS = {
     "timers": ["timer-idle", "timer-busy"],
     "one-shots": ["one-shot-0.3", "one-shot-2.5"],
+    "worst": ["timer-worst"],
     "wakeups": ["wakeups"],
     "edges": ["edge-idle", "edge-busy"],
     "tasks": ["edge-chain", "edge-task"],
     "reads": ["read-1", "read-256"],
     "core": [case.name for case in core.CASES],
     "scale": ["timers-tolerant", "timers-outstanding", "fds-10", "fds-1000"],
-    "startup": ["startup"],
+    "startup": ["startup", "lifetime"],
+    "threads": ["executor", "ping-pong"],
     "echo": ["echo-stream", "echo-protocol"],
     "bulk": ["bulk-stream", "bulk-protocol", "bulk-out"],
+    "exchanges": list(echo.EXCHANGES),
+    "virtual": ["virtual-board", "virtual-station"],
 }
 """The parts that can be measured separately, each in about a minute, with the names of their benchmarks."""
-CASES = {case.name: case for case in [*command.CASES, *core.CASES, *scale.CASES, *startup.CASES, *echo.CASES]}
+MODULES = (command, core, scale, startup, threads, echo, worst, virtual)
+CASES: dict[str, Case] = {case.name: case for module in MODULES for case in module.CASES}
+EXCHANGE_LOOPS = ("asyncio", "uvloop", "rloop", "hwloop", COMPILED)
+SECONDS = 0.5
+"""The measuring time that suits a whole run: with it, all rounds of the worst tick together are a minute."""
+OVERHEAD = 0.3
+"""Seconds that a measurement takes in addition, for the estimate of the time."""
 
 
-class Row(NamedTuple):
-    """One figure: `case` and `figure` on `loop`, as a ratio to the same on `to`; "" for the figure itself."""
+def found(row: Row, loop: str, cases: Mapping[str, Any]) -> float | None:
+    """Return the row's figure on a loop, as a ratio where it is one; None if it was not measured."""
 
-    what: str
-    asked: str
-    """"<= 0.14" or ">= 2.2"."""
-    case: str
-    figure: str
-    to: str = "asyncio"
-    loop: str = "hwloop"
-    to_case: str = ""
-    """The benchmark to compare with, if it is another one."""
-
-
-P50, P90, EACH, COST = "p50 µs", "p90 µs", "each/CPU s", "µs CPU each"
-ROWS = [
-    Row("1 kHz timer idle, p50", "<= 0.14", "timer-idle", P50),
-    Row("1 kHz timer idle, p90", "<= 0.10", "timer-idle", P90),
-    Row("1 kHz timer idle, p50, to a bare timerfd", "<= 1.6", "timer-idle", P50, FLOOR),
-    Row("1 kHz timer idle, p90, to a bare timerfd", "<= 1.6", "timer-idle", P90, FLOOR),
-    Row("one-shot 0.3 ms, p50", "<= 0.07", "one-shot-0.3", P50),
-    Row("one-shot 2.5 ms, p50", "<= 0.12", "one-shot-2.5", P50),
-    Row("one-shot 0.3 ms, fired early, %", "<= 0", "one-shot-0.3", "early %", ""),
-    Row("one-shot 2.5 ms, fired early, %", "<= 0", "one-shot-2.5", "early %", ""),
-    Row("1 kHz timer under 200 busy callbacks, p50", "<= 0.01", "timer-busy", P50),
-    Row("… slots missed, %", "<= 1", "timer-busy", "missed %", ""),
-    Row("… background work done", ">= 0.95", "timer-busy", "work/s"),
-    Row("edge under 500 busy callbacks, p50", "<= 0.003", "edge-busy", P50),
-    Row("edge to queue to HIGH task under 500 busy tasks, p50", "<= 0.004", "edge-task", P50),
-    Row("edge while a cheap callback chain is always ready, p50", "<= 2", "edge-chain", P50),
-    Row("edge idle, p50", "<= 0.85", "edge-idle", P50),
-    Row("edges per CPU second, one record a read", ">= 1.15", "read-1", "edges/CPU s"),
-    Row("edges per CPU second, 256 a read", ">= 1.0", "read-256", "edges/CPU s"),
-    Row("call_soon chain", ">= 2.2", "chain", EACH),
-    Row("call_soon, batches of 100", ">= 1.15", "batch", EACH),
-    Row("call_later and cancel", ">= 3.0", "cancel", EACH),
-    Row("future wake", ">= 1.9", "future-wake", EACH),
-    Row("create_task", ">= 1.1", "create-task", EACH),
-    Row("task switch, 1 task", ">= 1.9", "switch-1", EACH),
-    Row("task switch, 100 tasks", ">= 1.1", "switch-100", EACH),
-    Row("threadsafe flood", ">= 2.0", "threadsafe", EACH),
-    Row("threadsafe flood from another thread", ">= 2.0", "threads", EACH),
-    Row("stream echo", ">= 3.3", "echo-stream", "messages/CPU s"),
-    Row("protocol echo", ">= 5.0", "echo-protocol", "messages/CPU s"),
-    Row("bulk transfer, received by a stream", ">= 1.0", "bulk-stream", "MB/CPU s"),
-    Row("bulk transfer, received by a protocol", ">= 1.0", "bulk-protocol", "MB/CPU s"),
-    Row("bulk transfer, sent", ">= 1.0", "bulk-out", "MB/CPU s"),
-    Row("a thousand timers with a tolerance of 1 ms, time each", "<= 1.0", "timers-tolerant", COST),
-    Row("short timers under 100,000 outstanding, time each", "<= 0.6", "timers-outstanding", "µs each"),
-    Row("descriptor event with 10 idle ones, time", "<= 0.65", "fds-10", COST),
-    Row("descriptor event with 1000 idle ones, time", "<= 0.65", "fds-1000", COST),
-    Row("… 1000 to 10 idle ones, both on hwloop", "<= 1.1", "fds-1000", COST, "hwloop", to_case="fds-10"),
-    Row("idle wakeups with one 1 s timer", "<= 1", "wakeups", "context switches"),
-    Row("import hwloop and first callback, wall", "<= 1.15", "startup", "wall ms"),
-    Row("import hwloop and first callback, memory", "<= 1.1", "startup", "MiB"),
-    Row("spin on: 1 kHz timer, p50, to cyclictest", "<= 1", "timer-idle", P50, CYCLICTEST, SPIN),
-]
-
-
-def measured(row: Row, cases: Mapping[str, Any]) -> float | None:
-    """Return the row's ratio or figure; None if it was not measured."""
-
-    def median(case: str, loop: str) -> float | None:
-        figure: float | None = cases.get(case, {}).get("loops", {}).get(loop, {}).get("median", {}).get(row.figure)
+    def taken(case: str, on: str) -> float | None:
+        measured = cases.get(case, {}).get("loops", {}).get(on, {})
+        if row.figure == WORST:  # all rounds are one long one
+            return max((figures[WORST] for figures in measured.get("rounds", ())), default=None)
+        figure: float | None = measured.get("median", {}).get(row.figure)
         return figure
 
-    value, other = median(row.case, row.loop), median(row.to_case or row.case, row.to)
+    value = taken(row.case, loop)
     if not row.to or value is None:
         return value
+    other = taken(row.to_case or row.case, loop if row.to == SAME else row.to)
     return value / other if other else None
 
 
+def lead(row: Row, cases: Mapping[str, Any]) -> float | None:
+    """Return how many times as good as uvloop the compiled core is; None where the two can't be compared.
+
+    They can't where uvloop's timers fire early.
+    """
+    ours, theirs = (found(row, loop, cases) for loop in (COMPILED, "uvloop"))
+    if not row.ahead or not ours or theirs is None or theirs <= 0:
+        return None
+    return ours / theirs if row.limit == "at least" else theirs / ours
+
+
 def wanted(case: Case) -> list[str]:
-    """Return the loops that the rows of a case compare."""
-    rows = [row for row in ROWS if case.name in (row.case, row.to_case)]
-    loops = dict.fromkeys(loop for row in rows for loop in (row.to, row.loop) if loop)
-    return [loop for loop in loops if loop != CYCLICTEST or has_cyclictest()]
+    """Return the loops that the rows of a case compare, as far as they can be measured here."""
+    if case.name in echo.EXCHANGES:
+        loops: Iterable[str] = EXCHANGE_LOOPS
+    else:
+        rows = [row for row in ROWS if case.name in (row.case, row.to_case)]
+        loops = dict.fromkeys(loop for row in rows for loop in (row.to, *row.loops) if loop not in ("", SAME))
+    return [loop for loop in loops if not missing(loop) and (loop != CYCLICTEST or has_cyclictest())]
+
+
+def shown(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def cell(value: float | None, misses: bool, absent: str = "not measured") -> str:
+    """Return a value as the table shows it: bold if it misses its goal."""
+    if value is None:
+        return absent
+    return f"**{shown(value)}**" if misses else shown(value)
 
 
 def table(cases: Mapping[str, Any]) -> list[str]:
-    """Return the Markdown; rows without a measurement say so."""
-    lines = ["| what | asked | measured | ok? |", "|---|---|---|---|"]
+    """Return the Markdown of all rows; those without a measurement say so."""
+    lines = [
+        "| figure | goal | plain | goal, compiled | compiled | uvloop | compiled to uvloop |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row in ROWS:
-        value = measured(row, cases)
-        how, limit = row.asked.split()
-        if value is None:
-            shown, verdict = "not measured", ""
-        else:
-            # One digit more than the limit has.
-            shown = f"{value:.{len(limit.partition('.')[2]) + 1}f}"
-            verdict = "yes" if (value <= float(limit) if how == "<=" else value >= float(limit)) else "no"
-        asked = f"at most {limit}" if how == "<=" else f"at least {limit}"
-        lines.append(f"| {row.what} | {asked} | {shown} | {verdict} |")
+        cells = []
+        for goal, loop in zip((row.plain, row.compiled), row.loops, strict=False):
+            value = found(row, loop, cases)
+            misses = value is not None and (value > goal if row.limit == "at most" else value < goal)
+            cells += [f"{row.limit} {goal:g}", cell(value, misses)] if loop else ["", ""]
+        theirs, ahead = found(row, row.loops[2], cases), lead(row, cases)
+        cells += [cell(theirs, False), cell(ahead, ahead is not None and ahead < row.ahead, "")]
+        lines.append(f"| {row.what} | {' | '.join(cells)} |")
+    return lines
+
+
+def exchange_table(cases: Mapping[str, Any]) -> list[str]:
+    """Return the Markdown of rloop's benchmark: asyncio's figures, and those of the others as ratios to them."""
+    lines = [f"| echo over TCP, one connection | {' | '.join(EXCHANGE_LOOPS)} |", "|---" * 6 + "|"]
+    for name in echo.EXCHANGES:
+        medians = {loop: each["median"] for loop, each in cases.get(name, {}).get("loops", {}).items()}
+        for figure in ("messages/CPU s", "messages/s"):
+            base, *values = (medians.get(loop, {}).get(figure) for loop in EXCHANGE_LOOPS)
+            ratios = [value / base if value and base else None for value in values]
+            uvloop, ours = ratios[0], ratios[-1]
+            misses = uvloop is not None and ours is not None and ours < uvloop
+            cells = [cell(base, False), *(cell(ratio, False) for ratio in ratios[:-1]), cell(ours, misses)]
+            lines.append(f"| {name.removeprefix('exchange-').replace('-', ', ')}, {figure} | {' | '.join(cells)} |")
     return lines
 
 
@@ -148,31 +151,49 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; or none, to show what was kept")
     parser.add_argument("--all", action="store_true", help="all parts")
     parser.add_argument("--rounds", type=int, default=command.ROUNDS, metavar="N", help="(%(default)s)")
-    parser.add_argument("--seconds", type=float, default=command.SECONDS, metavar="S", help="each (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="each (%(default)s)")
     parser.add_argument("--keep", metavar="FILE", help="show what this JSON file has too, and write all into it")
     parser.add_argument("--instructions", action="store_true", help="also count instructions, for --keep")
     arguments = parser.parse_args()
     if unknown := [part for part in arguments.parts if part not in PARTS]:
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    os.environ["HWLOOP_PURE"] = "1"  # the processes that measure "hwloop" run its sources
     kept: dict[str, Any] = {}
     if arguments.keep and os.path.exists(arguments.keep):
         kept = json.loads(Path(arguments.keep).read_text(encoding="utf-8"))
-    results = Results()
     chosen = [CASES[name] for part in (PARTS if arguments.all else arguments.parts) for name in PARTS[part]]
-    for case in chosen:
-        for _ in take_turns([case], wanted(case), arguments.rounds, arguments.seconds, results):
-            print(f"{case.name} measured", file=sys.stderr)
+    results = measured(chosen, arguments.rounds, arguments.seconds) if chosen else Results()
     for failure in results.failures:
         print(failure, file=sys.stderr)
     cases = kept.get("cases", {}) | results.as_json()["cases"]
-    facts = kept.get("machine") if not chosen else machine(["asyncio", "hwloop"])
-    counted = instructions.count(ROOT) if arguments.instructions else kept.get("instructions", {})
+    facts = machine([loop for loop in LOOPS if not missing(loop)]) if chosen else kept.get("machine")
+    counted = {name: kept[name] for name in ("instructions", "instructions compiled") if name in kept}
+    if arguments.instructions:
+        counted["instructions"] = instructions.count(ROOT)
+        if not missing(COMPILED):
+            counted["instructions compiled"] = instructions.count(ROOT, compiled=True)
     if arguments.keep:
-        data = {"machine": facts, "cases": cases, "instructions": counted}
+        data = {"machine": facts, "cases": cases, **counted}
         Path(arguments.keep).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for line in table(cases):
-        print(line)
-    print(f"\n{arguments.rounds} rounds. " + "; ".join(f"{name}: {fact}" for name, fact in (facts or {}).items()))
+    print("\n".join([*table(cases), "", *exchange_table(cases), ""]))
+    for loop in LOOPS if chosen else ():
+        if reason := missing(loop):
+            print(f"Left out: {reason}")
+    print(f"{arguments.rounds} rounds. " + "; ".join(f"{name}: {fact}" for name, fact in (facts or {}).items()))
+
+
+def measured(chosen: list[Case], rounds: int, seconds: float) -> Results:
+    """Measure cases and report the progress on stderr, with the time that all take: an estimate, then the truth."""
+    loops = {case.name: wanted(case) for case in chosen}
+    runs = [(1 if case.together else len(loops[case.name]), case.seconds) for case in chosen]
+    estimate = rounds * sum(turns * (seconds * each + OVERHEAD) for turns, each in runs)
+    results, start = Results(), time.monotonic()
+    print(f"{len(chosen)} benchmarks, about {estimate / 60:.0f} minutes", file=sys.stderr)
+    for position, case in enumerate(chosen, 1):
+        for _ in take_turns([case], loops[case.name], rounds, seconds, results):
+            minutes = (time.monotonic() - start) / 60
+            print(f"{position} of {len(chosen)}: {case.name} measured, {minutes:.1f} minutes", file=sys.stderr)
+    return results
 
 
 if __name__ == "__main__":

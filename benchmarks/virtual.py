@@ -39,6 +39,7 @@ import hwloop  # noqa: E402
 from firmware_sim import SimBoard  # noqa: E402
 from firmware_sim.trace import Trace  # noqa: E402
 from hwloop.testing.fixture import KEPT_EVENTS  # noqa: E402
+from hwloop_bench.processes import Case, Taken  # noqa: E402
 
 QUIET = "door,climate,position"
 SHORT = 3
@@ -84,6 +85,24 @@ def play(names: str, steps: Sequence[float], *, traced: bool = False) -> tuple[i
     with SimBoard(EXAMPLES / "weather_station.toml", clock=clock, tracer=tracer) as board:
         hwloop.run(main(), board=board, clock=clock)
     return events, memory
+
+
+def rate(loop: str, seconds: float, parts: str) -> Taken:
+    """Measure virtual seconds for each second of CPU time. No other loop has virtual time."""
+    cpu, virtual = 0.0, 10.0
+    while cpu < seconds / 2:  # one long run, because each begins with making a board
+        virtual *= 2
+        start = time.process_time()
+        play(parts, [virtual])
+        cpu = time.process_time() - start
+    return Taken({"virtual s/CPU s": virtual / cpu})
+
+
+CASES = [
+    Case("virtual-board", "virtual time: the board alone", rate, {"parts": "nothing"}),
+    Case("virtual-station", "virtual time: door, climate and position", rate, {"parts": QUIET}),
+]
+"""For table.py."""
 
 
 def count_instructions(rows: Sequence[str]) -> None:

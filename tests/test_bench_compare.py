@@ -74,6 +74,21 @@ def test_files_are_compared_by_ratios_with_the_direction_of_each_figure(
     assert out.split("\n\n")[2].split()[-4:] == ["chain", "1000", "1020", "1.020"]
 
 
+def test_files_that_have_the_compiled_core_compare_it_too(compare: Any, tmp_path: Path, capsys: Captured) -> None:
+    paths = []
+    for name, compiled in (("old", 300.0), ("new", 600.0)):
+        data = figures(chain=({"each/CPU s": 100.0}, {"each/CPU s": 200.0}))
+        data["cases"]["chain"]["loops"]["hwloop+compiled"] = {"median": {"each/CPU s": compiled}}
+        data["instructions compiled"] = {"chain": 1e5 / compiled}
+        paths.append(write(tmp_path / f"{name}.json", data))
+    assert compare.main(paths) == 0
+    out = capsys.readouterr().out
+    assert table(out)[2] == [
+        "chain,", "compiled", "each/CPU", "s", "300.0", "600.0", "2.000", "3.000", "6.000", "better", "100%",
+    ]  # fmt: skip
+    assert out.split("\n\n")[2].split()[-7:] == ["chain,", "compiled", "333", "167", "0.500", "better", "50%"]
+
+
 def test_revisions_are_measured_in_turn_and_in_alternating_order(
     compare: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -142,6 +157,26 @@ def test_instructions_are_those_of_one_operation(compare: Any, tmp_path: Path, m
     program.write_text("#!/bin/sh\necho 'unknown instruction' >&2\nexit 1\n")
     with pytest.raises(ValueError, match="could not be counted: unknown instruction"):
         compare.instructions.count(ROOT, ["chain"])
+
+
+def test_instructions_are_those_of_the_sources_or_of_the_compiled_core(
+    compare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare.instructions, "EXTENSION_SUFFIXES", [".so"])
+    program = tmp_path / "valgrind"
+    fewer = '[ "$HWLOOP_PURE" = 1 ] || set 500034000'
+    program.write_text(
+        VALGRIND.replace("#!/bin/sh", f"#!/bin/sh\nset 500084000; {fewer}").replace(": 500084000", ": $1")
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert compare.instructions.count(tmp_path, ["chain"]) == {"chain": 7.0}
+    with pytest.raises(ValueError, match="the core is not compiled; compile it with: make compiled"):
+        compare.instructions.count(tmp_path, ["chain"], compiled=True)
+    core = tmp_path / "hwloop" / "core"
+    core.mkdir(parents=True)
+    (core / "dispatch.so").touch()
+    assert compare.instructions.count(tmp_path, ["chain"], compiled=True) == {"chain": 2.0}
 
 
 def test_the_counted_operations_run_as_often_as_asked(compare: Any) -> None:
