@@ -135,6 +135,7 @@ def test_each_benchmark_gives_its_figures_on_each_loop(case: Case) -> None:
         figures, histogram, _ = measure(case._replace(seconds=1.0), loop, 0.05)
         assert figures.keys() == FIGURES[case.name]
         assert all(value >= 0 for value in figures.values())
+        assert figures.get("work/s", 1) > 0
         if figures.keys() >= LATENCIES:
             assert 0 < figures["p50 µs"] <= figures["p90 µs"] <= figures["p99 µs"]
             assert sum(histogram.values()) > 0
@@ -254,8 +255,9 @@ def test_a_loop_that_dies_beside_others_is_left_out_and_none_outlives_an_interru
 
     monkeypatch.setattr(processes, "started", started)
     case, results = Case("x", "x", sane, together=True), Results()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as interrupt:
         list(take_turns([case], ["asyncio", "hwloop", "uvloop"], 2, 1.0, results))
+    assert interrupt.tb  # which keeps the frames, as Ctrl-C does until the figures so far have been shown
     first = ["start asyncio", "start hwloop", "start uvloop", "end uvloop", "end hwloop", "end asyncio"]
     assert happened == [*first, "start asyncio", "start uvloop", "end uvloop", "end asyncio"]
     assert results.failures == ["x on hwloop ended with status 1"]
