@@ -28,7 +28,7 @@ cdef class Dispatcher:
 
     @cython.locals(
         run_queue=RunQueue, ordinary=HandleQueue, found=HandleQueue, clock=LoopClock, urgent=PriorityQueues, ahead=Py_ssize_t, batch=Py_ssize_t,
-        first=Py_ssize_t, queued=Py_ssize_t, overdue=Py_ssize_t, lateness=list, latency=list, time=double,
+        first=Py_ssize_t, left=Py_ssize_t, queued=Py_ssize_t, overdue=Py_ssize_t, lateness=list, latency=list, time=double,
         until=double, over=bint, alone=bint, called=bint, monitor=Monitor,
     )
     cpdef run(self, LoopBase loop)

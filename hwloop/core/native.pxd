@@ -21,20 +21,11 @@ cdef extern from *:
         return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, nothing, NULL);
     }
 
-    static CYTHON_INLINE PyObject *hwloop_run(PyObject *context, PyObject *callback, PyObject *args) {
+    /* Returns 1 if the callback returned. Otherwise an exception is pending, or nothing has been called. */
+    static CYTHON_INLINE int hwloop_run(PyObject *context, PyObject *callback, PyObject *args) {
         PyObject *result;
-        if (!PyContext_CheckExact(context) || !PyTuple_CheckExact(args)) {  /* a program's own: as Python does it */
-            PyObject *run = PyObject_GetAttrString(context, "run"), *first = NULL, *rest = NULL, *all = NULL;
-            if (run != NULL && (first = PyTuple_Pack(1, callback)) != NULL && (rest = PySequence_Tuple(args)) != NULL)
-                all = PySequence_Concat(first, rest);
-            result = all == NULL ? NULL : PyObject_CallObject(run, all);
-            Py_XDECREF(all);
-            Py_XDECREF(rest);
-            Py_XDECREF(first);
-            Py_XDECREF(run);
-            return result;
-        }
-        if (PyContext_Enter(context)) return NULL;
+        if (!PyContext_CheckExact(context) || !PyTuple_CheckExact(args)) return 0;  /* a program's own */
+        if (PyContext_Enter(context)) return 0;
         /* A callback that cancels its own handle drops the handle's references. */
         Py_INCREF(context);
         Py_INCREF(callback);
@@ -52,12 +43,15 @@ cdef extern from *:
                 PyErr_Clear();
             PyErr_Restore(type, value, traceback);
         }
-        else if (PyContext_Exit(context)) {
+        else {
             Py_DECREF(result);
-            result = NULL;
+            if (PyContext_Exit(context)) result = NULL;
         }
         Py_DECREF(context);
-        return result;
+        return result != NULL;
+    }
+
+    static CYTHON_INLINE void hwloop_nothing(void) {
     }
 
     static PyObject *hwloop_monotonic = NULL;
@@ -153,7 +147,8 @@ cdef extern from *:
     object copy_context "PyContext_CopyCurrent" ()
     Handle new_handle "hwloop_new" (object cls)
     TimerHandle new_timer "hwloop_new" (object cls)
-    object run_in_context "hwloop_run" (object context, object callback, object args)
+    bint run_in_context "hwloop_run" (object context, object callback, object args) noexcept
+    void raise_pending "hwloop_nothing" () except *
     bytes receive "hwloop_receive" (int fd, Py_ssize_t size)
     Py_ssize_t send "hwloop_send" (int fd, bytes data) except -1
     int set_alarm "hwloop_set_alarm" (int fd, double when) except -1
@@ -166,9 +161,9 @@ cdef inline bint is_cancelled(object handle) except -1:
     return handle._cancelled
 
 
-cdef inline object run(object handle):
+cdef inline bint succeeds(object handle) noexcept:
     if type(handle) is Handle or isinstance(handle, AnyHandle):
         return run_in_context(
             (<AnyHandle>handle)._context, (<AnyHandle>handle)._callback, (<AnyHandle>handle)._args
         )
-    return run_in_context(handle._context, handle._callback, handle._args)
+    return False

@@ -22,9 +22,17 @@ def is_cancelled(handle: Any) -> bool:
     return bool(handle._cancelled)
 
 
-def run(handle: Any) -> object:
-    """Call a handle's callback in the handle's context."""
-    return handle._context.run(handle._callback, *handle._args)
+def succeeds(handle: Any) -> bool:
+    """Call the callback of a compiled handle in its context. Return whether it was called and has not raised.
+
+    If not, call `raise_pending` next. If that raises nothing, the handle is not compiled, and was not called.
+    """
+    raise NotImplementedError(handle)
+
+
+def raise_pending() -> None:
+    """Raise what a callback has raised, after `succeeds` returned False."""
+    raise NotImplementedError
 
 
 def read_clock(now: Callable[[], float]) -> float:
