@@ -15,10 +15,14 @@ cdef extern from *:
     #ifndef HWLOOP_NATIVE
     #define HWLOOP_NATIVE
 
-    static CYTHON_INLINE PyObject *hwloop_new(PyObject *type) {
+    /* Makes a handle of a type that adds no field to its base. So the base frees it, too: what Cython generates would
+       tell the collector about it once more before that. */
+    static CYTHON_INLINE PyObject *hwloop_new(PyObject *cls) {
         static PyObject *nothing = NULL;
+        PyTypeObject *type = (PyTypeObject *)cls, *base = type->tp_base;
         if (nothing == NULL && (nothing = PyTuple_New(0)) == NULL) return NULL;
-        return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, nothing, NULL);
+        type->tp_dealloc = base->tp_dealloc;
+        return base->tp_new(type, nothing, NULL);
     }
 
     /* Returns 1 if the callback returned. Otherwise an exception is pending, or nothing has been called. */
