@@ -1,4 +1,4 @@
-"""The calls that feed a loop's queues: `call_soon`, `call_later`, `call_at` and `call_soon_threadsafe`.
+"""The calls that feed a loop's queues: `call_soon`, `call_soon_threadsafe`, `call_later`, `call_at`, `call_tolerant`.
 
 Programs make these calls most often, and asyncio's tasks and futures are among the callers. So they are hot: they
 construct their handles in place and append them to the queue themselves, because one more call costs 7 % of a
@@ -14,9 +14,9 @@ from contextvars import Context
 from typing import Any, TypeVarTuple, Unpack
 
 from hwloop.core.bases import LoopBase
-from hwloop.core.debug import checked_handle, checked_timer
+from hwloop.core.debug import LATEST, check_tolerant, checked_handle, checked_timer
 from hwloop.core.dispatch import SLICE
-from hwloop.core.handles import Handle, ThreadSafeHandle, TimerHandle
+from hwloop.core.handles import Handle, ThreadSafeHandle, TimerHandle, TolerantHandle
 from hwloop.core.native import copy_context, new_handle, new_timer
 from hwloop.core.parts import Parts
 from hwloop.core.urgency import NORMAL
@@ -102,6 +102,32 @@ class LoopCalls(LoopBase):
         timer = TimerHandle(when, callback, args, self, copy_context() if context is None else context)
         self._timers.new.append(timer)
         return timer
+
+    def call_tolerant(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        tolerance: float,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Like `call_at`, but the loop need not wake for it until `tolerance` seconds after `when` (loop time).
+
+        Timers within each other's tolerance share one wakeup. The callback runs at `when` or at the first poll after
+        it, if the loop is awake anyway; never before. Raises ValueError for a time or tolerance that is not finite or
+        is negative.
+        """
+        if self._guarded or not (0 <= tolerance <= 1e9 and -LATEST <= when <= LATEST):
+            check_tolerant(self, when, callback, tolerance)
+        timer = new_timer(TolerantHandle)  # inlined, as in `call_soon`
+        timer._when = when
+        timer._callback = callback
+        timer._args = args
+        timer._loop = self
+        timer._context = copy_context() if context is None else context
+        timer._cancelled = False
+        self._timers.add_tolerant(timer, tolerance)
+        return timer  # type: ignore[no-any-return]
 
     def _add_timer(self, timer: Any) -> Any:
         """Keep a new timer. If it is due by the end of the batch, poll no later than that, as asyncio does."""

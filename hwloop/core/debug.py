@@ -20,8 +20,13 @@ from hwloop.core.asyncio_base import SelectorEventLoop
 from hwloop.core.handles import ThreadSafeHandle, TimerHandle, Watcher
 from hwloop.core.monitor import Monitor
 from hwloop.core.naming import place_of, short_name
+from hwloop.core.periodic_timer import checked_tolerance
+from hwloop.errors import check_range
 
 _base: Any = base_events
+
+LATEST = 1e18
+"""Seconds of loop time. A tolerant timer with a later time is a mistake."""
 
 LONGEST = 500
 """Characters of a value's text in a report. Longer ones are shortened to a name."""
@@ -73,6 +78,16 @@ def checked_timer(
         _cut_own_frames(timer._source_traceback, 1)
         return timer
     return TimerHandle(when, callback, args, loop, contextvars.copy_context() if context is None else context)
+
+
+def check_tolerant(loop: SelectorEventLoop, when: float, callback: Callable[..., object], tolerance: float) -> None:
+    """Check the arguments of the loop's `call_tolerant`. Raises ValueError or TypeError for invalid ones."""
+    check_range("when (loop time)", when, -LATEST, LATEST)
+    checked_tolerance(tolerance)
+    loop._check_closed()
+    if loop.get_debug():
+        loop._check_thread()
+        loop._check_callback(callback, "call_tolerant")
 
 
 def _cut_own_frames(stack: traceback.StackSummary, own: int) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 import selectors
 from collections.abc import Callable
-from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from hwloop.core.asyncio_loop import AsyncioLoop
@@ -19,21 +18,17 @@ from hwloop.core.bases import CORE
 from hwloop.core.debug import checked_handle
 from hwloop.core.dispatch import Dispatcher
 from hwloop.core.gc_schedule import GcMode
-from hwloop.core.handles import Handle, Pollable, TolerantHandle
+from hwloop.core.handles import Handle, Pollable
 from hwloop.core.inheritance import PriorityInheritance
 from hwloop.core.monitor import DeadlineHandler, OverrunHandler
 from hwloop.core.parts import Parts
 from hwloop.core.periodic_timer import OverrunPolicy, Periodic, Schedule, checked_deadline, checked_tolerance
 from hwloop.core.poller import SHORTEST_WAIT
 from hwloop.core.urgency import URGENCY, Priority, as_priority
-from hwloop.errors import check_range
 
 if TYPE_CHECKING:
     from hwloop.core.realtime import Applied, RealTime
     from hwloop.core.statistics import LoopStatistics
-
-LATEST = 1e18
-"""Seconds of loop time. A tolerant timer with a later time is a mistake."""
 
 
 class EventLoop(AsyncioLoop):
@@ -130,32 +125,7 @@ class EventLoop(AsyncioLoop):
             raise ValueError(f"{task!r} is on another loop")
         self.urgency.reschedule(task, priority, deadline)
 
-    # Timers that asyncio does not have.
-
-    def call_tolerant(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        *args: Any,
-        tolerance: float,
-        context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        """Like `call_at`, but the loop need not wake for it until `tolerance` seconds after `when` (loop time).
-
-        Timers within each other's tolerance share one wakeup. The callback runs at `when` or at the first poll after
-        it, if the loop is awake anyway; never before. Raises ValueError for a time or tolerance that is not finite or
-        is negative.
-        """
-        if self._guarded or not (0 <= tolerance <= 1e9 and -LATEST <= when <= LATEST):
-            check_range("when (loop time)", when, -LATEST, LATEST)
-            checked_tolerance(tolerance)
-            self._check_closed()
-            if self._debug:
-                self._check_thread()
-                self._check_callback(callback, "call_tolerant")
-        timer = TolerantHandle(when, callback, args, self, contextvars.copy_context() if context is None else context)
-        self._timers.add_tolerant(timer, tolerance)
-        return timer
+    # Timers that asyncio does not have, besides `call_tolerant`.
 
     def call_every(
         self,

@@ -22,6 +22,7 @@ from hwloop.core.tolerant_timers import PURGE_AFTER, Entry, TolerantTimers
 INFINITY = float("inf")
 
 _WHEN = operator.attrgetter("_when")
+_TIMER = operator.itemgetter(2)  # of an entry
 
 
 class TimerQueue:
@@ -106,11 +107,14 @@ class TimerQueue:
         """Remove and return the timers that are due, by their times; equal ones in the order in which they were set."""
         if self.cancelled > PURGE_AFTER:
             self._purge()
-        heap = self._heap
+        heap, due = self._heap, []
         if self._tolerant.waiting:
-            for entry in self._tolerant.pop_due(now):
-                heappush(heap, entry)
-        due = []
+            tolerant = self._tolerant.pop_due(now)
+            if heap and heap[0][0] <= now:
+                for entry in tolerant:
+                    heappush(heap, entry)
+            else:
+                due = list(map(_TIMER, tolerant))
         while heap and heap[0][0] <= now:  # 3. Never early
             timer = heappop(heap)[2]
             timer._scheduled = False

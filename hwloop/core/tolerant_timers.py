@@ -5,22 +5,74 @@ as the timers themselves. Where a millisecond more does not matter (time-outs, s
 and the kernel's timer slack let a timer say how much later it may run. It then waits for whichever comes first: the end
 of its tolerance, that of another timer, or a wakeup for something else. It never runs before its time.
 
-Among timers of equal tolerance, the one that is due first is also the one that must run first. So there is one heap for
-each tolerance, ordered by time, and the loop may sleep until the first of the heaps' heads plus its tolerance. Adding
-and removing a timer is O(log n), a wait O(number of different tolerances).
+Among timers of equal tolerance, the one that is due first is also the one that must run first. So there is one queue
+for each tolerance, ordered by time, and the loop may sleep until the first of the queues' heads plus its tolerance. A
+wait is O(number of different tolerances).
+
+Most of what a timer costs would be its way through a large heap. So timers are put unsorted into buckets, each for a
+span of time as long as the tolerance, and only the first bucket is a heap: its timers share a wakeup anyway.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any
 
 PURGE_AFTER = 64
 """Cancelled timers are purged once there are more than this many and they are the majority."""
 
+SHORTEST_BUCKET = 1e-3
+"""Seconds. Timers with a smaller tolerance have buckets of this length."""
+
 Entry = tuple[float, int, Any]
 """The time, the order of arrival, and the timer."""
+
+
+class ToleranceQueue:
+    """The timers of one tolerance.
+
+    Attributes:
+        tolerance: seconds.
+        near: a heap of the timers in the first bucket and before. It is empty only if all buckets are.
+    """
+
+    __slots__ = ("_buckets", "_first", "_length", "_numbers", "near", "tolerance")
+
+    def __init__(self, tolerance: float) -> None:
+        self.tolerance: float = tolerance
+        self.near: list[Entry] = []
+        self._length = max(tolerance, SHORTEST_BUCKET)
+        self._first = 0  # the number of the first bucket: the time in bucket lengths
+        self._buckets: dict[int, list[Entry]] = {}  # the others, by number
+        self._numbers: list[int] = []  # and a heap of their numbers
+
+    def add(self, entry: Entry) -> None:
+        """Keep a timer."""
+        number = int(entry[0] / self._length)
+        if not self.near:
+            self._first = number
+        if number <= self._first:
+            heappush(self.near, entry)
+        elif number in self._buckets:
+            self._buckets[number].append(entry)
+        else:
+            self._buckets[number] = [entry]
+            heappush(self._numbers, number)
+
+    def pop(self) -> Entry:
+        """Remove and return the first timer. Raises IndexError if there is none."""
+        entry = heappop(self.near)
+        if not self.near and self._numbers:
+            self._first = heappop(self._numbers)
+            self.near = self._buckets.pop(self._first)
+            self.near.sort()  # which makes a heap, faster than heapify
+        return entry
+
+    def all(self) -> list[Entry]:
+        """Return all timers, in no particular order."""
+        return [*self.near, *itertools.chain.from_iterable(self._buckets.values())]
 
 
 class TolerantTimers:
@@ -32,20 +84,21 @@ class TolerantTimers:
         waiting: the number of timers, including cancelled ones that are not dropped yet.
     """
 
-    __slots__ = ("_cancelled", "_heaps", "waiting")
+    __slots__ = ("_cancelled", "_queues", "waiting")
 
     def __init__(self) -> None:
         self.waiting: int = 0
-        self._heaps: dict[float, list[Entry]] = {}  # by tolerance
+        self._queues: dict[float, ToleranceQueue] = {}  # by tolerance
         self._cancelled = 0  # an estimate; it decides when to purge, and nothing else
 
     def add(self, entry: Entry, tolerance: float) -> None:
         """Keep a timer that may run from its time on, and should run within its tolerance after that."""
-        heap = self._heaps.get(tolerance)
-        if heap is None:
-            heap = self._heaps[tolerance] = []
-        heappush(heap, entry)
-        entry[2].is_waiting = entry[2]._scheduled = True
+        queue = self._queues.get(tolerance)
+        if queue is None:
+            queue = self._queues[tolerance] = ToleranceQueue(tolerance)
+        queue.add(entry)
+        timer = entry[2]
+        timer.is_waiting = timer._scheduled = True
         self.waiting += 1
 
     def cancelled(self) -> None:
@@ -54,52 +107,56 @@ class TolerantTimers:
 
     def __iter__(self) -> Iterator[Any]:
         """All timers, in no particular order."""
-        return (timer for heap in list(self._heaps.values()) for _, _, timer in list(heap))
+        return (timer for queue in list(self._queues.values()) for _, _, timer in queue.all())
 
     def wake_by(self, when: float | None) -> float | None:
         """Return the time by which the loop must wake, if other timers need it at `when` (None: never)."""
-        for tolerance, heap in self._heaps.items():
-            while heap and heap[0][2]._cancelled:
-                heappop(heap)
+        for queue in self._queues.values():
+            while queue.near and queue.near[0][2]._cancelled:
+                queue.pop()
                 self.waiting -= 1
                 self._cancelled -= self._cancelled > 0
-            if heap and (when is None or heap[0][0] + tolerance < when):
-                when = heap[0][0] + tolerance
+            if queue.near and (when is None or queue.near[0][0] + queue.tolerance < when):
+                when = queue.near[0][0] + queue.tolerance
         return when
 
     def pop_due(self, now: float) -> list[Entry]:
-        """Remove and return the timers that are due."""
+        """Remove and return the timers that are due, by their times and in the order of arrival."""
         if self._cancelled > PURGE_AFTER and self._cancelled * 2 > self.waiting:
             self._purge()
         due, empty = [], []
-        for tolerance, heap in self._heaps.items():
-            while heap and heap[0][0] <= now:
-                entry = heappop(heap)
+        for queue in self._queues.values():
+            while queue.near and queue.near[0][0] <= now:
+                entry = queue.pop()
+                timer = entry[2]
                 self.waiting -= 1
-                if entry[2]._cancelled:
+                if timer._cancelled:
                     self._cancelled -= self._cancelled > 0
-                    continue
-                entry[2].is_waiting = False
-                due.append(entry)
-            if not heap:
-                empty.append(tolerance)
+                else:
+                    timer.is_waiting = timer._scheduled = False
+                    due.append(entry)
+            if not queue.near:
+                empty.append(queue.tolerance)
         for tolerance in empty:
-            del self._heaps[tolerance]
+            del self._queues[tolerance]
+        due.sort()
         return due
 
     def clear(self) -> None:
         """Drop all timers."""
-        if not self._heaps:
+        if not self._queues:
             return
         for timer in self:
             timer.is_waiting = timer._scheduled = False
-        self._heaps.clear()
+        self._queues.clear()
         self.waiting = self._cancelled = 0
 
     def _purge(self) -> None:
         """Drop the cancelled timers, which are the majority."""
-        self._cancelled = 0
-        for heap in self._heaps.values():
-            heap[:] = [entry for entry in heap if not entry[2]._cancelled]
-            heapify(heap)
-        self.waiting = sum(map(len, self._heaps.values()))
+        self.waiting = self._cancelled = 0
+        for tolerance, queue in list(self._queues.items()):
+            fresh = self._queues[tolerance] = ToleranceQueue(tolerance)
+            for entry in queue.all():
+                if not entry[2]._cancelled:
+                    fresh.add(entry)
+                    self.waiting += 1

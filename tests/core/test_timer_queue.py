@@ -123,6 +123,16 @@ def purges(timers: TimerQueue, cancelled: list[TimerHandle]) -> bool:
     return len(timers.all()) < before
 
 
+def test_tolerant_timers_are_due_by_time_whatever_their_tolerances(timers: TimerQueue) -> None:
+    times = [(7 * number % 100 + 50) * 0.0125 for number in range(100)]  # none in order, many in a bucket
+    waiting = [tolerant(timers, when, number % 3 * 0.1) for number, when in enumerate(times)]
+    found = [timer for now in range(60, 101) for timer in timers.pop_due(now * 0.01)]
+    waiting += [tolerant(timers, 1.1, 0.1), tolerant(timers, 1.05, 0.1)]
+    found += timers.pop_due(2.0)
+    assert found == sorted(waiting, key=lambda timer: timer.when())
+    assert not timers.has_tolerant()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_cancelled_timers_stay_while_they_are_few(timers: TimerQueue, kind: str) -> None:
     waiting = [KINDS[kind](timers, 100.0) for _ in range(PURGE_AFTER + 2)]
