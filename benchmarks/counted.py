@@ -93,7 +93,7 @@ def operate(name: str, number: int) -> None:
     """
     work = PATHS[name] if name in PATHS else importlib.import_module("core").CHUNKS[name][1]
     loop: Any = importlib.import_module("hwloop").new_event_loop()
-    for part in (loop, *vars(loop).values()):
+    for part in (loop, getattr(loop, "dispatcher", None)):  # not vars(loop): that would slow the loop's attributes down
         for name_of_slice in ("slice", "_slice"):  # the latter in earlier versions
             if isinstance(getattr(part, name_of_slice, None), float):
                 setattr(part, name_of_slice, 1e3)

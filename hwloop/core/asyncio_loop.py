@@ -38,6 +38,8 @@ Ts = TypeVarTuple("Ts")
 class AsyncioLoop(LoopCalls, SelectorEventLoop):
     """asyncio's selector loop with another dispatch function, run queue, timer queue and poller."""
 
+    __slots__ = ("_dispatcher", "_gc_schedule", "_monitor", "_sources", "_wakeup")  # see `LoopCalls`
+
     def __init__(self, parts: Parts) -> None:
         self._sources = parts.sources
         self._monitor = parts.monitor
