@@ -1,3 +1,4 @@
 cdef class Alarm:
     cdef dict __dict__
     cdef int _fd
+    cdef object _spec, _settime, _arguments

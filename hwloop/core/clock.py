@@ -129,7 +129,9 @@ class Clock:
 REAL = Clock()
 """The clock of real boards, and by default of a simulated one."""
 
-_os: Any = os  # os.timerfd_* came with Python 3.13; before that, the C library is called
+_os: Any = os
+_HAS_TIMERFD = hasattr(os, "timerfd_create")
+"""Whether Python has timerfd_*, as from 3.13 on; otherwise the C library is called."""
 
 
 @functools.cache
@@ -144,15 +146,16 @@ def _timer_spec() -> type[ctypes.Array[ctypes.c_long]]:
 
 
 def _new_timerfd() -> int:
-    if hasattr(os, "timerfd_create"):
+    if _HAS_TIMERFD:
         return _os.timerfd_create(time.CLOCK_MONOTONIC, flags=_os.TFD_CLOEXEC | _os.TFD_NONBLOCK)  # type: ignore[no-any-return]
-    import ctypes
-
-    libc = c_library(keep_gil=True)
-    if not hasattr(libc, "timerfd_create"):
-        raise OSError("this system has no timerfd")
-    fd = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        create = c_library(keep_gil=True).timerfd_create
+    except AttributeError:
+        raise OSError("this system has no timerfd") from None
+    fd = create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)
     if fd < 0:
+        import ctypes
+
         raise OSError(ctypes.get_errno(), "timerfd_create failed")
     return int(fd)
 
@@ -170,7 +173,7 @@ class Alarm:
     def __init__(self) -> None:
         self._fd = _new_timerfd()
         self._spec: ctypes.Array[ctypes.c_long] | None = None
-        if hasattr(os, "timerfd_create"):
+        if COMPILED or _HAS_TIMERFD:
             return
         import ctypes
 

@@ -1,3 +1,4 @@
 cdef class GcSchedule:
-    cdef dict __dict__
     cdef public bint is_active
+    cdef public object _clock, _mode, _expected, _collections, _forced, _longest
+    cdef public bint _was_enabled

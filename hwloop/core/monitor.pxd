@@ -1,5 +1,8 @@
 cdef class Monitor:
-    cdef dict __dict__
     cdef public list lateness, latency
     cdef public double slow_after
     cdef public bint is_measuring
+    cdef public object deadline_misses, overruns, task_times, sampler
+    cdef tuple _histograms
+    cdef bint _demotes
+    cdef object _deadline_handler, _overrun_handler, _miss_type, _overrun_type

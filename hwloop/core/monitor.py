@@ -62,7 +62,7 @@ class Monitor:
         self.overruns: Tally = Tally()
         self.task_times: Tally = Tally()
         self.sampler: Sampler | None = None
-        self._histograms = Histogram(), Histogram()  # of lateness and latency
+        self._histograms: tuple[Histogram, Histogram] | None = None  # of lateness and latency, once there are any
         self._demotes = False
         self._deadline_handler: DeadlineHandler | None = None
         self._overrun_handler: OverrunHandler | None = None
@@ -106,6 +106,8 @@ class Monitor:
 
     def histograms(self) -> tuple[Histogram, Histogram]:
         """Return the histograms of lateness and latency."""
+        if self._histograms is None:
+            self._histograms = Histogram(), Histogram()
         for histogram, noted in zip(self._histograms, (self.lateness, self.latency), strict=True):
             histogram.record_all(noted)
             noted.clear()

@@ -93,7 +93,7 @@ def listed(loop: Loop) -> Iterator[None]:
     entry = (loop, threading.get_ident())
     with _guard:
         _loops.append(entry)
-        followers = list(_followers)
+        followers = list(_followers) if _followers else []
     try:
         for follower in followers:
             follower.loop_started(loop)
@@ -102,6 +102,6 @@ def listed(loop: Loop) -> Iterator[None]:
         with _guard:
             if entry in _loops:  # not in a child that was forked meanwhile
                 _loops.remove(entry)
-            followers = list(_followers)
+            followers = list(_followers) if _followers else []
         for follower in followers:
             follower.loop_ended(loop)

@@ -134,6 +134,8 @@ class TimerQueue:
 
     def all(self) -> list[Any]:
         """Return all timers by their times, including cancelled ones that are not dropped yet."""
+        if not (self._heap or self.new or self._tolerant.waiting or self._overdue):
+            return []
         waiting = [timer for _, _, timer in list(self._heap)]
         return sorted([*waiting, *self._tolerant, *list(self.new), *list(self._overdue)], key=_WHEN)
 
