@@ -28,10 +28,10 @@ needs_compiled = pytest.mark.skipif(
 
 
 def reported(**environment: str) -> list[str]:
-    """Return what `statistics().core` reports in a new process, and the file of the dispatch function."""
+    """Return how a new process says that its core would run and runs, and the file of its dispatch function."""
     program = (
-        "import hwloop; from hwloop.core import dispatch\n"
-        "loop = hwloop.new_event_loop(); print(loop.statistics().core, dispatch.__file__); loop.close()"
+        "import hwloop; from hwloop.core import core_kind; before = core_kind(); from hwloop.core import dispatch\n"
+        "loop = hwloop.new_event_loop(); print(before, loop.statistics().core, dispatch.__file__); loop.close()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -46,13 +46,13 @@ def reported(**environment: str) -> list[str]:
 @needs_compiled
 @pytest.mark.parametrize("pure", ["", "0"])
 def test_a_compiled_core_runs_and_reports_it(pure: str) -> None:
-    core, file = reported(HWLOOP_PURE=pure)
-    assert (core, Path(file).suffix) == ("compiled", ".so")
+    before, core, file = reported(HWLOOP_PURE=pure)
+    assert (before, core, Path(file).suffix) == ("compiled", "compiled", ".so")
 
 
 def test_the_environment_chooses_the_sources() -> None:
-    core, file = reported(HWLOOP_PURE="1")
-    assert (core, Path(file)) == ("pure", CORE / "dispatch.py")
+    before, core, file = reported(HWLOOP_PURE="1")
+    assert (before, core, Path(file)) == ("pure", "pure", CORE / "dispatch.py")
 
 
 @needs_compiled

@@ -4,18 +4,23 @@
 
 A module is compiled if a `.pxd` file stands beside it, except `native.pxd`, which only declares. The sources are
 compiled as they are, but for one line: what a module imports from `hwloop.core.native`, the compiled one takes from
-`native.pxd`. See docs/architecture.md, "The compiled core".
+`native.pxd`. See docs/architecture.md, "The compiled core". `build_backend.py` makes wheels of the same extensions.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
+import shlex
 import shutil
 import sys
+import sysconfig
 from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "hwloop" / "core"
@@ -25,6 +30,8 @@ FLAGS = ["-O2", "-g0", "-Wno-unused-function"]
 # From Python 3.12 on, deque's methods look for their module in the type, which must be one that is made at run time.
 # Elsewhere static types are better: they are a tenth faster.
 MACROS = [("CYTHON_USE_TYPE_SPECS", "1")] if sys.version_info >= (3, 12) else []
+JOBS = 2
+"""Compilers that run at the same time; each needs up to 200 MB, and a small board has 512."""
 
 
 def modules() -> list[str]:
@@ -32,15 +39,51 @@ def modules() -> list[str]:
     return sorted(path.stem for path in CORE.glob("*.pxd") if path.stem != "native")
 
 
-def copied_source(module: str) -> Path:
-    """Copy what a module is compiled from, and return its path below `BUILD`."""
+def missing_compiler() -> str:
+    """Return what this machine lacks to compile C for this Python, and what to do; "" if nothing."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    if shutil.which(compiler) is None:
+        return f"there is no C compiler {compiler}; on Debian: apt install gcc"
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.exists():
+        return f"there is no {header}; on Debian: apt install python3-dev"
+    return ""
+
+
+def missing_cython() -> str:
+    """Return "" if Cython is installed, else what to do."""
+    return "" if find_spec("Cython") else "Cython is not installed; install it with: pip install '.[compile]'"
+
+
+def extensions(build: Path) -> list[Any]:
+    """Translate the modules to C below the directory `build`, and return the extensions for setuptools."""
+    from Cython.Build import cythonize
+    from setuptools import Extension
+
+    for path in [ROOT / "hwloop" / "__init__.py", CORE / "__init__.py", *CORE.glob("*.pxd")]:
+        _write(build, path, path.read_text(encoding="utf-8"))
+    wanted = [
+        Extension(
+            f"hwloop.core.{name}", [str(copied_source(build, name))], define_macros=MACROS, extra_compile_args=FLAGS
+        )
+        for name in modules()
+    ]
+    with contextlib.chdir(build):  # so that tracebacks name the sources as hwloop/core/...
+        made = cythonize(wanted, compiler_directives=DIRECTIVES, quiet=True)
+    for each in made:
+        each.sources = [str(build / source) for source in each.sources]
+    return made
+
+
+def copied_source(build: Path, module: str) -> Path:
+    """Copy what a module is compiled from, and return its path below `build`."""
     extension = CORE / f"{module}.pyx"
     path = extension if extension.exists() else CORE / f"{module}.py"
     text = path.read_text(encoding="utf-8")
     text = re.sub(
         r"^from hwloop\.core\.native import", "from cython.cimports.hwloop.core.native import", text, flags=re.M
     )
-    return _write(path, text)
+    return _write(build, path, text)
 
 
 def clean() -> None:
@@ -49,38 +92,29 @@ def clean() -> None:
         path.unlink()
 
 
-def build() -> None:
+def compile_in_place() -> None:
     """Compile the modules that have changed."""
-    from Cython.Build import cythonize
-    from setuptools import Extension, setup
+    from setuptools import setup
 
-    names = modules()
-    for path in [ROOT / "hwloop" / "__init__.py", CORE / "__init__.py", *CORE.glob("*.pxd")]:
-        _write(path, path.read_text(encoding="utf-8"))
-    sources = {name: copied_source(name) for name in names}
-    os.chdir(BUILD)  # so that tracebacks name the sources as hwloop/core/...
-    extensions = [
-        Extension(f"hwloop.core.{name}", [str(sources[name])], define_macros=MACROS, extra_compile_args=FLAGS)
-        for name in names
-    ]
-    built = cythonize(extensions, compiler_directives=DIRECTIVES, quiet=True)
-    setup(
-        name="hwloop-core",
-        packages=[],
-        ext_modules=built,
-        script_args=["--quiet", "build_ext", "--build-lib", "made", "--build-temp", "objects", "--parallel", "2"],
-    )
+    made = extensions(BUILD)
+    with contextlib.chdir(BUILD):  # where no pyproject.toml is
+        setup(
+            name="hwloop-core",
+            packages=[],
+            ext_modules=made,
+            script_args=f"--quiet build_ext --build-lib made --build-temp objects --parallel {JOBS}".split(),
+        )
     # All at once: a compiled module does not fit the sources of another one.
     clean()
-    for name in names:
+    for name in modules():
         shutil.copy2(BUILD / "made" / "hwloop" / "core" / f"{name}{EXTENSION_SUFFIXES[0]}", CORE)
-    print(f"compiled: {', '.join(names)}")
+    print(f"compiled: {', '.join(modules())}")
 
 
-def _write(path: Path, text: str) -> Path:
-    """Write a copy below `BUILD` unless it is the same, so that only what has changed is compiled again."""
+def _write(build: Path, path: Path, text: str) -> Path:
+    """Write a copy below `build` unless it is the same, so that only what has changed is compiled again."""
     relative = path.relative_to(ROOT)
-    copy = BUILD / relative
+    copy = build / relative
     copy.parent.mkdir(parents=True, exist_ok=True)
     if not copy.exists() or copy.read_text(encoding="utf-8") != text:
         copy.write_text(text, encoding="utf-8")
@@ -93,10 +127,9 @@ def main() -> None:
     if parser.parse_args().clean:
         clean()
         return
-    try:
-        build()
-    except ImportError as error:
-        sys.exit(f"the core can't be compiled: {error}; install Cython with: pip install '.[compile]'")
+    if missing := missing_compiler() or missing_cython():
+        sys.exit(f"the core can't be compiled: {missing}")
+    compile_in_place()
 
 
 if __name__ == "__main__":

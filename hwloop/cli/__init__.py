@@ -23,6 +23,7 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 import hwloop
+from hwloop.core import core_kind
 from hwloop.errors import HardwareError, suggestion
 
 COMMANDS = {
@@ -359,6 +360,6 @@ def _top_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"hwloop {hwloop.__version__}")
+    parser.add_argument("--version", action="version", version=f"hwloop {hwloop.__version__} ({core_kind()} core)")
     parser.add_argument("--debug", action="store_true", help="asyncio's debug mode, and tracebacks of all errors")
     return parser

@@ -6,6 +6,10 @@ nothing. They run on any Linux; what is normal on a desktop is no problem there.
 
 from __future__ import annotations
 
+import platform
+
+import hwloop
+from hwloop.core import core_kind
 from hwloop.doctor import buses, gpio, kernel, system
 from hwloop.doctor.finding import Finding
 from hwloop.doctor.machine import Machine
@@ -21,6 +25,7 @@ def examine(machine: Machine) -> list[Finding]:
     is_pi = model.startswith("Raspberry Pi")
     has_rp1 = model.startswith(_WITH_RP1)
     return [
+        Finding("hwloop", "ok", f"{hwloop.__version__}, {core_kind()} core, on Python {platform.python_version()}"),
         Finding("machine", "ok", model or "no device tree: not a Raspberry Pi"),
         *gpio.examine(machine, is_pi=is_pi),
         *buses.examine(machine, is_pi=is_pi, has_rp1=has_rp1),

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+import hwloop
 from hwloop import doctor
 from hwloop.boards.chip_discovery import ChipInfo
 from hwloop.cli import main
+from hwloop.core import core_kind
 from hwloop.doctor.finding import Finding
 from hwloop.doctor.machine import Machine, User
 from hwloop.doctor.program import Places, examine, read_needs
@@ -71,6 +73,7 @@ def text(findings: list[Finding]) -> str:
 def test_a_desktop_has_no_problem(tmp_path):
     findings = doctor.examine(Made(tmp_path, {"dev/ttyS0": ""}))
     assert not [finding for finding in findings if finding.status in ("warning", "problem")]
+    assert f"ok: {hwloop.__version__}, {core_kind()} core, on Python 3." in about(findings, "hwloop")[0]
     assert "HWLOOP_BOARD=sim" in text(findings)
     assert "ttyS0" not in text(findings)  # of a PC: there need not be anything behind it
 

@@ -1,0 +1,161 @@
+"""The build backend: a wheel with the compiled core where that is possible, else a pure one, and always a working one.
+
+Wheels are built from the sdist, as pip does, in environments without hwloop's own variables. `make test-wheels` tries
+them on other machines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(path.stem for path in (ROOT / "hwloop" / "core").glob("*.pxd") if path.stem != "native")
+NOT_COMPILED = "hwloop: the core is not compiled, and runs from its Python sources: "
+REPORT = """
+import hwloop
+loop = hwloop.new_event_loop()
+print(loop.statistics().core, hwloop.__file__)
+loop.close()
+"""
+
+pytestmark = pytest.mark.slow
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a build; coverage does not measure it."""
+    ours = ("COVERAGE_", "HWLOOP_", "PYTHON", "CC", "CFLAGS")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
+
+
+def call(tree: Path, hook: str, *arguments: str, missing: str = "", **more: str) -> tuple[Any, str]:
+    """Call a hook of the backend in a process of its own, as pip does; return its answer, and what it wrote to stderr.
+
+    Parameters:
+        tree: the directory of the project.
+        hook: the name of the hook.
+        arguments: its arguments.
+        missing: a module that can't be imported.
+        more: variables of the environment.
+    """
+    program = (
+        f"import json, sys; sys.modules[{missing!r}] = None; import build_backend\n"
+        f"print(json.dumps(build_backend.{hook}(*{arguments!r})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tree,
+        env=environment(PYTHONPATH=str(tree / "tools"), **more),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked sdist of a checkout in which `make compiled` has been called."""
+    checkout, target = (tmp_path_factory.mktemp(name) for name in ("checkout", "sdist"))
+    for name in ("hwloop", "firmware_sim", "hwloop_bench", "examples", "tools"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    (checkout / "hwloop" / "core" / f"dispatch{EXTENSION_SUFFIXES[0]}").touch()
+    name, _ = call(checkout, "build_sdist", str(target))
+    with tarfile.open(target / name) as archive:
+        archive.extractall(target, filter="data")
+    return target / name.removesuffix(".tar.gz")
+
+
+def built(tree: Path, directory: Path, missing: str = "", **more: str) -> tuple[str, list[str], str]:
+    """Build a wheel and unpack it; return the tag, the modules that are compiled, and the reason if none is."""
+    name, said = call(tree, "build_wheel", str(directory), missing=missing, **more)
+    with zipfile.ZipFile(directory / name) as archive:
+        archive.extractall(directory / "installed")
+    compiled = sorted(path.name for path in (directory / "installed" / "hwloop").rglob("*.so"))
+    reasons = [line.removeprefix(NOT_COMPILED) for line in said.splitlines() if line.startswith(NOT_COMPILED)]
+    return name.removeprefix("hwloop-").partition("-")[2].removesuffix(".whl"), compiled, "\n".join(reasons)
+
+
+def reported(directory: Path, **more: str) -> tuple[str, str]:
+    """Return which core the unpacked wheel runs, by the loop and by the command."""
+    installed = directory / "installed"
+
+    def run(*words: str) -> str:
+        variables = environment(PYTHONPATH=str(installed), **more)
+        return subprocess.run(
+            [sys.executable, *words], cwd=directory, env=variables, capture_output=True, text=True, check=True
+        ).stdout
+
+    core, file = run("-c", REPORT).split()
+    assert Path(file).is_relative_to(installed)
+    return core, run("-m", "hwloop", "--version").partition("(")[2].partition(")")[0]
+
+
+def test_a_wheel_has_the_compiled_core_or_on_request_runs_the_sources(tree: Path, tmp_path: Path) -> None:
+    pytest.importorskip("Cython", reason="pip install '.[compile]'")
+    # Quicker than what users get: the last option counts.
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\nexec cc "$@" -O0\n')
+    compiler.chmod(0o755)
+    tag, compiled, reason = built(tree, tmp_path, CC=str(compiler))
+    assert reason == ""
+    assert compiled == [f"{name}{EXTENSION_SUFFIXES[0]}" for name in MODULES]
+    assert tag.startswith("cp3")
+    assert "-linux_" in tag
+    assert reported(tmp_path) == ("compiled", "compiled core")
+    assert reported(tmp_path, HWLOOP_PURE="1") == ("pure", "pure core")
+
+
+def test_a_chosen_pure_wheel_fits_every_machine_and_reports_the_choice(tree: Path, tmp_path: Path) -> None:
+    assert built(tree, tmp_path, HWLOOP_PURE="1") == ("py3-none-any", [], "HWLOOP_PURE is set")
+    assert reported(tmp_path) == ("pure", "pure core")
+    assert not list((tmp_path / "installed").rglob("*.p[xy][dx]")), "only a compilation needs them"
+
+
+def test_without_a_compiler_the_wheel_is_pure_and_the_reason_is_reported(tree: Path, tmp_path: Path) -> None:
+    tag, compiled, reason = built(tree, tmp_path, CC="/nowhere/cc -pthread")
+    assert (tag, compiled) == ("py3-none-any", [])
+    assert reason == "there is no C compiler /nowhere/cc; on Debian: apt install gcc"
+
+
+def test_without_cython_the_wheel_is_pure_and_the_reason_is_reported(tree: Path, tmp_path: Path) -> None:
+    tag, compiled, reason = built(tree, tmp_path, missing="Cython", CC="true")
+    assert (tag, compiled) == ("py3-none-any", [])
+    assert reason == "Cython is not installed; install it with: pip install '.[compile]'"
+
+
+def test_a_compilation_that_fails_leaves_a_pure_wheel_that_works(tree: Path, tmp_path: Path) -> None:
+    pytest.importorskip("Cython", reason="pip install '.[compile]'")
+    tag, compiled, reason = built(tree, tmp_path, CC="false")
+    assert (tag, compiled) == ("py3-none-any", [])
+    assert reason.startswith("the compilation failed: ")
+    assert reported(tmp_path) == ("pure", "pure core")
+
+
+def test_cython_is_asked_for_only_where_it_would_be_used(tree: Path) -> None:
+    def wants(hook: str, **more: str) -> bool:
+        return any(each.startswith("Cython") for each in call(tree, f"get_requires_for_build_{hook}", **more)[0])
+
+    assert wants("wheel", CC="true")
+    assert not wants("wheel", CC="/nowhere/cc")
+    assert not wants("wheel", CC="true", HWLOOP_PURE="1")
+    assert not wants("editable", CC="true")
+    assert not wants("sdist", CC="true")
+
+
+def test_an_editable_install_is_pure(tree: Path, tmp_path: Path) -> None:
+    name, _ = call(tree, "build_editable", str(tmp_path), CC="/nowhere/cc")
+    assert name.endswith("-py3-none-any.whl")
+    assert not list(tree.rglob("*.so"))
