@@ -42,7 +42,7 @@ $(VENV)/installed-bench: $(VENV)/installed
 	touch $@
 
 $(VENV)/installed-coverage: $(VENV)/installed-test
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,plot]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,plot,compile]'
 	touch $@
 
 $(VENV)/installed-clients: $(VENV)/installed-test
@@ -187,7 +187,7 @@ figures:  ## the table of all figures asked and measured, for both cores and uvl
 mutation: $(VENV)/installed-mutation  ## change the core in small ways, and show the changes that no test notices
 	$(BIN)/python tests/mutation/run.py
 
-release-check: $(VENV)/installed-release  ## build wheel and sdist, install each in a new environment, run the demo there
+release-check: $(VENV)/installed-release  ## build sdist and wheels, install each in a new environment, run the demo there (a C compiler)
 	$(BIN)/python tools/release.py check
 
 bench-compare: $(VENV)/installed  ## compare two versions: OLD=v0.1.0 NEW=. (git revisions, "." or JSON files; about fifteen minutes)
@@ -199,7 +199,7 @@ bench-record:  ## measure all figures for benchmarks/history/ (about twenty minu
 
 lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs, and packaging/requirements.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,trace,clients,check,mutation,release,plot,docs,bench]' \
+	build/lock/bin/pip install --quiet --disable-pip-version-check '.[test,trace,clients,check,mutation,release,plot,docs,bench,compile]' \
 	    --requirement tests/scripts/requirements.txt
 	build/lock/bin/pip freeze --exclude hwloop > .ci/constraints.txt
 	build/lock/bin/python packaging/lock.py
@@ -208,6 +208,6 @@ format: $(VENV)/installed-check  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:  ## remove the virtual environment and caches
+clean: clean-compiled  ## remove the virtual environment, compiled modules and caches
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build *.egg-info
 	find . -name __pycache__ -prune -exec rm -r {} +

@@ -177,9 +177,10 @@ def build(source: Path, arch: str) -> Path:
 
 
 def pip(command: str, *arguments: str | Path) -> None:
-    """Call pip."""
+    """Call pip. The wheel of hwloop is pure: its package may be for another Python and processor than these."""
     words = [sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
+    environment["HWLOOP_PURE"] = "1"
     done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise Impossible(f"pip {command} failed:\n{done.stdout.strip()}")

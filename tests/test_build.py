@@ -28,6 +28,12 @@ loop = hwloop.new_event_loop()
 print(loop.statistics().core, hwloop.__file__)
 loop.close()
 """
+REPACK = """
+import sys
+from hwloop.deployment.own_wheel import pack_own_wheel
+with open(sys.argv[1], "wb") as file:
+    file.write(pack_own_wheel().data)
+"""
 
 pytestmark = pytest.mark.slow
 
@@ -82,25 +88,24 @@ def built(tree: Path, directory: Path, missing: str = "", **more: str) -> tuple[
     """Build a wheel and unpack it; return the tag, the modules that are compiled, and the reason if none is."""
     name, said = call(tree, "build_wheel", str(directory), missing=missing, **more)
     with zipfile.ZipFile(directory / name) as archive:
-        archive.extractall(directory / "installed")
-    compiled = sorted(path.name for path in (directory / "installed" / "hwloop").rglob("*.so"))
+        archive.extractall(directory)
+    compiled = sorted(path.name for path in (directory / "hwloop").rglob("*.so"))
     reasons = [line.removeprefix(NOT_COMPILED) for line in said.splitlines() if line.startswith(NOT_COMPILED)]
     return name.removeprefix("hwloop-").partition("-")[2].removesuffix(".whl"), compiled, "\n".join(reasons)
 
 
-def reported(directory: Path, **more: str) -> tuple[str, str]:
+def run(installed: Path, *words: str, **more: str) -> str:
+    """Return what Python prints where the unpacked wheel is installed."""
+    variables = environment(PYTHONPATH=str(installed), **more)
+    command = [sys.executable, *words]
+    return subprocess.run(command, cwd="/", env=variables, capture_output=True, text=True, check=True).stdout
+
+
+def reported(installed: Path, **more: str) -> tuple[str, str]:
     """Return which core the unpacked wheel runs, by the loop and by the command."""
-    installed = directory / "installed"
-
-    def run(*words: str) -> str:
-        variables = environment(PYTHONPATH=str(installed), **more)
-        return subprocess.run(
-            [sys.executable, *words], cwd=directory, env=variables, capture_output=True, text=True, check=True
-        ).stdout
-
-    core, file = run("-c", REPORT).split()
+    core, file = run(installed, "-c", REPORT, **more).split()
     assert Path(file).is_relative_to(installed)
-    return core, run("-m", "hwloop", "--version").partition("(")[2].partition(")")[0]
+    return core, run(installed, "-m", "hwloop", "--version", **more).partition("(")[2].partition(")")[0]
 
 
 def test_a_wheel_has_the_compiled_core_or_on_request_runs_the_sources(tree: Path, tmp_path: Path) -> None:
@@ -116,12 +121,17 @@ def test_a_wheel_has_the_compiled_core_or_on_request_runs_the_sources(tree: Path
     assert "-linux_" in tag
     assert reported(tmp_path) == ("compiled", "compiled core")
     assert reported(tmp_path, HWLOOP_PURE="1") == ("pure", "pure core")
+    # The wheel that it makes of itself, for the environments of services, has the same.
+    run(tmp_path, "-c", REPACK, str(tmp_path / "own.whl"))
+    with zipfile.ZipFile(tmp_path / "own.whl") as archive:
+        archive.extractall(tmp_path / "own")
+    assert reported(tmp_path / "own") == ("compiled", "compiled core")
 
 
 def test_a_chosen_pure_wheel_fits_every_machine_and_reports_the_choice(tree: Path, tmp_path: Path) -> None:
     assert built(tree, tmp_path, HWLOOP_PURE="1") == ("py3-none-any", [], "HWLOOP_PURE is set")
     assert reported(tmp_path) == ("pure", "pure core")
-    assert not list((tmp_path / "installed").rglob("*.p[xy][dx]")), "only a compilation needs them"
+    assert not list(tmp_path.rglob("*.p[xy][dx]")), "only a compilation needs them"
 
 
 def test_without_a_compiler_the_wheel_is_pure_and_the_reason_is_reported(tree: Path, tmp_path: Path) -> None:

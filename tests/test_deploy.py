@@ -16,6 +16,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+BACKEND = """
+import os, pathlib, shutil
+def build_wheel(directory, *rest):
+    pathlib.Path({chosen!r}).write_text(os.environ.get("HWLOOP_PURE", ""))
+    return os.path.basename(shutil.copy({wheel!r}, directory))
+"""
+"""A build backend that records what is chosen."""
+
+
 def install(
     *arguments: str | Path, umask: int = 0o022, script: str = str(ROOT / "deploy" / "install"), **environment: str
 ) -> subprocess.CompletedProcess[str]:
@@ -92,6 +101,18 @@ def test_an_installation_from_a_false_start_to_its_end(tmp_path: Path, place: li
     assert second.stdout.endswith("the stand-in service install door.py --name a b\n")
     assert hidden(tmp_path / "opt") == []
     assert venv_command.parent.parent.stat().st_ino == before
+
+    # From a wheelhouse without Cython, no core is compiled.
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (project / "backend.py").write_text(BACKEND.format(wheel=str(wheel), chosen=str(tmp_path / "chosen")))
+    for chosen in ("1", ""):
+        assert install(*place, "--wheelhouse", tmp_path, "--source", project).returncode == 0
+        assert (tmp_path / "chosen").read_text() == chosen
+        (tmp_path / "cython-3.1.0-py3-none-any.whl").touch()
 
     (tmp_path / "opt" / "services").mkdir()
     gone = install(*place, "--uninstall")

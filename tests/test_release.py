@@ -65,21 +65,26 @@ def test_a_release_without_described_changes_is_an_error(checkout):
     assert release.current_version(checkout) == "0.2.0"
 
 
-def packed(folder, names):
+def packed(folder, in_sdist, in_wheel):
     with zipfile.ZipFile(folder / "it.whl", "w") as wheel:
-        for name in names:
+        for name in in_wheel:
             wheel.writestr(name, "")
     with tarfile.open(folder / "it.tar.gz", "w:gz") as sdist:
-        for name in names:
+        for name in in_sdist:
             sdist.addfile(tarfile.TarInfo(f"hwloop-0.1.9/{name}"), io.BytesIO())
-    return folder / "it.whl", folder / "it.tar.gz"
+    return folder / "it.tar.gz", [folder / "it.whl"]
 
 
 def test_distributions_that_lack_a_file_of_the_package_are_an_error(checkout):
-    (checkout / "hwloop" / "py.typed").touch()
-    release.complete(*packed(checkout, ["hwloop/__init__.py", "hwloop/py.typed", "README.md"]), checkout)
+    for name in ("py.typed", "it.pxd", "it.pyx"):
+        (checkout / "hwloop" / name).touch()
+    run = ["hwloop/__init__.py", "hwloop/py.typed", "README.md"]
+    sources = [*run, "hwloop/it.pxd", "hwloop/it.pyx"]
+    release.complete(*packed(checkout, sources, run), checkout)
     with pytest.raises(release.ReleaseError, match=r"it\.whl lacks hwloop/py\.typed; see \[tool\.setuptools\]"):
-        release.complete(*packed(checkout, ["hwloop/__init__.py"]), checkout)
+        release.complete(*packed(checkout, sources, ["hwloop/__init__.py"]), checkout)
+    with pytest.raises(release.ReleaseError, match=r"it\.tar\.gz lacks hwloop/it\.pyx; .* MANIFEST\.in"):
+        release.complete(*packed(checkout, sources[:-1], run), checkout)
 
 
 def test_a_failing_command_is_an_error_that_names_it(tmp_path):

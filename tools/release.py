@@ -2,7 +2,7 @@
 """Prepare and check a release. Nothing is uploaded.
 
     tools/release.py prepare 0.2.0   set the version, and give the changelog's unreleased section its number and date
-    tools/release.py check           build wheel and sdist, install each into a new environment, run the program there
+    tools/release.py check           build sdist and wheels, install each into a new environment, run the program there
 
 `prepare` changes two files, for a person to read and commit. `check` leaves the distributions in build/release/dist.
 """
@@ -19,6 +19,7 @@ import sys
 import tarfile
 import venv
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,44 +73,58 @@ def check(root: Path) -> None:
     changelog = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     if f"\n## {version} " not in changelog and not unreleased(changelog):
         raise ReleaseError(f"CHANGELOG.md: neither a section {version} nor anything under Unreleased")
-    run(sys.executable, "-m", "build", "--outdir", work / "dist", root)
-    [wheel] = (work / "dist").glob(f"hwloop-{version}-*.whl")
+    build = (sys.executable, "-m", "build", "--outdir", work / "dist")
+    run(*build, root)  # the sdist, and from that the wheel with the compiled core
+    run(*build, "--wheel", root, HWLOOP_PURE="1")
     sdist = work / "dist" / f"hwloop-{version}.tar.gz"
-    complete(wheel, sdist, root)
-    for distribution in (wheel, sdist):
+    pure = work / "dist" / f"hwloop-{version}-py3-none-any.whl"
+    compiled = [path for path in (work / "dist").glob(f"hwloop-{version}-*.whl") if path != pure]
+    if not compiled:
+        raise ReleaseError("the core was not compiled; the reason is above")
+    complete(sdist, [pure, *compiled], root)
+    for distribution, core in ((compiled[0], "compiled"), (pure, "pure"), (sdist, "compiled")):
         environment = work / distribution.name
         venv.create(environment, with_pip=True)
         elsewhere = environment / "elsewhere"
         elsewhere.mkdir()
         scripts = environment / "bin"
-        run(scripts / "pip", "install", "--quiet", "--disable-pip-version-check", distribution, cwd=elsewhere)
+        # No cache: pip would take the wheel of an earlier sdist of the same name.
+        pip = (scripts / "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir")
+        run(*pip, "install", distribution, cwd=elsewhere)
         said = run(scripts / "hwloop", "--version", cwd=elsewhere, capture=True)
-        if said != f"hwloop {version}\n":
+        if said != f"hwloop {version} ({core} core)\n":
             raise ReleaseError(f"{distribution.name}: 'hwloop --version' printed {said!r}")
         run(scripts / "hwloop", "demo", cwd=elsewhere)
         print(f"{distribution.name}: installed in a new environment, prints its version, runs the demo")
 
 
-def complete(wheel: Path, sdist: Path, root: Path) -> None:
-    """Raise `ReleaseError` unless both distributions hold every module and the type markers."""
+def complete(sdist: Path, wheels: Iterable[Path], root: Path) -> None:
+    """Raise `ReleaseError` unless all hold every module and the type markers, and the sdist what is compiled too."""
     needed = {
         path.relative_to(root).as_posix()
         for package in ("hwloop", "firmware_sim")
         for path in (root / package).rglob("*")
         if path.suffix in (".py", ".toml", ".typed")
     }
-    with zipfile.ZipFile(wheel) as archive:
-        packed = set(archive.namelist())
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            lacks(wheel, needed - set(archive.namelist()), "[tool.setuptools] in pyproject.toml")
     with tarfile.open(sdist) as files:
-        source = {name.partition("/")[2] for name in files.getnames()}
-    for name, held in ((wheel.name, packed), (sdist.name, source)):
-        if missing := sorted(needed - held):
-            raise ReleaseError(f"{name} lacks {', '.join(missing)}; see [tool.setuptools] in pyproject.toml")
+        held = {name.partition("/")[2] for name in files.getnames()}
+    declared = {path.relative_to(root).as_posix() for path in (root / "hwloop").rglob("*.p[xy][dx]")}
+    lacks(sdist, (needed | declared) - held, "[tool.setuptools] in pyproject.toml, and MANIFEST.in")
 
 
-def run(*command: str | Path, cwd: Path | None = None, capture: bool = False) -> str:
+def lacks(distribution: Path, missing: set[str], where: str) -> None:
+    """Raise `ReleaseError` if a file is missing in a distribution."""
+    if missing:
+        raise ReleaseError(f"{distribution.name} lacks {', '.join(sorted(missing))}; see {where}")
+
+
+def run(*command: str | Path, cwd: Path | None = None, capture: bool = False, **variables: str) -> str:
     """Run a command without the variables that would lead it to the checkout; return what it printed, if captured."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HWLOOP_BOARD")}
+    ignored = ("PYTHONPATH", "HWLOOP_BOARD", "HWLOOP_PURE")
+    environment = {name: value for name, value in os.environ.items() if name not in ignored} | variables
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -117,7 +132,7 @@ def run(*command: str | Path, cwd: Path | None = None, capture: bool = False) ->
         stdout=subprocess.PIPE if capture else None,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1200,
     )
     if done.returncode != 0:
         raise ReleaseError(f"{' '.join(map(str, command))}: ended with status {done.returncode}")
@@ -128,7 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Prepare and check a release. Nothing is uploaded.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("prepare", help="set the version and name the changelog's section").add_argument("version")
-    commands.add_parser("check", help="build wheel and sdist, install and run each in a new environment")
+    commands.add_parser("check", help="build sdist and wheels, install and run each in a new environment")
     options = parser.parse_args()
     try:
         if options.command == "prepare":

@@ -2,6 +2,9 @@
 
 The files are those of the running packages, whether they were installed or are imported from a checkout. The same
 files make the same bytes, so a digest tells whether hwloop has changed.
+
+The wheel fits every Python, also with a compiled core: the names of compiled modules contain the Python and the
+platform that they are for, and any other Python runs the sources beside them.
 """
 
 from __future__ import annotations
