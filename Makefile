@@ -17,7 +17,7 @@ BENCHMARKS := core scale startup threads ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: $(KERNEL_FILES) guest kernel-services help demo test compiled clean-compiled test-compiled coverage test-clients test-scripts test-gpiozero test-kernel test-kernel-install test-sigrok deb test-deb test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures loops-to-compare bench-compare bench-record mutation release-check lock format clean
+.PHONY: $(KERNEL_FILES) guest kernel-services help demo test compiled clean-compiled test-compiled coverage test-clients test-scripts test-gpiozero test-kernel test-kernel-install test-sigrok deb test-deb test-wheels test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures loops-to-compare bench-compare bench-record mutation release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -135,6 +135,9 @@ deb: $(VENV)/installed  ## build Debian's package in build/deb (RELEASE=trixie A
 
 test-deb: $(VENV)/installed  ## install, upgrade, remove and purge Debian's package in clean bookworm and trixie trees (makes them: apt, root)
 	$(BIN)/python tests/debian/run.py
+
+test-wheels: $(VENV)/installed-release $(VENV)/installed-compile  ## build wheels for this machine, aarch64 and armv7, and try each where it is installed (Debian's cross compilers, qemu-user-static, debootstrap, root)
+	$(BIN)/python tests/debian/wheels.py $(ONLY)
 
 test-ansible: $(VENV)/installed  ## check deploy/ansible, and run it twice in clean trees (after test-deb: apt, root)
 	$(BIN)/python tests/debian/ansible.py
