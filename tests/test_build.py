@@ -6,6 +6,7 @@ them on other machines.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -138,6 +139,13 @@ def test_without_a_compiler_the_wheel_is_pure_and_the_reason_is_reported(tree: P
     tag, compiled, reason = built(tree, tmp_path, CC="/nowhere/cc -pthread")
     assert (tag, compiled) == ("py3-none-any", [])
     assert reason == "there is no C compiler /nowhere/cc; on Debian: apt install gcc"
+
+
+def test_a_free_threaded_python_keeps_running_without_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    compile_core = importlib.import_module("compile_core")
+    monkeypatch.setattr(compile_core.sysconfig, "get_config_var", {"CC": "true", "Py_GIL_DISABLED": 1}.get)
+    assert compile_core.obstacle().startswith("a compiled core would switch on the interpreter lock")
 
 
 def test_without_cython_the_wheel_is_pure_and_the_reason_is_reported(tree: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ setup_arguments: dict[str, Any] = {}
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
     """Return what a wheel is built with: Cython too, where it would be used."""
     required = build_meta.get_requires_for_build_wheel(config_settings)
-    if _chosen_pure() or compile_core.missing_compiler():
+    if _chosen_pure() or compile_core.obstacle():
         return required
     project = tomllib.loads((compile_core.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [*required, *project["optional-dependencies"]["compile"]]
@@ -34,7 +34,7 @@ def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
 def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
     """Build a wheel with the compiled core, or a pure one and report why."""
     arguments = (wheel_directory, config_settings, metadata_directory)
-    problem = _chosen_pure() or compile_core.missing_compiler() or compile_core.missing_cython()
+    problem = _chosen_pure() or compile_core.obstacle() or compile_core.missing_cython()
     if not problem:
         try:
             return _build_compiled(*arguments)

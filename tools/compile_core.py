@@ -39,8 +39,10 @@ def modules() -> list[str]:
     return sorted(path.stem for path in CORE.glob("*.pxd") if path.stem != "native")
 
 
-def missing_compiler() -> str:
-    """Return what this machine lacks to compile C for this Python, and what to do; "" if nothing."""
+def obstacle() -> str:
+    """Return why no core can be compiled for this Python, and what to do; "" if one can. Cython is another matter."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return "a compiled core would switch on the interpreter lock of this free-threaded Python"
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
     if shutil.which(compiler) is None:
         return f"there is no C compiler {compiler}; on Debian: apt install gcc"
@@ -127,7 +129,7 @@ def main() -> None:
     if parser.parse_args().clean:
         clean()
         return
-    if missing := missing_compiler() or missing_cython():
+    if missing := obstacle() or missing_cython():
         sys.exit(f"the core can't be compiled: {missing}")
     compile_in_place()
 
