@@ -105,3 +105,35 @@ def test_handles_that_are_not_hwloops_run() -> None:
     loop.close()
     assert ran == ["ran"]
     assert reports == ["failed"]
+
+
+UNREADY = """
+import hwloop
+
+class Eager(hwloop.EventLoop):
+    def __init__(self):
+        try:
+            {call}
+        except AttributeError as error:
+            print("raised", error)
+        super().__init__()
+
+Eager().close()
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "self.call_soon(print)",
+        "self.call_later(1, print)",
+        "self.call_at(1, print)",
+        "self.call_soon_threadsafe(print)",
+        "self._run_once()",
+    ],
+)
+def test_a_loop_that_is_used_before_it_is_initialised_raises(call: str) -> None:
+    """Compiled, its parts are still None, and C must not look into them. In a process: it would not survive that."""
+    program = UNREADY.format(call=call)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.partition(" ")[0]) == (0, "raised"), done.stderr
