@@ -289,6 +289,7 @@ class TestDebugMode:
         soon = loop.call_soon(print)
         handles = [soon, loop.call_later(1, print), loop.call_later(0, print), loop.call_at(1, print)]
         handles += [loop.call_soon_threadsafe(print), loop.call_deadline(1, print)]
+        handles.append(loop.call_soon_priority(hwloop.Priority.LOW, print))
         for handle in handles:
             assert handle._source_traceback[-1].name == "test_handles_know_where_they_were_made"
             handle.cancel()

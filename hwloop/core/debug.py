@@ -91,9 +91,9 @@ def check_tolerant(loop: SelectorEventLoop, when: float, callback: Callable[...,
 
 
 def _cut_own_frames(stack: traceback.StackSummary, own: int) -> None:
-    """Cut off the `own` frames of this module, and that of the loop's method, which has none if it is compiled."""
+    """Cut off the `own` frames of this module, and those of the loop's methods; a compiled method has none."""
     del stack[-own:]
-    if stack and stack[-1].name.startswith("call_") and stack[-1].filename.startswith(_CORE):
+    while stack and stack[-1].name.startswith("call_") and stack[-1].filename.startswith(_CORE):
         del stack[-1:]
 
 
