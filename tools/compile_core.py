@@ -27,7 +27,13 @@ CORE = ROOT / "hwloop" / "core"
 BUILD = ROOT / "build" / "core"
 # Objects that are not initialised have None for their parts. Without "nonecheck", C would look into that; it costs a
 # hundredth of a callback.
-DIRECTIVES = {"language_level": 3, "annotation_typing": False, "binding": True, "nonecheck": True}
+DIRECTIVES = {
+    "language_level": 3,
+    "annotation_typing": False,
+    "binding": True,
+    "nonecheck": True,
+    "auto_pickle": False,  # nothing here can be copied: a descriptor would be owned twice
+}
 FLAGS = ["-O2", "-g0", "-Wno-unused-function"]
 # From Python 3.12 on, deque's methods look for their module in the type, which must be one that is made at run time.
 # Elsewhere static types are better: they are a tenth faster.
