@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import decimal
+import fractions
+import functools
 import os
 import selectors
 import signal
@@ -266,6 +269,28 @@ def test_odd_times_raise():
         loop.call_later(float("nan"), print)
     with pytest.raises(ValueError, match="NaN"):
         loop.call_at(float("nan"), print)
+    loop.close()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_time_that_no_clock_can_reach_raises_at_once_and_the_loop_runs(debug):
+    """In a queue it would end each run of the loop."""
+    loop = hwloop.new_event_loop()
+    loop.set_debug(debug)
+    far = decimal.Decimal(10**6)
+    for when, error in [(far, TypeError), ("soon", TypeError), (1j, TypeError), (10**400, OverflowError)]:
+        for call in (loop.call_at, loop.call_deadline, functools.partial(loop.call_tolerant, tolerance=0.1)):
+            with pytest.raises((error, ValueError) if when == 10**400 else error):
+                call(when, print)
+    with pytest.raises(TypeError):
+        loop.call_tolerant(1.0, print, tolerance=decimal.Decimal(1))
+    ran = []
+    soon = loop.time() + 0.001
+    for when in (fractions.Fraction(soon), int(soon), loop.time() > 0):
+        loop.call_at(when, ran.append, when)
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    assert len(ran) == 3
     loop.close()
 
 

@@ -100,7 +100,7 @@ class LoopCalls(LoopBase):
     def call_at(
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        if self._guarded or not when > self._clock.now() + SLICE:
+        if self._guarded or type(when) is not float or not when > self._clock.now() + SLICE:
             return self._add_timer(checked_timer(self, when, callback, args, context))  # type: ignore[no-any-return]
         timer = TimerHandle(when, callback, args, self, copy_context() if context is None else context)
         self._timers.new.append(timer)
@@ -122,6 +122,7 @@ class LoopCalls(LoopBase):
         """
         if self._guarded or not (0 <= tolerance <= 1e9 and -LATEST <= when <= LATEST):
             check_tolerant(self, when, callback, tolerance)
+        when, tolerance = when + 0.0, tolerance + 0.0  # floats, or TypeError now instead of in the run
         timer = new_timer(TolerantHandle)  # inlined, as in `call_soon`
         timer._when = when
         timer._callback = callback

@@ -102,6 +102,7 @@ class EventLoop(AsyncioLoop):
         """
         if not deadline > 0:
             raise ValueError(f"a deadline is a loop time, as loop.time() gives, not {deadline!r}")
+        deadline = deadline + 0.0  # a float, or TypeError now instead of in the run
         if self._guarded:
             handle: Any = checked_handle(self, "call_deadline", callback, args, None)
         else:
