@@ -277,12 +277,12 @@ class Dispatcher:
         while True:
             if urgent.old and (handle := urgent.pop_old(self._clock.now(), ahead > 0 or batch > 0)) is not None:
                 pass
-            elif ahead and (first <= 0 or batch <= 0):
+            elif ahead and found and (first <= 0 or batch <= 0 or not ordinary):  # a program may have emptied a queue
                 handle = found.popleft()
                 handle._scheduled = False
                 ahead -= 1
                 first = 1
-            elif batch > 0:
+            elif batch > 0 and ordinary:
                 handle = ordinary.popleft()
                 batch -= 1
                 first -= 1

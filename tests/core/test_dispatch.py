@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import os
 import selectors
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -449,3 +450,21 @@ def test_a_watcher_that_was_cancelled_is_removed_when_its_descriptor_is_ready(
         loop.call_later(0.01, loop.stop)
         loop.run_forever()
         assert loop.remove_reader(fds[0]) is False
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_a_program_may_empty_a_queue_after_stop(loop: EventLoop, found: bool) -> None:
+    """Test helpers do; what is left of the batch is less than was counted."""
+    run_queue = loop._run_queue
+    emptied = run_queue.found if found else run_queue.ordinary
+    ran: list[str] = []
+    for delay in (0.0001, 0.0001):
+        loop.call_later(delay, ran.append, "timer")
+    time.sleep(0.001)
+    loop.call_soon(loop.stop)
+    loop.call_soon(emptied.clear)
+    loop.call_soon(ran.append, "ordinary")
+    loop.call_soon(ran.append, "ordinary")
+    loop.run_forever()
+    assert ran.count("ordinary") == (2 if found else 0)
+    assert not run_queue.has_work()
