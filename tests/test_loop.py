@@ -319,6 +319,8 @@ class TestDebugMode:
             assert handle._source_traceback[-1].name == "test_handles_know_where_they_were_made"
             handle.cancel()
             assert "print" in repr(handle)
+        watcher = loop._add_reader(loop._ssock, print)
+        assert watcher._source_traceback[-1].name == "_add_watcher"  # the loop's method, as in asyncio
         loop.close()
 
     def test_coroutines_as_callbacks_and_calls_from_other_threads_raise(self):

@@ -112,6 +112,9 @@ class Watcher(AnyHandle):
         deadline: float | None = None,
     ) -> None:
         super().__init__(callback, args, loop, None)
+        stack = self._source_traceback  # type: ignore[attr-defined]  # asyncio's, in debug mode
+        if stack and stack[-1].filename == __file__:
+            del stack[-1]  # this frame, which there is not if this is compiled
         self.fd: int = -1
         self.deadline: float | None = deadline
         self.is_ordinary: bool = priority is Priority.NORMAL and deadline is None
