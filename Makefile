@@ -81,6 +81,16 @@ test-compiled: $(VENV)/installed-test compiled  ## run the tests of `make test`,
 	HWLOOP_PURE= HWLOOP_EXPECT_COMPILED=1 $(BIN)/python -m pytest $(PARALLEL) -m "not slow" --ignore tests/clients --ignore tests/scripts
 	HWLOOP_PURE= $(PYTHON) tests/conformance/run.py --python $(BIN)/python
 
+# In copies of the checkout below build/compiled, which compile a core of their own.
+fuzz: $(VENV)/installed-compile  ## random programs on the compiled core beside the sources: no crash, no difference (SECONDS=600 SEED=N)
+	$(BIN)/python tests/compiled/fuzz.py --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+sanitize: $(VENV)/installed-test $(VENV)/installed-compile  ## tests of the loop and the soak on a core compiled with the address sanitizer (SECONDS=600, of the soak)
+	$(BIN)/python tests/compiled/run.py sanitize --seconds $(or $(SECONDS),600)
+
+leaks: $(VENV)/installed-test $(VENV)/installed-compile  ## tests of the loop many times in one process, on the compiled core: what does each leave behind?
+	$(BIN)/python tests/compiled/run.py leaks
+
 # Tracing makes everything two or three times slower. A test that fails under it must pass without. Status 1: some failed;
 # any other failure is the run's own, and no test can make up for it. Tests that failed in earlier runs are forgotten.
 coverage mutation: export HWLOOP_PURE = 1
