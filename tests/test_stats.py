@@ -47,6 +47,23 @@ def test_a_negative_duration_counts_as_none_and_a_huge_one_in_the_last_bucket():
     assert histogram.quantile(1) == 1 << 80
 
 
+@given(st.lists(st.floats(-1, 100), max_size=200))
+def test_durations_recorded_together_count_as_those_recorded_one_by_one(values):
+    together, one_by_one = Histogram(), Histogram()
+    together.record_all(values)
+    for value in values:
+        one_by_one.record(value)
+    assert together.cumulative() == one_by_one.cumulative()
+    for fraction in (0, 0.1, 0.5, 0.9, 1):
+        assert together.quantile(fraction) == one_by_one.quantile(fraction)
+
+
+def test_durations_that_are_no_numbers_end_the_count_of_none():
+    histogram = Histogram()
+    histogram.record_all([float("nan"), 1.0, float("inf"), float("nan"), 2.0])
+    assert histogram.count == 5
+
+
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
 def test_a_fraction_outside_zero_to_one_raises(fraction):
     with pytest.raises(ValueError, match="fraction"):

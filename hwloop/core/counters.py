@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hwloop.core.native import COMPILED, count_durations
+
 if TYPE_CHECKING:
     from hwloop.core.statistics import Durations, Occurrences
 
@@ -52,14 +54,17 @@ class Histogram:
         """Count many durations, at less than a tenth of the cost of one at a time."""
         if not values:
             return
-        least = min(values)
-        if least < 0:
-            values, least = [max(value, 0) for value in values], 0
+        if COMPILED:
+            least, most, total = count_durations(values, self._counts)
+        else:
+            if (least := min(values)) < 0:
+                values, least = [max(value, 0) for value in values], 0
+            most, total = max(values), sum(values)
+            self._counts.update(memoryview(array("d", values)).cast("B").cast("H")[_FIRST_BITS])
         self.min = min(self.min, least) if self.count else least
-        self.max = max(self.max, max(values))
+        self.max = max(self.max, most)
         self.count += len(values)
-        self.total += sum(values)
-        self._counts.update(memoryview(array("d", values)).cast("B").cast("H")[_FIRST_BITS])
+        self.total += total
 
     def quantile(self, fraction: float) -> float:
         """Return the duration below which `fraction` (0 to 1) of the recorded ones lie; 0 if empty."""

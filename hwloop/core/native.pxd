@@ -1,5 +1,7 @@
 # The C half of native.py: what the compiled core calls without going through Python.
 
+from libc.string cimport memcpy, memset
+
 from hwloop.core.bases cimport AnyHandle
 from hwloop.core.handles cimport Handle, TimerHandle
 
@@ -171,3 +173,35 @@ cdef inline bint succeeds(object handle) noexcept:
             (<AnyHandle>handle)._context, (<AnyHandle>handle)._callback, (<AnyHandle>handle)._args
         )
     return False
+
+
+cdef inline tuple count_durations(values, counts):
+    cdef double value, least = 0, most = 0, total = 0
+    cdef unsigned long long bits
+    cdef unsigned int bucket, place
+    cdef unsigned int[1024] buckets, numbers  # so many are counted before `counts` learns of them
+    cdef bint is_first = True
+    memset(numbers, 0, sizeof(numbers))
+    for value in values:
+        if value < 0:
+            value = 0
+        if is_first:
+            least = most = value
+            is_first = False
+        elif value < least:
+            least = value
+        elif value > most:
+            most = value
+        total += value
+        memcpy(&bits, &value, sizeof(bits))
+        bucket = bits >> 48
+        place = bucket & 1023
+        if numbers[place] and buckets[place] != bucket:
+            counts[buckets[place]] += numbers[place]
+            numbers[place] = 0
+        buckets[place] = bucket
+        numbers[place] += 1
+    for place in range(1024):
+        if numbers[place]:
+            counts[buckets[place]] += numbers[place]
+    return least, most, total

@@ -6,7 +6,8 @@ compiled. See docs/architecture.md, "The compiled core".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextvars import copy_context as copy_context
 from typing import Any
 
@@ -53,3 +54,8 @@ def send(fd: int, data: bytes) -> int:
 def set_alarm(fd: int, when: float) -> None:
     """Set a timerfd as `hwloop.core.clock.Alarm.set` does."""
     raise NotImplementedError(fd, when)
+
+
+def count_durations(values: Sequence[float], counts: Counter[int]) -> tuple[float, float, float]:
+    """Add durations to the buckets of `hwloop.core.counters.Histogram`. Return the least, the most and their sum."""
+    raise NotImplementedError(values, counts)

@@ -1,0 +1,2 @@
+cdef class Histogram:
+    cdef public object count, total, min, max, _counts
