@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -267,6 +268,33 @@ def test_a_peer_that_has_finished_still_gets_what_is_written(run):
             with pytest.raises(RuntimeError, match=r"Cannot call write\(\) after write_eof\(\)"):
                 transport.write(b"more")
             assert "lost" not in protocol.events
+
+    run(main())
+
+
+def test_a_closed_transport_sends_nothing_more(run):
+    async def main():
+        async with connected() as (transport, protocol, peer):
+            transport.write(b"before")
+            transport.close()
+            transport.write(b"after")
+            await protocol.lost
+            assert (peer.recv(100), peer.recv(100)) == (b"before", b"")
+
+    run(main())
+
+
+def test_an_end_that_the_socket_rejects_still_ends_the_writing(run):
+    class Endless(socket.socket):
+        def shutdown(self, how):
+            raise OSError(errno.ENOTCONN, "not connected")
+
+    async def main():
+        async with connected(wrap=lambda sock: Endless(fileno=sock.detach())) as (transport, _, _):
+            with pytest.raises(OSError, match="not connected"):
+                transport.write_eof()
+            with pytest.raises(RuntimeError, match="write_eof"):
+                transport.write(b"more")
 
     run(main())
 

@@ -86,7 +86,18 @@ cdef extern from *:
 
     #define HWLOOP_SMALL 16384  /* bytes, copied with the interpreter lock held: that is done sooner than giving it up */
 
-    static PyObject *hwloop_receive(int fd, Py_ssize_t size) {
+    /* The beginning of a socket as Modules/socketmodule.h has it; `is_plain` checks it with each socket. */
+    typedef struct {
+        PyObject_HEAD
+        int fd;
+    } hwloop_Socket;
+
+    static CYTHON_INLINE int hwloop_number(PyObject *sock) {
+        return ((hwloop_Socket *)sock)->fd;  /* -1 once it is closed */
+    }
+
+    static PyObject *hwloop_receive(PyObject *sock, Py_ssize_t size) {
+        int fd = hwloop_number(sock);
         char small[HWLOOP_SMALL];
         PyObject *data = NULL;
         char *buffer = small;
@@ -119,7 +130,8 @@ cdef extern from *:
         return data;
     }
 
-    static Py_ssize_t hwloop_send(int fd, PyObject *data) {
+    static Py_ssize_t hwloop_send(PyObject *sock, PyObject *data) {
+        int fd = hwloop_number(sock);
         Py_ssize_t sent;
         for (;;) {
             if (PyBytes_GET_SIZE(data) <= HWLOOP_SMALL)
@@ -155,10 +167,16 @@ cdef extern from *:
     TimerHandle new_timer "hwloop_new" (object cls)
     bint run_in_context "hwloop_run" (object context, object callback, object args) noexcept
     void raise_pending "hwloop_nothing" () except *
-    bytes receive "hwloop_receive" (int fd, Py_ssize_t size)
-    Py_ssize_t send "hwloop_send" (int fd, bytes data) except -1
+    int number_of "hwloop_number" (object sock)
+    bytes receive "hwloop_receive" (object sock, Py_ssize_t size)
+    Py_ssize_t send "hwloop_send" (object sock, bytes data) except -1
     int set_alarm "hwloop_set_alarm" (int fd, double when) except -1
     double read_clock "hwloop_read" (object now) except? -1.0
+
+
+cdef inline bint is_plain(sock) except -1:
+    from socket import socket
+    return type(sock) is socket and number_of(sock) == sock.fileno()
 
 
 cdef inline bint is_cancelled(object handle) except -1:

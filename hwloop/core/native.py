@@ -6,6 +6,7 @@ compiled. See docs/architecture.md, "The compiled core".
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import copy_context as copy_context
@@ -41,14 +42,19 @@ def read_clock(now: Callable[[], float]) -> float:
     return now()
 
 
-def receive(fd: int, size: int) -> bytes:
+def is_plain(sock: socket.socket) -> bool:
+    """Return whether `receive` and `send` can be used with a socket: neither a mock nor of a class of the program's."""
+    raise NotImplementedError(sock)
+
+
+def receive(sock: socket.socket, size: int) -> bytes:
     """Receive from a socket that does not block, as `socket.recv` does."""
-    raise NotImplementedError(fd, size)
+    raise NotImplementedError(sock, size)
 
 
-def send(fd: int, data: bytes) -> int:
+def send(sock: socket.socket, data: bytes) -> int:
     """Send to a socket that does not block, as `socket.send` does."""
-    raise NotImplementedError(fd, data)
+    raise NotImplementedError(sock, data)
 
 
 def set_alarm(fd: int, when: float) -> None:

@@ -6,9 +6,10 @@ itself. So a connection begins with small reads, doubles them while they come ba
 threshold, and halves them again when the traffic ebbs. Everything else about a transport, from flow control to the
 wording of its warnings, is asyncio's, and its code handles every special case.
 
-The hot half of a transport, `read_ready` and `write`, is `Flow`, an object of its own that could be compiled as it
-stands. The private attributes of asyncio's transport that it uses are the same in Python 3.11 to 3.14, and
-tests/test_transports.py checks that.
+The hot half of a transport, `read_ready` and `write`, is `Flow`, an object of its own, which the compiled core makes
+an extension type. It keeps what it needs of the transport's state, because reading asyncio's attributes costs as much
+as the rest of a small read. The private attributes and methods of asyncio's transport that both use are the same in
+Python 3.11 to 3.14, and tests/test_transports.py checks that.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import socket
 from asyncio import selector_events
 from typing import Any, TypeVar
 
-from hwloop.core.native import COMPILED, receive, send
+from hwloop.core.native import COMPILED, is_plain, receive, send
 
 T = TypeVar("T", bound=asyncio.BaseTransport)
 
@@ -40,52 +41,79 @@ _Base: Any = getattr(selector_events, "_SelectorSocketTransport")  # noqa: B009 
 
 
 class Flow:
-    """The hot half of a socket's transport: what is called for each read, and for each write."""
+    """The hot half of a socket's transport: what is called for each read, and for each write.
 
-    __slots__ = ("_fileno", "_is_plain", "_recv", "_send", "_size", "_small", "_transport", "buffered")
+    Attributes:
+        reads: whether data may be read, as long as the transport is not closed.
+        writes: whether data may be sent at once, if none waits: the transport is not closed, its end has not been
+            written, and it has not sent a file. Otherwise asyncio's `write` decides.
+        buffered: whether the protocol brings a buffer of its own.
+        protocol: the transport's protocol.
+        waiting: the transport's buffer of data that the socket has not taken yet.
+    """
+
+    __slots__ = (
+        "_is_plain",
+        "_least",
+        "_recv",
+        "_send",
+        "_size",
+        "_small",
+        "_sock",
+        "_transport",
+        "buffered",
+        "protocol",
+        "reads",
+        "waiting",
+        "writes",
+    )
 
     def __init__(self, transport: Any, sock: socket.socket) -> None:
+        self.reads: bool = True
+        self.writes: bool = True
+        self.buffered: bool = False
+        self.protocol: Any = None
+        self.waiting: Any = None
         self._transport = transport
+        self._sock = sock
         self._recv = sock.recv
         self._send = sock.send
-        self._fileno = sock.fileno
-        self._is_plain = type(sock) is socket.socket  # no mock, nor a class of the program's
-        self._size = SMALLEST_READ
+        self._is_plain: bool = COMPILED and is_plain(sock)
+        self._size = self._least = SMALLEST_READ
         self._small = 0  # reads in a row that used little of the size
-        self.buffered: bool = False  # the protocol brings a buffer of its own
 
     def read_ready(self) -> None:
         """Receive once and pass the data to the protocol, as asyncio's `_read_ready__data_received` does."""
-        transport = self._transport
         if self.buffered:
-            transport._read_ready__get_buffer()
+            self._transport._read_ready__get_buffer()
             return
-        if transport._conn_lost:
+        if not self.reads:
             return
         size = self._size
         try:
-            data = receive(self._fileno(), size) if COMPILED and self._is_plain else self._recv(size)
+            data = receive(self._sock, size) if COMPILED and self._is_plain else self._recv(size)
         except (BlockingIOError, InterruptedError):
             return
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            transport._fatal_error(error, "Fatal read error on socket transport")
+            self._transport._fatal_error(error, "Fatal read error on socket transport")
             return
-        if not data:
-            transport._read_ready__on_eof()
+        received = len(data)
+        if not received:
+            self._transport._read_ready__on_eof()
             return
-        if len(data) == size:
-            self._size = min(size * 2, transport.max_size)
+        if received == size:
+            self._size = min(size * 2, self._transport.max_size)
             self._small = 0
-        elif size > SMALLEST_READ:
-            self._ebb(len(data))
+        elif size > self._least:
+            self._ebb(received)
         try:
-            transport._protocol.data_received(data)
+            self.protocol.data_received(data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            transport._fatal_error(error, "Fatal error: protocol.data_received() call failed.")
+            self._transport._fatal_error(error, "Fatal error: protocol.data_received() call failed.")
 
     def _ebb(self, received: int) -> None:
         """Ask for less once the traffic has been thin for a while."""
@@ -94,41 +122,35 @@ class Flow:
             return
         self._small += 1
         if self._small == READS_TO_SHRINK:
-            self._size = max(self._size // 2, SMALLEST_READ)
+            self._size = max(self._size // 2, self._least)
             self._small = 0
 
     def write(self, data: Any) -> None:
         """Send as much as can be sent at once; asyncio handles the rest, and every special case."""
-        transport = self._transport
-        if (
-            data.__class__ is bytes
-            and data
-            and not transport._buffer
-            and not transport._conn_lost
-            and not transport._eof
-            and transport._empty_waiter is None
-        ):
+        if self.writes and type(data) is bytes and data and not self.waiting:
             try:
-                sent = send(self._fileno(), data) if COMPILED and self._is_plain else self._send(data)
+                sent = send(self._sock, data) if COMPILED and self._is_plain else self._send(data)
             except (BlockingIOError, InterruptedError):
-                pass
+                sent = 0
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as error:
-                transport._fatal_error(error, "Fatal write error on socket transport")
+                self._transport._fatal_error(error, "Fatal write error on socket transport")
                 return
-            else:
-                if sent == len(data):
-                    return
-                data = memoryview(data)[sent:]
-            transport._loop._add_writer(transport._sock_fd, transport._write_ready)
-            if type(transport._buffer) is bytearray:  # until Python 3.11
-                transport._buffer += data
-            else:
-                transport._buffer.append(data)
-            transport._maybe_pause_protocol()
+            if sent != len(data):
+                self._send_later(memoryview(data)[sent:] if sent else data)
         else:
-            _Base.write(transport, data)
+            _Base.write(self._transport, data)
+
+    def _send_later(self, rest: bytes | memoryview) -> None:
+        """Send the rest when the socket takes more."""
+        transport = self._transport
+        transport._loop._add_writer(transport._sock_fd, transport._write_ready)
+        if type(self.waiting) is bytearray:  # until Python 3.11
+            self.waiting += rest
+        else:
+            self.waiting.append(rest)
+        transport._maybe_pause_protocol()
 
 
 class _SelectorSocketTransport(_Base):  # type: ignore[misc]
@@ -141,17 +163,47 @@ class _SelectorSocketTransport(_Base):  # type: ignore[misc]
         self._read_ready = self._flow.read_ready
         self.write = self._flow.write
         super().__init__(loop, sock, *args)
+        self._flow.waiting = self._buffer
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         super().set_protocol(protocol)
         if self._flow is not None:
             self._flow.buffered = isinstance(protocol, asyncio.BufferedProtocol)
+            self._flow.protocol = protocol
+
+    # After each of these, asyncio's `write` raises, warns, or waits.
+
+    def write_eof(self) -> None:
+        try:
+            super().write_eof()
+        finally:
+            self._update_flow()
+
+    def close(self) -> None:
+        super().close()
+        self._update_flow()
+
+    def _force_close(self, error: BaseException | None) -> None:
+        super()._force_close(error)
+        self._update_flow()
+
+    def _make_empty_waiter(self) -> asyncio.Future[None]:
+        try:
+            return super()._make_empty_waiter()  # type: ignore[no-any-return]
+        finally:
+            self._update_flow()
+
+    def _update_flow(self) -> None:
+        if self._flow is not None:
+            self._flow.reads = not self._closing
+            self._flow.writes = not (self._closing or self._eof or self._empty_waiter is not None)
 
     def _call_connection_lost(self, error: Exception | None) -> None:
         try:
             super()._call_connection_lost(error)
         finally:
             if self._flow is not None:
+                self._flow.protocol = None
                 self._flow = None  # it refers to this transport, and so do its methods
                 del self._read_ready, self.write
 
