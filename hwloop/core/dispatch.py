@@ -42,7 +42,7 @@ from hwloop.core.handles import Watcher
 from hwloop.core.inheritance import PriorityInheritance
 from hwloop.core.loop_clock import LoopClock
 from hwloop.core.monitor import FILED_BEFORE_WAIT, FILED_TOGETHER, Monitor
-from hwloop.core.native import COMPILED, is_cancelled, raise_pending, read_clock, succeeds
+from hwloop.core.native import COMPILED, data_of, find_key, is_cancelled, raise_pending, read_clock, succeeds
 from hwloop.core.poller import EVENTS_PER_POLL, Poller
 from hwloop.core.run_queue import RunQueue
 from hwloop.core.source_table import SourceTable
@@ -221,7 +221,7 @@ class Dispatcher:
             if len(ready) == EVENTS_PER_POLL:
                 ready += poller.poll_urgent()  # 1. Order: the kernel may not have reported the urgent ones
             for fd, mask in ready:
-                key = watched.get(fd)
+                key = find_key(watched, fd) if COMPILED else watched.get(fd)
                 if key is None:
                     if fd == poller.alarm_fd:
                         poller.alarm_when = 0.0  # it has rung
@@ -229,7 +229,7 @@ class Dispatcher:
                         poller.forget_closed()
                     continue
                 # As selectors has it: an error or a hang-up concerns both directions.
-                reader, writer = key[3]  # its data
+                reader, writer = data_of(key) if COMPILED else key[3]
                 if reader is not None and mask & ~OUT and not reader._scheduled:
                     reader._scheduled = True
                     reader._when = time

@@ -179,6 +179,14 @@ cdef inline bint is_plain(sock) except -1:
     return type(sock) is socket and number_of(sock) == sock.fileno()
 
 
+cdef inline object find_key(watched, int fd):
+    return (<dict>watched).get(fd) if type(watched) is dict else watched.get(fd)
+
+
+cdef inline tuple data_of(key):
+    return (<tuple>key)[3] if isinstance(key, tuple) else key[3]  # a named tuple's own way is ten times as long
+
+
 cdef inline bint is_cancelled(object handle) except -1:
     if type(handle) is Handle or isinstance(handle, AnyHandle):
         return (<AnyHandle>handle)._cancelled

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context as copy_context
 from typing import Any
 
@@ -35,6 +35,16 @@ def succeeds(handle: Any) -> bool:
 def raise_pending() -> None:
     """Raise what a callback has raised, after `succeeds` returned False."""
     raise NotImplementedError
+
+
+def find_key(watched: Mapping[Any, Any], fd: int) -> Any:
+    """Return the selector's key of a number, or None."""
+    return watched.get(fd)
+
+
+def data_of(key: Any) -> Any:
+    """Return the data of a selector's key."""
+    return key[3]
 
 
 def read_clock(now: Callable[[], float]) -> float:

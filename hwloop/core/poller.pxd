@@ -1,5 +1,6 @@
 cimport cython
 from hwloop.core.bases cimport EpollPoll
+from hwloop.core.descriptors cimport DescriptorTable
 from hwloop.core.loop_clock cimport LoopClock
 
 
@@ -8,7 +9,7 @@ cdef class Poller:
     cdef public bint is_sleeping
     cdef public double alarm_when, spin
     cdef public int alarm_fd
-    cdef public object descriptors
+    cdef public DescriptorTable descriptors
     cdef public EpollPoll _epoll
     cdef public object _alarm, _inbox
     cdef public LoopClock _clock

@@ -22,6 +22,7 @@ from hwloop.core.bases import waiting_half
 from hwloop.core.clock import Alarm, monotonic
 from hwloop.core.descriptors import IN, OUT, DescriptorTable
 from hwloop.core.loop_clock import LoopClock
+from hwloop.core.native import COMPILED
 
 if TYPE_CHECKING:
     from hwloop.core.gil_poll import GilPoll
@@ -163,10 +164,12 @@ def _load_for_threads() -> type[GilPoll] | None:
     """Import what other threads will need. Return the poll that keeps the interpreter lock if the system allows one.
 
     A thread may start at any moment of a run, which must not wait for an import then. asyncio imports the module of its
-    thread pool at the first `to_thread()`.
+    thread pool at the first `to_thread()`. Compiled, a poll that does not wait keeps the lock in any case.
     """
     with contextlib.suppress(RuntimeError):  # the interpreter is about to exit: no thread can start any more
         import concurrent.futures.thread  # noqa: F401
+    if COMPILED:
+        return None
     try:
         from hwloop.core.gil_poll import GilPoll
     except (ImportError, AttributeError):

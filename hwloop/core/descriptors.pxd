@@ -1,0 +1,3 @@
+cdef class DescriptorTable:
+    cdef object _selector, _suspects
+    cdef public object keys, epoll, alarm, urgent
