@@ -124,9 +124,12 @@ class Dispatcher:
                 elif left and (first <= 0 or batch <= 0 < ahead or not ordinary):
                     handle = found.popleft()
                     left -= 1
-                    handle._scheduled = False
-                    if not handle._cancelled:
-                        (latency if type(handle) is Watcher else lateness).append(time - handle._when)
+                    if called:
+                        monitor.note_found(handle, time)
+                    else:  # `note_found`, inlined
+                        handle._scheduled = False
+                        if not handle._cancelled:
+                            (latency if type(handle) is Watcher else lateness).append(time - handle._when)
                     first = 1
                     if ahead:
                         ahead -= 1

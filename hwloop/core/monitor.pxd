@@ -1,3 +1,7 @@
+cimport cython
+from hwloop.core.handles cimport Watcher
+
+
 cdef class Monitor:
     cdef public list lateness, latency
     cdef public double slow_after
@@ -6,3 +10,6 @@ cdef class Monitor:
     cdef tuple _histograms
     cdef bint _demotes
     cdef object _deadline_handler, _overrun_handler, _miss_type, _overrun_type
+
+    @cython.locals(watcher=Watcher)
+    cpdef note_found(self, handle, double now)

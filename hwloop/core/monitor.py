@@ -100,9 +100,16 @@ class Monitor:
     # Counting and reporting.
 
     def note_found(self, handle: Any, now: float) -> None:
-        """Note how long a due timer or a ready descriptor has waited until it runs."""
-        if not handle._cancelled:
-            (self.latency if type(handle) is Watcher else self.lateness).append(now - handle._when)
+        """Note that the handle of a due timer or a ready descriptor runs, and how long it has waited for that."""
+        if type(handle) is Watcher:
+            watcher = handle  # one whose type compiled code knows
+            watcher._scheduled = False  # a poll may find the descriptor ready again
+            if not watcher._cancelled:
+                self.latency.append(now - watcher._when)
+        else:
+            handle._scheduled = False
+            if not handle._cancelled:
+                self.lateness.append(now - handle._when)
 
     def histograms(self) -> tuple[Histogram, Histogram]:
         """Return the histograms of lateness and latency."""

@@ -188,8 +188,7 @@ class PriorityQueues:
             self.waiting -= 1
             if self.old and batch < self._batch:
                 self.old -= 1
-        if hasattr(handle, "_scheduled"):  # a watcher or timer: a poll may find the descriptor ready again
-            handle._scheduled = False
+        if hasattr(handle, "_scheduled"):  # a watcher or timer
             self._found(handle, now)
         if deadline < now and not handle.cancelled():
             self._missed(handle, now - deadline)

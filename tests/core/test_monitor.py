@@ -43,8 +43,11 @@ def test_lateness_and_latency_are_kept_apart(loop: Loop) -> None:
     timer = TimerHandle(1.0, work, (), loop, None)  # type: ignore[arg-type]
     watcher = Watcher(work, (), loop, Priority.NORMAL)
     watcher._when = 2.0
+    timer._scheduled = watcher._scheduled = True
     monitor.note_found(timer, 1.5)
     monitor.note_found(watcher, 2.25)
+    assert not timer._scheduled
+    assert not watcher._scheduled
     lateness, latency = monitor.histograms()
     assert (lateness.count, lateness.max) == (1, 0.5)
     assert (latency.count, latency.max) == (1, 0.25)
