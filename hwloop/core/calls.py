@@ -21,6 +21,7 @@ from hwloop.core.native import copy_context, new_handle, new_timer
 from hwloop.core.parts import Parts
 from hwloop.core.urgency import NORMAL
 
+_Future = asyncio.Future
 Ts = TypeVarTuple("Ts")
 
 
@@ -132,6 +133,13 @@ class LoopCalls(LoopBase):
         timer._cancelled = False
         self._timers.add_tolerant(timer, tolerance)
         return timer  # type: ignore[no-any-return]
+
+    def get_debug(self) -> bool:
+        """As in asyncio, whose futures and tasks call it when they are made."""
+        return self._debug
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return _Future(loop=self)
 
     def _add_timer(self, timer: Any) -> Any:
         """Keep a new timer. If it is due by the end of the batch, poll no later than that, as asyncio does."""
