@@ -241,6 +241,21 @@ def test_a_loop_whose_socket_was_collected_first_can_be_closed():
     assert loop.is_closed()
 
 
+@pytest.mark.parametrize("number", [1, 4096, 10_000])
+def test_all_wakeups_that_have_come_are_read_at_once_and_signals_among_them_handled(number):
+    loop = hwloop.new_event_loop()
+    handled = []
+    loop._handle_signal = handled.append
+    loop._csock.setblocking(True)
+    loop._csock.sendall(bytes(number - 1) + bytes([signal.SIGUSR1]))
+    loop._read_from_self()
+    assert handled == [signal.SIGUSR1]
+    with pytest.raises(BlockingIOError):
+        loop._ssock.recv(1)
+    loop._read_from_self()  # nothing: no harm
+    loop.close()
+
+
 def test_a_closed_loop_refuses_work():
     loop = hwloop.new_event_loop()
     loop.close()

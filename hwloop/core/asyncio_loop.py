@@ -34,6 +34,9 @@ from hwloop.core.urgency import URGENCY, Priority
 
 Ts = TypeVarTuple("Ts")
 
+MOST_BYTES = 4096
+"""Bytes asked of the loop's own socket in one read; each is a wakeup by another thread, or a signal."""
+
 
 class AsyncioLoop(LoopCalls, SelectorEventLoop):
     """asyncio's selector loop with another dispatch function, run queue, timer queue and poller."""
@@ -114,6 +117,17 @@ class AsyncioLoop(LoopCalls, SelectorEventLoop):
             super()._close_self_pipe()
         else:  # a loop that nobody closed is collected, after its socket
             self._csock.close()
+
+    def _read_from_self(self) -> None:
+        """As in asyncio, but without a last read that finds nothing, for which every wakeup by a thread would pay."""
+        while True:
+            try:
+                data = self._ssock.recv(MOST_BYTES)
+            except BlockingIOError:
+                return
+            self._process_self_data(data)
+            if len(data) < MOST_BYTES:
+                return
 
     def after_fork_in_child(self) -> None:
         """Share nothing with the parent's loop from now on. Called in a forked child, see `hwloop.core.forking`."""
