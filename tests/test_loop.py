@@ -334,6 +334,7 @@ class TestDebugMode:
             assert handle._source_traceback[-1].name == "test_handles_know_where_they_were_made"
             handle.cancel()
             assert "print" in repr(handle)
+        assert loop.create_future()._source_traceback[-1].name == "test_handles_know_where_they_were_made"
         watcher = loop._add_reader(loop._ssock, print)
         assert watcher._source_traceback[-1].name == "_add_watcher"  # the loop's method, as in asyncio
         loop.close()

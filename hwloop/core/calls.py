@@ -14,7 +14,7 @@ from contextvars import Context
 from typing import Any, TypeVarTuple, Unpack
 
 from hwloop.core.bases import LoopBase
-from hwloop.core.debug import LATEST, check_tolerant, checked_handle, checked_timer
+from hwloop.core.debug import LATEST, check_tolerant, checked_handle, checked_timer, cut_creation
 from hwloop.core.dispatch import SLICE
 from hwloop.core.handles import Handle, ThreadSafeHandle, TimerHandle, TolerantHandle
 from hwloop.core.native import copy_context, new_handle, new_timer
@@ -139,7 +139,10 @@ class LoopCalls(LoopBase):
         return self._debug
 
     def create_future(self) -> asyncio.Future[Any]:
-        return _Future(loop=self)
+        future: asyncio.Future[Any] = _Future(loop=self)
+        if self._guarded:
+            cut_creation(future)
+        return future
 
     def _add_timer(self, timer: Any) -> Any:
         """Keep a new timer. If it is due by the end of the batch, poll no later than that, as asyncio does."""

@@ -90,10 +90,17 @@ def check_tolerant(loop: SelectorEventLoop, when: float, callback: Callable[...,
         loop._check_callback(callback, "call_tolerant")
 
 
+def cut_creation(future: asyncio.Future[Any]) -> None:
+    """In debug mode, have a new future name the caller of `create_future()` as the place where it was made."""
+    stack: Any = future._source_traceback  # type: ignore[attr-defined]
+    if stack:
+        _cut_own_frames(stack, 0)
+
+
 def _cut_own_frames(stack: traceback.StackSummary, own: int) -> None:
     """Cut off the `own` frames of this module, and those of the loop's methods; a compiled method has none."""
-    del stack[-own:]
-    while stack and stack[-1].name.startswith("call_") and stack[-1].filename.startswith(_CORE):
+    del stack[len(stack) - own :]
+    while stack and stack[-1].name.startswith(("call_", "create_future")) and stack[-1].filename.startswith(_CORE):
         del stack[-1:]
 
 
