@@ -6,10 +6,14 @@ by itself, on a thread of its own.
 
 from __future__ import annotations
 
-from firmware_sim.board import SimBoard
-from firmware_sim.device import Connections, Device
-from firmware_sim.errors import WiringError
-from firmware_sim.smbus import SMBus
+from hwloop.core import choose_sources
+
+choose_sources(__path__)
+
+from firmware_sim.board import SimBoard  # noqa: E402
+from firmware_sim.device import Connections, Device  # noqa: E402
+from firmware_sim.errors import WiringError  # noqa: E402
+from firmware_sim.smbus import SMBus  # noqa: E402
 
 __all__ = ["Connections", "Device", "SMBus", "SimBoard", "WiringError"]
 

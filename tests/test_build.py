@@ -21,7 +21,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = sorted(path.stem for path in (ROOT / "hwloop" / "core").glob("*.pxd") if path.stem != "native")
+PACKAGES = ("firmware_sim", "hwloop/core", "hwloop/virtual")
+TYPES = sorted(path for package in PACKAGES for path in (ROOT / package).glob("*.pxd") if path.stem != "native")
+MODULES = [str(path.relative_to(ROOT).with_suffix("")) for path in TYPES]
 NOT_COMPILED = "hwloop: the core is not compiled, and runs from its Python sources: "
 REPORT = """
 import hwloop
@@ -90,7 +92,7 @@ def built(tree: Path, directory: Path, missing: str = "", **more: str) -> tuple[
     name, said = call(tree, "build_wheel", str(directory), missing=missing, **more)
     with zipfile.ZipFile(directory / name) as archive:
         archive.extractall(directory)
-    compiled = sorted(path.name for path in (directory / "hwloop").rglob("*.so"))
+    compiled = sorted(str(path.relative_to(directory)) for path in directory.rglob("*.so"))
     reasons = [line.removeprefix(NOT_COMPILED) for line in said.splitlines() if line.startswith(NOT_COMPILED)]
     return name.removeprefix("hwloop-").partition("-")[2].removesuffix(".whl"), compiled, "\n".join(reasons)
 

@@ -19,7 +19,8 @@ import hwloop
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "hwloop" / "core"
-MODULES = sorted(path.stem for path in CORE.glob("*.pxd") if path.stem != "native")
+PACKAGES = (CORE, ROOT / "hwloop" / "virtual", ROOT / "firmware_sim")
+MODULES = sorted(path for folder in PACKAGES for path in folder.glob("*.pxd") if path.stem != "native")
 
 needs_compiled = pytest.mark.skipif(
     not list(CORE.glob(f"dispatch{EXTENSION_SUFFIXES[0]}")) and "HWLOOP_EXPECT_COMPILED" not in os.environ,
@@ -58,12 +59,12 @@ def test_the_environment_chooses_the_sources() -> None:
 @needs_compiled
 def test_the_compiled_modules_are_those_of_the_sources() -> None:
     """`make compiled` keeps a copy of what it has compiled, in which one import is another one."""
-    compiled = ROOT / "build" / "core" / "hwloop" / "core"
-    for source in (path for module in MODULES for path in CORE.glob(f"{module}.p*")):
+    for source in (path for module in MODULES for path in module.parent.glob(f"{module.stem}.p*")):
         if source.suffix == ".py" and source.with_suffix(".pyx").exists():
             continue
-        copy = (compiled / source.name).read_text().replace("from cython.cimports.hwloop", "from hwloop")
-        assert copy == source.read_text(), f"{source.name} has changed: run make compiled again"
+        copy = ROOT / "build" / "core" / source.relative_to(ROOT)
+        compiled = copy.read_text().replace("from cython.cimports.hwloop", "from hwloop")
+        assert compiled == source.read_text(), f"{source.name} has changed: run make compiled again"
 
 
 def test_handles_are_asyncios() -> None:

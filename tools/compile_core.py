@@ -1,4 +1,4 @@
-"""Compile the core of this checkout in place, with Cython and a C compiler, or remove what that made.
+"""Compile the core and virtual time of this checkout in place, with Cython and a C compiler, or remove what that made.
 
     python tools/compile_core.py [--clean]
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-CORE = ROOT / "hwloop" / "core"
+PACKAGES = [ROOT / "hwloop" / "core", ROOT / "hwloop" / "virtual", ROOT / "firmware_sim"]
 BUILD = ROOT / "build" / "core"
 # Objects that are not initialised have None for their parts. Without "nonecheck", C would look into that; it costs a
 # hundredth of a callback.
@@ -42,9 +42,15 @@ JOBS = 2
 """Compilers that run at the same time; each needs up to 200 MB, and a small board has 512."""
 
 
-def modules() -> list[str]:
-    """Return the names of the modules that are compiled."""
-    return sorted(path.stem for path in CORE.glob("*.pxd") if path.stem != "native")
+def types() -> list[Path]:
+    """Return the files with the types of compiled modules."""
+    return sorted(path for package in PACKAGES for path in package.glob("*.pxd"))
+
+
+def modules() -> dict[str, Path]:
+    """Return the modules that are compiled, by name, with their paths without a suffix."""
+    paths = (path.with_suffix("") for path in types() if path.stem != "native")
+    return {".".join(path.relative_to(ROOT).parts): path for path in paths}
 
 
 def obstacle() -> str:
@@ -70,13 +76,11 @@ def extensions(build: Path) -> list[Any]:
     from Cython.Build import cythonize
     from setuptools import Extension
 
-    for path in [ROOT / "hwloop" / "__init__.py", CORE / "__init__.py", *CORE.glob("*.pxd")]:
+    for path in [*(folder / "__init__.py" for folder in [ROOT / "hwloop", *PACKAGES]), *types()]:
         _write(build, path, path.read_text(encoding="utf-8"))
     wanted = [
-        Extension(
-            f"hwloop.core.{name}", [str(copied_source(build, name))], define_macros=MACROS, extra_compile_args=FLAGS
-        )
-        for name in modules()
+        Extension(name, [str(copied_source(build, path))], define_macros=MACROS, extra_compile_args=FLAGS)
+        for name, path in modules().items()
     ]
     with contextlib.chdir(build):  # so that tracebacks name the sources as hwloop/core/...
         made = cythonize(wanted, compiler_directives=DIRECTIVES, quiet=True)
@@ -85,10 +89,10 @@ def extensions(build: Path) -> list[Any]:
     return made
 
 
-def copied_source(build: Path, module: str) -> Path:
+def copied_source(build: Path, module: Path) -> Path:
     """Copy what a module is compiled from, and return its path below `build`."""
-    extension = CORE / f"{module}.pyx"
-    path = extension if extension.exists() else CORE / f"{module}.py"
+    extension = module.with_suffix(".pyx")
+    path = extension if extension.exists() else module.with_suffix(".py")
     text = path.read_text(encoding="utf-8")
     text = re.sub(
         r"^from hwloop\.core\.native import", "from cython.cimports.hwloop.core.native import", text, flags=re.M
@@ -98,8 +102,9 @@ def copied_source(build: Path, module: str) -> Path:
 
 def clean() -> None:
     """Remove the compiled modules."""
-    for path in CORE.glob("*.so"):
-        path.unlink()
+    for package in PACKAGES:
+        for path in package.glob("*.so"):
+            path.unlink()
 
 
 def compile_in_place() -> None:
@@ -116,8 +121,9 @@ def compile_in_place() -> None:
         )
     # All at once: a compiled module does not fit the sources of another one.
     clean()
-    for name in modules():
-        shutil.copy2(BUILD / "made" / "hwloop" / "core" / f"{name}{EXTENSION_SUFFIXES[0]}", CORE)
+    for path in modules().values():
+        made_path = path.with_suffix(EXTENSION_SUFFIXES[0])
+        shutil.copy2(BUILD / "made" / made_path.relative_to(ROOT), made_path)
     print(f"compiled: {', '.join(modules())}")
 
 

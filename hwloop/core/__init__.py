@@ -5,11 +5,18 @@ Where it has been compiled, HWLOOP_PURE=1 in the environment runs the sources al
 
 import os
 import sys
+from collections.abc import Iterable
 from importlib.machinery import SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, PathFinder, SourceFileLoader
 
-if os.environ.get("HWLOOP_PURE", "") not in ("", "0"):
-    for _folder in __path__:
-        sys.path_importer_cache[_folder] = FileFinder(_folder, (SourceFileLoader, SOURCE_SUFFIXES))
+
+def choose_sources(folders: Iterable[str]) -> None:
+    """Load the modules in these folders from their sources, even compiled ones, if HWLOOP_PURE=1."""
+    if os.environ.get("HWLOOP_PURE", "") not in ("", "0"):
+        for folder in folders:
+            sys.path_importer_cache[folder] = FileFinder(folder, (SourceFileLoader, SOURCE_SUFFIXES))
+
+
+choose_sources(__path__)
 
 
 def core_kind() -> str:

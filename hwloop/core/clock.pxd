@@ -2,3 +2,10 @@ cdef class Alarm:
     cdef dict __dict__
     cdef int _fd
     cdef object _spec, _settime, _arguments
+
+
+cdef class Clock:
+    cdef dict __dict__
+    cdef object __weakref__
+    cpdef now_ns(self)
+    cpdef announce(self)

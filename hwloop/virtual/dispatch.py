@@ -16,18 +16,12 @@ if TYPE_CHECKING:
     from hwloop.core.asyncio_base import SelectorEventLoop
 
 
-_poll = Dispatcher.poll  # cheaper than super()
-
-
 class VirtualDispatcher(Dispatcher):
     """A dispatcher for virtual time.
 
     Attributes:
         after_step: called after each callback, for tests that wait for a condition.
     """
-
-    _run_queue: VirtualRunQueue
-    _poller: VirtualPoller
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
@@ -36,17 +30,19 @@ class VirtualDispatcher(Dispatcher):
     def poll(self, loop: SelectorEventLoop) -> float:
         if self.after_step is not None:
             self.after_step()
-        timers, run_queue = self._timers, self._run_queue
+        timers = self._timers
+        run_queue: VirtualRunQueue = self._run_queue  # type: ignore[assignment]
+        poller: VirtualPoller = self._poller  # type: ignore[assignment]
         if (
             (run_queue.ordinary or run_queue.found or run_queue.urgent.waiting)  # `run_queue.has_work()`, inlined
             and not timers.new
             and not timers.has_tolerant()
-            and self._poller.may_skip()
+            and poller.may_skip()
         ):
             now = self._clock.now
             time = now()
         else:
-            time = _poll(self, loop)
+            time = Dispatcher.poll(self, loop)
         if run_queue.step_order is not None:
             run_queue.arrange()
         return time

@@ -61,7 +61,6 @@ class VirtualPoller(Poller):
         holds: the number of blocks in which the program holds time still.
     """
 
-    _selector: Lookout
     # CPython looks up what an object has fast while that is no more than 30 attributes, those of `Poller` included.
 
     def __init__(
@@ -77,6 +76,7 @@ class VirtualPoller(Poller):
     ) -> None:
         super().__init__(selector, clock, run_queue.inbox)
         self.holds = 0
+        self._lookout = selector
         self._ready_now = selector.ready_now
         self._seen = -1  # changes of the watched descriptors, and of the claimed ones
         self._announced = False
@@ -156,7 +156,7 @@ class VirtualPoller(Poller):
         """
         clock, run_queue, new_timers = self._virtual_clock, self._run_queue, self._timers.new
         urgent = run_queue.urgent
-        if self._seen != self._selector.changes + clock.claims:
+        if self._seen != self._lookout.changes + clock.claims:
             self._look_at_descriptors()
         if not self._announced or urgent.idle or self.holds or self._polls >= BUSY_CALLBACKS:
             return None
@@ -282,7 +282,7 @@ class VirtualPoller(Poller):
     def _look_at_descriptors(self) -> None:
         """Find out whether the clock announces all that may make a watched descriptor ready."""
         clock, keys = self._virtual_clock, self.descriptors.keys
-        self._seen = self._selector.changes + clock.claims
+        self._seen = self._lookout.changes + clock.claims
         watchers = [watcher for key in keys.values() for watcher in key.data or () if watcher is not None]
         self._announced = not (
             any(watcher.priority is _IDLE for watcher in watchers)
@@ -323,7 +323,7 @@ class VirtualPoller(Poller):
         running = threads.jobs_made or _thread._count() > len(clock.members)
         if running and threads.work() is not _NO_WORK:
             return False
-        unseen = self._seen != self._selector.changes + clock.claims
+        unseen = self._seen != self._lookout.changes + clock.claims
         asked = clock.announced or unseen or self._signal_handlers or not self._announced
         return not (asked and self._ready_descriptors())
 
@@ -350,7 +350,7 @@ class VirtualPoller(Poller):
         self.is_sleeping: bool = True
         try:
             if not self._run_queue.inbox or seconds is not None:
-                self._selector.select(seconds)
+                self._lookout.select(seconds)
         finally:
             self.is_sleeping = False
 

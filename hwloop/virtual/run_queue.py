@@ -43,8 +43,6 @@ class VirtualRunQueue(RunQueue):
         step_order: orders the steps of ordinary tasks by the seed; None without a seed.
     """
 
-    inbox: Inbox
-
     def __init__(
         self,
         urgencies: Urgencies,
@@ -54,7 +52,7 @@ class VirtualRunQueue(RunQueue):
         seeded: random.Random | None,
     ) -> None:
         super().__init__(urgencies, clock, urgent)
-        self.inbox = inbox
+        self.inbox: Inbox = inbox
         self.step_order: StepOrder | None = None if seeded is None else StepOrder(seeded)
 
     def take_inbox(self) -> None:
