@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,8 @@ class Bus:
         self.timeouts: int = 0
         self.disturbances: list[Disturbance] = []
         self._devices: dict[int, I2cDevice] = {}
-        self._wire = timeline.clock.condition()
+        self._lock = threading.Lock()
+        self._wire = timeline.clock.condition(self._lock)
         self._busy = self._closed = False
         self.at_hold: list[Callable[[bool], object]] = []
         self._hung_by: dict[object, int | None] = {}
@@ -149,20 +151,20 @@ class Bus:
         The line is free when each holder has released it. `by` names the holder, which lets go by itself after `clocks`
         pulses of the clock line (`firmware_sim.bus_lines`).
         """
-        with self._wire:
+        with self._lock:
             self._hung_by[by] = clocks
         self._tell_hold()
 
     def release(self, by: object = None) -> None:
         """End `hang()`; transfers that still wait continue."""
-        with self._wire:
+        with self._lock:
             self._hung_by.pop(by, None)
             self._wire.notify_all()
         self._tell_hold()
 
     def clocked(self) -> None:
         """Note a pulse on the clock line that is no transfer's."""
-        with self._wire:
+        with self._lock:
             left = {by: None if clocks is None else clocks - 1 for by, clocks in self._hung_by.items()}
             self._hung_by = {by: clocks for by, clocks in left.items() if clocks != 0}
             self._wire.notify_all()
@@ -174,12 +176,12 @@ class Bus:
 
     def block(self, by: object) -> None:
         """Let the adapter hang: transfers block until `unblock(by)`, however long that is."""
-        with self._wire:
+        with self._lock:
             self._blocked_by.add(by)
 
     def unblock(self, by: object) -> None:
         """End `block()`; transfers that wait continue."""
-        with self._wire:
+        with self._lock:
             self._blocked_by.discard(by)
             self._wire.notify_all()
 
@@ -198,7 +200,7 @@ class Bus:
 
     def close(self) -> None:
         """Remove the bus: transfers fail with ENODEV from now on. Programs keep the descriptors that they opened."""
-        with self._wire:
+        with self._lock:
             self._closed = True
             self._hung_by.clear()
             self._blocked_by.clear()
@@ -209,14 +211,14 @@ class Bus:
 
         Blocks for as long as the wire would take. Raises OSError: `nack_errno`, ETIMEDOUT or ENODEV.
         """
-        with self._wire:
+        with self._lock:
             if self._busy:
                 self._wire.wait_for(lambda: not self._busy)
             self._busy = True
         try:
             return self._traced(messages) if self.timeline.tracer is not None else self._clocked(messages, [])
         finally:
-            with self._wire:
+            with self._lock:
                 self._busy = False
                 self._wire.notify_all()
 
@@ -304,7 +306,7 @@ class Bus:
         return answers
 
     def _wait_for_wire(self) -> None:
-        with self._wire:
+        with self._lock:
             self._wire.wait_for(lambda: not self._blocked_by)
             free = self._wire.wait_for(lambda: not self._hung_by, self.adapter_timeout)
         if not free:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -101,6 +102,9 @@ class SmbusData(ctypes.Structure):
         return cls(int(read), command, size, None if block is None else ctypes.pointer(block))
 
 
+_SMBUS_DATA = struct.Struct("@BBIP")  # the same, taken apart in a tenth of the time
+
+
 class _RawMessage(ctypes.Structure):
     """`struct i2c_msg`."""
 
@@ -147,7 +151,7 @@ class I2cHandle(Handle):
     def ioctl(self, request: int, argument: Any) -> int:
         """Answer as i2c-dev does (drivers/i2c/i2c-dev.c)."""
         if request == Request.SMBUS:
-            self._smbus(SmbusData.from_buffer(argument))
+            self._smbus(*_SMBUS_DATA.unpack_from(argument))
         elif request == Request.RDWR:
             return self._combined(_RawMessages.from_buffer(argument))
         elif request == Request.FUNCS:
@@ -172,21 +176,21 @@ class I2cHandle(Handle):
             case _:
                 raise os_error(errno.ENOTTY)
 
-    def _smbus(self, request: SmbusData) -> None:
+    def _smbus(self, read_write: int, command: int, size: int, block_address: int) -> None:
         """Make an SMBus transaction of plain messages, as the kernel's i2c_smbus_xfer_emulated() does."""
-        size, read = request.size, request.read_write == 1
-        if request.read_write > 1 or size not in _SIZES:
+        read = read_write == 1
+        if read_write > 1 or size not in _SIZES:
             raise os_error(errno.EINVAL)
         has_data = size != Size.QUICK and (size != Size.BYTE or read)
-        if has_data and not request.block:
+        if has_data and not block_address:
             raise os_error(errno.EINVAL)
-        block: Any = request.block.contents if has_data else ()
+        block: Any = SmbusBlock.from_address(block_address) if has_data else ()
         length = block[0] if has_data else 0
         if size == Size.I2C_BLOCK_BROKEN:  # of old programs, which read whole blocks only
             size, length = Size.I2C_BLOCK_DATA, BLOCK_MAX if read else length
         if length > BLOCK_MAX and size >= Size.BLOCK_DATA and not (read and size == Size.BLOCK_DATA):
             raise os_error(errno.EINVAL)
-        written = bytes([request.command])
+        written = bytes([command])
         count: int | None = None
         match size:
             case Size.BYTE_DATA | Size.WORD_DATA:  # these and the next are what most drivers use
@@ -221,7 +225,7 @@ class I2cHandle(Handle):
         answers = self._wire.transfer(messages)
         if answers and has_data:
             first = 1 if size == Size.I2C_BLOCK_DATA else 0
-            block[first : first + len(answers[0])] = list(answers[0])
+            block[first : first + len(answers[0])] = answers[0]
 
     def _combined(self, argument: _RawMessages) -> int:
         """Make the transfer of I2C_RDWR: messages with repeated starts between them."""

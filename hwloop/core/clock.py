@@ -84,9 +84,9 @@ class Clock:
         """Block the calling thread."""
         time.sleep(seconds)
 
-    def condition(self) -> threading.Condition:
-        """Return a condition whose timeouts count by this clock."""
-        return threading.Condition(threading.Lock())
+    def condition(self, lock: threading.Lock | None = None) -> threading.Condition:
+        """Return a condition whose timeouts count by this clock, on `lock` or a lock of its own."""
+        return threading.Condition(lock or threading.Lock())
 
     def start(self, main: Callable[[], object], name: str) -> threading.Thread:
         """Start a daemon thread."""

@@ -212,7 +212,7 @@ class BusAccess(Generic[H]):
 
     def collect(self) -> list[BusJob[H]]:
         """Return the jobs that have finished since the last call, in order."""
-        with self._thread.changed:
+        with self._thread.lock:
             try:
                 os.eventfd_read(self._fd)
             except BlockingIOError:
@@ -243,7 +243,7 @@ class BusAccess(Generic[H]):
 
     def release(self) -> None:
         """Close the eventfd, after `stop()`, and wait until the device is closed unless a job is under way."""
-        with self._thread.changed:
+        with self._thread.lock:
             fd, self._fd = self._fd, -1
         if fd >= 0:
             self._clock.disclaim(fd)

@@ -111,8 +111,8 @@ class VirtualClock(Clock):
         else:
             self.sleep_until(Sleeper(when_ns))
 
-    def condition(self) -> threading.Condition:
-        return VirtualCondition(self)
+    def condition(self, lock: threading.Lock | None = None) -> threading.Condition:
+        return VirtualCondition(self, lock)
 
     def start(self, main: Callable[[], object], name: str) -> threading.Thread:
         thread = threading.Thread(name=name, daemon=True)

@@ -30,8 +30,8 @@ class Turns(Protocol):
 class VirtualCondition(threading.Condition):
     """A condition on which a wait ends a thread's turn. Once the clock is closed it is an ordinary condition."""
 
-    def __init__(self, clock: Turns) -> None:
-        super().__init__(threading.Lock())
+    def __init__(self, clock: Turns, lock: threading.Lock | None = None) -> None:
+        super().__init__(lock or threading.Lock())
         self._clock = clock
         self._sleepers: list[Sleeper] = []
 
