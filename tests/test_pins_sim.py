@@ -225,7 +225,7 @@ def test_it_is_the_board_in_use_if_that_is_a_simulated_one(monkeypatch):
     own = factory.board  # the other one was closed with the run
     assert own.devices == []
     factory.reset()
-    assert own.timeline._stopping
+    assert own.timeline.stopped
     with SimFactory("902120") as other:
         assert other.board_info.model == "Zero2W"
     monkeypatch.setenv("GPIOZERO_MOCK_REVISION", "a02082")
