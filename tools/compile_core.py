@@ -109,8 +109,16 @@ def clean() -> None:
 
 def compile_in_place() -> None:
     """Compile the modules that have changed."""
+    from Cython import __version__ as cython
     from setuptools import setup
 
+    # Only a change of the sources has a module translated again.
+    how = BUILD / "how"
+    text = f"{sys.version} {cython} {DIRECTIVES} {FLAGS} {MACROS}"
+    if not how.exists() or how.read_text(encoding="utf-8") != text:
+        shutil.rmtree(BUILD, ignore_errors=True)
+        BUILD.mkdir(parents=True)
+        how.write_text(text, encoding="utf-8")
     made = extensions(BUILD)
     with contextlib.chdir(BUILD):  # where no pyproject.toml is
         setup(
