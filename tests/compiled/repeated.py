@@ -26,8 +26,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "conformance")]
 
-from hwloop.core.bases import CORE  # noqa: E402  # this checkout's
-
 WARM = 4
 """Rounds before the first that counts."""
 PACKAGE = "test.test_asyncio."
@@ -158,6 +156,8 @@ def main() -> int:
         repeater.wrong.append("pytest has failed")
     for module in (test for test in given.tests if test.startswith(PACKAGE)):
         repeat_cpythons(repeater, module)
+    from hwloop.core.bases import CORE  # this checkout's; not before pytest, which rewrites the plugin's package
+
     print(*repeater.wrong, sep="\n")
     print(f"{'failed' if repeater.wrong else 'passed'}: {repeater.ran} tests on the {CORE} core, {given.rounds} rounds")
     return bool(repeater.wrong) or not repeater.ran
