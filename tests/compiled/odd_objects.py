@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="what is drawn (%(default)s)")
     pick = random.Random(parser.parse_args().seed)
     faulthandler.enable()
-    faulthandler.dump_traceback_later(120, exit=True)
+    faulthandler.dump_traceback_later(600, exit=True)
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda report: None
     signal.signal(signal.SIGALRM, interrupt)

@@ -51,12 +51,22 @@ class Failed(Exception):
     """A run that has failed, or has something to report."""
 
 
-def run(checkout: CopiedCheckout, *arguments: str) -> None:
-    """Run Python in a checkout. Raises `Failed` for another status than 0, and for reports of the sanitizer."""
+def run(checkout: CopiedCheckout, *arguments: str, last: int | None = None) -> None:
+    """Run Python in a checkout. Raises `Failed` for another status than 0, and for reports of the sanitizer.
+
+    Parameters:
+        checkout: where to run.
+        arguments: of Python.
+        last: how many lines of the output are shown if the run fails, and none otherwise; None for all.
+    """
     for old in REPORTS.glob("*"):
         old.unlink()
     command = [checkout.python, *arguments]
-    status = subprocess.run(command, cwd=checkout.path, env=checkout.environment(), check=False).returncode
+    output = None if last is None else subprocess.PIPE
+    done = subprocess.run(command, cwd=checkout.path, env=checkout.environment(), stdout=output, text=True, check=False)
+    status = done.returncode
+    if status and last is not None:
+        print(*done.stdout.splitlines()[-last:], sep="\n")
     found = sorted(REPORTS.glob("*"))
     for report in found:
         print(report.read_text(encoding="utf-8", errors="replace")[:6000])
@@ -78,7 +88,7 @@ def sanitize(seconds: float, tests: Sequence[str]) -> None:
     checkout.make()
     run(checkout, *PYTEST, *PARALLEL, *tests)
     for seed in range(ODD_OBJECTS):
-        run(checkout, "tests/compiled/odd_objects.py", "--seed", str(seed))
+        run(checkout, "tests/compiled/odd_objects.py", "--seed", str(seed), last=5)
     repeat(seconds / 2, checkout, SANITIZED_SOAK)
     ordinary = CopiedCheckout("ordinary")
     ordinary.make()
