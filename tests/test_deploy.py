@@ -28,12 +28,12 @@ def build_wheel(directory, *rest):
 def install(
     *arguments: str | Path, umask: int = 0o022, script: str = str(ROOT / "deploy" / "install"), **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run deploy/install; pip may not ask any index."""
+    """Run deploy/install; pip may not ask any index, and no core has been chosen."""
     return subprocess.run(
         ["sh", script, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | {"PIP_NO_INDEX": "1"} | environment,
+        env=os.environ | {"PIP_NO_INDEX": "1", "HWLOOP_PURE": ""} | environment,
         umask=umask,
         cwd=ROOT,
         timeout=120,
