@@ -194,7 +194,6 @@ loops-to-compare: $(VENV)/installed
 	$(MAKE) compiled || $(MAKE) clean-compiled
 
 figures:  ## the table of all figures asked and measured, for both cores and uvloop (PARTS="timers core"; ten to fifteen minutes; compiles the core)
-	mkdir -p build
 	$(BIN)/python benchmarks/table.py $(or $(PARTS),--all) --keep build/figures.json
 
 mutation: $(VENV)/installed-mutation  ## change the core in small ways, and show the changes that no test notices

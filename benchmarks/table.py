@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,8 @@ def exchange_table(cases: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def main() -> None:
+def main() -> int:
+    """Measure and print the tables; return an exit status. Ctrl-C ends it with the cases that are complete."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; or none, to show what was kept")
     parser.add_argument("--all", action="store_true", help="all parts")
@@ -160,41 +161,59 @@ def main() -> None:
     os.environ["HWLOOP_PURE"] = "1"  # the processes that measure "hwloop" run its sources
     kept: dict[str, Any] = {}
     if arguments.keep and os.path.exists(arguments.keep):
-        kept = json.loads(Path(arguments.keep).read_text(encoding="utf-8"))
+        try:
+            kept = json.loads(Path(arguments.keep).read_text(encoding="utf-8"))
+        except ValueError as error:
+            parser.error(f"--keep {arguments.keep}: not a file of figures ({error}); remove it to begin anew")
     chosen = [CASES[name] for part in (PARTS if arguments.all else arguments.parts) for name in PARTS[part]]
-    results = measured(chosen, arguments.rounds, arguments.seconds) if chosen else Results()
+    results = Results()
+    complete: list[str] = []
+    status = 0
+    try:
+        for case in measured(chosen, arguments.rounds, arguments.seconds, results) if chosen else ():
+            complete.append(case.name)
+    except KeyboardInterrupt:
+        status = 130
     for failure in results.failures:
         print(failure, file=sys.stderr)
-    cases = kept.get("cases", {}) | results.as_json()["cases"]
+    new: Any = results.as_json()["cases"]
+    cases = kept.get("cases", {}) | {name: new[name] for name in complete if name in new}
     facts = machine([loop for loop in LOOPS if not missing(loop)]) if chosen else kept.get("machine")
     counted = {name: kept[name] for name in ("instructions", "instructions compiled") if name in kept}
-    if arguments.instructions:
+    if arguments.instructions and not status:
         counted["instructions"] = instructions.count(ROOT)
         if not missing(COMPILED):
             counted["instructions compiled"] = instructions.count(ROOT, compiled=True)
     if arguments.keep:
         data = {"machine": facts, "cases": cases, **counted}
+        Path(arguments.keep).parent.mkdir(parents=True, exist_ok=True)
         Path(arguments.keep).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print("\n".join([*table(cases), "", *exchange_table(cases), ""]))
     for loop in LOOPS if chosen else ():
         if reason := missing(loop):
             print(f"Left out: {reason}")
     print(f"{arguments.rounds} rounds. " + "; ".join(f"{name}: {fact}" for name, fact in (facts or {}).items()))
+    if status:
+        print(f"Interrupted: {len(complete)} of {len(chosen)} benchmarks were measured.", file=sys.stderr)
+    return status
 
 
-def measured(chosen: list[Case], rounds: int, seconds: float) -> Results:
-    """Measure cases and report the progress on stderr, with the time that all take: an estimate, then the truth."""
+def measured(chosen: list[Case], rounds: int, seconds: float, results: Results) -> Iterator[Case]:
+    """Measure cases, and yield each when it is done.
+
+    Reports the progress on stderr, with the time that all take: an estimate, then the truth.
+    """
     loops = {case.name: wanted(case) for case in chosen}
     runs = [(1 if case.together else len(loops[case.name]), case.seconds) for case in chosen]
     estimate = rounds * sum(turns * (seconds * each + OVERHEAD) for turns, each in runs)
-    results, start = Results(), time.monotonic()
+    start = time.monotonic()
     print(f"{len(chosen)} benchmarks, about {estimate / 60:.0f} minutes", file=sys.stderr)
     for position, case in enumerate(chosen, 1):
         for _ in take_turns([case], loops[case.name], rounds, seconds, results):
             minutes = (time.monotonic() - start) / 60
             print(f"{position} of {len(chosen)}: {case.name} measured, {minutes:.1f} minutes", file=sys.stderr)
-    return results
+        yield case
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

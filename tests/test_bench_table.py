@@ -237,3 +237,36 @@ def test_an_unknown_part_measures_nothing(table: Any, monkeypatch: pytest.Monkey
         table.main()
     assert ended.value.code == 2
     assert "there is no part 'timer'; there are timers, " in capsys.readouterr().err
+
+
+def test_an_interrupt_keeps_and_shows_the_benchmarks_that_are_complete(
+    table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def measured(case: Case, loop: str, seconds: float, realtime: bool) -> Answer:
+        if case.name == "startup" and loop == "hwloop":
+            raise KeyboardInterrupt
+        return Answer({"context switches": 1.0}, {})
+
+    kept = tmp_path / "new" / "figures.json"
+    monkeypatch.setattr(processes, "measure", measured)
+    monkeypatch.setattr(table, "missing", lambda loop: "not here" if loop in ("uvloop", "rloop", COMPILED) else "")
+    monkeypatch.setattr(sys, "argv", ["table.py", "wakeups", "startup", "--rounds", "2", "--keep", str(kept)])
+    assert table.main() == 130
+    said = capsys.readouterr()
+    assert said.err.endswith("Interrupted: 1 of 3 benchmarks were measured.\n")
+    assert row_of(said.out.splitlines(), "idle wakeups with one 1 s timer")[:2] == ["at most 1", "1"]
+    assert json.loads(kept.read_text())["cases"].keys() == {"wakeups"}
+
+
+def test_a_file_of_other_content_is_left_alone(
+    table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    kept = tmp_path / "figures.json"
+    kept.write_text("half a fi")
+    monkeypatch.setattr(processes, "measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(sys, "argv", ["table.py", "wakeups", "--keep", str(kept)])
+    with pytest.raises(SystemExit) as ended:
+        table.main()
+    assert ended.value.code == 2
+    assert "not a file of figures" in capsys.readouterr().err
+    assert kept.read_text() == "half a fi"
