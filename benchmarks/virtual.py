@@ -38,7 +38,6 @@ import weather_station as station  # noqa: E402
 import hwloop  # noqa: E402
 from firmware_sim import SimBoard  # noqa: E402
 from firmware_sim.trace import Trace  # noqa: E402
-from hwloop.testing.fixture import KEPT_EVENTS  # noqa: E402
 from hwloop_bench.processes import Case, Taken  # noqa: E402
 
 QUIET = "door,climate,position"
@@ -81,7 +80,11 @@ def play(names: str, steps: Sequence[float], *, traced: bool = False) -> tuple[i
         await asyncio.gather(*tasks, return_exceptions=True)
 
     clock = hwloop.VirtualClock()
-    tracer = Trace(KEPT_EVENTS) if traced else None
+    tracer = None
+    if traced:
+        from hwloop.testing.fixture import KEPT_EVENTS  # it needs pytest, which `make figures` does not install
+
+        tracer = Trace(KEPT_EVENTS)
     with SimBoard(EXAMPLES / "weather_station.toml", clock=clock, tracer=tracer) as board:
         hwloop.run(main(), board=board, clock=clock)
     return events, memory
@@ -175,6 +178,10 @@ def main() -> None:
     parser.add_argument("--instructions", action="store_true", help="count instructions with valgrind")
     parser.add_argument("--in-children", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    known = {"nothing"} | {name for row in ROWS for name in row.split(",")}
+    for names in arguments.parts or ():
+        if unknown := sorted(set(names.split(",")) - known):
+            parser.error(f"--parts {names}: there is no part {unknown[0]!r}; there are {', '.join(sorted(known))}")
     for seed in range(arguments.traces or 0):
         print(f"seed {seed:4} {digest(seed, arguments.seconds)}", flush=True)
     if arguments.traces is not None:

@@ -191,6 +191,13 @@ def _each(figure: str, loops: dict[str, float]) -> Loops:
 # The command.
 
 
+@pytest.mark.parametrize("script", ["table", "compare", "virtual"])
+def test_the_scripts_do_not_need_the_packages_of_the_tests(script: str) -> None:
+    code = f"import sys; sys.modules['pytest'] = None; sys.path.insert(0, 'benchmarks'); import {script}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_parts_are_measured_from_the_sources_kept_and_shown_with_the_rest(
     table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
