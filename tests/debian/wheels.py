@@ -71,7 +71,10 @@ MACHINES = [
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or [platform.machine(), *(machine.name for machine in MACHINES)]
+    known = list(dict.fromkeys([platform.machine(), *(machine.name for machine in MACHINES)]))
+    wanted = sys.argv[1:] or known
+    if unknown := [name for name in wanted if name not in known]:
+        sys.exit(f"tests/debian/wheels.py: there are no wheels for {unknown[0]}; choose from {', '.join(known)}")
     os.environ.pop("HWLOOP_PURE", None)
     missing = []
     try:
