@@ -48,11 +48,18 @@ class CopiedCheckout:
             shutil.rmtree(self.path / "build")
         self.path.mkdir(parents=True, exist_ok=True)
         command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-        for name in subprocess.check_output(command, cwd=ROOT, text=True).split("\0"):
+        listed = subprocess.check_output(command, cwd=ROOT, text=True).split("\0")
+        names = {name for name in listed if name and (ROOT / name).is_file()}
+        for name in names:
             source, copy = ROOT / name, self.path / name
-            if name and source.is_file() and not _is_same(source, copy):
+            if not _is_same(source, copy):
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, copy)
+        # Modules and tests that have been removed here would still be compiled and run there.
+        for path in [*self.path.rglob("*.py"), *self.path.rglob("*.p[yx][xd]")]:
+            relative = path.relative_to(self.path)
+            if relative.parts[0] != "build" and str(relative) not in names:
+                path.unlink()
         compile_core = [self.python, "tools/compile_core.py"]
         environment = {**os.environ, "CFLAGS": self._cflags, "LDFLAGS": self._cflags}
         subprocess.run(compile_core, cwd=self.path, env=environment, check=True)

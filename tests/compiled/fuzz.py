@@ -204,13 +204,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sanitize", action="store_true", help="with the address sanitizer: three times slower")
     parser.add_argument("--program", type=Path, help="play this program only")
     given = parser.parse_args(arguments)
+    program = None
+    if given.program is not None:
+        try:
+            program = json.loads(given.program.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            parser.error(f"can't read the program {given.program}: {error}")
     checkout = sanitized(given.python) if given.sanitize else CopiedCheckout("ordinary", python=given.python)
     checkout.make()
     both = Both(checkout)
-    if given.program is None:
+    if program is None:
         print(f"fuzz: --seed {given.seed}", flush=True)
         return fuzz(both, given.seconds, given.seed)
-    program = json.loads(given.program.read_text(encoding="utf-8"))
     failure = both.failure(program)
     both.end()
     print(failure or "passed")

@@ -121,6 +121,39 @@ def test_the_fuzzer_shows_the_smallest_program_that_fails(
     assert json.loads(out.splitlines()[-1]) == smallest
 
 
+@pytest.mark.parametrize("content", [None, "not JSON"])
+def test_a_program_that_can_not_be_read_is_reported_before_anything_is_compiled(
+    tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "program.json"
+    if content is not None:
+        file.write_text(content)
+    status, out = python("tests/compiled/fuzz.py", "--program", str(file), "--python", "/nowhere")
+    assert (status, f"can't read the program {file}: " in out) == (2, True), out
+
+
+def test_a_copied_checkout_has_the_files_of_today(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    for name in ("tools/compile_core.py", "core/a.py", "core/a.pxd", "core/b.pyx", "core/kept.py"):
+        path = checkout / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("import os; os.makedirs('build/core', exist_ok=True); open('build/core/a.pxd', 'w').close()")
+    (checkout / ".gitignore").write_text("build/")
+    subprocess.run(["git", "init", "-q", str(checkout)], check=True)
+    code = (
+        f"import pathlib, sys; sys.path.insert(0, {str(HERE)!r}); import copied_checkout\n"
+        "copied_checkout.ROOT = pathlib.Path.cwd(); copied_checkout.CopiedCheckout('copy').make()"
+    )
+    copy = checkout / "build" / "compiled" / "copy"
+    assert python("-c", code, cwd=checkout) == (0, "")
+    assert {path.name for path in (copy / "core").iterdir()} == {"a.py", "a.pxd", "b.pyx", "kept.py"}
+    for name in ("a.py", "a.pxd", "b.pyx"):
+        (checkout / "core" / name).unlink()
+    assert python("-c", code, cwd=checkout) == (0, "")
+    assert {path.name for path in (copy / "core").iterdir()} == {"kept.py"}
+    assert (copy / "build" / "core" / "a.pxd").exists()  # what was compiled before
+
+
 def test_a_program_leaves_the_same_trace_each_time() -> None:
     """Otherwise no difference would mean anything. The same on the compiled core is what `make fuzz` checks."""
     code = (
