@@ -131,6 +131,16 @@ def test_a_wheel_has_the_compiled_core_or_on_request_runs_the_sources(tree: Path
     assert reported(tmp_path / "own") == ("compiled", "compiled core")
 
 
+def test_a_wheel_has_no_module_that_an_earlier_build_has_left(tree: Path, tmp_path: Path) -> None:
+    left = tree / "build" / "lib" / "hwloop" / "removed.py"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    built(tree, tmp_path, HWLOOP_PURE="1")
+    assert (tmp_path / "hwloop" / "__init__.py").exists()
+    assert not (tmp_path / "hwloop" / "removed.py").exists()
+    shutil.rmtree(tree / "build")
+
+
 def test_a_chosen_pure_wheel_fits_every_machine_and_reports_the_choice(tree: Path, tmp_path: Path) -> None:
     assert built(tree, tmp_path, HWLOOP_PURE="1") == ("py3-none-any", [], "HWLOOP_PURE is set")
     assert reported(tmp_path) == ("pure", "pure core")
@@ -141,6 +151,14 @@ def test_without_a_compiler_the_wheel_is_pure_and_the_reason_is_reported(tree: P
     tag, compiled, reason = built(tree, tmp_path, CC="/nowhere/cc -pthread")
     assert (tag, compiled) == ("py3-none-any", [])
     assert reason == "there is no C compiler /nowhere/cc; on Debian: apt install gcc"
+
+
+def test_an_empty_choice_of_a_compiler_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    compile_core = importlib.import_module("compile_core")
+    monkeypatch.setenv("CC", " ")
+    monkeypatch.setattr(compile_core.sysconfig, "get_config_var", {"CC": "/nowhere/cc -pthread"}.get)
+    assert compile_core.obstacle().startswith("there is no C compiler /nowhere/cc")
 
 
 def test_a_free_threaded_python_keeps_running_without_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:

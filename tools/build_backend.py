@@ -19,7 +19,7 @@ from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  # the hooks that are not here
 
 setup_arguments: dict[str, Any] = {}
-"""The arguments of setup.py: the compiled core, while a wheel with it is built."""
+"""The arguments of setup.py while a wheel is built."""
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
@@ -37,25 +37,24 @@ def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_dire
     problem = _chosen_pure() or compile_core.obstacle() or compile_core.missing_cython()
     if not problem:
         try:
-            return _build_compiled(*arguments)
+            return _build(*arguments, compiled=True)
         except (Exception, SystemExit) as error:
             problem = f"the compilation failed: {error}"
     print(f"hwloop: the core is not compiled, and runs from its Python sources: {problem}", file=sys.stderr)
-    return build_meta.build_wheel(*arguments)
+    return _build(*arguments, compiled=False)
 
 
 def _chosen_pure() -> str:
     return "HWLOOP_PURE is set" if os.environ.get("HWLOOP_PURE", "") not in ("", "0") else ""
 
 
-def _build_compiled(*arguments: Any) -> str:
+def _build(*arguments: Any, compiled: bool) -> str:
     # A directory of its own: setuptools would pack what an earlier build has left in `build`.
     with tempfile.TemporaryDirectory(prefix="hwloop-build-") as directory:
-        setup_arguments.update(
-            ext_modules=compile_core.extensions(Path(directory)),
-            options={"build": {"build_base": directory}, "build_ext": {"parallel": compile_core.JOBS}},
-        )
+        setup_arguments["options"] = {"build": {"build_base": directory}, "build_ext": {"parallel": compile_core.JOBS}}
         try:
+            if compiled:
+                setup_arguments["ext_modules"] = compile_core.extensions(Path(directory))
             return build_meta.build_wheel(*arguments)
         finally:
             setup_arguments.clear()

@@ -15,6 +15,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import sysconfig
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -57,7 +58,8 @@ def obstacle() -> str:
     """Return why no core can be compiled for this Python, and what to do; "" if one can. Cython is another matter."""
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         return "a compiled core would switch on the interpreter lock of this free-threaded Python"
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    chosen = os.environ.get("CC", "").strip()
+    compiler = shlex.split(chosen or sysconfig.get_config_var("CC") or "cc")[0]
     if shutil.which(compiler) is None:
         return f"there is no C compiler {compiler}; on Debian: apt install gcc"
     header = Path(sysconfig.get_path("include"), "Python.h")
@@ -153,6 +155,7 @@ def main() -> None:
         return
     if missing := obstacle() or missing_cython():
         sys.exit(f"the core can't be compiled: {missing}")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # after Ctrl-C, setuptools would compile all that is left
     compile_in_place()
 
 
