@@ -39,6 +39,8 @@ def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_dire
         try:
             return _build(*arguments, compiled=True)
         except (Exception, SystemExit) as error:
+            if str(error) == "interrupted":  # what distutils makes of Ctrl-C
+                raise
             problem = f"the compilation failed: {error}"
     print(f"hwloop: the core is not compiled, and runs from its Python sources: {problem}", file=sys.stderr)
     return _build(*arguments, compiled=False)
