@@ -182,6 +182,16 @@ def test_a_compilation_that_fails_leaves_a_pure_wheel_that_works(tree: Path, tmp
     assert reported(tmp_path) == ("pure", "pure core")
 
 
+def test_ctrl_c_ends_the_build_without_a_wheel(tree: Path, tmp_path: Path) -> None:
+    pytest.importorskip("Cython", reason="pip install '.[compile]'")
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\nkill -INT $PPID\nsleep 1\n")
+    compiler.chmod(0o755)
+    with pytest.raises(AssertionError, match="interrupted"):
+        built(tree, tmp_path, CC=str(compiler))
+    assert not list(tmp_path.glob("*.whl"))
+
+
 def test_cython_is_asked_for_only_where_it_would_be_used(tree: Path) -> None:
     def wants(hook: str, **more: str) -> bool:
         return any(each.startswith("Cython") for each in call(tree, f"get_requires_for_build_{hook}", **more)[0])
