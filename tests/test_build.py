@@ -185,7 +185,7 @@ def test_a_compilation_that_fails_leaves_a_pure_wheel_that_works(tree: Path, tmp
 def test_ctrl_c_ends_the_build_without_a_wheel(tree: Path, tmp_path: Path) -> None:
     pytest.importorskip("Cython", reason="pip install '.[compile]'")
     compiler = tmp_path / "cc"
-    compiler.write_text("#!/bin/sh\nkill -INT $PPID\nsleep 1\n")
+    compiler.write_text(f"#!/bin/sh\nmkdir '{tmp_path}/once' && kill -INT $PPID\nsleep 1\nexit 1\n")
     compiler.chmod(0o755)
     with pytest.raises(AssertionError, match="interrupted"):
         built(tree, tmp_path, CC=str(compiler))
