@@ -67,7 +67,7 @@ def checked_timer(
     """Return a timer for the loop's `call_at` or `call_later`, with the checks that asyncio makes there."""
     if when is None:
         raise TypeError("when cannot be None")
-    if not (when + 0.0 > 0 or when <= 0):  # raises for what is no time, before the timer is queued
+    if not (when + 0.0 > 0 or when <= 0):  # a value that is not a time raises here, before the timer is queued
         raise ValueError("a timer needs a time, not NaN")
     loop._check_closed()
     if loop.get_debug():
