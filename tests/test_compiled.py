@@ -138,3 +138,12 @@ def test_a_loop_that_is_used_before_it_is_initialised_raises(call: str) -> None:
     program = UNREADY.format(call=call)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout.partition(" ")[0]) == (0, "raised"), done.stderr
+
+
+@needs_compiled
+def test_an_object_of_a_compiled_core_can_not_be_copied() -> None:
+    """Its descriptors would be owned twice."""
+    program = "import copy, hwloop; loop = hwloop.new_event_loop(); copy.copy(loop._timers)"
+    variables = {**os.environ, "HWLOOP_PURE": ""}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert "TypeError: " in done.stderr
