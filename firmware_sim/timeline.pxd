@@ -7,7 +7,6 @@ cdef class Event:
 
 cdef class Timeline:
     cdef dict __dict__
-    cdef object __weakref__
     cdef public object clock, lock, now_ns, tracer
     cdef object _moment_ns, _poll
     cdef list _heap

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import weakref
@@ -65,6 +66,14 @@ def test_the_compiled_modules_are_those_of_the_sources() -> None:
         copy = ROOT / "build" / "core" / source.relative_to(ROOT)
         compiled = copy.read_text().replace("from cython.cimports.hwloop", "from hwloop")
         assert compiled == source.read_text(), f"{source.name} has changed: run make compiled again"
+
+
+def test_no_compiled_class_has_both_a_dictionary_and_weak_references() -> None:
+    """From Python 3.12 on, Cython declares each of the two in a table of its own, and a type may have one table."""
+    for module in MODULES:
+        for body in re.split(r"^cdef class ", module.read_text(), flags=re.M)[1:]:
+            own = [name for name in ("__dict__", "__weakref__") if re.search(rf"^    cdef \w+ {name}$", body, re.M)]
+            assert len(own) < 2, f"{module.name}: {body.splitlines()[0]} {own}"
 
 
 def test_handles_are_asyncios() -> None:

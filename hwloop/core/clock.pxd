@@ -6,6 +6,5 @@ cdef class Alarm:
 
 cdef class Clock:
     cdef dict __dict__
-    cdef object __weakref__
     cpdef now_ns(self)
     cpdef announce(self)
