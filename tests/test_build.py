@@ -88,8 +88,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built(tree: Path, directory: Path, missing: str = "", **more: str) -> tuple[str, list[str], str]:
-    """Build a wheel and unpack it; return the tag, the modules that are compiled, and the reason if none is."""
+    """Build a wheel without a warning and unpack it.
+
+    Return the tag, the modules that are compiled, and the reason if none is.
+    """
     name, said = call(tree, "build_wheel", str(directory), missing=missing, **more)
+    assert "warning: " not in said
     with zipfile.ZipFile(directory / name) as archive:
         archive.extractall(directory)
     compiled = sorted(str(path.relative_to(directory)) for path in directory.rglob("*.so"))

@@ -43,7 +43,7 @@ class LoopCalls(LoopBase):
         self._ordinary = self._ready = parts.run_queue.ordinary  # `_ready` is asyncio's name, where test helpers look
 
     def call_soon(
-        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
     ) -> asyncio.Handle:
         if self._guarded:
             checked: Any = checked_handle(self, "call_soon", callback, args, context)
@@ -65,7 +65,7 @@ class LoopCalls(LoopBase):
         return handle  # type: ignore[no-any-return]
 
     def call_soon_threadsafe(
-        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
     ) -> asyncio.Handle:
         if self._guarded:
             handle: Any = checked_handle(self, "call_soon_threadsafe", callback, args, context)
@@ -82,7 +82,7 @@ class LoopCalls(LoopBase):
         return handle  # type: ignore[no-any-return]
 
     def call_later(
-        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
     ) -> asyncio.TimerHandle:
         if self._guarded or delay is None or not (when := (now := self._clock.now()) + delay) > now + SLICE:  # no int
             if delay is None:
@@ -99,7 +99,7 @@ class LoopCalls(LoopBase):
         return timer  # type: ignore[no-any-return]
 
     def call_at(
-        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
     ) -> asyncio.TimerHandle:
         if self._guarded or type(when) is not float or not when > self._clock.now() + SLICE:
             return self._add_timer(checked_timer(self, when, callback, args, context))  # type: ignore[no-any-return]
