@@ -7,6 +7,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -264,3 +266,25 @@ def test_a_plain_handler_runs_at_once_while_the_loop_sleeps() -> None:
             await done
 
     hwloop.run(main())
+
+
+BUSY_IN_C = """
+import os, signal, hwloop
+
+def handler(*_):
+    print("handled")
+    os._exit(0)
+
+signal.signal(signal.SIGALRM, handler)
+loop = hwloop.new_event_loop()
+loop.add_reader(os.eventfd(1), [].clear)  # always readable
+loop.call_soon(signal.set_wakeup_fd, -1)  # no byte wakes the loop
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+loop.run_forever()
+"""
+
+
+def test_a_handler_runs_while_all_callbacks_are_c_functions() -> None:
+    """Compiled, no bytecode runs then, which is where Python calls handlers. In a process: the loop would never end."""
+    done = subprocess.run([sys.executable, "-c", BUSY_IN_C], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "handled\n", done.stderr

@@ -93,6 +93,7 @@ cdef extern from *:
         int count, each;
         PyObject *found;
         if (most > 64) most = 64;
+        if (PyErr_CheckSignals()) return NULL;  /* for callbacks that are all C functions: only bytecode looks for signals */
         for (;;) {
             if (timeout == 0)
                 count = epoll_wait(fd, events, most, 0);
