@@ -17,7 +17,7 @@ BENCHMARKS := core scale startup threads ports echo
 # Compiled files are kept even where the shell says otherwise: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: $(KERNEL_FILES) guest kernel-services help demo test compiled clean-compiled test-compiled coverage test-clients test-scripts test-gpiozero test-kernel test-kernel-install test-sigrok deb test-deb test-wheels test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures loops-to-compare bench-compare bench-record mutation release-check lock format clean
+.PHONY: $(KERNEL_FILES) guest kernel-services help demo test compiled clean-compiled test-compiled fuzz sanitize leaks coverage test-clients test-scripts test-gpiozero test-kernel test-kernel-install test-sigrok deb test-deb test-wheels test-ansible test-cloud-init check conformance docs docs-serve bench bench-all soak chaos figures known-parts loops-to-compare bench-compare bench-record mutation release-check lock format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -188,7 +188,11 @@ chaos: $(VENV)/installed-test  ## a thousand schedules of faults on the demo: no
 
 # The figures of both cores and of other loops. Whatever can't be compiled or installed here is left out of the table, which says
 # so. An earlier compilation would not be that of today's sources.
-figures bench-record: loops-to-compare
+figures: known-parts loops-to-compare
+bench-record: loops-to-compare
+# With any Python, because nothing is installed yet.
+known-parts:
+	@$(PYTHON) benchmarks/table.py $(PARTS) --check
 loops-to-compare: $(VENV)/installed
 	-$(MAKE) $(VENV)/installed-bench
 	$(MAKE) compiled || $(MAKE) clean-compiled
@@ -207,7 +211,7 @@ bench-compare: $(VENV)/installed  ## compare two versions: OLD=v0.1.0 NEW=. (git
 
 bench-record:  ## measure all figures for benchmarks/history/ (about twenty minutes; an idle machine)
 	$(BIN)/python benchmarks/table.py --all --instructions --keep \
-	    benchmarks/history/$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml).json
+	    benchmarks/history/$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hwloop/__init__.py).json
 
 lock:  ## renew .ci/constraints.txt, the versions that .ci/run installs, and packaging/requirements.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import hwloop
 from firmware_sim import SimBoard
 from hwloop import i2c
+from hwloop_bench import command
 
 
 def lateness(seconds: float, chance: random.Random | None) -> tuple[list[float], int]:
@@ -67,10 +68,12 @@ def quantiles(late: list[float]) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Does a bus that hangs make a tick late?")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each run (20)")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each kind (5)")
+    parser.add_argument("--seconds", type=command.duration, default=20.0, help="of each run (20)")
+    parser.add_argument("--rounds", type=command.count, default=5, help="runs of each kind (5)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments at which the bus hangs (1)")
     arguments = parser.parse_args()
+    if arguments.seconds < 1:
+        parser.error(f"--seconds must be 1 or more, not {arguments.seconds:g}: the first 100 ticks do not count")
     chance = random.Random(arguments.seed)
     found: dict[str, list[tuple[float, float, float]]] = {"free": [], "hanging": []}
     readings = dict.fromkeys(found, 0)

@@ -225,13 +225,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("old", metavar="OLD", help="a git revision, '.' for this checkout, or a JSON file")
     parser.add_argument("new", metavar="NEW", help="the same")
     parser.add_argument("--only", nargs="+", choices=COMMANDS, default=DEFAULT, metavar="NAME", help=" ".join(COMMANDS))
-    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help="(%(default)s)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="a measurement (%(default)s)")
+    parser.add_argument("--rounds", type=command.count, default=ROUNDS, metavar="N", help="(%(default)s)")
+    parser.add_argument(
+        "--seconds", type=command.duration, default=SECONDS, metavar="S", help="a measurement (%(default)s)"
+    )
     parser.add_argument("--no-instructions", action="store_true", help="don't count instructions")
     parser.add_argument("--json", metavar="FILE", help="write the figures of NEW, if it was measured")
     arguments = parser.parse_args(argv)
-    if arguments.rounds < 1:
-        parser.error(f"--rounds must be 1 or more, not {arguments.rounds}")
     try:
         with version(arguments.old) as old, version(arguments.new) as new:
             facts = report.machine(LOOPS)

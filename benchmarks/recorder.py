@@ -24,6 +24,7 @@ from hwloop.board import Board
 from hwloop.recording import Recorder, RecordingFile, Ring
 from hwloop.recording.recorder import Store
 from hwloop.trace_events import I2cMessage, I2cTransfer, LineChange, SerialData, TraceEvent
+from hwloop_bench import command
 
 
 def cost(store: Store, events: Sequence[TraceEvent]) -> float:
@@ -55,9 +56,9 @@ def share(seconds: float, recorder: str | None) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What does recording cost?")
-    parser.add_argument("--events", type=int, default=100_000, help="events of each kind (100000)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each run of the program (5)")
-    parser.add_argument("--rounds", type=int, default=5, help="runs with and without a recorder (5)")
+    parser.add_argument("--events", type=command.count, default=100_000, help="events of each kind (100000)")
+    parser.add_argument("--seconds", type=command.duration, default=5.0, help="of each run of the program (5)")
+    parser.add_argument("--rounds", type=command.count, default=5, help="runs with and without a recorder (5)")
     arguments = parser.parse_args()
     count = arguments.events
     messages = (I2cMessage(0x76, "sent", b"\xf7"), I2cMessage(0x76, "received", bytes(8)))

@@ -151,13 +151,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; or none, to show what was kept")
     parser.add_argument("--all", action="store_true", help="all parts")
-    parser.add_argument("--rounds", type=int, default=command.ROUNDS, metavar="N", help="(%(default)s)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="each (%(default)s)")
+    parser.add_argument("--rounds", type=command.count, default=command.ROUNDS, metavar="N", help="(%(default)s)")
+    parser.add_argument("--seconds", type=command.duration, default=SECONDS, metavar="S", help="each (%(default)s)")
     parser.add_argument("--keep", metavar="FILE", help="show what this JSON file has too, and write all into it")
     parser.add_argument("--instructions", action="store_true", help="also count instructions, for --keep")
+    parser.add_argument("--check", action="store_true", help="only check the command line")
     arguments = parser.parse_args()
     if unknown := [part for part in arguments.parts if part not in PARTS]:
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    if arguments.check:
+        return 0
     os.environ["HWLOOP_PURE"] = "1"  # the processes that measure "hwloop" run its sources
     kept: dict[str, Any] = {}
     if arguments.keep and os.path.exists(arguments.keep):

@@ -38,6 +38,7 @@ import weather_station as station  # noqa: E402
 import hwloop  # noqa: E402
 from firmware_sim import SimBoard  # noqa: E402
 from firmware_sim.trace import Trace  # noqa: E402
+from hwloop_bench import command  # noqa: E402
 from hwloop_bench.processes import Case, Taken  # noqa: E402
 
 QUIET = "door,climate,position"
@@ -168,11 +169,11 @@ def digest(seed: int, seconds: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="How much faster than real time is virtual time?")
-    parser.add_argument("--seconds", type=float, default=600.0, help="virtual seconds of each row (600)")
-    parser.add_argument("--hours", type=float, help="virtual hours of each row, for the rows that a long run is about")
+    parser.add_argument("--seconds", type=command.duration, default=600.0, help="virtual seconds of each row (600)")
+    parser.add_argument("--hours", type=command.duration, help="virtual hours of each row, where a long run matters")
     parser.add_argument("--parts", nargs="+", metavar="PART[,PART]", help=f"the rows: of {', '.join(ROWS)}")
     parser.add_argument(
-        "--traces", type=int, metavar="SEEDS", help="print the digest of the trace of each of SEEDS seeds"
+        "--traces", type=command.count, metavar="SEEDS", help="print the digest of the trace of each of SEEDS seeds"
     )
     parser.add_argument("--trace", action="store_true", help="record the board as the pytest fixture does")
     parser.add_argument("--instructions", action="store_true", help="count instructions with valgrind")

@@ -45,11 +45,29 @@ CASES = [
 ]
 
 
+def count(text: str) -> int:
+    """Parse an option that is a number of things."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
+    return int(text)
+
+
+def duration(text: str) -> float:
+    """Parse an option that is a time."""
+    try:
+        time = float(text)
+    except ValueError:
+        time = 0.0
+    if not 0 < time < math.inf:
+        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
+    return time
+
+
 def add_common_arguments(parser: argparse.ArgumentParser, names: str) -> None:
     """Add the options that say how to measure and what to print. `names` are those of the benchmarks."""
     loops = [*LOOPS, FLOOR, CYCLICTEST]
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"number of rounds, for medians ({ROUNDS})")
-    parser.add_argument("--seconds", type=float, metavar="S", help=f"duration of each measurement ({SECONDS:g})")
+    parser.add_argument("--rounds", type=count, metavar="N", help=f"number of rounds, for medians ({ROUNDS})")
+    parser.add_argument("--seconds", type=duration, metavar="S", help=f"duration of each measurement ({SECONDS:g})")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} round of {QUICK_SECONDS:g} s each")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"only these benchmarks: {names}")
     parser.add_argument("--loops", nargs="+", choices=loops, metavar="LOOP", help=f"only these: {', '.join(loops)}")
@@ -112,15 +130,7 @@ def measure_all(cases: Sequence[Case], arguments: argparse.Namespace) -> int:
 def _effort(arguments: argparse.Namespace) -> tuple[int, float]:
     """Return the rounds, and the seconds of each measurement."""
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if arguments.quick else (ROUNDS, SECONDS)
-    if arguments.rounds is not None:
-        rounds = arguments.rounds
-    if arguments.seconds is not None:
-        seconds = arguments.seconds
-    if rounds < 1:
-        raise UsageError(f"--rounds must be 1 or more, not {rounds}")
-    if not 0 < seconds < math.inf:
-        raise UsageError(f"--seconds must be more than 0, not {seconds:g}")
-    return rounds, seconds
+    return arguments.rounds or rounds, arguments.seconds or seconds
 
 
 def _chosen(cases: Sequence[Case], arguments: argparse.Namespace) -> tuple[list[Case], list[str]]:

@@ -454,9 +454,10 @@ def test_the_machine_is_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rounds", "0"], "--rounds must be 1 or more, not 0"),
-        (["--seconds", "0"], "--seconds must be more than 0, not 0"),
-        (["--seconds", "nan"], "--seconds must be more than 0, not nan"),
+        (["--rounds", "0"], "argument --rounds: must be 1 or more, not 0"),
+        (["--seconds", "0"], "argument --seconds: must be more than 0, not 0"),
+        (["--rounds", "two"], "argument --rounds: must be 1 or more, not two"),
+        (["--seconds", "nan"], "argument --seconds: must be more than 0, not nan"),
         (["--only", "good", "fast"], "--only: unknown benchmark 'fast'; choose from good, bad"),
         (["--loops", "trio"], "argument --loops: invalid choice: 'trio'"),
         (["--json", "/nowhere/x.json"], "--json /nowhere/x.json: there is no directory /nowhere"),

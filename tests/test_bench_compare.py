@@ -200,7 +200,7 @@ def test_the_counted_operations_run_as_often_as_asked(compare: Any) -> None:
     [
         (["nowhere", "."], "nowhere: neither a file nor a git revision"),
         (["{tmp}/no.json", "."], "this is not a file of figures"),
-        ([".", ".", "--rounds", "0"], "--rounds must be 1 or more, not 0"),
+        ([".", ".", "--rounds", "0"], "argument --rounds: must be 1 or more, not 0"),
         ([".", ".", "--only", "nothing"], "invalid choice: 'nothing'"),
     ],
 )

@@ -204,6 +204,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sanitize", action="store_true", help="with the address sanitizer: three times slower")
     parser.add_argument("--program", type=Path, help="play this program only")
     given = parser.parse_args(arguments)
+    if not given.seconds > 0:
+        parser.error(f"--seconds must be more than 0, not {given.seconds:g}")
     program = None
     if given.program is not None:
         try:

@@ -110,6 +110,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--python", default=sys.executable, help="the interpreter for leaks (this one)")
     parser.add_argument("tests", nargs="*", metavar="TEST", help="instead of the usual ones")
     given = parser.parse_intermixed_args(arguments)
+    if not given.seconds > 0:
+        parser.error(f"--seconds must be more than 0, not {given.seconds:g}")
+    if given.rounds < 1:
+        parser.error(f"--rounds must be 1 or more, not {given.rounds}")
     try:
         if given.what == "leaks":
             leaks(given.rounds, given.python, given.tests or REPEATED_TESTS)

@@ -132,6 +132,20 @@ def test_a_program_that_can_not_be_read_is_reported_before_anything_is_compiled(
     assert (status, f"can't read the program {file}: " in out) == (2, True), out
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("fuzz.py --seconds 0", "--seconds must be more than 0, not 0"),
+        ("run.py sanitize --seconds -1", "--seconds must be more than 0, not -1"),
+        ("run.py leaks --rounds 0", "--rounds must be 1 or more, not 0"),
+    ],
+)
+def test_a_check_that_would_check_nothing_is_rejected(command: str, message: str) -> None:
+    script, *arguments = command.split()
+    status, out = python(str(HERE / script), *arguments)
+    assert (status, message in out) == (2, True), out
+
+
 def test_a_copied_checkout_has_the_files_of_today(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     for name in ("tools/compile_core.py", "core/a.py", "core/a.pxd", "core/b.pyx", "core/kept.py"):
