@@ -20,6 +20,7 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,7 @@ def main() -> None:
     faulthandler.enable()
     faulthandler.dump_traceback_later(600, exit=True)
     warnings.simplefilter("ignore")
-    sys.unraisablehook = lambda report: None
+    sys.unraisablehook = threading.excepthook = lambda report: None
     signal.signal(signal.SIGALRM, interrupt)
     os.closerange(3, 10)
     for number in range(3, 40):  # whatever closes a descriptor that is not its own may have these

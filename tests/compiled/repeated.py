@@ -1,4 +1,4 @@
-"""Run each test many times in one process, and show what is left behind each time: refleak.py starts this.
+"""Run each test many times in one process, and show what is left behind each time: run.py starts this.
 
     python repeated.py [--rounds 20] TEST ...
 
@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,21 +119,13 @@ class Repeater:
         return True
 
 
-def cases(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
-    for each in suite:
-        if isinstance(each, unittest.TestSuite):
-            yield from cases(each)
-        else:
-            yield each
-
-
 def repeat_cpythons(repeater: Repeater, module: str) -> None:
     """Repeat CPython's own tests of a module, on hwloop's loop, where they pass there the first time."""
     child = importlib.import_module("child")
     if module not in sys.modules:
         child.replace_loop("hwloop:EventLoop")
         child.support().use_resources = ["cpu"]
-    for case in cases(unittest.defaultTestLoader.loadTestsFromName(module)):
+    for case in child.tests_of(unittest.defaultTestLoader.loadTestsFromName(module)):
 
         def run(case: unittest.TestCase = case) -> bool:
             result = unittest.TestResult()
