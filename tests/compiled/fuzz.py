@@ -73,9 +73,10 @@ class Player:
         os.killpg(process.pid, signal.SIGKILL)  # with its children, which have its pipes too
         _, errors = process.communicate()
         self._process = None
+        if len(errors) > 6000:  # the beginning says why a process died, the end where it hangs
+            errors = f"{errors[:3000]}\n...\n{errors[-3000:]}"
         raise Died(
-            f"{'the sources' if self._pure else 'the compiled core'}: status {process.returncode}\n"
-            f"{errors.strip()[-6000:]}"
+            f"{'the sources' if self._pure else 'the compiled core'}: status {process.returncode}\n{errors.strip()}"
         )
 
     def end(self) -> None:
@@ -176,9 +177,10 @@ def fuzz(both: Both, seconds: float, seed: int) -> int:
             both.end()
             if again := both.failure(program):
                 program, failure = shrink(both, program, again)
-            else:
-                failure += "\n(not on its own: only after the programs with the seeds before it)"
-            return report(program, failure)
+                return report(program, failure)
+            first = seed + (played - 1) // PLAYED * PLAYED
+            print(f"not on its own, only after those before it; to play them again: make fuzz SEED={first}")
+            return 1
         if played % 1000 == 0:
             print(
                 f"{played} programs, {both.traced} lines of traces, {both.endless} endless; {left:.0f} s left",
