@@ -76,14 +76,15 @@ def packed(folder, in_sdist, in_wheel):
 
 
 def test_distributions_that_lack_a_file_of_the_package_are_an_error(checkout):
-    for name in ("py.typed", "it.pxd", "it.pyx"):
-        (checkout / "hwloop" / name).touch()
+    (checkout / "firmware_sim").mkdir()
     run = ["hwloop/__init__.py", "hwloop/py.typed", "README.md"]
-    sources = [*run, "hwloop/it.pxd", "hwloop/it.pyx"]
+    sources = [*run, "hwloop/it.pyx", "firmware_sim/it.pxd"]
+    for name in sources:
+        (checkout / name).touch()
     release.complete(*packed(checkout, sources, run), checkout)
     with pytest.raises(release.ReleaseError, match=r"it\.whl lacks hwloop/py\.typed; see \[tool\.setuptools\]"):
         release.complete(*packed(checkout, sources, ["hwloop/__init__.py"]), checkout)
-    with pytest.raises(release.ReleaseError, match=r"it\.tar\.gz lacks hwloop/it\.pyx; .* MANIFEST\.in"):
+    with pytest.raises(release.ReleaseError, match=r"it\.tar\.gz lacks firmware_sim/it\.pxd; .* MANIFEST\.in"):
         release.complete(*packed(checkout, sources[:-1], run), checkout)
 
 

@@ -100,19 +100,19 @@ def check(root: Path) -> None:
 
 def complete(sdist: Path, wheels: Iterable[Path], root: Path) -> None:
     """Raise `ReleaseError` unless all hold every module and the type markers, and the sdist what is compiled too."""
-    needed = {
-        path.relative_to(root).as_posix()
+    files = {
+        path.relative_to(root).as_posix(): path.suffix
         for package in ("hwloop", "firmware_sim")
         for path in (root / package).rglob("*")
-        if path.suffix in (".py", ".toml", ".typed")
     }
+    needed = {name for name, suffix in files.items() if suffix in (".py", ".toml", ".typed")}
+    compiled = {name for name, suffix in files.items() if suffix in (".pxd", ".pyx")}
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             lacks(wheel, needed - set(archive.namelist()), "[tool.setuptools] in pyproject.toml")
     with tarfile.open(sdist) as files:
         held = {name.partition("/")[2] for name in files.getnames()}
-    declared = {path.relative_to(root).as_posix() for path in (root / "hwloop").rglob("*.p[xy][dx]")}
-    lacks(sdist, (needed | declared) - held, "[tool.setuptools] in pyproject.toml, and MANIFEST.in")
+    lacks(sdist, (needed | compiled) - held, "[tool.setuptools] in pyproject.toml, and MANIFEST.in")
 
 
 def lacks(distribution: Path, missing: set[str], where: str) -> None:
