@@ -76,7 +76,8 @@ class LoopCalls(LoopBase):
             self._inbox.append(handle)
         else:
             # Only its own _run takes its lock. It enters the handle's context, which can't be entered twice: a copy.
-            self._inbox.append(Handle(handle._run, (), self, handle._context.copy()))
+            own = handle._context.copy() if isinstance(handle._context, Context) else handle._context
+            self._inbox.append(Handle(handle._run, (), self, own))
         if self._poller.is_sleeping:
             self._write_to_self()
         return handle  # type: ignore[no-any-return]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -74,7 +75,7 @@ class Conditions:
 
     async def wait(self, check: Callable[[], Any], within: float | None = None) -> Any:
         """Wait until `check()` is true and return its value. Raises `NotReached` after `within` seconds."""
-        if asyncio.iscoroutinefunction(check) or not callable(check):
+        if inspect.iscoroutinefunction(check) or not callable(check):
             raise TypeError(
                 f"until() waits for a function that returns true or false, such as lambda: board['lamp'].lit, "
                 f"not {short_name(check)}"
