@@ -105,7 +105,7 @@ def test_threads_locks_and_queues_wait_in_virtual_time(start: Start) -> None:
 
             again = threading.RLock()
             with again, again:
-                said("reentrant", again.acquire(blocking=False))
+                said("reentrant", again.acquire(blocking=False), again.locked())
                 again.release()
             slots = threading.BoundedSemaphore(1)
             said("semaphore", slots.acquire(), slots.acquire(timeout=7))
@@ -128,7 +128,7 @@ def test_threads_locks_and_queues_wait_in_virtual_time(start: Start) -> None:
         "joined False at 30.0",
         "event False True at 90.0",
         "lock False True at 94.0",
-        "reentrant True at 94.0",
+        "reentrant True True at 94.0",
         "semaphore True False at 101.0",
         "barrier True at 106.0",
         "simple x at 108.0",

@@ -106,6 +106,9 @@ class RLock:
             self._owner = None
             self._lock.release()
 
+    def locked(self) -> bool:
+        return self._lock.locked()
+
     def __enter__(self) -> bool:
         return self.acquire()
 
