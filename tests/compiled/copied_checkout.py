@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_SANITIZER = "gcc has no address sanitizer here; on Debian: apt install gcc libasan8"
 SANITIZED = ("-fsanitize=address", "-fno-omit-frame-pointer", "-g1", "-O1", "-DCYTHON_USE_FREELISTS=0")
 """Flags of the address sanitizer. A free list would hide that an object is used after its end."""
 
@@ -75,8 +76,11 @@ class CopiedCheckout:
 
 
 def sanitizer_library() -> str:
-    """Return the path of the address sanitizer's library; only its name where gcc does not have it."""
-    return subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip()
+    """Return the path of the library of gcc's address sanitizer; "" where there is none."""
+    if shutil.which("gcc") is None:
+        return ""
+    named = subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip()
+    return named if Path(named).is_absolute() else ""
 
 
 def sanitized(python: str = sys.executable, reports: Path | None = None) -> CopiedCheckout:

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from copied_checkout import ROOT, CopiedCheckout, sanitized
+from copied_checkout import NO_SANITIZER, ROOT, CopiedCheckout, sanitized, sanitizer_library
 from programs import Program, Writer, smaller
 
 FAILED = ROOT / "build" / "compiled" / "failed.json"
@@ -208,6 +208,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if not given.seconds > 0:
         parser.error(f"--seconds must be more than 0, not {given.seconds:g}")
+    if given.sanitize and not sanitizer_library():
+        parser.error(f"--sanitize: {NO_SANITIZER}")
     program = None
     if given.program is not None:
         try:
