@@ -9,20 +9,26 @@ needs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from hwloop.lines import Level
     from hwloop.requests import OutputRequest
 
 
-class KeptLine(NamedTuple):
-    """A line that a guardian has held since another program left it."""
+class KeptLine:
+    """A line that a guardian has held since another program left it.
 
-    descriptor: int
-    """The descriptor of its request, which belongs to the caller; -1 for a simulated line."""
-    kept: bool
-    """Whether it still is at the level at which that program left it, and not at its safe level."""
+    Attributes:
+        descriptor: the descriptor of its request, which belongs to the caller; -1 for a simulated line.
+        kept: whether it still is at the level at which that program left it, and not at its safe level.
+    """
+
+    __slots__ = ("descriptor", "kept")  # a named tuple takes as long to define as a module to load
+
+    def __init__(self, descriptor: int, kept: bool) -> None:
+        self.descriptor: int = descriptor
+        self.kept: bool = kept
 
 
 class OutputReporter(Protocol):

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
 
 from hwloop.core import registry
-from hwloop.core.asyncio_base import SelectorEventLoop
 from hwloop.core.calls import LoopCalls
 from hwloop.core.debug import shown_context
 from hwloop.core.descriptors import READ, WRITE
@@ -31,6 +30,11 @@ from hwloop.core.parts import Parts
 from hwloop.core.signal_wakeup import Wakeup
 from hwloop.core.transports import make_socket_transport, with_packet_size
 from hwloop.core.urgency import URGENCY, Priority
+
+if TYPE_CHECKING:
+    from hwloop.core.asyncio_base import SelectorEventLoop
+else:
+    from asyncio import SelectorEventLoop
 
 Ts = TypeVarTuple("Ts")
 
@@ -79,8 +83,11 @@ class AsyncioLoop(LoopCalls, SelectorEventLoop):
             self._gc_schedule.begin_run()
             if self._monitor.sampler is not None:
                 self._monitor.sampler.start()
-            with registry.listed(self):
+            try:
+                registry.started(self)
                 super().run_forever()
+            finally:
+                registry.ended(self)
         finally:
             self._gc_schedule.end_run()
             self._wakeup.give_back(bool(self._signal_handlers))

@@ -11,8 +11,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import select
+from typing import TYPE_CHECKING
 
-from hwloop.core.asyncio_base import SelectorEventLoop
+if TYPE_CHECKING:
+    from hwloop.core.asyncio_base import SelectorEventLoop
+else:
+    from asyncio import SelectorEventLoop
 
 CORE = "pure"
 """How this core runs, as `loop.statistics().core` reports it: "pure" or "compiled"."""

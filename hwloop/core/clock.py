@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hwloop.core.libc import c_library
-from hwloop.core.native import COMPILED, set_alarm
+from hwloop.core.native import COMPILED, new_timerfd, set_alarm
 
 if TYPE_CHECKING:
     import ctypes
@@ -146,6 +146,8 @@ def _timer_spec() -> type[ctypes.Array[ctypes.c_long]]:
 
 
 def _new_timerfd() -> int:
+    if COMPILED:
+        return new_timerfd()
     if _HAS_TIMERFD:
         return _os.timerfd_create(time.CLOCK_MONOTONIC, flags=_os.TFD_CLOEXEC | _os.TFD_NONBLOCK)  # type: ignore[no-any-return]
     try:
@@ -173,14 +175,6 @@ class Alarm:
     def __init__(self) -> None:
         self._fd = _new_timerfd()
         self._spec: ctypes.Array[ctypes.c_long] | None = None
-        if COMPILED or _HAS_TIMERFD:
-            return
-        import ctypes
-
-        self._spec = _timer_spec()()
-        self._settime = c_library(keep_gil=True).timerfd_settime
-        # Made once: converting them takes a third of the call. 1 is TFD_TIMER_ABSTIME.
-        self._arguments = ctypes.c_int(self._fd), ctypes.c_int(1), ctypes.byref(self._spec), None
 
     def fileno(self) -> int:
         """The descriptor to wait on."""
@@ -192,9 +186,10 @@ class Alarm:
             set_alarm(self._fd, when)
             return
         when_ns = int(when * 1e9) + 1  # a float of seconds may round down
-        if (spec := self._spec) is None:
+        if _HAS_TIMERFD:
             _os.timerfd_settime_ns(self._fd, flags=_os.TFD_TIMER_ABSTIME, initial=when_ns)
         else:
+            spec = self._spec or self._prepare()
             spec[2], spec[3] = divmod(when_ns, 1_000_000_000)
             self._settime(*self._arguments)
 
@@ -210,3 +205,12 @@ class Alarm:
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def _prepare(self) -> ctypes.Array[ctypes.c_long]:
+        """Make the arguments of the C function: once, because it takes as long as two calls."""
+        import ctypes
+
+        self._spec = spec = _timer_spec()()
+        self._settime = c_library(keep_gil=True).timerfd_settime
+        self._arguments = ctypes.c_int(self._fd), ctypes.c_int(1), ctypes.byref(spec), None  # 1 is TFD_TIMER_ABSTIME
+        return spec

@@ -28,11 +28,11 @@ MOST_NAMES = 1000
 _BELOW_BUCKET = 64 - 16  # bits of the mantissa that a bucket ignores
 _FIRST_BITS = slice(3 if sys.byteorder == "little" else 0, None, 4)  # of each double, in 16-bit numbers
 
-
-BOUNDS: tuple[float, ...] = (*(float(f"{digit}e{power}") for power in range(-6, 1) for digit in (1, 2.5, 5)), 10.0)
+BOUNDS: tuple[float, ...] = (
+    *(1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
 """Seconds, for `Histogram.cumulative`."""
-
-_BUCKETS_OF_BOUNDS = [memoryview(array("d", [bound])).cast("B").cast("H")[_FIRST_BITS][0] for bound in BOUNDS]
 
 
 class Histogram:
@@ -98,7 +98,8 @@ class Histogram:
         """Return the number of durations up to each of `BOUNDS`; those in the bucket of a bound count as shorter."""
         counts, seen = {}, 0
         buckets = sorted(self._counts, reverse=True)
-        for bound, last in zip(BOUNDS, _BUCKETS_OF_BOUNDS, strict=True):
+        for bound in BOUNDS:
+            last = memoryview(array("d", [bound])).cast("B").cast("H")[_FIRST_BITS][0]
             while buckets and buckets[-1] <= last:
                 seen += self._counts[buckets.pop()]
             counts[bound] = seen

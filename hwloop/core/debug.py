@@ -14,14 +14,16 @@ import traceback
 import types
 from asyncio import base_events, format_helpers
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hwloop.core.asyncio_base import SelectorEventLoop
 from hwloop.core.handles import ThreadSafeHandle, TimerHandle, Watcher
 from hwloop.core.monitor import Monitor
 from hwloop.core.naming import place_of, short_name
 from hwloop.core.periodic_timer import checked_tolerance
 from hwloop.errors import check_range
+
+if TYPE_CHECKING:
+    from hwloop.core.asyncio_base import SelectorEventLoop
 
 _base: Any = base_events
 

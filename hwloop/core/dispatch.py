@@ -32,9 +32,8 @@ polls find meanwhile, belongs to the next one, although it need not wait for tha
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hwloop.core.asyncio_base import SelectorEventLoop
 from hwloop.core.debug import report_failure, run_timed
 from hwloop.core.descriptors import IN, OUT
 from hwloop.core.gc_schedule import GcSchedule
@@ -47,6 +46,9 @@ from hwloop.core.poller import EVENTS_PER_POLL, Poller
 from hwloop.core.run_queue import RunQueue
 from hwloop.core.source_table import SourceTable
 from hwloop.core.timer_queue import INFINITY, TimerQueue
+
+if TYPE_CHECKING:
+    from hwloop.core.asyncio_base import SelectorEventLoop
 
 SLICE = 50e-6
 """Seconds of callbacks between two polls. An edge waits half of it on average; a poll costs about a hundredth of it."""

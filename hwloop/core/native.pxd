@@ -150,6 +150,15 @@ cdef extern from *:
         }
     }
 
+    static int hwloop_new_timerfd(void) {
+        int fd = -1;
+    #ifdef __linux__
+        fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    #endif
+        if (fd < 0) PyErr_SetFromErrno(PyExc_OSError);
+        return fd;
+    }
+
     static int hwloop_set_alarm(int fd, double when) {
     #ifdef __linux__
         long long when_ns = (long long)(when * 1e9) + 1;  /* a float of seconds may round down */
@@ -170,6 +179,7 @@ cdef extern from *:
     int number_of "hwloop_number" (object sock)
     bytes receive "hwloop_receive" (object sock, Py_ssize_t size)
     Py_ssize_t send "hwloop_send" (object sock, bytes data) except -1
+    int new_timerfd "hwloop_new_timerfd" () except -1
     int set_alarm "hwloop_set_alarm" (int fd, double when) except -1
     double read_clock "hwloop_read" (object now) except? -1.0
 

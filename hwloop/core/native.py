@@ -67,6 +67,11 @@ def send(sock: socket.socket, data: bytes) -> int:
     raise NotImplementedError(sock, data)
 
 
+def new_timerfd() -> int:
+    """Return a new timerfd of CLOCK_MONOTONIC that does not block."""
+    raise NotImplementedError
+
+
 def set_alarm(fd: int, when: float) -> None:
     """Set a timerfd as `hwloop.core.clock.Alarm.set` does."""
     raise NotImplementedError(fd, when)

@@ -8,14 +8,11 @@ just before its first callback and just after its last.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
-
-from hwloop.core.ordered_sets import WeakOrderedSet
 
 Loop: TypeAlias = Any
 """A `hwloop.EventLoop`, which stands above this module."""
@@ -44,7 +41,7 @@ supervisor: Supervisor | None = None
 _made: weakref.WeakSet[Loop] = weakref.WeakSet()
 _guard = threading.Lock()
 _loops: list[tuple[Loop, int]] = []
-_followers = WeakOrderedSet()
+_followers: weakref.WeakKeyDictionary[Follower, None] = weakref.WeakKeyDictionary()  # in the order of addition
 
 
 def made(loop: Loop) -> None:
@@ -71,14 +68,14 @@ os.register_at_fork(after_in_child=_forget)
 def follow(follower: Follower) -> list[Loop]:
     """Call `follower` from now on. Return the loops that run already, oldest first."""
     with _guard:
-        _followers.add(follower)
+        _followers[follower] = None
         return [loop for loop, _ in _loops]
 
 
 def unfollow(follower: Follower) -> None:
     """Call it no more. Harmless when repeated."""
     with _guard:
-        _followers.discard(follower)
+        _followers.pop(follower, None)
 
 
 def thread_of(loop: Loop) -> int | None:
@@ -87,21 +84,21 @@ def thread_of(loop: Loop) -> int | None:
         return next((thread for listed, thread in _loops if listed is loop), None)
 
 
-@contextlib.contextmanager
-def listed(loop: Loop) -> Iterator[None]:
-    """List `loop` while this block runs it."""
+def started(loop: Loop) -> None:
+    """List `loop`, which is about to run in this thread. Call `ended` even if this raises."""
+    with _guard:
+        _loops.append((loop, threading.get_ident()))
+        followers = list(_followers) if _followers else ()
+    for follower in followers:
+        follower.loop_started(loop)
+
+
+def ended(loop: Loop) -> None:
+    """List `loop` no more: it has stopped."""
     entry = (loop, threading.get_ident())
     with _guard:
-        _loops.append(entry)
-        followers = list(_followers) if _followers else []
-    try:
-        for follower in followers:
-            follower.loop_started(loop)
-        yield
-    finally:
-        with _guard:
-            if entry in _loops:  # not in a child that was forked meanwhile
-                _loops.remove(entry)
-            followers = list(_followers) if _followers else []
-        for follower in followers:
-            follower.loop_ended(loop)
+        if entry in _loops:  # not in a child that was forked meanwhile
+            _loops.remove(entry)
+        followers = list(_followers) if _followers else ()
+    for follower in followers:
+        follower.loop_ended(loop)

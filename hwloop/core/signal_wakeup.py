@@ -38,13 +38,15 @@ class Wakeup:
         if current not in (-1, mine) and not needed:
             _swap(current)
         else:
-            self.taken(csock, current)
+            self._note(mine, current)
 
     def taken(self, csock: Any, current: int | None) -> None:
         """Note that the descriptor is the loop's now, and was `current`."""
         mine = _number_of(csock)
-        if mine < 0 or current is None:
-            return
+        if mine >= 0 and current is not None:
+            self._note(mine, current)
+
+    def _note(self, mine: int, current: int) -> None:
         self._mine = mine
         if current == -1:
             self._before = None
@@ -117,7 +119,7 @@ def clear_if_of(loops: list[Any]) -> None:
 
 
 def _in_main() -> bool:
-    return threading.current_thread() is threading.main_thread()
+    return threading.get_ident() == threading.main_thread().ident
 
 
 def _swap(fd: int) -> int:

@@ -115,12 +115,15 @@ class Session:
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
         """Run the test in this block, and close the loop at its end."""
-        with registry.listed(self.loop):
+        try:
+            registry.started(self.loop)
             self._context = contextvars.copy_context()
             try:
                 yield
             finally:
                 self._runner.close()
+        finally:
+            registry.ended(self.loop)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a part of the test on its loop: a fixture, the test function, or a sleep."""
