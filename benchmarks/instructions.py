@@ -40,7 +40,7 @@ def count(tree: Path, names: Sequence[str] = NAMES, compiled: bool = False) -> d
 
     `compiled` counts its compiled core instead of its sources. Raises `ValueError` if the checkout can't be counted.
     """
-    if compiled and not (tree / "hwloop" / "core" / f"dispatch{EXTENSION_SUFFIXES[0]}").exists():
+    if compiled and not (tree / "hwloop" / "core" / f"_compiled{EXTENSION_SUFFIXES[0]}").exists():
         raise ValueError(f"{tree}: the core is not compiled; compile it with: make compiled")
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, counted.__file__]
     done = subprocess.run(

@@ -6,9 +6,9 @@ by itself, on a thread of its own.
 
 from __future__ import annotations
 
-from hwloop.core import choose_sources
+from hwloop.core import find_compiled
 
-choose_sources(__path__)
+find_compiled(__path__[0], ["timeline"])
 
 from firmware_sim.board import SimBoard  # noqa: E402
 from firmware_sim.device import Connections, Device  # noqa: E402

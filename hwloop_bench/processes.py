@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,8 +89,7 @@ class Died(Exception):
 def missing(loop: str) -> str:
     """Return why a loop can't be measured here and what to do about it; "" if it can."""
     if loop == COMPILED:
-        compiled = Path(core.__path__[0]) / f"dispatch{EXTENSION_SUFFIXES[0]}"
-        return "" if compiled.exists() else NOT_COMPILED
+        return "" if Path(core.__path__[0], core.LIBRARY).exists() else NOT_COMPILED
     if loop in LOOPS and not importlib.util.find_spec(loop):
         return f"{loop} is not installed; install it with: pip install 'hwloop[bench]'"
     return ""

@@ -74,7 +74,7 @@ def across_layers(module):
             "hwloop.boards.pwm_output",
             "hwloop.plugins",
         )
-        core = ("hwloop.core.choose_sources", "hwloop.core.clock", "hwloop.core.naming")
+        core = ("hwloop.core.find_compiled", "hwloop.core.clock", "hwloop.core.naming")
         allowed = ("firmware_sim", *boards, "hwloop.errors", *core)
         yield from (name for name in ours if not within(name, *allowed))
     elif not within(module, "hwloop.cli", "hwloop.pins.sim", "hwloop.testing"):

@@ -279,9 +279,9 @@ def test_loops_that_are_not_installed_are_not_compared(monkeypatch: pytest.Monke
 
 
 def test_the_compiled_core_is_missing_where_it_has_not_been_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "EXTENSION_SUFFIXES", [".py"])
+    monkeypatch.setattr(processes.core, "LIBRARY", "dispatch.py")
     assert processes.missing(COMPILED) == ""
-    monkeypatch.setattr(processes, "EXTENSION_SUFFIXES", [".none"])
+    monkeypatch.setattr(processes.core, "LIBRARY", "none")
     assert processes.missing(COMPILED) == processes.NOT_COMPILED
 
 

@@ -175,7 +175,7 @@ def test_instructions_are_those_of_the_sources_or_of_the_compiled_core(
         compare.instructions.count(tmp_path, ["chain"], compiled=True)
     core = tmp_path / "hwloop" / "core"
     core.mkdir(parents=True)
-    (core / "dispatch.so").touch()
+    (core / "_compiled.so").touch()
     assert compare.instructions.count(tmp_path, ["chain"], compiled=True) == {"chain": 2.0}
 
 

@@ -23,7 +23,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("firmware_sim", "hwloop/core", "hwloop/virtual")
 TYPES = sorted(path for package in PACKAGES for path in (ROOT / package).glob("*.pxd") if path.stem != "native")
-MODULES = [str(path.relative_to(ROOT).with_suffix("")) for path in TYPES]
+LIBRARIES = sorted({str(path.relative_to(ROOT).with_name("_compiled")) for path in TYPES})
 NOT_COMPILED = "hwloop: the core is not compiled, and runs from its Python sources: "
 REPORT = """
 import hwloop
@@ -80,7 +80,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout)
-    (checkout / "hwloop" / "core" / f"dispatch{EXTENSION_SUFFIXES[0]}").touch()
+    (checkout / "hwloop" / "core" / f"_compiled{EXTENSION_SUFFIXES[0]}").touch()
     name, _ = call(checkout, "build_sdist", str(target))
     with tarfile.open(target / name) as archive:
         archive.extractall(target, filter="data")
@@ -123,7 +123,7 @@ def test_a_wheel_has_the_compiled_core_or_on_request_runs_the_sources(tree: Path
     compiler.chmod(0o755)
     tag, compiled, reason = built(tree, tmp_path, CC=str(compiler))
     assert reason == ""
-    assert compiled == [f"{name}{EXTENSION_SUFFIXES[0]}" for name in MODULES]
+    assert compiled == [f"{name}{EXTENSION_SUFFIXES[0]}" for name in LIBRARIES]
     assert tag.startswith("cp3")
     assert "-linux_" in tag
     assert reported(tmp_path) == ("compiled", "compiled core")

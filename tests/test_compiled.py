@@ -11,12 +11,12 @@ import re
 import subprocess
 import sys
 import weakref
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
 
 import hwloop
+from hwloop.core import LIBRARY
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "hwloop" / "core"
@@ -24,7 +24,7 @@ PACKAGES = (CORE, ROOT / "hwloop" / "virtual", ROOT / "firmware_sim")
 MODULES = sorted(path for folder in PACKAGES for path in folder.glob("*.pxd") if path.stem != "native")
 
 needs_compiled = pytest.mark.skipif(
-    not list(CORE.glob(f"dispatch{EXTENSION_SUFFIXES[0]}")) and "HWLOOP_EXPECT_COMPILED" not in os.environ,
+    not (CORE / LIBRARY).exists() and "HWLOOP_EXPECT_COMPILED" not in os.environ,
     reason="the core is not compiled here: make compiled",
 )
 
@@ -66,6 +66,21 @@ def test_the_compiled_modules_are_those_of_the_sources() -> None:
         copy = ROOT / "build" / "core" / source.relative_to(ROOT)
         compiled = copy.read_text().replace("from cython.cimports.hwloop", "from hwloop")
         assert compiled == source.read_text(), f"{source.name} has changed: run make compiled again"
+
+
+@needs_compiled
+def test_each_module_with_types_is_found_in_the_library_of_its_package() -> None:
+    """The packages name them. A module that is left out would run from its source, beside compiled ones."""
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES]
+    program = "import importlib, sys; print(*(importlib.import_module(name).__file__ for name in sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *names],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [str(path.with_name(LIBRARY)) for path in MODULES]
 
 
 def test_no_compiled_class_has_both_a_dictionary_and_weak_references() -> None:

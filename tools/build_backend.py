@@ -53,10 +53,11 @@ def _chosen_pure() -> str:
 def _build(*arguments: Any, compiled: bool) -> str:
     # A directory of its own: setuptools would pack what an earlier build has left in `build`.
     with tempfile.TemporaryDirectory(prefix="hwloop-build-") as directory:
-        setup_arguments["options"] = {"build": {"build_base": directory}, "build_ext": {"parallel": compile_core.JOBS}}
+        setup_arguments["options"] = {"build": {"build_base": directory}}
         try:
             if compiled:
                 setup_arguments["ext_modules"] = compile_core.extensions(Path(directory))
+                setup_arguments["cmdclass"] = {"build_ext": compile_core.builder()}
             return build_meta.build_wheel(*arguments)
         finally:
             setup_arguments.clear()

@@ -2,7 +2,8 @@
 
     python tools/compile_core.py [--clean]
 
-A module is compiled if a `.pxd` file stands beside it, except `native.pxd`, which only declares. The sources are
+A module is compiled if a `.pxd` file stands beside it, except `native.pxd`, which only declares. The compiled modules
+of a package are one shared object, which `hwloop.core.find_compiled` knows. The sources are
 compiled as they are, but for one line: what a module imports from `hwloop.core.native`, the compiled one takes from
 `native.pxd`. See docs/architecture.md, "The compiled core". `build_backend.py` makes wheels of the same extensions.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import re
 import shlex
@@ -18,6 +20,7 @@ import shutil
 import signal
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,15 +83,43 @@ def extensions(build: Path) -> list[Any]:
 
     for path in [*(folder / "__init__.py" for folder in [ROOT / "hwloop", *PACKAGES]), *types()]:
         _write(build, path, path.read_text(encoding="utf-8"))
-    wanted = [
-        Extension(name, [str(copied_source(build, path))], define_macros=MACROS, extra_compile_args=FLAGS)
-        for name, path in modules().items()
-    ]
+    wanted = [Extension(name, [str(copied_source(build, path))]) for name, path in modules().items()]
     with contextlib.chdir(build):  # so that tracebacks name the sources as hwloop/core/...
         made = cythonize(wanted, compiler_directives=DIRECTIVES, quiet=True)
+    sources: dict[str, list[str]] = {}
     for each in made:
-        each.sources = [str(build / source) for source in each.sources]
-    return made
+        sources.setdefault(each.name.rpartition(".")[0], []).extend(str(build / source) for source in each.sources)
+    return [
+        Extension(f"{package}._compiled", files, define_macros=MACROS, extra_compile_args=FLAGS)
+        for package, files in sources.items()
+    ]
+
+
+def builder() -> type[Any]:
+    """Return the command of setuptools that builds these extensions."""
+    from setuptools.command.build_ext import build_ext
+
+    class BuildLibraries(build_ext):
+        """Compiles several modules of a library at the same time, and only those that have changed."""
+
+        def build_extension(self, ext: Any) -> None:
+            with ThreadPoolExecutor(JOBS) as pool:
+                compiled = pool.map(functools.partial(self._compiled, ext), ext.sources)
+                ext.sources, ext.extra_objects = [], list(compiled)
+            super().build_extension(ext)
+
+        def _compiled(self, ext: Any, source: str) -> str:
+            [path] = self.compiler.object_filenames([source], output_dir=self.build_temp)
+            if not os.path.exists(path) or os.path.getmtime(path) <= os.path.getmtime(source):
+                self.compiler.compile(
+                    [source],
+                    output_dir=self.build_temp,
+                    macros=ext.define_macros,
+                    extra_postargs=ext.extra_compile_args,
+                )
+            return path
+
+    return BuildLibraries
 
 
 def copied_source(build: Path, module: Path) -> Path:
@@ -127,13 +158,14 @@ def compile_in_place() -> None:
             name="hwloop-core",
             packages=[],
             ext_modules=made,
-            script_args=f"--quiet build_ext --build-lib made --build-temp objects --parallel {JOBS}".split(),
+            cmdclass={"build_ext": builder()},
+            script_args=["--quiet", "build_ext", "--build-lib", "made", "--build-temp", "objects"],
         )
     # All at once: a compiled module does not fit the sources of another one.
     clean()
-    for path in modules().values():
-        made_path = path.with_suffix(EXTENSION_SUFFIXES[0])
-        shutil.copy2(BUILD / "made" / made_path.relative_to(ROOT), made_path)
+    for each in made:
+        library = each.name.replace(".", os.sep) + EXTENSION_SUFFIXES[0]
+        shutil.copy2(BUILD / "made" / library, ROOT / library)
     print(f"compiled: {', '.join(modules())}")
 
 

@@ -1,5 +1,5 @@
 """Virtual time: a clock that jumps to the next event, the loop that runs on it, and the seed that orders ties."""
 
-from hwloop.core import choose_sources
+from hwloop.core import find_compiled
 
-choose_sources(__path__)
+find_compiled(__path__[0], ["clock", "dispatch", "poller", "run_queue"])
