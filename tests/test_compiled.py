@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 import hwloop
+from hwloop import compiled_core, doctor
 from hwloop.core import LIBRARY
+from hwloop.doctor.machine import Machine
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "hwloop" / "core"
@@ -81,6 +83,38 @@ def test_each_module_with_types_is_found_in_the_library_of_its_package() -> None
         check=True,
     )
     assert done.stdout.split() == [str(path.with_name(LIBRARY)) for path in MODULES]
+
+
+def test_a_core_that_is_older_than_its_sources_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled_core, "core_kind", lambda: "compiled")
+    for package in compiled_core.PACKAGES:
+        (tmp_path / package).mkdir(parents=True)
+    core, virtual = tmp_path / "hwloop" / "core", tmp_path / "hwloop" / "virtual"
+    for number, path in enumerate([core / "a.py", core / "other.py", core / LIBRARY, virtual / LIBRARY]):
+        path.touch()
+        os.utime(path, (0, number))
+    os.utime(core / "other.py", (0, 9))  # which is not compiled
+    assert not compiled_core.is_outdated(tmp_path), "installed: there are no types"
+    (core / "a.pxd").touch()
+    os.utime(core / "a.pxd", (0, 0))
+    assert not compiled_core.is_outdated(tmp_path)
+    os.utime(core / "a.py", (0, 3))
+    assert compiled_core.is_outdated(tmp_path)
+    monkeypatch.setattr(compiled_core, "is_outdated", lambda: True)
+    assert compiled_core.core_state() == "compiled core, older than its sources: run make compiled"
+    monkeypatch.setattr(doctor, "is_outdated", lambda: True)
+    [finding, *_] = doctor.examine(Machine())
+    assert (finding.topic, finding.status, finding.remedy) == ("hwloop", "warning", "run make compiled")
+    assert "compiled core, older than its sources" in finding.text
+
+
+def test_a_pure_core_is_never_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled_core, "core_kind", lambda: "pure")
+    (tmp_path / "hwloop" / "core").mkdir(parents=True)
+    for name in ("a.py", "a.pxd", LIBRARY):
+        (tmp_path / "hwloop" / "core" / name).touch()
+    os.utime(tmp_path / "hwloop" / "core" / LIBRARY, (0, 0))
+    assert not compiled_core.is_outdated(tmp_path)
 
 
 def test_no_compiled_class_has_both_a_dictionary_and_weak_references() -> None:

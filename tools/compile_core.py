@@ -165,7 +165,7 @@ def compile_in_place() -> None:
     clean()
     for each in made:
         library = each.name.replace(".", os.sep) + EXTENSION_SUFFIXES[0]
-        shutil.copy2(BUILD / "made" / library, ROOT / library)
+        shutil.copy(BUILD / "made" / library, ROOT / library)  # as new as this call: see hwloop/compiled_core.py
     print(f"compiled: {', '.join(modules())}")
 
 

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 import hwloop
-from hwloop.core import core_kind
+from hwloop.compiled_core import core_state
 from hwloop.errors import HardwareError, suggestion
 
 COMMANDS = {
@@ -350,6 +350,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+class _ShowVersion(argparse.Action):
+    """Prints the version and the core, which only this option looks for, and exits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: object) -> None:
+        print(f"hwloop {hwloop.__version__} ({core_state()})")
+        parser.exit()
+
+
 def _top_parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
     listed = "\n".join(f"  {command:{width}}  {what}" for command, what in COMMANDS.items())
@@ -360,6 +368,6 @@ def _top_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"hwloop {hwloop.__version__} ({core_kind()} core)")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     parser.add_argument("--debug", action="store_true", help="asyncio's debug mode, and tracebacks of all errors")
     return parser

@@ -46,7 +46,25 @@ def find_compiled(folder: str, modules: Iterable[str]) -> None:
 
 find_compiled(
     __path__[0],
-    ["bases", "calls", "clock", "counters", "descriptors", "dispatch", "gc_schedule", "handles", "loop_clock", "monitor", "poller", "priority_queues", "run_queue", "timer_queue", "tolerant_timers", "transports", "urgency"],
+    [
+        "bases",
+        "calls",
+        "clock",
+        "counters",
+        "descriptors",
+        "dispatch",
+        "gc_schedule",
+        "handles",
+        "loop_clock",
+        "monitor",
+        "poller",
+        "priority_queues",
+        "run_queue",
+        "timer_queue",
+        "tolerant_timers",
+        "transports",
+        "urgency",
+    ],
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 
 import hwloop
+from hwloop.compiled_core import REMEDY, is_outdated
 from hwloop.core import core_kind
 from hwloop.doctor import buses, gpio, kernel, system
 from hwloop.doctor.finding import Finding
@@ -25,10 +26,18 @@ def examine(machine: Machine) -> list[Finding]:
     is_pi = model.startswith("Raspberry Pi")
     has_rp1 = model.startswith(_WITH_RP1)
     return [
-        Finding("hwloop", "ok", f"{hwloop.__version__}, {core_kind()} core, on Python {platform.python_version()}"),
+        _version(),
         Finding("machine", "ok", model or "no device tree: not a Raspberry Pi"),
         *gpio.examine(machine, is_pi=is_pi),
         *buses.examine(machine, is_pi=is_pi, has_rp1=has_rp1),
         *kernel.examine(machine),
         *system.examine(machine),
     ]
+
+
+def _version() -> Finding:
+    on = f"on Python {platform.python_version()}"
+    if is_outdated():
+        text = f"{hwloop.__version__}, compiled core, older than its sources, {on}"
+        return Finding("hwloop", "warning", text, f"run {REMEDY}")
+    return Finding("hwloop", "ok", f"{hwloop.__version__}, {core_kind()} core, {on}")
