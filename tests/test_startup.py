@@ -82,6 +82,13 @@ def test_the_first_loop_loads_the_core_and_few_other_modules(stages: list[list[s
     assert set(loaded) - set(ours) - made_by_compiled_modules <= STANDARD
 
 
+def test_a_compiled_core_needs_no_ctypes(stages: list[list[str]]) -> None:
+    """It takes longer to import than ten modules of the loop."""
+    if "hwloop.core.native" in stages[1]:
+        pytest.skip("the core is not compiled here: make compiled")
+    assert "ctypes" not in stages[1]
+
+
 def test_a_run_loads_nothing(stages: list[list[str]]) -> None:
     """It would delay the first timers, which may have been set before."""
     assert stages[2] == []
