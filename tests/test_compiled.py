@@ -6,6 +6,7 @@ The tests of what both do stand elsewhere: `make test-compiled` runs all tests o
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import re
 import subprocess
@@ -22,7 +23,7 @@ from hwloop.doctor.machine import Machine
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "hwloop" / "core"
-PACKAGES = (CORE, ROOT / "hwloop" / "virtual", ROOT / "firmware_sim")
+PACKAGES = [ROOT / package for package in compiled_core.PACKAGES]
 MODULES = sorted(path for folder in PACKAGES for path in folder.glob("*.pxd") if path.stem != "native")
 
 needs_compiled = pytest.mark.skipif(
@@ -106,6 +107,11 @@ def test_a_core_that_is_older_than_its_sources_is_reported(tmp_path: Path, monke
     [finding, *_] = doctor.examine(Machine())
     assert (finding.topic, finding.status, finding.remedy) == ("hwloop", "warning", "run make compiled")
     assert "compiled core, older than its sources" in finding.text
+
+
+def test_the_packages_that_are_compiled_are_those_that_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    assert importlib.import_module("compile_core").PACKAGES == PACKAGES
 
 
 def test_a_pure_core_is_never_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
