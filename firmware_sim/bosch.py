@@ -121,9 +121,16 @@ def _near_pascal(pressure: float, v1: float, v2: float, c: Calibration = CALIBRA
 def solve(formula: Callable[[int], float], value: float, near: float, size: int) -> int:
     """Return the raw value below `size` for which a rising formula comes closest to `value` from above.
 
-    `near` is a raw value close to it, by the formula solved for the raw value; rounding errors are corrected here.
+    `near` is that value before it is rounded up, by the formula solved for the raw value. Where that is so close to a
+    whole number that its rounding error may matter, the formula decides.
     """
-    raw = min(max(math.ceil(near), 0), size - 1)
+    raw = math.ceil(near)
+    if raw >= size:
+        raw = size - 1
+    elif raw < 0:
+        raw = 0
+    if 0.001 < near % 1 < 0.999:
+        return raw
     while raw < size - 1 and formula(raw) < value:
         raw += 1
     while raw > 0 and formula(raw - 1) >= value:

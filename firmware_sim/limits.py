@@ -30,6 +30,10 @@ class Limits(NamedTuple):
     unit: str
     optional: bool = False
 
+    def clamp(self, value: float) -> float:
+        """Return the number within the limits that is closest to `value`."""
+        return self.low if value < self.low else self.high if value > self.high else value
+
     def check(self, name: str, value: object) -> None:
         """Raise ValueError unless `value` is a number within the limits. `name` is for the message."""
         if value is None and self.optional:

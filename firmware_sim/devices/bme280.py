@@ -88,9 +88,9 @@ class Bme280(PressureSensor):
         """Return the air at a time (nanoseconds, the timeline's clock), unless a value was assigned since."""
         swing = self.swing(time_ns)
         return Conditions(
-            min(max(self.temperature + self.temperature_swing * swing, TEMPERATURE.low), TEMPERATURE.high),
-            min(max(self.humidity + self.humidity_swing * swing, _HUMIDITY.low), _HUMIDITY.high),
-            min(max(self.pressure + self.pressure_swing * swing, PRESSURE.low), PRESSURE.high),
+            TEMPERATURE.clamp(self.temperature + self.temperature_swing * swing),
+            _HUMIDITY.clamp(self.humidity + self.humidity_swing * swing),
+            PRESSURE.clamp(self.pressure + self.pressure_swing * swing),
         )
 
     def air(self, time_ns: int) -> tuple[float, float]:

@@ -37,6 +37,6 @@ class Bmp280(PressureSensor):
     def air(self, time_ns: int) -> tuple[float, float]:
         swing = self.swing(time_ns)
         return (
-            min(max(self.temperature + self.temperature_swing * swing, TEMPERATURE.low), TEMPERATURE.high),
-            min(max(self.pressure + self.pressure_swing * swing, PRESSURE.low), PRESSURE.high),
+            TEMPERATURE.clamp(self.temperature + self.temperature_swing * swing),
+            PRESSURE.clamp(self.pressure + self.pressure_swing * swing),
         )

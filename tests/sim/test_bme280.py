@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import firmware_sim
 from firmware_sim import SimBoard, WiringError
-from firmware_sim.bosch import celsius, fine_temperature, pascal
-from firmware_sim.devices.bme280 import Bme280
+from firmware_sim.bosch import celsius, fine_temperature, near_celsius, pascal, solve
+from firmware_sim.devices.bme280 import Bme280, near_percent, percent
 
 ADDRESS = 0x76
 FORCED_ALL_ONCE = 0b001_001_01
@@ -115,6 +115,27 @@ def test_a_driver_that_computes_in_whole_numbers_reads_the_values_set_here(
     assert t == pytest.approx(temperature, abs=0.011)
     assert h == pytest.approx(humidity, abs=0.03)
     assert p == pytest.approx(pressure, abs=0.02)
+
+
+@given(temperature=st.floats(-40, 85), humidity=st.floats(0, 100))
+def test_the_raw_value_is_the_least_one_that_reads_no_less(temperature: float, humidity: float) -> None:
+    raw = solve(celsius, temperature, near_celsius(temperature), 1 << 20)
+    assert celsius(raw - 1) < temperature <= celsius(raw)
+    t_fine = fine_temperature(raw)
+    raw = solve(lambda raw: percent(raw, t_fine), humidity, near_percent(humidity, t_fine), 1 << 16)
+    assert raw == 0 or percent(raw - 1, t_fine) < humidity
+    assert raw == (1 << 16) - 1 or humidity <= percent(raw, t_fine)
+
+
+@given(raw=st.integers(0, (1 << 20) - 1))
+def test_a_value_that_is_read_gives_its_raw_value(raw: int) -> None:
+    # The solved formula gives the whole number but for a rounding error, on either side.
+    assert solve(celsius, celsius(raw), near_celsius(celsius(raw)), 1 << 20) == raw
+
+
+@pytest.mark.parametrize(("value", "raw"), [(-0.5, 0), (9.5, 10), (15.5, 15)])
+def test_a_raw_value_stays_within_its_bits(value: float, raw: int) -> None:
+    assert solve(lambda raw: raw, value, value, 16) == raw
 
 
 def test_one_sample_has_sixteen_bits_and_the_filter_has_twenty(rig: Rig) -> None:
