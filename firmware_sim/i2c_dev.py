@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import struct
 from collections.abc import Sequence
@@ -73,6 +74,10 @@ class Message(NamedTuple):
     """The bytes to write."""
     reads: int | None = None
     """The number of bytes to read; None for a write."""
+
+
+_message = functools.lru_cache(256)(Message)
+"""Makes a message, or returns an equal one: a driver sends the same few again and again."""
 
 
 class Wire(Protocol):
@@ -219,9 +224,9 @@ class I2cHandle(Handle):
                 written, count = written + bytes(block[0 : length + 1]), LENGTH_FIRST
         messages = []
         if count is None or written:
-            messages.append(Message(self.address, written))
+            messages.append(_message(self.address, written))
         if count is not None:
-            messages.append(Message(self.address, reads=count))
+            messages.append(_message(self.address, b"", count))
         answers = self._wire.transfer(messages)
         if answers and has_data:
             first = 1 if size == Size.I2C_BLOCK_DATA else 0

@@ -158,15 +158,14 @@ class Timeline:
 
     def run_readable(self) -> bool:
         """Run the actions of readable descriptors; return whether there were any. For a clock that drives this."""
-        if not self._readers:
+        if not self._readers or not (ready := self._poll.poll(0)):
             return False
         with self.lock:
-            ready = self._poll.poll(0)
             for fd, _ in ready:
                 action = self._readers.get(fd)
                 if action is not None:
                     self._run(action)
-            return bool(ready)
+        return True
 
     def run_due(self) -> bool:
         """Run all that is due by now, in order; whether there was anything."""

@@ -309,7 +309,9 @@ class VirtualClock(Clock):
         if self._undisturbed is None or threading.get_ident() not in self.members:
             return False
         with self.sleepers.guard:
-            if any(agenda.run_readable() for agenda in self._agendas) or not self._free_until(when_ns):
+            if self._undisturbed is None or any(agenda.run_readable() for agenda in self._agendas):
+                return False
+            if not self._free_until(when_ns):
                 return False
             self.jump(when_ns)
             return True

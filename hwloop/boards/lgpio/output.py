@@ -46,8 +46,9 @@ class LgpioOutput(ChipOutput):
         super().__init__(chip, number, request, request.initial)
 
     def set(self, value: int) -> None:
-        self.check_open()
-        self._end_pulses()
+        if self._pulses:
+            self.check_open()
+            self._end_pulses()
         super().set(value)
 
     def get(self) -> int:
