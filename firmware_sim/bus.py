@@ -20,7 +20,7 @@ from firmware_sim.i2c_device import I2cDevice as I2cDevice
 from firmware_sim.i2c_device import Nack as Nack
 from firmware_sim.i2c_device import RegisterDevice as RegisterDevice
 from firmware_sim.libraries.smbus2 import open_on
-from firmware_sim.limits import within
+from firmware_sim.limits import Limits
 from firmware_sim.nodes import os_error
 from firmware_sim.timeline import Timeline
 from hwloop.core.clock import Disturbed
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 FIRST_ADDRESS, LAST_ADDRESS = 0x03, 0x77
 """7-bit addresses of devices; the I2C specification reserves the others (UM10204, 3.1.12)."""
+
+_BIT_RATE = Limits(1, 1e9, "bits a second")
+_ADAPTER_TIMEOUT = Limits(1e-6, 3600, "seconds")
 
 
 class Disturbance:
@@ -71,9 +74,6 @@ class Bus:
         at_hold: called with whether a device holds the data line, when that changes.
     """
 
-    clock: int = within(1, 1e9, "bits a second", default=100_000)
-    adapter_timeout: float = within(1e-6, 3600, "seconds", default=1.0)
-
     def __init__(
         self,
         number: int,
@@ -96,7 +96,9 @@ class Bus:
         self._devices: dict[int, I2cDevice] = {}
         self._lock = threading.Lock()
         self._wire = timeline.clock.condition(self._lock)
-        self._busy = self._closed = False
+        self._in_use = threading.Lock()  # held by the transfer that has the bus
+        self._queued = 0  # transfers that wait for it
+        self._closed = False
         self.at_hold: list[Callable[[bool], object]] = []
         self._hung_by: dict[object, int | None] = {}
         self._blocked_by: set[object] = set()
@@ -117,6 +119,26 @@ class Bus:
                 )
             self._devices[address] = device
             device.connected()
+
+    @property
+    def clock(self) -> int:
+        """Bits per second."""
+        return self._bit_rate
+
+    @clock.setter
+    def clock(self, bit_rate: int) -> None:
+        _BIT_RATE.check("clock", bit_rate)
+        self._bit_rate = bit_rate
+
+    @property
+    def adapter_timeout(self) -> float:
+        """Seconds after which the adapter gives up on a transfer."""
+        return self._adapter_timeout
+
+    @adapter_timeout.setter
+    def adapter_timeout(self, seconds: float) -> None:
+        _ADAPTER_TIMEOUT.check("adapter_timeout", seconds)
+        self._adapter_timeout = seconds
 
     @property
     def addresses(self) -> list[int]:
@@ -211,16 +233,24 @@ class Bus:
 
         Blocks for as long as the wire would take. Raises OSError: `nack_errno`, ETIMEDOUT or ENODEV.
         """
-        with self._lock:
-            if self._busy:
-                self._wire.wait_for(lambda: not self._busy)
-            self._busy = True
+        if not self._in_use.acquire(False):
+            self._wait_for_turn()
         try:
             return self._traced(messages) if self.timeline.tracer is not None else self._clocked(messages, [])
         finally:
-            with self._lock:
-                self._busy = False
-                self._wire.notify_all()
+            self._in_use.release()
+            if self._queued:
+                with self._lock:
+                    self._wire.notify_all()
+
+    def _wait_for_turn(self) -> None:
+        """Wait until the transfer that has the bus is over, and take it."""
+        with self._lock:
+            self._queued += 1  # before the next attempt: the transfer looks at it when it has left the bus
+            try:
+                self._wire.wait_for(lambda: self._in_use.acquire(False))
+            finally:
+                self._queued -= 1
 
     def _traced(self, messages: Sequence[Message]) -> list[bytes]:
         """Make a transfer and record it."""
@@ -315,14 +345,15 @@ class Bus:
 
     def _duration_ns(self, messages: Sequence[Message]) -> int | None:
         """Return how long a transfer will take that has no effect but the time it takes; None for any other."""
-        total_ns = 0
+        if self._hung_by or self._blocked_by or self.disturbances:
+            return None
+        devices, bit_rate, total_ns = self._devices, self._bit_rate, 0
         for address, data, reads in messages:
-            device = self._devices.get(address)
-            count = len(data) if reads is None else reads
-            if device is None or device.stretch > 0 or not device.passive or count == LENGTH_FIRST:
+            device = devices.get(address)
+            if device is None or not device.passive or device.stretch > 0 or reads == LENGTH_FIRST:
                 return None
-            total_ns += _bytes_ns(1 + count, self.clock)
-        return None if self._hung_by or self._blocked_by or self.disturbances else total_ns
+            total_ns += _bytes_ns(1 + (len(data) if reads is None else reads), bit_rate)
+        return total_ns
 
     def _stretch(self, seconds: float) -> int:
         """Keep the clock low, and return for how many nanoseconds. The adapter gives up as it does with a hung bus."""
@@ -336,7 +367,7 @@ class Bus:
     def _hold(self, busy_until: int, count: int) -> int:
         """Wait until `count` more bytes are through, and return when that is (ns)."""
         self.bytes += count
-        busy_until += _bytes_ns(count, self.clock)
+        busy_until += _bytes_ns(count, self._bit_rate)
         left = busy_until - self.timeline.now_ns()
         if left > 0:
             self.timeline.clock.sleep(left / 1e9)

@@ -77,6 +77,19 @@ def collected(data: bytes, first_ns: int, character_ns: float, latency: float) -
     return [(first_ns + round(end * character_ns), chunk) for chunk, end in zip(chunks, ends, strict=False)]
 
 
+def cut_out(batches: Iterable[tuple[int, bytes]], bad: set[int]) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield the pieces of a UART's batches, with their times, and whether a piece is one of the characters at the
+    places `bad`, which have an error."""
+    end = 0
+    for arrival_ns, chunk in batches:
+        start, place, end = end, 0, end + len(chunk)
+        for at in sorted(it - start for it in bad if start <= it < end):
+            yield arrival_ns, chunk[place:at], False
+            yield arrival_ns, chunk[at : at + 1], True
+            place = at + 1
+        yield arrival_ns, chunk[place:], False
+
+
 def delivered(fd: int, character: bytes) -> tuple[bytes, bool]:
     """Return the bytes that the terminal `fd` delivers for a character with an error, and whether they are a mark.
 

@@ -367,11 +367,9 @@ class Chip:
         if shorted and not net.shorted:
             self.strain.short_circuit(net.lines)
         net.shorted = shorted
-        if held:
-            return min(held)
         if driven:
-            return min(driven)
-        for strength in zip(*(line.pulls() for line in net.lines), strict=True):
+            return min(held or driven)
+        for strength in zip(*[line.pulls() for line in net.lines], strict=True):
             pulls = {pull for pull in strength if pull != "none"}
             if len(pulls) == 1:
                 return 1 if pulls == {"up"} else 0

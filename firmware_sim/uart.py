@@ -23,10 +23,10 @@ import tty
 from collections.abc import Callable
 from typing import Protocol
 
-from firmware_sim.distortion import Batching, Distortion, collected, delivered, marks_errors, pieces
+from firmware_sim.distortion import Batching, Distortion, collected, cut_out, delivered, marks_errors, pieces
 from firmware_sim.errors import WiringError
 from firmware_sim.libraries.serial import DTR, INPUTS, RTS, Terminal
-from firmware_sim.limits import Limits, within
+from firmware_sim.limits import Limits
 from firmware_sim.timeline import Event, Timeline
 from hwloop.errors import HardwareError
 from hwloop.trace_events import Direction, SerialData, SerialSettings
@@ -40,6 +40,7 @@ _RETRY_SECONDS = 0.001
 _SLOW_READ = 0.01
 """Seconds for which a device that reads slowly rests after each read."""
 _BAUD_RATE = Limits(1, 1e9, "bits a second")
+_LATENCY = Limits(0, 10, "seconds")
 
 
 class Peer(Protocol):
@@ -71,13 +72,9 @@ class Port:
         buffers: the sizes that faults give the program's buffer, in bytes; the smallest one counts.
     """
 
-    latency: float = within(0, 10, "seconds", default=0.001)
-    """Seconds for which arriving bytes are collected before the program sees them: 1 ms by default, as the kernel's own
-    batching; 0.016 is an FTDI adapter as it comes."""
-
     def __init__(self, name: str, timeline: Timeline) -> None:
         self.name = name
-        self.latency = 0.001
+        self._latency = 0.001
         self.bytes_in: int = 0
         self.bytes_out: int = 0
         self.dropped: int = 0
@@ -101,6 +98,17 @@ class Port:
             self.terminal.rs485 = bytes(32)  # the PL011's driver has that mode, those of adapters don't
         self.terminal.fixed_flags = name.startswith("/dev/ttyACM")
         self._plug_in()
+
+    @property
+    def latency(self) -> float:
+        """Seconds for which arriving bytes are collected before the program sees them: 1 ms by default, as the kernel's
+        own batching; 0.016 is an FTDI adapter as it comes."""
+        return self._latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        _LATENCY.check("latency", seconds)
+        self._latency = seconds
 
     @property
     def path(self) -> str:
@@ -188,21 +196,13 @@ class Port:
         elif baudrate is None:
             batches = [(when_ns, data)]
         else:
-            batches = collected(data, when_ns, character_ns, self.latency)
+            batches = collected(data, when_ns, character_ns, self._latency)
         self._wire_free_ns = when_ns + round(len(data) * character_ns)
         can_be_lost = baudrate is not None
         if not bad:
             self._wire += [(arrival_ns, chunk, can_be_lost, False) for arrival_ns, chunk in batches]
-            return
-        place = 0
-        for arrival_ns, chunk in batches:
-            start = place
-            for at in sorted(it for it in bad if start <= it < start + len(chunk)):
-                self._wire.append((arrival_ns, data[place:at], can_be_lost, False))
-                self._wire.append((arrival_ns, data[at : at + 1], can_be_lost, True))
-                place = at + 1
-            self._wire.append((arrival_ns, data[place : start + len(chunk)], can_be_lost, False))
-            place = start + len(chunk)
+        else:
+            self._wire += [(when, piece, can_be_lost, is_bad) for when, piece, is_bad in cut_out(batches, bad)]
 
     def unplug(self, by: object = None) -> None:
         """Unplug the port: the program's reads end, its writes fail, and bytes on the wire are lost.
