@@ -88,16 +88,15 @@ class Poller:
             if self.alarm_when:  # 9. Idle is idle
                 self.alarm_when = 0.0
                 alarm.clear()
-        else:
+        elif not when or when != self.alarm_when:  # or the alarm is set to it, and ends the wait
             left = when - self._clock.now() if when else 0.0
             if left <= self.spin:
                 if self._gil_poll is not None and _thread._count():  # threads other than this one
                     return self._gil_poll()
                 return epoll.poll(0, EVENTS_PER_POLL)
-            if when != self.alarm_when:  # 4. As precise as the kernel
-                self.alarm_when = when
-                early = self.spin if self.spin > SHORTEST_WAIT else 0.0
-                alarm.set(when - early if left < LONGEST_WAIT else self._clock.now() + LONGEST_WAIT)
+            self.alarm_when = when  # 4. As precise as the kernel
+            early = self.spin if self.spin > SHORTEST_WAIT else 0.0
+            alarm.set(when - early if left < LONGEST_WAIT else self._clock.now() + LONGEST_WAIT)
         self.is_sleeping = True
         try:
             return epoll.poll(0 if self._inbox else -1, EVENTS_PER_POLL)

@@ -100,6 +100,24 @@ def test_the_alarm_is_set_once_for_the_same_time_and_cleared_without_a_timer(mak
     assert calls == [when, "clear"]
 
 
+def test_the_clock_is_read_once_for_the_same_time(make: Make, pipe: tuple[int, int]) -> None:
+    clock = LoopClock()
+    poller = make(clock=clock)
+    readings: list[float] = []
+
+    def now() -> float:
+        readings.append(monotonic())
+        return readings[-1]
+
+    clock.now = now
+    watch(poller, pipe[0])
+    os.write(pipe[1], b"!")
+    when = monotonic() + 100
+    for _ in range(3):
+        assert poller.poll(when) == [(pipe[0], IN)]
+    assert len(readings) == 1
+
+
 def test_a_wait_shorter_than_a_spin_polls_without_the_alarm(make: Make) -> None:
     poller = make()
     poller.spin = 1.0
