@@ -12,7 +12,7 @@ from pathlib import Path
 from hwloop.core import LIBRARY, core_kind
 
 REMEDY = "make compiled"
-PACKAGES = ("hwloop/core", "hwloop/virtual", "firmware_sim")
+PACKAGES = ("hwloop/core", "hwloop/sources", "hwloop/virtual", "firmware_sim")
 
 
 def core_state() -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from hwloop.sources.channel import WhenFull
-from hwloop.sources.event_stream import EventStream
-from hwloop.sources.rate_limit import RateLimit
-from hwloop.sources.reopening import Backoff, ReopenHook
-from hwloop.sources.source import Source
+from hwloop.core import find_compiled
+
+find_compiled(__path__[0], ["intake"])
+
+from hwloop.sources.event_stream import EventStream  # noqa: E402
+from hwloop.sources.intake import WhenFull  # noqa: E402
+from hwloop.sources.rate_limit import RateLimit  # noqa: E402
+from hwloop.sources.reopening import Backoff, ReopenHook  # noqa: E402
+from hwloop.sources.source import Source  # noqa: E402
 
 __all__ = ["Backoff", "EventStream", "RateLimit", "ReopenHook", "Source", "WhenFull"]
 

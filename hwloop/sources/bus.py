@@ -28,8 +28,8 @@ from hwloop.core.statistics import BusStatistics
 from hwloop.core.urgency import Priority, as_priority
 from hwloop.errors import HardwareError
 from hwloop.sources.bus_access import BusAccess, BusJob, Closable
-from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import run_hooks
+from hwloop.sources.intake import WhenFull
 from hwloop.sources.poll import Poll
 from hwloop.sources.rate_limit import RateLimit
 from hwloop.sources.reopening import Backoff, ReopenHook

@@ -1,7 +1,7 @@
 """The channel of a source: events on their way to callbacks and to the consumers that iterate over it.
 
 A channel is a bounded queue with an overflow policy, the callbacks beside it, the consumers that wait, and the counters
-of all of them. It knows no device and no schedule. It guarantees over any history:
+of all of them. It knows no device and no schedule. Events come in through its `Intake`. It guarantees over any history:
 
 - each event that was put in has been delivered, was dropped, or is still queued: received = delivered + dropped +
   queued;
@@ -23,103 +23,36 @@ import asyncio
 import collections
 import contextlib
 import inspect
-import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, get_args
+from typing import Any, Generic, Self, TypeVar
 
-from hwloop.core.naming import named_place, short_name
-from hwloop.sources.containment import EXITS
+from hwloop.core.naming import short_name
+from hwloop.sources.intake import Intake, Owner, WhenFull
 
 E = TypeVar("E")
-WhenFull = Literal["drop-oldest", "drop-newest", "pause"]
 
 
-class Owner(Protocol[E]):
-    """The source that a channel belongs to, as the channel sees it."""
-
-    name: str
-
-    def with_lost(self, event: E, lost: int, /) -> E:
-        """Return `event` with `lost` added to its count of lost predecessors."""
-
-    def report_failure(self, what: str, error: BaseException, /) -> None:
-        """Count and report what user code raised."""
-
-    def pause_reading(self) -> None:
-        """The queue is full under the policy "pause": stop putting, and set `Channel.halted`."""
-
-    def resume_reading(self) -> None:
-        """There is room again, or no consumer is left to wait for: go on putting, unless something else forbids it."""
-
-
-class Channel(Generic[E]):
+class Channel(Intake, Generic[E]):
     """The events of one source.
 
     Parameters:
-        owner: the source. It is referenced weakly, so that a closed source is freed at once.
-        queue_size: events kept for consumers, at least 1. With "pause" there may be more: what one read brought.
-        when_full: "drop-oldest", "drop-newest" or "pause".
+        owner, queue_size, when_full: of its `Intake`.
 
     Attributes:
-        events: those queued, oldest first.
-        callbacks: called for each event.
-        consumers: waiting consumers and open iterations: those that want each event, whatever callbacks do with it.
-        received: events put in.
-        dropped: events discarded by the full queue.
-        lost: events that never reached the channel, as its owner counted them.
-        owed: drops and losses of dropped events that no delivered event has carried yet.
-        halted: whether the owner has stopped putting and waits for `resume_reading`.
         ended: whether no more events will come.
         failure: the exception that has ended the channel, if one has.
-
-    Raises TypeError or ValueError for a size or policy that does not exist.
     """
 
-    __slots__ = (
-        "_by_newest",
-        "_direct",
-        "_loop",
-        "_owner",
-        "_size",
-        "_taken",
-        "_waiters",
-        "callbacks",
-        "consumers",
-        "dropped",
-        "ended",
-        "events",
-        "failure",
-        "halted",
-        "lost",
-        "owed",
-        "received",
-        "when_full",
-    )
+    __slots__ = ("_loop", "_taken", "ended", "failure")
 
-    def __init__(self, owner: Owner[E], queue_size: int, when_full: WhenFull) -> None:
-        if isinstance(queue_size, bool) or not isinstance(queue_size, int):
-            raise TypeError(f"{owner.name}: queue_size must be a whole number, not {short_name(queue_size)}")
-        if queue_size < 1:
-            raise ValueError(f"{owner.name}: queue_size must be at least 1, not {queue_size!r}")
-        if when_full not in get_args(WhenFull):
-            policies = ", ".join(get_args(WhenFull))
-            raise ValueError(f"{owner.name}: when_full must be one of {policies}, not {short_name(when_full)}")
-        self._owner = weakref.ref(owner)
-        self._size = queue_size
-        self.when_full = when_full
-        self._by_newest = when_full == "drop-newest"
-        self.events: collections.deque[E] = collections.deque()
-        self.callbacks: list[Callable[[E], object]] = []
-        self._waiters: collections.deque[asyncio.Future[None]] = collections.deque()
+    events: collections.deque[E]
+    callbacks: list[Callable[[E], object]]
+    consumers: int
+
+    def __init__(self, owner: Owner, queue_size: int, when_full: WhenFull) -> None:
+        super().__init__(owner, queue_size, when_full)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.consumers: int = 0
-        self.received: int = 0
-        self.dropped: int = 0
-        self.lost: int = 0
-        self.owed: int = 0
         self._taken = 0
-        self._direct = 0
-        self.halted: bool = False
         self.ended: bool = False
         self.failure: Exception | None = None
 
@@ -159,52 +92,6 @@ class Channel(Generic[E]):
         self.ended = True
         self.failure = failure
         self.wake_all()
-
-    def put(self, event: E) -> None:
-        """Hand one event to the callbacks, and queue it if a consumer may want it."""
-        self.received += 1
-        callbacks, events = self.callbacks, self.events
-        room = len(events) < self._size
-        beside = callbacks and not self.consumers
-        if self.owed and (self._by_newest or not events) and (room or beside):
-            event = self._carry(event)
-        if beside:
-            self._direct += 1
-        elif room:
-            events.append(event)
-            if self._waiters:
-                self._wake()
-        else:
-            self._overflow(event)
-        if callbacks:
-            for callback in tuple(callbacks):
-                try:
-                    callback(event)
-                except EXITS:
-                    raise
-                except BaseException as error:
-                    self._failed(f"exception in callback {named_place(callback)}", error)
-
-    def bypass(self, event: E) -> E:
-        """Count an event that reaches its receiver without the queue, and return it with what it has to carry."""
-        self.received += 1
-        self._direct += 1
-        return self._carry(event) if self.owed and (self._by_newest or not self.events) else event
-
-    def take_back(self, event: E) -> None:
-        """Count an event as dropped that bypassed the queue and whose receiver has gone."""
-        self._direct -= 1
-        self._drop(event)
-
-    def discard(self, event: E) -> None:
-        """Count an event that nobody will get."""
-        self.received += 1
-        self._drop(event)
-
-    def clear(self) -> None:
-        """Drop all that is queued."""
-        while self.events:
-            self._drop(self.events.popleft())
 
     # For callbacks and consumers.
 
@@ -271,45 +158,6 @@ class Channel(Generic[E]):
         self.consumers -= 1
         self._release()
 
-    def _overflow(self, event: E) -> None:
-        """Make room for an event as the policy says, or drop it."""
-        if self._by_newest:
-            self._drop(event)
-            return
-        pausing = self.when_full == "pause"
-        if not pausing:
-            self._drop(self.events.popleft())
-        self.events.append(event)
-        self._wake()
-        if pausing and (owner := self._owner()) is not None:
-            owner.pause_reading()
-
-    def _drop(self, event: E) -> None:
-        self.dropped += 1
-        self.owed += 1 + lost_in(event)
-
-    def _carry(self, event: E) -> E:
-        """Return `event` with what is owed added to its losses."""
-        owner = self._owner()
-        owed, self.owed = self.owed, 0
-        if owner is None:
-            return add_lost(event, owed)
-        try:
-            return owner.with_lost(event, owed)
-        except EXITS:
-            raise
-        except BaseException as error:
-            self._failed(f"with_lost() failed; no event carries its count of {owed} lost events", error)
-            return event
-
-    def _wake(self) -> None:
-        """Wake the consumer that has waited longest."""
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-
     def _release(self) -> None:
         """Let an owner that waits for room look again. From any thread."""
         loop = self._loop
@@ -319,10 +167,6 @@ class Channel(Generic[E]):
         call = loop.call_soon if asyncio._get_running_loop() is loop else loop.call_soon_threadsafe
         with contextlib.suppress(RuntimeError):  # closed meanwhile, by another thread
             call(owner.resume_reading)
-
-    def _failed(self, what: str, error: BaseException) -> None:
-        if (owner := self._owner()) is not None:
-            owner.report_failure(what, error)
 
 
 class Iteration(Generic[E]):
@@ -350,23 +194,3 @@ class Iteration(Generic[E]):
 
     def __del__(self) -> None:
         self._channel.leave()
-
-
-def lost_in(event: object) -> int:
-    """Return the `lost` count of an event; 0 where it has none."""
-    try:
-        lost = getattr(event, "lost", 0)
-        return lost if isinstance(lost, int) else 0
-    except EXITS:
-        raise
-    except BaseException:
-        return 0
-
-
-def add_lost(event: E, lost: int) -> E:
-    """Return a named tuple with `lost` added to its field of that name. Other events are returned as they are."""
-    replace = getattr(event, "_replace", None)
-    if replace is None or "lost" not in getattr(event, "_fields", ()):
-        return event
-    changed: E = replace(lost=lost_in(event) + lost)
-    return changed

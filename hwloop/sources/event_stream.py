@@ -14,8 +14,9 @@ from typing import Any, Generic, Self, TypeVar
 
 from hwloop.core.naming import short_name
 from hwloop.core.statistics import SourceStatistics
-from hwloop.sources.channel import Channel, Iteration, WhenFull, add_lost
+from hwloop.sources.channel import Channel, Iteration
 from hwloop.sources.containment import report, run_hooks
+from hwloop.sources.intake import WhenFull, add_lost
 
 E = TypeVar("E")
 

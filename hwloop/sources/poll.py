@@ -23,10 +23,10 @@ from hwloop.core.periodic_timer import Schedule
 from hwloop.core.statistics import SourceStatistics
 from hwloop.core.urgency import Priority, as_priority
 from hwloop.scheduling.cooperative import scheduled
-from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import EXITS, ends_task, logger, run_hooks
 from hwloop.sources.data_ready import DataReady
 from hwloop.sources.event_stream import EventStream
+from hwloop.sources.intake import WhenFull
 from hwloop.sources.rate_limit import Moderator, RateLimit
 from hwloop.sources.source import Source
 

@@ -25,9 +25,9 @@ from typing import Any, Self, TypeVar
 from hwloop.core.naming import error_text, short_name
 from hwloop.core.statistics import SourceStatistics
 from hwloop.core.urgency import Priority, as_priority
-from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import EXITS, as_failure, run_hooks
 from hwloop.sources.event_stream import EventStream
+from hwloop.sources.intake import WhenFull
 from hwloop.sources.rate_limit import Moderator, RateLimit
 from hwloop.sources.reopening import Backoff, HookRunner, ReopenHook, Reopening
 
@@ -190,9 +190,7 @@ class Source(EventStream[E]):
             if not received and type(received) is list:  # a part of a frame: most reads of a serial port
                 return
             events = iter(received)
-            put = self._channel.put
-            for event in events:
-                put(event)
+            while not self._channel.put_all(events):
                 # Closed by a callback, which then wants no more; or failed, and a generator would read a device that
                 # is gone, perhaps through a descriptor that belongs to another one by now.
                 if self._fd < 0 and (self._closed or isinstance(events, Generator)):

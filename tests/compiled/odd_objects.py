@@ -33,7 +33,7 @@ import hwloop  # noqa: E402  # this checkout's
 
 MODULES = sorted(
     f"{package.replace('/', '.')}.{path.stem}"
-    for package in ("hwloop/core", "hwloop/virtual", "firmware_sim")
+    for package in ("hwloop/core", "hwloop/sources", "hwloop/virtual", "firmware_sim")
     for path in (ROOT / package).glob("*.pxd")
     if path.stem != "native"
 )

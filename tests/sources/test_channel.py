@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwloop.sources.channel import Channel, Iteration, WhenFull, add_lost, lost_in
+from hwloop.sources.channel import Channel, Iteration
+from hwloop.sources.intake import WhenFull, add_lost, lost_in
 
 POLICIES: tuple[WhenFull, ...] = ("drop-oldest", "drop-newest", "pause")
 
@@ -79,6 +80,19 @@ def account(channel: Channel[Event]) -> tuple[int, int, int, int]:
 
 
 # Overflow policies.
+
+
+def test_putting_stops_where_the_owner_is_halted_and_goes_on_with_the_rest() -> None:
+    async def main(owner: Owner) -> None:
+        events = iter([Event(1), Event(2), Event(3), Event(4)])
+        assert not owner.channel.put_all(events)  # the second fills the queue
+        assert len(owner.channel.events) == 3
+        assert owner.channel.halted
+        assert not owner.channel.put_all(events)
+        assert len(owner.channel.events) == 4
+        assert owner.channel.put_all(events)
+
+    play(main, queue_size=2, when_full="pause")
 
 
 def test_drop_oldest_keeps_the_newest_events_and_the_next_one_taken_carries_the_drops() -> None:

@@ -22,8 +22,8 @@ from hwloop.core.statistics import WatchStatistics
 from hwloop.core.urgency import Priority
 from hwloop.lines import RECHECK_AFTER, RECHECKS, Level, recheck_pause
 from hwloop.requests import check_choice, check_line
-from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import EXITS
+from hwloop.sources.intake import WhenFull
 from hwloop.sources.rate_limit import RateLimit
 from hwloop.sources.reopening import Backoff, ReopenHook
 from hwloop.sources.source import Source

@@ -23,11 +23,11 @@ from hwloop.requests import check_line
 from hwloop.sources.bus import BusSource, whole
 from hwloop.sources.bus_access import BusAccess
 from hwloop.sources.bus_thread import BusThread
-from hwloop.sources.channel import WhenFull
 from hwloop.sources.i2c.account import Account
 from hwloop.sources.i2c.device import Device
 from hwloop.sources.i2c.faults import fault
 from hwloop.sources.i2c.recovery import Recovery
+from hwloop.sources.intake import WhenFull
 from hwloop.sources.rate_limit import RateLimit
 from hwloop.sources.reopening import Backoff, ReopenHook
 

@@ -19,7 +19,7 @@ from hwloop.core.urgency import Priority
 from hwloop.sources.bus import BusSource
 from hwloop.sources.bus_access import BusAccess
 from hwloop.sources.bus_thread import BusThread
-from hwloop.sources.channel import WhenFull
+from hwloop.sources.intake import WhenFull
 from hwloop.sources.onewire.sensor import Sensor
 from hwloop.sources.reopening import Backoff, ReopenHook
 

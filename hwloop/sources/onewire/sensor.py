@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar, TypeVarTuple
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
 from hwloop.onewire_files import OneWireFiles
-from hwloop.sources.channel import WhenFull
+from hwloop.sources.intake import WhenFull
 from hwloop.sources.onewire.reading import ChecksumError, parse
 from hwloop.sources.poll import Poll
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Never
 from hwloop.core.statistics import SerialStatistics
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
-from hwloop.sources.channel import WhenFull
 from hwloop.sources.containment import EXITS
+from hwloop.sources.intake import WhenFull
 from hwloop.sources.rate_limit import RateLimit
 from hwloop.sources.reopening import Backoff, ReopenHook
 from hwloop.sources.serial.checked_framer import CheckedFramer

@@ -22,7 +22,7 @@ from hwloop.core.urgency import Priority
 from hwloop.sources.bus import BusSource, whole
 from hwloop.sources.bus_access import BusAccess
 from hwloop.sources.bus_thread import BusThread
-from hwloop.sources.channel import WhenFull
+from hwloop.sources.intake import WhenFull
 from hwloop.sources.reopening import Backoff, ReopenHook
 from hwloop.sources.spi.faults import FAULTS
 
