@@ -5,6 +5,7 @@ Part of the interface of boards (`hwloop.board_interface`), which programs impor
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ class Edge(NamedTuple):
     """When the loop read it, on the same clock."""
     lost: int
     """Edges of this line known to be lost between the previous delivered edge and this one."""
+
+
+new_edge: Callable[[tuple[LineName, int, int, int, int]], Edge] = functools.partial(tuple.__new__, Edge)
+"""Make an edge of its fields, for decoders: it takes half the time of a call of the class."""
 
 
 @dataclass

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from hwloop.boards.gpiod.chip import MAX_LINES, GpiodChip
 from hwloop.boards.level_tracking import LevelTrackingStream, LineState
 from hwloop.errors import HardwareError
-from hwloop.lines import Edge, LineName
+from hwloop.lines import Edge, LineName, new_edge
 from hwloop.requests import EdgeRequest
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class GpiodEdges(LevelTrackingStream):
                 losses.merged += missing
                 lost += missing
             state.level, state.reported, state.suspect_ns = level, True, 0
-            edges.append(Edge(state.line, level, timestamp_ns, received_ns, lost))
+            edges.append(new_edge((state.line, level, timestamp_ns, received_ns, lost)))
         if len(states) > 1:
             edges.sort(key=_BY_TIME)
         return edges

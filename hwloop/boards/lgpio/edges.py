@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from hwloop.boards.level_tracking import LevelTrackingStream, LineState
 from hwloop.boards.lgpio.chip import LgpioChip
 from hwloop.errors import HardwareError
-from hwloop.lines import Edge, LineName
+from hwloop.lines import Edge, LineName, new_edge
 from hwloop.requests import EdgeRequest
 
 logger: logging.Logger = logging.getLogger("hwloop")
@@ -148,7 +148,7 @@ class LgpioEdges(LevelTrackingStream):
                 if level != self._only:
                     continue
                 lost, state.owed = state.owed, 0
-            edges.append(Edge(state.line, level, timestamp_ns, received_ns, lost))
+            edges.append(new_edge((state.line, level, timestamp_ns, received_ns, lost)))
         return edges
 
     def _is_settled(self, state: LineState, timestamp_ns: int) -> bool:
