@@ -11,8 +11,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import struct
 import sys
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 START = "startup"
@@ -54,6 +57,50 @@ def edge(loop: asyncio.AbstractEventLoop, number: int) -> None:
     loop.run_forever()
 
 
+def watched(loop: asyncio.AbstractEventLoop, number: int) -> None:
+    """Edges of a watched line to a callback, each reported when the last one has been delivered."""
+    edges = importlib.import_module("hwloop.boards.gpiod.edges")
+    reader, writer = os.pipe()
+    event = struct.Struct("=QIIII24x")
+    left = number
+
+    def report() -> None:
+        os.write(writer, event.pack(time.monotonic_ns(), 2 - left % 2, 17, 0, number - left + 1))
+
+    def on_edge(edge: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left:
+            report()
+        else:
+            loop.stop()
+
+    class Wired(importlib.import_module("hwloop.board").Board):  # type: ignore[misc]
+        label = "a pipe"
+
+        def open_edges(self, request: Any) -> Any:
+            removal = SimpleNamespace(fileno=lambda: -1, close=lambda: None)
+            chip = SimpleNamespace(
+                time_ns=time.monotonic_ns,
+                watch_removal=lambda: removal,
+                check_process=lambda name: None,
+                release=lambda granted, lines: None,
+            )
+            granted = SimpleNamespace(fd=reader, get_value=lambda number: left % 2)
+            return edges.GpiodEdges(chip, granted, {17: 17}, both=True, debounced=False)
+
+    async def watch() -> Any:
+        with importlib.import_module("hwloop.board").using(Wired()):
+            opened = importlib.import_module("hwloop.sources.gpio").watch(17).open()
+        opened.on_edge(on_edge)
+        report()
+        return opened
+
+    opened = loop.run_until_complete(watch())
+    loop.run_forever()
+    opened.close()
+
+
 def timer(loop: asyncio.AbstractEventLoop, number: int) -> None:
     """Timers of a millisecond, each set when the last one has fired."""
     left = number
@@ -73,9 +120,10 @@ def timer(loop: asyncio.AbstractEventLoop, number: int) -> None:
 PATHS: dict[str, Callable[[asyncio.AbstractEventLoop, int], None]] = {
     "fds-10": descriptor,
     "edge-idle": edge,
+    "edge-watch": watched,
     "one-shot-0.3": timer,
 }
-"""By the name of the benchmark whose path it is."""
+"""By the name of the benchmark whose path it is; "edge-watch" is `gpio.watch`, which no other benchmark has."""
 
 
 def start() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hwloop.core import find_compiled
 
-find_compiled(__path__[0], ["timeline"])
+find_compiled(__path__[0], ["bus", "contacts", "pins", "strain", "timeline", "uart"])
 
 from firmware_sim.board import SimBoard  # noqa: E402
 from firmware_sim.device import Connections, Device  # noqa: E402

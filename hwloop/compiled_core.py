@@ -12,7 +12,15 @@ from pathlib import Path
 from hwloop.core import LIBRARY, core_kind
 
 REMEDY = "make compiled"
-PACKAGES = ("hwloop/core", "hwloop/sources", "hwloop/virtual", "firmware_sim")
+PACKAGES = (
+    "firmware_sim",
+    "hwloop/boards",
+    "hwloop/boards/gpiod",
+    "hwloop/boards/lgpio",
+    "hwloop/core",
+    "hwloop/sources",
+    "hwloop/virtual",
+)
 
 
 def core_state() -> str:

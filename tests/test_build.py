@@ -21,7 +21,15 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("firmware_sim", "hwloop/core", "hwloop/sources", "hwloop/virtual")
+PACKAGES = (
+    "firmware_sim",
+    "hwloop/boards",
+    "hwloop/boards/gpiod",
+    "hwloop/boards/lgpio",
+    "hwloop/core",
+    "hwloop/sources",
+    "hwloop/virtual",
+)
 TYPES = sorted(path for package in PACKAGES for path in (ROOT / package).glob("*.pxd") if path.stem != "native")
 LIBRARIES = sorted({str(path.relative_to(ROOT).with_name("_compiled")) for path in TYPES})
 NOT_COMPILED = "hwloop: the core is not compiled, and runs from its Python sources: "

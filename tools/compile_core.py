@@ -27,7 +27,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = [*(ROOT / "hwloop" / name for name in ("core", "sources", "virtual")), ROOT / "firmware_sim"]
+PACKAGES = [
+    ROOT / name
+    for name in (
+        "firmware_sim",
+        "hwloop/boards",
+        "hwloop/boards/gpiod",
+        "hwloop/boards/lgpio",
+        "hwloop/core",
+        "hwloop/sources",
+        "hwloop/virtual",
+    )
+]
 BUILD = ROOT / "build" / "core"
 # Objects that are not initialised have None for their parts. Without "nonecheck", C would look into that; it costs a
 # hundredth of a callback.

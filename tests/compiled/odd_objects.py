@@ -32,9 +32,9 @@ sys.path.insert(0, str(ROOT))
 import hwloop  # noqa: E402  # this checkout's
 
 MODULES = sorted(
-    f"{package.replace('/', '.')}.{path.stem}"
-    for package in ("hwloop/core", "hwloop/sources", "hwloop/virtual", "firmware_sim")
-    for path in (ROOT / package).glob("*.pxd")
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for folder in ("hwloop", "firmware_sim")
+    for path in (ROOT / folder).rglob("*.pxd")
     if path.stem != "native"
 )
 NOT_SET = {("Override", "change")}

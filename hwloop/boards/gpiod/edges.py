@@ -10,28 +10,24 @@ interrupt thread finds together are one event, whose level is read late, and tha
 
 from __future__ import annotations
 
-import operator
 import os
 import select
-import struct
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from hwloop.boards.gpiod.chip import MAX_LINES, GpiodChip
-from hwloop.boards.level_tracking import LevelTrackingStream, LineState
+from hwloop.boards.gpiod.decoder import EVENT, EventDecoder
+from hwloop.boards.level_tracking import LevelTrackingStream
+from hwloop.boards.levels import LineState
 from hwloop.errors import HardwareError
-from hwloop.lines import Edge, LineName, new_edge
+from hwloop.lines import Edge, LineName
 from hwloop.requests import EdgeRequest
 
 if TYPE_CHECKING:
     import gpiod
 
-EVENT = struct.Struct("=QIIII24x")
-"""struct gpio_v2_line_event of <linux/gpio.h>: timestamp ns, id (1 rising, 2 falling), line, seqno, line's seqno."""
 _CHUNK = 256 * EVENT.size  # what one read returns at most: about 0.2 ms of decoding, the loop's time slice
-_SEQNO = 0xFFFFFFFF
-_BY_TIME = operator.attrgetter("timestamp_ns")  # each line's interrupt thread queues its own events, in any order
 
 
 def watch_lines(chip: GpiodChip, request: EdgeRequest) -> GpiodEdges:
@@ -85,7 +81,8 @@ class GpiodEdges(LevelTrackingStream):
         debounced: bool,
         borrowed: bool = False,
     ) -> None:
-        super().__init__(chip, lines, both=both, debounced=debounced)
+        self._decoder = EventDecoder(both=both, debounced=debounced)
+        super().__init__(chip, lines, self._decoder)
         self._borrowed = borrowed
         self._chip = chip
         self._granted = granted
@@ -117,29 +114,7 @@ class GpiodEdges(LevelTrackingStream):
             raise self._chip.failure(self._name(), "can't be read", error) from error
         if not data:  # the real kernel raises instead
             raise self._chip.vanished(self._name())
-        received_ns = self._time_ns()
-        both, losses, states = self._both, self.losses, self.states
-        edges = []
-        for timestamp_ns, kind, number, _, seqno in EVENT.iter_unpack(data):
-            state = states[number]
-            level = 2 - kind
-            lost = gap = (seqno - state.seqno - 1) & _SEQNO
-            state.seqno = seqno
-            losses.kernel += gap
-            # An even number of missing edges leaves the level where it was, so this one must be the other.
-            if both and not (level ^ state.level ^ gap) & 1:
-                # (Before the first report, it may have come between the claim and the reading of the line; but one
-                # merged in the rush that made the gap is far likelier.)
-                missing = 1 if gap else self.missing_before(state, level, timestamp_ns)
-                if missing is None:
-                    continue
-                losses.merged += missing
-                lost += missing
-            state.level, state.reported, state.suspect_ns = level, True, 0
-            edges.append(new_edge((state.line, level, timestamp_ns, received_ns, lost)))
-        if len(states) > 1:
-            edges.sort(key=_BY_TIME)
-        return edges
+        return self._decoder.decode(data, self._time_ns())
 
     def level(self, line: LineName) -> int:
         return self.read_level(self._numbers[line])

@@ -3,7 +3,7 @@
 lgpio can write its reports to a FIFO of the caller's, and a FIFO is a file descriptor that a loop can watch.
 Guaranteed: one FIFO per stream, 16-byte records decoded however the reads cut them, and lost edges counted as far as
 they can be known. lgpio loses edges silently (the kernel's buffer of 16 events, its own of 2000, a full FIFO); what
-shows of that from outside is in `hwloop.boards.level_tracking`.
+shows of that from outside is in `hwloop.boards.levels` and `hwloop.boards.level_tracking`.
 """
 
 from __future__ import annotations
@@ -12,22 +12,20 @@ import array
 import fcntl
 import logging
 import os
-import struct
 import termios
 from collections.abc import Mapping
 
-from hwloop.boards.level_tracking import LevelTrackingStream, LineState
+from hwloop.boards.level_tracking import LevelTrackingStream
+from hwloop.boards.levels import LineState
 from hwloop.boards.lgpio.chip import LgpioChip
+from hwloop.boards.lgpio.decoder import HELD_BACK_NS, REPORT, ReportDecoder
 from hwloop.errors import HardwareError
-from hwloop.lines import Edge, LineName, new_edge
+from hwloop.lines import Edge, LineName
 from hwloop.requests import EdgeRequest
 
 logger: logging.Logger = logging.getLogger("hwloop")
 
-_REPORT = struct.Struct("QBBBBI")  # timestamp ns (CLOCK_MONOTONIC), chip number, line, level, flags, padding
-_CHUNK = 256 * _REPORT.size  # what one read returns at most: about 0.2 ms of decoding, the loop's time slice
-_TIMEOUT_LEVEL = 2
-_HELD_BACK_NS = 2_000_000  # for how long lgpio may keep a report before it writes it
+_CHUNK = 256 * REPORT.size  # what one read returns at most: about 0.2 ms of decoding, the loop's time slice
 
 
 def watch_lines(chip: LgpioChip, request: EdgeRequest) -> LgpioEdges:
@@ -56,8 +54,7 @@ class LgpioEdges(LevelTrackingStream):
         self._chip = chip
         self._consumer = request.consumer
         self._fd = -1
-        self._rest = b""
-        self._not_full_ns = self._full_from_ns = self._full_to_ns = 0
+        self._not_full_ns = 0
         self._closed = self._broken = False
         flags = {
             None: 0,
@@ -71,14 +68,19 @@ class LgpioEdges(LevelTrackingStream):
             request.edges
         ]
         debounce = request.debounce
-        self._only: int | None = None
+        only = None
         if debounce and request.edges not in ("both", "none"):
             # With one kind alone lgpio would not see the edge back, and would report a glitch as a settled level.
-            self._only = 1 if request.edges == "rising" else 0
+            only = 1 if request.edges == "rising" else 0
             kind = lgpio.BOTH_EDGES
-        super().__init__(chip, lines, both=kind == lgpio.BOTH_EDGES, debounced=debounce > 0 and kind > 0)
-        if debounce:
-            self.settling_ns: int = round(debounce * 1e9) + _HELD_BACK_NS
+        self._decoder = ReportDecoder(
+            chip.number,
+            both=kind == lgpio.BOTH_EDGES,
+            debounced=debounce > 0 and kind > 0,
+            settling_ns=round(debounce * 1e9) + HELD_BACK_NS if debounce else 0,
+            only=only,
+        )
+        super().__init__(chip, lines, self._decoder)
         self._fifo = chip.take_fifo()
         self._fd = self._fifo.fd
         self._capacity = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
@@ -121,58 +123,16 @@ class LgpioEdges(LevelTrackingStream):
             self._note_backlog(received_ns)
         else:
             self._not_full_ns = received_ns
-        if self._rest:
-            data = self._rest + data
-        whole = len(data) - len(data) % _REPORT.size
-        self._rest = data[whole:]
-        edges = []
-        for timestamp_ns, chip, number, level, _, _ in _REPORT.iter_unpack(data[:whole]):
-            state = self.states.get(number)
-            if state is None or level == _TIMEOUT_LEVEL or chip != self._chip.number:
-                continue
-            if timestamp_ns < state.since_ns and self._is_settled(state, timestamp_ns):
-                continue
-            lost = 0
-            if self._both and level == state.level:
-                missing = self.missing_before(state, level, timestamp_ns)
-                if missing is None:
-                    continue
-                lost = missing
-                if self._was_full(state.last_ns, timestamp_ns):
-                    self.losses.fifo += lost
-                else:
-                    self.losses.merged += lost
-            state.level, state.reported, state.suspect_ns, state.last_ns = level, True, 0, timestamp_ns
-            if self._only is not None:
-                state.owed += lost
-                if level != self._only:
-                    continue
-                lost, state.owed = state.owed, 0
-            edges.append(new_edge((state.line, level, timestamp_ns, received_ns, lost)))
-        return edges
-
-    def _is_settled(self, state: LineState, timestamp_ns: int) -> bool:
-        """Return whether an old report says nothing new: somebody else's, or that of an edge which was inferred."""
-        # lgpio may still hold reports of a line's last user, and hand them to a new FIFO of the same number.
-        if timestamp_ns < state.claimed_ns:
-            return True
-        # Its thread was late. One report for each inferred edge is ignored; the others are of edges between them.
-        if not state.inferred:
-            return False
-        state.inferred -= 1
-        self.losses.reconciled -= 1
-        if not state.inferred:
-            state.since_ns, state.inferred_ns = state.claimed_ns, 0
-        return True
+        return self._decoder.decode(data, received_ns)
 
     def recheck(self) -> list[Edge]:
-        return [edge for edge in super().recheck() if self._only in (None, edge.value)]
+        return [edge for edge in super().recheck() if self._decoder.only in (None, edge.value)]
 
     def level(self, line: LineName) -> int:
         number = self._numbers[line]
         self._chip.check_process(f"line {line}")
         # lgpio debounces what it reports, not what it reads.
-        return self.states[number].level if self._debounced else self.read_level(number)
+        return self.states[number].level if self._decoder.debounced else self.read_level(number)
 
     def close(self) -> None:
         if self._closed:
@@ -195,17 +155,13 @@ class LgpioEdges(LevelTrackingStream):
     def waiting(self) -> bool:
         return _bytes_in(self._fd) > 0
 
-    def _was_full(self, from_ns: int, to_ns: int) -> bool:
-        """Return whether the FIFO may have been full at a time between two reports."""
-        return 0 < self._full_to_ns >= from_ns and to_ns + _HELD_BACK_NS >= self._full_from_ns
-
     def _note_backlog(self, now_ns: int) -> None:
         """Note whether lgpio may have dropped reports. It fills pages in batches, so half full may be full."""
         if _bytes_in(self._fd) + _CHUNK < self._capacity // 2:
             self._not_full_ns = now_ns
             return
-        if self._full_to_ns <= self._not_full_ns:
-            self._full_from_ns = self._not_full_ns
+        if self._decoder.full_to_ns <= self._not_full_ns:
+            self._decoder.full_from_ns = self._not_full_ns
             self.losses.overflows += 1
             if self.losses.overflows == 1:
                 logger.warning(
@@ -214,7 +170,7 @@ class LgpioEdges(LevelTrackingStream):
                     self._consumer,
                     self._capacity,
                 )
-        self._full_to_ns = now_ns
+        self._decoder.full_to_ns = now_ns
 
 
 def _bytes_in(fd: int) -> int:
