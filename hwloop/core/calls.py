@@ -131,8 +131,9 @@ class LoopCalls(LoopBase):
         timer._args = args
         timer._loop = self
         timer._context = copy_context() if context is None else context
-        timer._cancelled = False
-        self._timers.add_tolerant(timer, tolerance)
+        timer._cancelled = timer._scheduled = False
+        timer.tolerance = tolerance
+        self._timers.new.append(timer)
         return timer  # type: ignore[no-any-return]
 
     def get_debug(self) -> bool:

@@ -10,7 +10,7 @@ cdef class TimerHandle(AnyTimerHandle):
 
 
 cdef class TolerantHandle(TimerHandle):
-    cdef public bint is_waiting
+    cdef public double tolerance
 
 
 cdef class Watcher(AnyHandle):

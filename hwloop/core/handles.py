@@ -80,10 +80,10 @@ class TimerHandle(AnyTimerHandle):
 
 
 class TolerantHandle(TimerHandle):
-    """A timer with a tolerance. `is_waiting` is true until it is due; only then does it move to the exact timers."""
+    """A timer that may run up to `tolerance` seconds after its time."""
 
-    __slots__ = ("is_waiting",)
-    is_waiting: bool
+    __slots__ = ("tolerance",)
+    tolerance: float
 
 
 class Watcher(AnyHandle):

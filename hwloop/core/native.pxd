@@ -168,6 +168,80 @@ cdef extern from *:
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
+
+    /* heapq for entries that begin with a float: comparing two takes a tenth of the instructions. */
+    static CYTHON_INLINE int hwloop_before(PyObject *heap, PyObject *one, PyObject *other) {
+        PyObject *when = PyTuple_GET_ITEM(one, 0), *bound = PyTuple_GET_ITEM(other, 0);
+        Py_ssize_t size = PyList_GET_SIZE(heap);
+        int before;
+        if (PyFloat_CheckExact(when) && PyFloat_CheckExact(bound) && PyFloat_AS_DOUBLE(when) != PyFloat_AS_DOUBLE(bound))
+            return PyFloat_AS_DOUBLE(when) < PyFloat_AS_DOUBLE(bound);
+        Py_INCREF(one);
+        Py_INCREF(other);
+        before = PyObject_RichCompareBool(one, other, Py_LT);  /* times that a program has made may run its code */
+        Py_DECREF(one);
+        Py_DECREF(other);
+        if (before >= 0 && PyList_GET_SIZE(heap) != size) {
+            PyErr_SetString(PyExc_RuntimeError, "the timers changed while two were compared");
+            return -1;
+        }
+        return before;
+    }
+
+    static CYTHON_INLINE void hwloop_swap(PyObject *heap, Py_ssize_t one, Py_ssize_t other) {
+        PyObject **entries = ((PyListObject *)heap)->ob_item, *entry = entries[one];
+        entries[one] = entries[other];
+        entries[other] = entry;
+    }
+
+    static int hwloop_rise(PyObject *heap, Py_ssize_t place) {
+        while (place > 0) {
+            Py_ssize_t parent = (place - 1) / 2;
+            int before = hwloop_before(heap, PyList_GET_ITEM(heap, place), PyList_GET_ITEM(heap, parent));
+            if (before <= 0) return before;
+            hwloop_swap(heap, place, parent);
+            place = parent;
+        }
+        return 0;
+    }
+
+    static int hwloop_heappush(PyObject *heap, PyObject *entry) {
+        return PyList_Append(heap, entry) ? -1 : hwloop_rise(heap, PyList_GET_SIZE(heap) - 1);
+    }
+
+    static PyObject *hwloop_heappop(PyObject *heap) {
+        Py_ssize_t size = PyList_GET_SIZE(heap) - 1, place = 0, child;
+        PyObject *first;
+        if (size < 0) {
+            PyErr_SetString(PyExc_IndexError, "there is no timer");
+            return NULL;
+        }
+        hwloop_swap(heap, 0, size);
+        first = PyList_GET_ITEM(heap, size);
+        Py_INCREF(first);
+        if (PyList_SetSlice(heap, size, size + 1, NULL)) {
+            Py_DECREF(first);
+            return NULL;
+        }
+        /* To the bottom, and up again: the entry was among the last, so it mostly belongs there. */
+        while ((child = 2 * place + 1) < size) {
+            if (child + 1 < size) {
+                int before = hwloop_before(heap, PyList_GET_ITEM(heap, child + 1), PyList_GET_ITEM(heap, child));
+                if (before < 0) {
+                    Py_DECREF(first);
+                    return NULL;
+                }
+                child += before;
+            }
+            hwloop_swap(heap, place, child);
+            place = child;
+        }
+        if (hwloop_rise(heap, place)) {
+            Py_DECREF(first);
+            return NULL;
+        }
+        return first;
+    }
     #endif
     """
     const bint COMPILED "1"
@@ -182,6 +256,8 @@ cdef extern from *:
     int new_timerfd "hwloop_new_timerfd" () except -1
     int set_alarm "hwloop_set_alarm" (int fd, double when) except -1
     double read_clock "hwloop_read" (object now) except? -1.0
+    int heappush "hwloop_heappush" (list heap, tuple entry) except -1
+    object heappop "hwloop_heappop" (list heap)
 
 
 cdef inline bint is_plain(sock) except -1:

@@ -10,6 +10,8 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context as copy_context
+from heapq import heappop as heappop
+from heapq import heappush as heappush
 from typing import Any
 
 COMPILED = False

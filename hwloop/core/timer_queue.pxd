@@ -1,5 +1,5 @@
+cimport cython
 from hwloop.core.handles cimport TolerantHandle
-from hwloop.core.tolerant_timers cimport TolerantTimers
 
 
 cdef class TimerQueue:
@@ -7,11 +7,13 @@ cdef class TimerQueue:
     cdef public double earliest
     cdef public Py_ssize_t cancelled
     cdef public object _overdue
-    cdef public TolerantTimers _tolerant
-    cdef list _heap
+    cdef list _exact
+    cdef dict _heaps
     cdef object _sequence
-    cpdef add_tolerant(self, TolerantHandle timer, tolerance)
+    @cython.locals(new=list, exact=list, heaps=dict, taken=list, heap=list)
     cpdef admit(self)
+    @cython.locals(heaps=dict, entries=list, heap=list, exact=list, due=list, when=double, tolerance=double, empty=double)
     cpdef list pop_due(self, double now)
+    @cython.locals(tolerance=double, heap=list, when=double, wake=double)
     cpdef next_when(self)
     cpdef note_cancelled(self, timer)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import hwloop
 from hwloop.core.handles import TolerantHandle
-from hwloop.core.tolerant_timers import TolerantTimers
+from hwloop.core.timer_queue import TimerQueue
 
 
 def tolerant(stage, delay, tolerance, name):
@@ -79,8 +79,7 @@ def test_many_cancelled_ones_leave_nothing(stage):
         timer.cancel()
     stage.call_soon(stage.stop)
     stage.run_forever()
-    assert len(list(stage._timers._tolerant)) < 200
-    assert not stage._timers._tolerant.waiting
+    assert len(stage._timers.all()) < 200
 
 
 def test_many_that_ran_on_a_busy_loop_leave_nothing(stage):
@@ -99,7 +98,7 @@ def test_many_that_ran_on_a_busy_loop_leave_nothing(stage):
 
     again()
     stage.run_forever()
-    assert len(list(stage._timers._tolerant)) < 200
+    assert len(stage._timers.all()) < 200
 
 
 def test_a_timer_with_a_tolerance_is_a_timer_handle_with_its_time(stage):
@@ -174,27 +173,29 @@ def test_invalid_times_and_tolerances_raise(stage, when, tolerance):
         max_size=60,
     )
 )
-def test_the_queues_agree_with_a_plain_list(steps):
-    queues, plain, now, timers = TolerantTimers(), {}, 0.0, []
+def test_the_queue_agrees_with_a_plain_list(steps):
+    queue, plain, now, timers = TimerQueue(), {}, 0.0, []
     for what, first, second in steps:
         if what == "add":
-            number, when = len(timers), now + first / 4  # four in a bucket of a second
+            number, when = len(timers), now + first / 4
             plain[number] = (when, when + second)
-            timers.append(TolerantHandle(when, print, (), None, Context()))
-            queues.add((when, number, timers[number]), float(second))
+            timer = TolerantHandle(when, print, (), None, Context())
+            timer.tolerance = float(second)
+            timers.append(timer)
+            queue.new.append(timer)
+            queue.admit()
         elif what == "cancel":
             if plain.pop(first, None):
                 timers[first]._cancelled = True
-                queues.cancelled()
+                queue.note_cancelled(timers[first])
         else:
             now += first / 4
-            released = queues.pop_due(now)
-            due = {number for number, (when, _) in plain.items() if when <= now}
-            assert [number for _, number, _ in released] == sorted(due, key=lambda each: (timers[each]._when, each))
-            assert not any(timers[number]._scheduled or timers[number].is_waiting for number in due)
+            released = queue.pop_due(now)
+            due = [number for number, (when, _) in plain.items() if when <= now]
+            assert released == [timers[number] for number in sorted(due, key=lambda each: (timers[each]._when, each))]
+            assert not any(timer._scheduled for timer in released)
             for number in due:
                 del plain[number]
-        assert sum(not timer._cancelled for timer in queues) == len(plain)
-        assert queues.waiting == len(list(queues))
-        assert queues.wake_by(None) == min((latest for _, latest in plain.values()), default=None)
-        assert queues.wake_by(now + 5) == min([now + 5, *(latest for _, latest in plain.values())])
+        assert sum(not timer._cancelled for timer in queue.all()) == len(plain)
+        assert queue.has_tolerant() >= any(timers[number].tolerance for number in plain)
+        assert queue.next_when() == min((latest for _, latest in plain.values()), default=None)
