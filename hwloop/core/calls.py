@@ -67,17 +67,15 @@ class LoopCalls(LoopBase):
     def call_soon_threadsafe(
         self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
     ) -> asyncio.Handle:
-        if self._guarded:
-            handle: Any = checked_handle(self, "call_soon_threadsafe", callback, args, context)
-        else:
-            make = Handle if ThreadSafeHandle is None else ThreadSafeHandle
-            handle = make(callback, args, self, copy_context() if context is None else context)
-        if ThreadSafeHandle is None:
-            self._inbox.append(handle)
-        else:
-            # Only its own _run takes its lock. It enters the handle's context, which can't be entered twice: a copy.
-            own = handle._context.copy() if isinstance(handle._context, Context) else handle._context
-            self._inbox.append(Handle(handle._run, (), self, own))
+        if self._guarded or ThreadSafeHandle is not None:
+            return self._send(callback, args, context)
+        handle = new_handle(Handle)  # inlined, as in `call_soon`
+        handle._callback = callback
+        handle._args = args
+        handle._loop = self
+        handle._context = copy_context() if context is None else context
+        handle._cancelled = False
+        self._inbox.append(handle)
         if self._poller.is_sleeping:
             self._write_to_self()
         return handle  # type: ignore[no-any-return]
@@ -145,6 +143,22 @@ class LoopCalls(LoopBase):
         if self._guarded:
             cut_creation(future)
         return future
+
+    def _send(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None) -> asyncio.Handle:
+        """As `call_soon_threadsafe`, with asyncio's checks, or with a handle that another thread may cancel."""
+        if self._guarded:
+            handle: Any = checked_handle(self, "call_soon_threadsafe", callback, args, context)
+        else:
+            handle = ThreadSafeHandle(callback, args, self, copy_context() if context is None else context)
+        if ThreadSafeHandle is None:
+            self._inbox.append(handle)
+        else:
+            # Only its own _run takes its lock. It enters the handle's context, which can't be entered twice: a copy.
+            own = handle._context.copy() if isinstance(handle._context, Context) else handle._context
+            self._inbox.append(Handle(handle._run, (), self, own))
+        if self._poller.is_sleeping:
+            self._write_to_self()
+        return handle  # type: ignore[no-any-return]
 
     def _add_timer(self, timer: Any) -> Any:
         """Keep a new timer. If it is due by the end of the batch, poll no later than that, as asyncio does."""

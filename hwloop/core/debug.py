@@ -102,7 +102,8 @@ def cut_creation(future: asyncio.Future[Any]) -> None:
 def _cut_own_frames(stack: traceback.StackSummary, own: int) -> None:
     """Cut off the `own` frames of this module, and those of the loop's methods; a compiled method has none."""
     del stack[len(stack) - own :]
-    while stack and stack[-1].name.startswith(("call_", "create_future")) and stack[-1].filename.startswith(_CORE):
+    own_names = ("call_", "create_future", "_send")
+    while stack and stack[-1].name.startswith(own_names) and stack[-1].filename.startswith(_CORE):
         del stack[-1:]
 
 

@@ -50,8 +50,7 @@ class RunQueue:
 
     def add(self, handle: Any) -> None:
         """Queue a handle by its urgency; a deadline counts from now."""
-        urgency = self.urgencies.of(handle)
-        if urgency == NORMAL:
+        if not self.urgencies.in_use or (urgency := self.urgencies.of(handle)) == NORMAL:
             self.ordinary.append(handle)
         else:
             self.urgent.push(urgency.priority, self._clock.now() + urgency.deadline, handle)
