@@ -110,7 +110,8 @@ class Dispatcher:
             if alone:
                 # Programs rely on asyncio's order where little is ready: a short timeout must not cancel a task before
                 # its first step. So a short queue goes first, and a long one takes turns.
-                first = queued if (queued := len(ordinary) - overdue) <= SHORT_QUEUE else max(first, 0)
+                queued = len(ordinary) - overdue if ordinary else 0
+                first = queued if queued <= SHORT_QUEUE else max(first, 0)
             left = len(found)  # only polls add to them
             if over and not urgent.old:
                 ahead, batch = left, len(ordinary)

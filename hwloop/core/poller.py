@@ -88,7 +88,7 @@ class Poller:
             if self.alarm_when:  # 9. Idle is idle
                 self.alarm_when = 0.0
                 alarm.clear()
-        elif not when or when != self.alarm_when:  # or the alarm is set to it, and ends the wait
+        elif not when or when != self.alarm_when:  # otherwise the alarm is set to it, and ends the wait
             left = when - self._clock.now() if when else 0.0
             if left <= self.spin:
                 if self._gil_poll is not None and _thread._count():  # threads other than this one

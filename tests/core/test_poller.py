@@ -118,6 +118,22 @@ def test_the_clock_is_read_once_for_the_same_time(make: Make, pipe: tuple[int, i
     assert len(readings) == 1
 
 
+def test_an_alarm_that_is_set_already_ends_the_next_wait_too(make: Make, pipe: tuple[int, int]) -> None:
+    """A descriptor has ended the wait before. The alarm may ring before the next wait begins."""
+    poller = make()
+    watch(poller, pipe[0])
+    os.write(pipe[1], b"x")
+    when = monotonic() + 0.02
+    assert poller.poll(when) == [(pipe[0], IN)]
+    assert poller.poll(0.0) == [(pipe[0], IN)]  # without a wait, whatever is set
+    os.read(pipe[0], 1)
+    while monotonic() < when:
+        pass
+    assert poller.poll(when) == [(poller.alarm_fd, IN)]
+    poller.alarm_when = 0.0
+    assert poller.poll(0.0) == []
+
+
 def test_a_wait_shorter_than_a_spin_polls_without_the_alarm(make: Make) -> None:
     poller = make()
     poller.spin = 1.0
