@@ -36,7 +36,7 @@ print(json.dumps(stages))
 """
 
 LOOP = {
-    "hwloop.core": 30,
+    "hwloop.core": 29,
     "hwloop.errors": 1,
     "hwloop.output_reports": 1,
     "hwloop.runner": 1,
