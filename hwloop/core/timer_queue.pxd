@@ -12,8 +12,10 @@ cdef class TimerQueue:
     cdef object _sequence
     @cython.locals(new=list, exact=list, heaps=dict, taken=list, heap=list)
     cpdef admit(self)
-    @cython.locals(heaps=dict, entries=list, heap=list, exact=list, due=list, when=double, tolerance=double, empty=double)
+    @cython.locals(heaps=dict, heap=list, exact=list, due=list, tolerant=list)
     cpdef list pop_due(self, double now)
+    @cython.locals(entries=list, heap=list, tolerance=double, empty=double)
+    cdef list _pop_tolerant(self, double now)
     @cython.locals(tolerance=double, heap=list, when=double, wake=double)
     cpdef next_when(self)
     cpdef note_cancelled(self, timer)

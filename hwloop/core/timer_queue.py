@@ -120,30 +120,40 @@ class TimerQueue:
         """Remove and return the timers that are due, by their times; equal ones in the order in which they were set."""
         if self.cancelled > PURGE_AFTER:
             self._purge()
-        heaps = self._heaps
-        entries: list[Entry] = []
-        empty = 0.0
-        for tolerance, heap in heaps.items():
-            while heap and (when := heap[0][0]) <= now:  # 3. Never early  # noqa: F841  (compiled, it is a C double)
-                entries.append(heappop(heap))
-            if not heap:
-                empty = tolerance
-        if len(heaps) > 1:
-            entries.sort()
-            if empty:
-                del heaps[empty]  # one each time, as long as there are any
-        due = []
-        for _, _, timer in entries:
+        heaps, exact, due = self._heaps, self._exact, []
+        heap = exact
+        if len(heaps) > 1 and (tolerant := self._pop_tolerant(now)):
+            if exact and exact[0][0] <= now:
+                for entry in tolerant:
+                    heappush(exact, entry)
+            else:
+                heap = tolerant  # a sorted list is a heap
+        while heap and heap[0][0] <= now:  # 3. Never early
+            timer = heappop(heap)[2]
             timer._scheduled = False
             if timer._cancelled:
                 self.cancelled -= self.cancelled > 0
             else:
                 due.append(timer)
-        if len(heaps) > 1 or ((exact := self._exact) and exact[0][2]._cancelled):
+        if len(heaps) > 1 or (exact and exact[0][2]._cancelled):
             self.earliest = -INFINITY
         else:
             self.earliest = exact[0][0] if exact else INFINITY
         return due
+
+    def _pop_tolerant(self, now: float) -> list[Entry]:
+        """Remove and return the entries of the due timers with a tolerance, in order."""
+        entries, empty = [], 0.0
+        for tolerance, heap in self._heaps.items():
+            if tolerance:
+                while heap and heap[0][0] <= now:
+                    entries.append(heappop(heap))
+                if not heap:
+                    empty = tolerance
+        if empty:
+            del self._heaps[empty]  # one each time, as long as there are any
+        entries.sort()
+        return entries
 
     def has_tolerant(self) -> bool:
         """Return whether a timer with a tolerance waits."""
