@@ -149,9 +149,11 @@ def operate(name: str, number: int) -> None:
 
 
 def in_child(work: Callable[[], None], label: str = "") -> None:
-    """Run `work` in a forked child, which prints the label with its PID, and wait for its end."""
+    """Run `work` in a forked child, which prints the label with its PID, and wait for its end. Exits if it failed."""
     if os.fork():
-        os.wait()
+        _, status = os.wait()
+        if status:
+            sys.exit(f"{label or 'start'}: the process failed with status {os.waitstatus_to_exitcode(status)}")
         return
     if label:
         print(os.getpid(), label, flush=True)

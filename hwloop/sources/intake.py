@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol, TypeVar, get_args
@@ -80,6 +81,8 @@ class Intake:
             raise TypeError(f"{owner.name}: queue_size must be a whole number, not {short_name(queue_size)}")
         if queue_size < 1:
             raise ValueError(f"{owner.name}: queue_size must be at least 1, not {queue_size!r}")
+        if queue_size > sys.maxsize:
+            raise ValueError(f"{owner.name}: queue_size must be at most {sys.maxsize}")
         if when_full not in get_args(WhenFull):
             policies = ", ".join(get_args(WhenFull))
             raise ValueError(f"{owner.name}: when_full must be one of {policies}, not {short_name(when_full)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -121,6 +122,7 @@ def test_a_name_must_be_text(name: str) -> None:
         ({"priority": "soon"}, "priority"),
         ({"when_full": "wait"}, "when_full must be one of drop-oldest, drop-newest, pause, not 'wait'"),
         ({"queue_size": 0}, "queue_size must be at least 1, not 0"),
+        ({"queue_size": 10**30}, f"queue_size must be at most {sys.maxsize}"),
     ],
 )
 def test_the_options_of_every_source_are_checked_in_the_same_words(
