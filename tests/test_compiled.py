@@ -72,10 +72,17 @@ def test_the_compiled_modules_are_those_of_the_sources() -> None:
 
 
 @needs_compiled
-def test_each_module_with_types_is_found_in_the_library_of_its_package() -> None:
-    """The packages name them. A module that is left out would run from its source, beside compiled ones."""
+@pytest.mark.parametrize("emptied", [False, True])
+def test_each_module_with_types_is_found_in_the_library_of_its_package(emptied: bool) -> None:
+    """The packages name them. A module that is left out would run from its source, beside compiled ones.
+
+    Programs may empty Python's cache of finders.
+    """
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES]
-    program = "import importlib, sys; print(*(importlib.import_module(name).__file__ for name in sys.argv[1:]))"
+    program = "import importlib, sys\nfor name in sys.argv[1:]: print(importlib.import_module(name).__file__)"
+    if emptied:
+        packages = ", ".join(sorted({name.rpartition(".")[0] for name in names}))
+        program = f"import {packages}, sys; sys.path_importer_cache.clear()\n{program}"
     done = subprocess.run(
         [sys.executable, "-c", program, *names],
         env={"PYTHONPATH": str(ROOT)},

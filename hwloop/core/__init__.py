@@ -37,11 +37,26 @@ class _Finder(FileFinder):
         return spec
 
 
+_found: dict[str, Iterable[str]] = {}
+"""The compiled modules by folder."""
+
+
+def _finder(folder: str) -> _Finder:
+    """Find the modules of a folder again after a program has emptied Python's cache of finders (`sys.path_hooks`)."""
+    if folder not in _found:
+        raise ImportError(f"{folder} has no compiled modules", path=folder)
+    return _Finder(folder, _found[folder])
+
+
+sys.path_hooks.insert(0, _finder)
+
+
 def find_compiled(folder: str, modules: Iterable[str]) -> None:
     """Load these modules of a folder from its library, if it has one; from their sources if HWLOOP_PURE=1."""
     is_pure = os.environ.get("HWLOOP_PURE", "") not in ("", "0")
     if is_pure or os.path.exists(os.path.join(folder, LIBRARY)):
-        sys.path_importer_cache[folder] = _Finder(folder, () if is_pure else modules)
+        _found[folder] = () if is_pure else modules
+        sys.path_importer_cache[folder] = _finder(folder)
 
 
 find_compiled(
