@@ -218,3 +218,27 @@ def test_an_object_of_a_compiled_core_can_not_be_copied() -> None:
     variables = {**os.environ, "HWLOOP_PURE": ""}
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=variables, capture_output=True, text=True)
     assert "TypeError: " in done.stderr
+
+
+def test_a_library_is_linked_again_after_one_of_its_sources_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise `make compiled` would leave the core of the first call, and date it as new."""
+    setuptools = pytest.importorskip("setuptools", reason="pip install '.[compile]'")
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    compile_core = importlib.import_module("compile_core")
+    if problem := compile_core.obstacle():
+        pytest.skip(problem)
+
+    def build(text: str) -> bytes:
+        source = tmp_path / "module.c"
+        source.write_text(f'const char *text = "{text}";')
+        library = setuptools.Extension("package._compiled", [str(source)])
+        command = compile_core.builder()(setuptools.Distribution({"ext_modules": [library]}))
+        command.build_lib, command.build_temp = str(tmp_path / "made"), str(tmp_path / "objects")
+        command.ensure_finalized()
+        command.run()
+        return (tmp_path / "made" / "package" / LIBRARY).read_bytes()
+
+    assert b"as it was" in build("as it was")
+    assert b"as it is now" in build("as it is now")

@@ -117,6 +117,7 @@ def builder() -> type[Any]:
             with ThreadPoolExecutor(JOBS) as pool:
                 compiled = pool.map(functools.partial(self._compiled, ext), ext.sources)
                 ext.sources, ext.extra_objects = [], list(compiled)
+            ext.depends = ext.extra_objects  # the library is linked again if one of them is newer
             super().build_extension(ext)
 
         def _compiled(self, ext: Any, source: str) -> str:
