@@ -98,6 +98,7 @@ class Dispatcher:
         monitor = self._monitor
         lateness, latency = monitor.lateness, monitor.latency
         ahead = batch = urgent.old = 0
+        self._poller.doubt_alarm()
         first = 0  # ordinary callbacks that go before the next found one
         handle: Any
         while True:

@@ -199,6 +199,7 @@ class EventLoop(AsyncioLoop):
         if not 0 <= seconds <= 0.01:
             raise ValueError(f"spin is in seconds, from 0 to 0.01, not {seconds!r}")
         self._poller.spin = max(seconds, SHORTEST_WAIT)
+        self._poller.doubt_alarm()  # it may be set for the old one
 
     def set_deadline_handler(self, handler: DeadlineHandler | None) -> None:
         """Call `handler(loop, miss)` at each missed deadline, just before the late callback runs.

@@ -16,3 +16,4 @@ cdef class Poller:
 
     @cython.locals(epoll=EpollPoll, early=double, left=double)
     cpdef poll(self, when)
+    cpdef doubt_alarm(self)

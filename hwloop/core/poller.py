@@ -46,7 +46,7 @@ class Poller:
     Attributes:
         alarm_fd: the descriptor of the alarm; -1 where the system has none. Whoever finds it ready sets `alarm_when`
             to 0.
-        alarm_when: the loop time to which the alarm is set; 0 if it is not set or has rung.
+        alarm_when: the loop time to which the alarm is set; 0 if it is not set or has rung, NaN if it may be set to any.
         descriptors: the descriptor table.
         is_sleeping: whether the loop waits now, so that a call from another thread has to wake it. It is set before
             the inbox is checked, so either the loop sees the call or the thread sees this.
@@ -114,6 +114,15 @@ class Poller:
         It was closed, and a duplicate keeps it in the set.
         """
         self.descriptors.renew()
+
+    def doubt_alarm(self) -> None:
+        """Set the alarm anew for the next wait.
+
+        Call it before a run: an exception may have ended the last one as the alarm was being set, or after it had rung
+        and before anybody noted that.
+        """
+        if self.alarm_when:
+            self.alarm_when = math.nan  # unlike any time
 
     def use_clock(self) -> None:
         """Wait by the kernel's alarm if there is one and it follows the loop's clock, else through the selector.

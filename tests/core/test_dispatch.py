@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import os
 import selectors
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -468,3 +469,35 @@ def test_a_program_may_empty_a_queue_after_stop(loop: EventLoop, found: bool) ->
     loop.run_forever()
     assert ran.count("ordinary") == (2 if found else 0)
     assert not run_queue.has_work()
+
+
+def test_an_exception_between_the_alarm_and_its_note_costs_no_timer_its_wakeup(loop: EventLoop) -> None:
+    """A signal's handler may raise there. The alarm reports once that it has rung, and the next run waits for it."""
+    poll, rescued = loop._poller.poll, list[str]()
+
+    def interrupted(when: float | None) -> list[tuple[int, int]]:
+        if found := poll(when):
+            del loop._poller.poll
+            raise KeyboardInterrupt
+        return found
+
+    def rescue() -> None:
+        rescued.append("the loop waits for an alarm that has rung")
+        loop.call_soon_threadsafe(loop.stop)
+
+    loop._poller.poll = interrupted  # type: ignore[method-assign]
+    loop.call_later(0.001, loop.stop)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    watchdog = threading.Timer(10, rescue)
+    watchdog.start()
+    loop.run_forever()
+    watchdog.cancel()
+    watchdog.join()
+    assert not rescued
+
+
+def test_a_new_spin_holds_for_the_timer_that_is_next(loop: EventLoop) -> None:
+    loop._poller.alarm_when = when = loop.time() + 100
+    loop.set_spin(1e-3)
+    assert loop._poller.alarm_when != when

@@ -134,6 +134,26 @@ def test_an_alarm_that_is_set_already_ends_the_next_wait_too(make: Make, pipe: t
     assert poller.poll(0.0) == []
 
 
+def test_an_alarm_in_doubt_is_set_anew_and_cleared_if_there_is_no_timer(make: Make, pipe: tuple[int, int]) -> None:
+    poller = make()
+    alarm = poller.descriptors.alarm
+    assert alarm is not None
+    calls: list[object] = []
+    alarm.set = calls.append  # type: ignore[method-assign]
+    alarm.clear = lambda: calls.append("clear")  # type: ignore[method-assign]
+    watch(poller, pipe[0])
+    os.write(pipe[1], b"!")
+    poller.doubt_alarm()
+    poller.poll(None)
+    when = monotonic() + 100
+    for _ in range(2):
+        poller.poll(when)
+        poller.doubt_alarm()
+    poller.poll(None)
+    poller.poll(None)
+    assert calls == [when, when, "clear"]
+
+
 def test_a_wait_shorter_than_a_spin_polls_without_the_alarm(make: Make) -> None:
     poller = make()
     poller.spin = 1.0
