@@ -5,13 +5,17 @@ The tests of what both do stand elsewhere: `make test-compiled` runs all tests o
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import compileall
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import weakref
+import zipapp
 from pathlib import Path
 
 import pytest
@@ -91,6 +95,59 @@ def test_each_module_with_types_is_found_in_the_library_of_its_package(emptied: 
         check=True,
     )
     assert done.stdout.split() == [str(path.with_name(LIBRARY)) for path in MODULES]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_a_package_names_the_modules_that_have_types_and_no_other(package: Path) -> None:
+    """Another one would be looked for in the library, in vain, instead of not being found."""
+    tree = ast.parse((package / "__init__.py").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    [named] = [call.args[1] for call in calls if getattr(call.func, "id", "") == "find_compiled"]
+    assert ast.literal_eval(named) == [module.stem for module in MODULES if module.parent == package]
+
+
+def run_main(where: Path, **environment: str) -> str:
+    """Run the `__main__` of a directory or archive with a hwloop of its own. Return which core that has."""
+    done = subprocess.run(
+        [sys.executable, "-S", where],
+        env={"HWLOOP_PURE": "", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def own_copy(tmp_path: Path) -> Path:
+    """A directory with the packages, and a program that shows which core is theirs."""
+    for name in ("hwloop", "firmware_sim"):
+        shutil.copytree(ROOT / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    program = (
+        "import hwloop, firmware_sim.devices, hwloop.virtual.clock\nprint(hwloop.core.core_kind(), hwloop.__file__)"
+    )
+    (tmp_path / "copy" / "__main__.py").write_text(program)
+    return tmp_path / "copy"
+
+
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_it_runs_from_bytecode_without_the_sources(own_copy: Path, pure: str) -> None:
+    """As small systems install Python's packages."""
+    compileall.compile_dir(own_copy, quiet=1, legacy=True)
+    for source in own_copy.rglob("*.py"):
+        source.unlink()
+    kind = "compiled" if (CORE / LIBRARY).exists() and not pure else "pure"
+    assert run_main(own_copy, HWLOOP_PURE=pure) == f"{kind} {own_copy / 'hwloop' / '__init__.pyc'}"
+
+
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_it_runs_from_an_archive(own_copy: Path, tmp_path: Path, pure: str) -> None:
+    for library in own_copy.rglob(LIBRARY):
+        library.unlink()  # a zip archive holds none that could be loaded
+    archive = tmp_path / "app.pyz"
+    zipapp.create_archive(own_copy, archive)
+    assert run_main(archive, HWLOOP_PURE=pure) == f"pure {archive / 'hwloop' / '__init__.py'}"
 
 
 def test_a_core_that_is_older_than_its_sources_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

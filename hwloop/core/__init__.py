@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 from importlib.machinery import (
+    BYTECODE_SUFFIXES,
     EXTENSION_SUFFIXES,
     SOURCE_SUFFIXES,
     ExtensionFileLoader,
@@ -14,6 +15,7 @@ from importlib.machinery import (
     ModuleSpec,
     PathFinder,
     SourceFileLoader,
+    SourcelessFileLoader,
 )
 from typing import Any
 
@@ -22,10 +24,10 @@ LIBRARY = f"_compiled{EXTENSION_SUFFIXES[0]}"
 
 
 class _Finder(FileFinder):
-    """Finds the modules of a folder: some in its library, the others as sources."""
+    """Finds the modules of a folder: some in its library, the others as sources, or as bytecode alone."""
 
     def __init__(self, folder: str, compiled: Iterable[str]) -> None:
-        super().__init__(folder, (SourceFileLoader, SOURCE_SUFFIXES))
+        super().__init__(folder, (SourceFileLoader, SOURCE_SUFFIXES), (SourcelessFileLoader, BYTECODE_SUFFIXES))
         self._compiled = frozenset(compiled)
         self._library = os.path.join(folder, LIBRARY)
 
@@ -54,7 +56,7 @@ sys.path_hooks.insert(0, _finder)
 def find_compiled(folder: str, modules: Iterable[str]) -> None:
     """Load these modules of a folder from its library, if it has one; from their sources if HWLOOP_PURE=1."""
     is_pure = os.environ.get("HWLOOP_PURE", "") not in ("", "0")
-    if is_pure or os.path.exists(os.path.join(folder, LIBRARY)):
+    if os.path.exists(os.path.join(folder, LIBRARY)) or (is_pure and os.path.isdir(folder)):  # no zip archive
         _found[folder] = () if is_pure else modules
         sys.path_importer_cache[folder] = _finder(folder)
 
@@ -76,7 +78,6 @@ find_compiled(
         "priority_queues",
         "run_queue",
         "timer_queue",
-        "tolerant_timers",
         "transports",
         "urgency",
     ],

@@ -46,7 +46,7 @@ class Poller:
     Attributes:
         alarm_fd: the descriptor of the alarm; -1 where the system has none. Whoever finds it ready sets `alarm_when`
             to 0.
-        alarm_when: the loop time to which the alarm is set; 0 if it is not set or has rung, NaN if it may be set to any.
+        alarm_when: the loop time to which the alarm is set; 0 if it is not set or has rung, NaN if it is in doubt.
         descriptors: the descriptor table.
         is_sleeping: whether the loop waits now, so that a call from another thread has to wake it. It is set before
             the inbox is checked, so either the loop sees the call or the thread sees this.
