@@ -1,8 +1,8 @@
 cimport cython
-from firmware_sim.timeline cimport Timeline
+from firmware_sim.timeline cimport Referable, Timeline
 
 
-cdef class Bus:
+cdef class Bus(Referable):
     cdef dict __dict__
     cdef public Timeline timeline
     cdef public object bytes, nack_errno, nacks, number, timeouts, transfers

@@ -22,7 +22,7 @@ from firmware_sim.i2c_device import RegisterDevice as RegisterDevice
 from firmware_sim.libraries.smbus2 import open_on
 from firmware_sim.limits import Limits
 from firmware_sim.nodes import os_error
-from firmware_sim.timeline import Timeline
+from firmware_sim.timeline import Referable, Timeline
 from hwloop.core.clock import Disturbed
 from hwloop.core.naming import short_name
 from hwloop.errors import HardwareError
@@ -57,7 +57,7 @@ class Disturbance:
         return data
 
 
-class Bus:
+class Bus(Referable):
     """One I2C bus.
 
     Parameters:

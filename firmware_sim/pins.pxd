@@ -1,6 +1,6 @@
 cimport cython
 from firmware_sim.strain cimport Strain
-from firmware_sim.timeline cimport Timeline
+from firmware_sim.timeline cimport Referable, Timeline
 
 
 cdef class Net:
@@ -9,7 +9,8 @@ cdef class Net:
     cdef public bint shorted
 
 
-cdef class Line:
+cdef class Line(Referable):
+    cdef dict __dict__
     cdef Chip _chip
     cdef public object active_low, bias, consumer, fast_pulses, flags, level_at_reset, name, number, output, part, used
     cdef public list contacts, holds
@@ -28,7 +29,7 @@ cdef class Line:
     cpdef notify(self, level, when_ns)
 
 
-cdef class Chip:
+cdef class Chip(Referable):
     cdef dict __dict__
     cdef public Timeline timeline
     cdef public Strain strain

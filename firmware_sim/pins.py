@@ -26,7 +26,7 @@ from typing import Literal
 from firmware_sim.line_faults import Contact, Hold
 from firmware_sim.strain import Strain
 from firmware_sim.surviving_lines import SurvivingLines
-from firmware_sim.timeline import Timeline
+from firmware_sim.timeline import Referable, Timeline
 from hwloop.board import Drive, Pull
 from hwloop.core.clock import Disturbed
 from hwloop.core.naming import short_name
@@ -56,7 +56,7 @@ class Net:
         self.shorted: bool = False
 
 
-class Line:
+class Line(Referable):
     """One line of a chip.
 
     Parts use `drive`, `pull` and `observe`; `claim`, `set_output` and `release` are the chip's own side, for the code
@@ -249,7 +249,7 @@ class Line:
         return f"<Line {self.number} level={self.net.level} consumer={self.consumer}>"
 
 
-class Chip:
+class Chip(Referable):
     """A GPIO chip: `lines` lines, numbered from 0.
 
     Attributes:

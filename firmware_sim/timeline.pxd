@@ -1,11 +1,15 @@
 cimport cython
 
 
+cdef class Referable:
+    cdef object __weakref__
+
+
 cdef class Event:
     cdef public object action, when_ns
 
 
-cdef class Timeline:
+cdef class Timeline(Referable):
     cdef dict __dict__
     cdef public object clock, lock, now_ns, tracer
     cdef object _moment_ns, _poll

@@ -45,6 +45,12 @@ SOON_NS = 200_000
 each read takes as long as on a Pi."""
 
 
+class Referable:
+    """An object that weak references may refer to. A compiled class with a dictionary inherits that."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Event:
     """A planned action; `cancel()` prevents it."""
 
@@ -58,7 +64,7 @@ class Event:
         self.action = None
 
 
-class Timeline:
+class Timeline(Referable):
     """Actions in order of their time (nanoseconds of `clock`); equal times in the order in which they were planned."""
 
     def __init__(self, clock: Clock = REAL) -> None:

@@ -1,7 +1,7 @@
-from firmware_sim.timeline cimport Event, Timeline
+from firmware_sim.timeline cimport Event, Referable, Timeline
 
 
-cdef class Port:
+cdef class Port(Referable):
     cdef dict __dict__
     cdef public object bytes_in, bytes_out, dropped, name, terminal
     cdef public list batchings, buffers, distortions

@@ -27,7 +27,7 @@ from firmware_sim.distortion import Batching, Distortion, collected, cut_out, de
 from firmware_sim.errors import WiringError
 from firmware_sim.libraries.serial import DTR, INPUTS, RTS, Terminal
 from firmware_sim.limits import Limits
-from firmware_sim.timeline import Event, Timeline
+from firmware_sim.timeline import Event, Referable, Timeline
 from hwloop.errors import HardwareError
 from hwloop.trace_events import Direction, SerialData, SerialSettings
 
@@ -58,7 +58,7 @@ _Arrival = tuple[int, bytes, bool, bool]
 with a parity or framing error. A plain tuple: a burst of a GPS receiver has dozens, and this is their whole cost."""
 
 
-class Port:
+class Port(Referable):
     """A serial port of the simulated board.
 
     Attributes:

@@ -17,10 +17,12 @@ import sys
 import weakref
 import zipapp
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import hwloop
+from firmware_sim import SimBoard
 from hwloop import compiled_core, doctor
 from hwloop.core import LIBRARY
 from hwloop.doctor.machine import Machine
@@ -193,6 +195,21 @@ def test_no_compiled_class_has_both_a_dictionary_and_weak_references() -> None:
         for body in re.split(r"^cdef class ", module.read_text(), flags=re.M)[1:]:
             own = [name for name in ("__dict__", "__weakref__") if re.search(rf"^    cdef \w+ {name}$", body, re.M)]
             assert len(own) < 2, f"{module.name}: {body.splitlines()[0]} {own}"
+
+
+def test_tests_may_watch_and_patch_the_objects_of_a_simulated_board() -> None:
+    """On either core: weak references, attributes of the test's own, and replaced methods, which the board calls."""
+    with SimBoard() as board:
+        line, port, bus = board.line(17), board.add_port("/dev/ttyAMA0"), board.bus(1)
+        things: list[Any] = [line, port, bus, board.timeline]
+        for thing in things:
+            thing.note = weakref.ref(thing)
+            assert thing.note() is thing
+        notified: list[int] = []
+        line.notify = lambda level, when_ns: notified.append(level)  # type: ignore[method-assign]
+        for level in (1, 0, 1):
+            line.drive(level)
+    assert notified[-2:] == [0, 1]
 
 
 def test_handles_are_asyncios() -> None:
