@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import decimal
 import fractions
 import gc
@@ -237,7 +238,9 @@ class Finalized:
 
     def __del__(self) -> None:
         self._player.note(self._name)
-        self._player.play(self._script)
+        # In a context of its own: Python 3.11 dies if a finalizer sets a variable of the current context while
+        # copy_context() has the collector run it.
+        contextvars.copy_context().run(self._player.play, self._script)
 
 
 def shown(what: Any) -> str:
