@@ -152,10 +152,10 @@ def test_the_default_board_is_drawn_by_its_name(capsys: pytest.CaptureFixture[st
 def test_a_board_that_does_not_exist_or_a_directory_that_does_not_is_an_error(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["parts", "--board", str(tmp_path / "none.toml"), "--svg", "-"]) == 1
-    assert capsys.readouterr().err.endswith("none.toml: No such file or directory\n")
+    assert main(["parts", "--board", str(tmp_path / "none.toml"), "--svg", "-"]) == 2
+    assert "none.toml: No such file or directory\n" in capsys.readouterr().err
     (tmp_path / "twice.toml").write_text('[[device]]\ntype = "led"\nline = 4\n' * 2)
-    assert main(["parts", "--board", str(tmp_path / "twice.toml"), "--svg", "-"]) == 1
+    assert main(["parts", "--board", str(tmp_path / "twice.toml"), "--svg", "-"]) == 2
     assert "the LED on line 4: line 4 is used already, by the LED on line 4\n" in capsys.readouterr().err
     board = tmp_path / "board.toml"
     board.write_text(BOARD)

@@ -19,11 +19,10 @@ import textwrap
 from collections.abc import Sequence
 
 from hwloop import doctor
-from hwloop.board import open_board
 from hwloop.boards import chip_discovery
 from hwloop.boards.linux import LinuxBoard
 from hwloop.cli import UsageError, say
-from hwloop.cli.run import BOARD_HELP
+from hwloop.cli.run import BOARD_HELP, open_named_board
 from hwloop.cli.term import Colour, Terminal
 from hwloop.doctor.finding import Finding, Status
 from hwloop.doctor.machine import Machine
@@ -50,13 +49,12 @@ def execute(arguments: argparse.Namespace) -> int:
         machine = Machine(user=arguments.user)
     except KeyError:
         raise UsageError(f"--user {arguments.user}: there is no such user") from None
-    findings = doctor.examine(machine)
+    places = None
     if arguments.program is not None:
-        findings += examine(
-            machine,
-            arguments.program,
-            find_places(machine, arguments.board or os.environ.get("HWLOOP_BOARD") or "auto"),
-        )
+        places = find_places(machine, arguments.board or os.environ.get("HWLOOP_BOARD") or "auto")
+    findings = doctor.examine(machine)
+    if places is not None:
+        findings += examine(machine, arguments.program, places)
     if arguments.json:
         say(json.dumps([finding._asdict() for finding in findings], indent=2, ensure_ascii=False) + "\n")
     else:
@@ -65,11 +63,14 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def find_places(machine: Machine, board: str) -> Places:
-    """Return what a board offers: a simulated one, or this machine for "auto" and "linux"."""
+    """Return what a board offers: a simulated one, or this machine for "auto" and "linux".
+
+    Raises `UsageError` for a board that can't be opened or does not show what it offers.
+    """
     if board not in ("auto", "linux"):
         from firmware_sim import SimBoard
 
-        with open_board(board) as opened:
+        with open_named_board(board) as opened:
             if not isinstance(opened, SimBoard):
                 raise UsageError(f"--board {board}: its package alone knows what it offers; leave --board out")
             return Places(opened.label, len(opened.chip), list(opened.ports), list(opened.buses), lambda line: "")

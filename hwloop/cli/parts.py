@@ -65,7 +65,7 @@ def _draw(path: str, out: str) -> int:
     try:
         board = SimBoard.default(clock=clock) if path == "sim" else SimBoard(path, clock=clock)
     except WiringError as error:
-        raise Failure(str(error)) from error
+        raise UsageError(str(error)) from error
     with board:
         text = picture(board)
     if out == "-":

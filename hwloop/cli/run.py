@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
 from hwloop import runner
-from hwloop.board import Backend
+from hwloop.board import Backend, open_board
 from hwloop.board_interface import Board
 from hwloop.cli import Failure, Unloadable, UsageError, process, threads_bounded
 from hwloop.cli.execution import Found, find_program, run_program
@@ -248,6 +248,14 @@ def chosen_board(option: str | None) -> str | None:
         raise UsageError(f"HWLOOP_GPIO: unknown GPIO backend {backend!r}; use {', '.join(get_args(Backend))}")
     named = os.environ.get("HWLOOP_BOARD")
     return option or (named if named != "auto" else None) or None
+
+
+def open_named_board(board: str | None) -> Board:
+    """Open a board for a command that runs no program. Raises `UsageError`, and `HardwareError` as `open_board` does."""
+    try:
+        return open_board(board or "")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _priority(text: str) -> RealTime:

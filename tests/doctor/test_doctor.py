@@ -429,6 +429,29 @@ def test_wrong_arguments_have_status_2(arguments, expected, capsys):
     assert expected in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("board", "expected"),
+    [
+        ("nope.toml", "board file nope.toml: No such file or directory"),
+        ("smi", "unknown board 'smi': use auto, linux, sim, or the path"),
+        ("mistyped.toml", "unknown type 'ledd'; did you mean led?"),
+    ],
+)
+@pytest.mark.parametrize("named_by", ["option", "environment"])
+def test_a_board_with_a_mistake_is_a_wrong_argument(tmp_path, monkeypatch, capsys, board, expected, named_by):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mistyped.toml").write_text('[[device]]\ntype = "ledd"\nline = 17\n')
+    (tmp_path / "door.py").write_text("from hwloop import gpio\ngpio.watch(17)\n")
+    option = ["--board", board] if named_by == "option" else []
+    if named_by == "environment":
+        monkeypatch.setenv("HWLOOP_BOARD", board)
+    assert main(["doctor", "door.py", *option]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert expected.replace("'smi'", "'smi' in HWLOOP_BOARD" if not option else "'smi'") in shown.err
+    assert "please report" not in shown.err
+
+
 def test_a_remedy_is_never_cut_or_wrapped(tmp_path):
     command = [sys.executable, "-m", "hwloop", "doctor", str(tmp_path / ("long" * 40 + ".py"))]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "40"})
