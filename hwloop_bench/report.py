@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import hwloop
-from hwloop.cli import Failure
+from hwloop.cli import Failure, UsageError
 from hwloop.cli.term import Terminal
 from hwloop_bench.processes import COMPILED, CYCLICTEST, FLOOR, Case
 from hwloop_bench.results import Results
@@ -120,11 +120,11 @@ def _bound(low: int) -> str:
 
 
 def load_matplotlib() -> None:
-    """Raise `Failure` without matplotlib, before anything is measured."""
+    """Raise `UsageError` without matplotlib, before anything is measured."""
     try:
         importlib.import_module("matplotlib")
     except ImportError:
-        raise Failure(
+        raise UsageError(
             "--plot needs matplotlib, which is not installed; install it with: pip install 'hwloop[plot]'"
         ) from None
 

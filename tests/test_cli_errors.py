@@ -106,6 +106,38 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"usage: hwloop {command} " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "package", "module", "attempt"),
+    [
+        (["run", "program.py", "--trace", "x.vcd"], "vcd", "firmware_sim.trace.vcd", "--trace x.vcd: a VCD file needs"),
+        (["sim", "program.py", "--scenario", "x.toml", "--vcd", "x.vcd"], "vcd", "firmware_sim.trace.vcd", "x.vcd: "),
+        (
+            ["sim", "program.py", "--scenario", "x.toml", "--explore", "5"],
+            "hypothesis",
+            "hwloop.cli.sim_explore",
+            "--explore needs the package hypothesis",
+        ),
+        (
+            ["run", "program.py", "--metrics", "x.prom"],
+            "prometheus_client",
+            "hwloop.service.metrics",
+            "metrics need the package prometheus_client",
+        ),
+        (["bench", "--plot", "x.png"], "matplotlib", "matplotlib", "--plot needs matplotlib"),
+    ],
+)
+def test_an_option_whose_package_is_not_installed_is_a_wrong_argument(
+    hwloop: Call, monkeypatch: pytest.MonkeyPatch, arguments: list[str], package: str, module: str, attempt: str
+) -> None:
+    write("program.py", GOOD)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    status, said = hwloop(*arguments)
+    assert status == 2
+    assert said.startswith(f"hwloop {arguments[0]}: {attempt}")
+    assert "pip install" in said
+
+
 def test_a_fault_of_our_own_is_reported_without_a_traceback_but_for_debug(
     hwloop: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

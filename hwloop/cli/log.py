@@ -116,6 +116,8 @@ def _convert(events: Iterator[tuple[int, Event]], path: str) -> None:
         write(kept, path)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    except ImportError as error:
+        raise UsageError(f"--out {path}: {error}") from error
     except OSError as error:
         raise Failure(f"{path}: {str(error.strerror).lower()}") from error
 

@@ -227,11 +227,13 @@ def _export_metrics(
 ) -> None:
     """Export the program's metrics until the process ends. Raises `UsageError`, or `Failure` for a target in use."""
     from hwloop.service.metric_errors import MetricsError, TargetInUseError
+    from hwloop.service.metric_target import opener
 
     if hosting.clock is not REAL:
         raise UsageError("--metrics is for real time: a request would come at any moment of virtual time")
     name = os.path.basename(arguments.program or "") or arguments.module
     try:
+        opener(target)  # a wrong value is reported first
         from hwloop.service.metrics import exported  # late: it needs an optional package
 
         lifetime.enter_context(exported(target, program=name.partition(":")[0].removesuffix(".py")))

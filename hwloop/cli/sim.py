@@ -22,7 +22,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from hwloop.cli import Failure, UsageError
+from hwloop.cli import UsageError
 from hwloop.cli.run import BOARD_HELP, parse_limit, parse_seed
 from hwloop.errors import suggestion
 
@@ -105,7 +105,7 @@ def execute(arguments: argparse.Namespace) -> int:
         except ImportError as error:
             if error.name != "hypothesis":
                 raise
-            raise Failure("--explore needs the package hypothesis: pip install 'hwloop[explore]'") from error
+            raise UsageError("--explore needs the package hypothesis: pip install 'hwloop[explore]'") from error
         return sim_explore.explore_one(arguments)
     from hwloop.cli import sim_one
 
@@ -164,7 +164,7 @@ def _check_traces(arguments: argparse.Namespace) -> None:
             except ValueError as error:
                 raise UsageError(str(error)) from error
             except ImportError as error:
-                raise Failure(f"{path}: {error}") from error
+                raise UsageError(f"{path}: {error}") from error
     for path in (arguments.junit, arguments.vcd, arguments.trace):
         directory = os.path.dirname(path or "") or "."
         if not os.path.isdir(directory):

@@ -10,7 +10,7 @@ from firmware_sim import SimBoard
 from firmware_sim.trace import Trace, write
 from firmware_sim.trace.files import writer_for
 from hwloop.board_interface import Board
-from hwloop.cli import Failure, UsageError
+from hwloop.cli import UsageError
 from hwloop.trace_events import BothTracers
 
 KEPT = 500_000
@@ -23,8 +23,8 @@ class TraceFile:
     Parameters:
         path: the file; its suffix is the format.
 
-    Raises `UsageError` for a suffix without a format or a directory that is not there, and `Failure` where the format
-    needs a package that is not installed.
+    Raises `UsageError` for a suffix without a format, one that needs a package that is not installed, or a directory
+    that is not there.
     """
 
     def __init__(self, path: str) -> None:
@@ -33,7 +33,7 @@ class TraceFile:
         except ValueError as error:
             raise UsageError(f"--trace: {error}") from error
         except ImportError as error:
-            raise Failure(f"--trace {path}: {error}") from error
+            raise UsageError(f"--trace {path}: {error}") from error
         if not Path(path).absolute().parent.is_dir():
             raise UsageError(f"--trace {path}: there is no directory {Path(path).absolute().parent}; create it first")
         self._path = os.path.abspath(path)  # the program may change its directory

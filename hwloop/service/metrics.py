@@ -22,8 +22,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 from hwloop.core import registry
 from hwloop.core.naming import error_text
@@ -40,8 +40,7 @@ except ImportError as _missing:
     ) from _missing
 
 from hwloop.service.metric_families import Answer, Family, families
-from hwloop.service.metric_file import MetricFile
-from hwloop.service.metric_server import MetricServer, address_of
+from hwloop.service.metric_target import Target, opener
 
 logger: logging.Logger = logging.getLogger("hwloop.service")
 
@@ -53,22 +52,6 @@ SHORTEST_INTERVAL = 0.5
 
 OF_THE_PROCESS = ("process_", "python_")
 """Metrics of prometheus_client about the process. In a file they would collide with node_exporter's about itself."""
-
-
-class Target(Protocol):
-    """The way on which the metrics leave the program."""
-
-    shows_process: bool
-    """Whether the metrics of the process may be shown."""
-
-    def serve(self, text: Callable[[str], tuple[bytes, str]]) -> None:
-        """Write or serve `text(accept)` until `end()`."""
-
-    def end(self) -> None:
-        """End `serve()`, from another thread, and leave nothing behind. Harmless when repeated."""
-
-    def forget(self) -> None:
-        """Leave all of it to the parent, in a forked child."""
 
 
 class Probe:
@@ -201,23 +184,9 @@ def exported(target: str, *, program: str = "") -> Iterator[Exporter]:
     can't be used.
     """
     program = program or os.path.splitext(os.path.basename(sys.argv[0]))[0] or "python"
-    exporter = Exporter(open_target(target), program)
+    exporter = Exporter(opener(target)(), program)
     exporter.start()
     try:
         yield exporter
     finally:
         exporter.stop()
-
-
-def open_target(target: str) -> Target:
-    """Return the target that a text names, ready for use. Raises `MetricsError`."""
-    if target.startswith("unix:"):
-        return MetricServer.on_path(target.removeprefix("unix:"))
-    if (address := address_of(target)) is not None:
-        return MetricServer.on_address(*address)
-    if target.endswith(".prom"):
-        return MetricFile(target)
-    raise MetricsError(
-        "metrics go to a file that ends in .prom, to unix:/run/x.sock, or to an address such as 127.0.0.1:9101, not to "
-        f"{target!r}"
-    )

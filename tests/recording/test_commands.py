@@ -109,6 +109,16 @@ def test_log_converts_a_recording(capsys):
     assert "missing/run.csv: no such file or directory" in capsys.readouterr().err
 
 
+def test_log_names_the_package_that_a_waveform_needs(capsys, monkeypatch):
+    main(["record", "--out", "run.hwlog", *VIRTUAL])
+    monkeypatch.delitem(sys.modules, "firmware_sim.trace.vcd", raising=False)
+    monkeypatch.setitem(sys.modules, "vcd", None)
+    capsys.readouterr()
+    assert main(["log", "run.hwlog", "--out", "run.vcd"]) == 2
+    assert capsys.readouterr().err.startswith("hwloop log: --out run.vcd: a VCD file needs the package pyvcd; install")
+    assert not Path("run.vcd").exists()
+
+
 def test_log_shows_the_end_of_a_recording_that_was_cut_off(capsys):
     main(["record", "--out", "run.hwlog", *VIRTUAL])
     content = Path("run.hwlog").read_bytes()

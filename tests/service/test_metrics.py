@@ -26,6 +26,7 @@ from hwloop import Priority, gpio, i2c, serial, service
 from hwloop.cli import main
 from hwloop.service import metric_file, metric_server, metrics
 from hwloop.service.metric_errors import TargetInUseError
+from hwloop.service.metric_target import opener
 from hwloop.service.metrics import exported
 
 ROOT = Path(__file__).parents[2]
@@ -393,10 +394,10 @@ def ended(target: metrics.Target) -> None:
 def test_two_programs_can_not_listen_on_one_socket_and_the_socket_of_a_killed_one_is_replaced(tmp_path: Path) -> None:
     path = f"{tmp_path}/door.sock"
     with exported(f"unix:{path}"), pytest.raises(TargetInUseError, match="another program listens on unix:"):
-        metrics.open_target(f"unix:{path}")
+        opener(f"unix:{path}")()
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(path)
-    ended(metrics.open_target(f"unix:{path}"))
+    ended(opener(f"unix:{path}")())
     assert not os.path.exists(path)
 
 
@@ -427,10 +428,10 @@ def test_two_programs_can_not_write_one_file_and_a_child_does_not_end_its_parent
         assert first.stdout is not None
         assert first.stdout.readline() == "ready\n"
         with pytest.raises(TargetInUseError, match="another program writes"):
-            metrics.open_target(str(path))
+            opener(str(path))()
         first.kill()
     assert path.exists()
-    taken = metrics.open_target(str(path))
+    taken = opener(str(path))()
     assert not path.exists()
     ended(taken)
 
@@ -487,6 +488,8 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(tmp_path: Path, c
     monkeypatch.delitem(sys.modules, "hwloop.service.metrics")
     assert main(["run", str(program), "--metrics", f"{tmp_path}/x.prom"]) == 2
     assert "metrics need the package prometheus_client: pip install prometheus_client" in capsys.readouterr().err
+    assert main(["run", str(program), "--metrics", "x.text"]) == 2
+    assert "metrics go to a file that ends in .prom" in capsys.readouterr().err
 
 
 def test_the_environment_names_a_target_which_child_processes_do_not_inherit(
