@@ -14,10 +14,11 @@ The exit status is that of the program, as with `hwloop run`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 
-from hwloop.cli import recorded, run
+from hwloop.cli import Unloadable, UsageError, recorded, run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,10 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    recorder = recorded.file_recorder(arguments)
+    store = recorded.recording_file(arguments)
+    lifetime: contextlib.ExitStack = arguments.lifetime
+    lifetime.callback(store.close)
     path = os.path.abspath(arguments.out)  # the program may change its directory
 
     def report() -> None:
+        if store.discarded:
+            return
         if not recorder.events:
             notes = "; the program has not used the board that 'hwloop record' chose for it"
         else:
@@ -42,5 +47,11 @@ def execute(arguments: argparse.Namespace) -> int:
         size = os.path.getsize(path) if os.path.exists(path) else 0
         print(f"hwloop record: {arguments.out}: {recorder.events} events, {size} bytes{notes}", file=sys.stderr)
 
-    arguments.lifetime.callback(report)
-    return recorded.execute(arguments, recorder, run.execute_program)
+    try:
+        recorder = recorded.recorder_into(store, arguments)
+        lifetime.callback(report)
+        return recorded.execute(arguments, recorder, run.execute_program)
+    except Exception as error:
+        if isinstance(error, UsageError | Unloadable) or not recorder.attached:
+            store.discard()  # nothing has run, and the corrected command needs the name
+        raise

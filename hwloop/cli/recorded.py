@@ -13,13 +13,12 @@ from hwloop.virtual.seeding import chosen_seed
 from hwloop.virtual.time_limit import chosen_limit
 
 
-def file_recorder(arguments: argparse.Namespace) -> Recorder:
-    """Return a recorder into a new file. Raises `Failure`."""
+def recording_file(arguments: argparse.Namespace) -> RecordingFile:
+    """Return the new file of an option --out. Raises `Failure`."""
     try:
-        store = RecordingFile(arguments.out, overwrite=arguments.overwrite)
+        return RecordingFile(arguments.out, overwrite=arguments.overwrite)
     except RecordingError as error:
         raise Failure(str(error)) from error
-    return _recorder(arguments, store)
 
 
 def ring_recorder(arguments: argparse.Namespace) -> Recorder:
@@ -30,10 +29,11 @@ def ring_recorder(arguments: argparse.Namespace) -> Recorder:
         raise UsageError(str(error)) from error
     except RecordingError as error:
         raise Failure(str(error)) from error
-    return _recorder(arguments, store)
+    return recorder_into(store, arguments)
 
 
-def _recorder(arguments: argparse.Namespace, store: Store) -> Recorder:
+def recorder_into(store: Store, arguments: argparse.Namespace) -> Recorder:
+    """Return a recorder of the program into a store. Raises `UsageError`."""
     seed = limit = None
     if arguments.clock == "virtual":
         try:

@@ -9,6 +9,7 @@ records into a ring (`hwloop.recording.ring`).
 from __future__ import annotations
 
 import collections
+import contextlib
 import errno
 import logging
 import os
@@ -38,12 +39,14 @@ class RecordingFile:
     Attributes:
         lost: events that found the buffer full.
         failure: the error that ended the recording before its time; None if there was none.
+        discarded: whether `discard` has been called.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, buffer: int = BUFFER) -> None:
         self.path: str = os.fspath(path)
         self.lost: int = 0
         self.failure: OSError | None = None
+        self.discarded: bool = False
         self._buffer = buffer
         self._encoder = Encoder()
         self._unreported = 0
@@ -52,9 +55,11 @@ class RecordingFile:
         self._thread: threading.Thread | None = None
         self._asleep = False
         self._ending = threading.Event()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_TRUNC if overwrite else os.O_EXCL)
+        self._place = os.path.abspath(self.path)  # the program may change its directory
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            self._fd = os.open(self.path, flags, 0o644)
+            self._is_new = not (overwrite and os.path.lexists(self.path))
+            self._fd = os.open(self.path, flags | (os.O_EXCL if self._is_new else 0), 0o644)
         except FileExistsError:
             raise RecordingError(
                 f"{self.path}: there is a file of this name; choose another one, or replace it with --overwrite"
@@ -95,9 +100,16 @@ class RecordingFile:
             os.eventfd_write(self._wake_fd, 1)
             self._thread.join()
         self._write_chunks()
+        if self.discarded and self._is_new:
+            with contextlib.suppress(OSError):
+                os.unlink(self._place)
         os.close(self._fd)
         os.close(self._wake_fd)
         self._fd = -1
+
+    def discard(self) -> None:
+        """Let `close()` leave no recording behind. A file that it should replace stays, if nothing is written yet."""
+        self.discarded = True
 
     def abandon(self) -> None:
         if self._fd >= 0:
@@ -124,11 +136,15 @@ class RecordingFile:
 
     def _write_chunks(self) -> None:
         """Write the bytes that wait. An error ends the recording, and is reported once."""
+        if self.discarded:
+            return
         parts = []
         while self._chunks:
             parts.append(self._chunks.popleft())
         data = memoryview(b"".join(parts))
         try:
+            if not self._taken:
+                os.ftruncate(self._fd, 0)  # not before: a wrong call must not cost the file that it would replace
             while self.failure is None and data:
                 data = data[os.write(self._fd, data) :]
         except OSError as error:

@@ -83,6 +83,11 @@ class Recorder:
         self._writing = threading.Lock()
         _recorders.add(self)
 
+    @property
+    def attached(self) -> bool:
+        """Whether there has been a board."""
+        return self._board is not None
+
     def attach(self, board: Board) -> None:
         """Record the events of a board from now on, beside a tracer that it may have already.
 

@@ -152,6 +152,43 @@ def test_wrong_arguments_are_errors_with_advice(capsys, arguments, status, messa
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["nope.py"], 2),
+        (["nope.py", "--board", "board.toml"], 2),
+        (["lamp.py", "--board", "nope.toml"], 2),
+        (["door.py:nope", "--board", "board.toml"], 2),
+        (["import.py", "--board", "board.toml"], 2),
+        (["lamp.py", "--seed", "5"], 2),
+        (["lamp.py", "--clock", "virtual"], 2),
+        ([], 2),
+        (["lamp.py"], 1),
+        (["lamp.py", "--board", "auto"], 1),
+    ],
+)
+def test_where_nothing_has_run_there_is_no_recording(capsys, monkeypatch, arguments, status):
+    monkeypatch.setattr("hwloop.board.has_gpiochip", lambda: False)
+    monkeypatch.setattr("hwloop.recording.file.INTERVAL", 60.0)
+    monkeypatch.setenv("HWLOOP_LIMIT", "many")  # for --clock virtual
+    Path("import.py").write_text("import nothing_of_this_name\n")
+    Path("door.py").write_text("async def main(): pass\n")
+    Path("before.hwlog").write_bytes(b"before")
+    assert main(["record", "--out", "run.hwlog", *arguments]) == status
+    assert not Path("run.hwlog").exists()
+    assert main(["record", "--out", "before.hwlog", "--overwrite", *arguments]) == status
+    assert Path("before.hwlog").read_bytes() == b"before"
+    assert "events" not in capsys.readouterr().err
+
+
+def test_a_recording_that_is_replaced_is_shorter_afterwards_if_need_be():
+    Path("run.hwlog").write_bytes(b"before" * 100_000)
+    main(["record", "--out", "run.hwlog", "--overwrite", *VIRTUAL])
+    (run,) = recording.read("run.hwlog")
+    assert len(list(run)) > 0
+    assert run.ending == "closed"
+
+
 def test_a_ring_keeps_the_last_runs(capsys):
     run = ["run", *VIRTUAL, "--recorder", "flight.ring,1M"]
     assert [main([*run, "--", str(status)]) for status in (0, 4)] == [0, 4]
