@@ -464,6 +464,8 @@ def test_the_machine_is_named() -> None:
         (["--plot", "/nowhere/x.png"], "--plot /nowhere/x.png: there is no directory /nowhere"),
         (["--gpio", "17"], "--gpio 17: give an input and an output that are wired together, such as 17:27"),
         (["--gpio", "17:17"], "--gpio 17:17: give an input and an output that are wired together, such as 17:27"),
+        (["--gpio", "17:27", "--board", "nope.toml"], "board file nope.toml: No such file or directory"),
+        (["--gpio", "17:27", "--board", "smi"], "unknown board 'smi': use auto, linux, sim, or the path"),
     ],
 )
 def test_wrong_arguments_measure_nothing(
@@ -474,6 +476,19 @@ def test_wrong_arguments_measure_nothing(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(f"hwloop bench: {message}")
+
+
+def test_without_a_gpio_chip_nothing_is_measured_on_lines(
+    cases: list[Case], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "measure", lambda *arguments: pytest.fail("measured"))
+    monkeypatch.setattr("hwloop.board.has_gpiochip", lambda: False)
+    monkeypatch.delenv("HWLOOP_BOARD", raising=False)
+    assert main(["bench", "--gpio", "17:27"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("hwloop bench: /dev/gpiochip*: no GPIO chip on this machine; ")
+    assert len(said.err.splitlines()) == 1
 
 
 def test_without_matplotlib_plot_says_how_to_get_it(

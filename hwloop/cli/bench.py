@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 
 from hwloop.cli import UsageError
-from hwloop.cli.run import BOARD_HELP, chosen_board
+from hwloop.cli.run import BOARD_HELP, chosen_board, open_named_board
 from hwloop_bench import command, edges
 from hwloop_bench.processes import Case
 
@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     cases = list(command.CASES)
     if arguments.gpio is not None:
-        wire: dict[str, object] = {"lines": _lines(arguments.gpio), "board": chosen_board(arguments.board)}
+        board = chosen_board(arguments.board)
+        wire: dict[str, object] = {"lines": _lines(arguments.gpio), "board": board}
+        open_named_board(board).close()  # each process opens it, and would fail in the same way
         title = f"edge of GPIO {arguments.gpio} to handler"
         cases += [
             Case("gpio-idle", f"{title}, idle", edges.wired, wire),

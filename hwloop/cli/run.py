@@ -253,7 +253,7 @@ def chosen_board(option: str | None) -> str | None:
 
 
 def open_named_board(board: str | None) -> Board:
-    """Open a board for a command that runs no program. Raises `UsageError`, and `HardwareError` as `open_board` does."""
+    """Open a board for a command that runs no program. Raises `UsageError` and `HardwareError`."""
     try:
         return open_board(board or "")
     except ValueError as error:
