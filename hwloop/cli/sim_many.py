@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-from hwloop.cli import Ended, Failure, signals
+from hwloop.cli import Ended, Failure, UsageError, signals
 from hwloop.cli.sim_command import command_line
 from hwloop.cli.term import Terminal
 from hwloop.testing.scenario.junit import Case, read_cases, write_cases
@@ -22,13 +22,14 @@ _PATIENCE = 5.0
 
 def play_all(arguments: argparse.Namespace) -> int:
     """Play the scenarios of a command line, and return the exit status: the worst of theirs."""
+    _check_names(arguments)
     terminal = Terminal(sys.stdout)
     statuses = list[int]()
     cases = list[ElementTree.Element]()
     with tempfile.TemporaryDirectory(prefix="hwloop-sim-") as directory:
         for number, scenario in enumerate(arguments.scenario):
             results = Path(directory) / f"{number}.xml"
-            traces = {option: _numbered(getattr(arguments, option), scenario) for option in ("vcd", "trace")}
+            traces = {option: _named(getattr(arguments, option), scenario) for option in ("vcd", "trace")}
             changes = {"scenario": [scenario], "junit": str(results), **traces}
             statuses.append(_run([sys.executable, "-m", "hwloop", *command_line(arguments, **changes)]))
             if results.exists():
@@ -50,7 +51,23 @@ def play_all(arguments: argparse.Namespace) -> int:
     return max(statuses)
 
 
-def _numbered(path: str | None, scenario: str) -> str | None:
+def _check_names(arguments: argparse.Namespace) -> None:
+    """Raise `UsageError` for scenarios whose traces would replace each other."""
+    option = next((each for each in ("vcd", "trace", "artifacts") if getattr(arguments, each) is not None), None)
+    if option is None:
+        return
+    found = dict[str, str]()
+    for scenario in arguments.scenario:
+        name = Path(scenario).stem
+        if name in found:
+            raise UsageError(
+                f"--{option} {getattr(arguments, option)}: the traces of {found[name]} and {scenario} would have the "
+                "same name; rename one of the scenarios, or play them in two calls"
+            )
+        found[name] = scenario
+
+
+def _named(path: str | None, scenario: str) -> str | None:
     """Return the path of a trace for one of several scenarios: run.vcd becomes run-door.vcd."""
     if path is None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -381,6 +382,20 @@ def test_the_results_of_several_scenarios_are_collected(sim: Sim, tmp_path: Path
     assert "it was met" in str(failure.text)
     assert (tmp_path / "run-good.csv").exists()
     assert (tmp_path / "run-bad.csv").exists()
+
+
+@pytest.mark.parametrize("option", ["--vcd", "--trace", "--artifacts"])
+@pytest.mark.parametrize("second", ["night/good.toml", "good.toml"])
+def test_traces_of_scenarios_with_the_same_name_do_not_replace_each_other(
+    sim: Sim, tmp_path: Path, option: str, second: str
+) -> None:
+    (tmp_path / "night").mkdir()
+    shutil.copy(tmp_path / "good.toml", tmp_path / "night")
+    status, out, err = sim("lamp.py", "--scenario", "good.toml", "bad.toml", second, option, "run.vcd")
+    assert (status, out) == (2, "")
+    assert err.startswith(
+        f"hwloop sim: {option} run.vcd: the traces of good.toml and {second} would have the same name; rename one"
+    )
 
 
 @pytest.mark.parametrize(
