@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 
 import hwloop
 from hwloop.cli import Failure, UsageError
+from hwloop.cli.output_file import check_output
 from hwloop.cli.term import Terminal
 from hwloop.core.bases import CORE
 from hwloop_bench import edges, report, timers
@@ -85,8 +85,8 @@ def measure_all(cases: Sequence[Case], arguments: argparse.Namespace) -> int:
     rounds, seconds = _effort(arguments)
     chosen, loops = _chosen(cases, arguments)
     for option, path in (("--json", arguments.json), ("--plot", arguments.plot)):
-        if path not in (None, "-") and not os.path.isdir(os.path.dirname(path) or "."):
-            raise UsageError(f"{option} {path}: there is no directory {os.path.dirname(path)}")
+        if path not in (None, "-"):
+            check_output(option, path)
     if arguments.plot:
         report.load_matplotlib()
     terminal = None if arguments.json == "-" else Terminal(sys.stdout)

@@ -138,6 +138,29 @@ def test_an_option_whose_package_is_not_installed_is_a_wrong_argument(
     assert "pip install" in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["run", "program.py"], "--trace x.csv"),
+        (["sim", "program.py", "--scenario", "x.toml"], "--trace x.csv"),
+        (["sim", "program.py", "--scenario", "x.toml", "y.toml"], "--vcd x.vcd"),
+        (["sim", "program.py", "--scenario", "x.toml"], "--junit x.xml"),
+        (["bench"], "--json x.json"),
+        (["bench"], "--plot x.png"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_an_error_before_anything_runs(
+    hwloop: Call, monkeypatch: pytest.MonkeyPatch, arguments: list[str], option: str
+) -> None:
+    write("program.py", "raise SystemExit(5)")
+    monkeypatch.setattr("hwloop_bench.processes.measure", lambda *arguments: pytest.fail("measured"))
+    monkeypatch.setattr(os, "access", lambda path, mode: path != ".")
+    status, said = hwloop(*arguments, *option.split())
+    assert status == 1
+    assert said.startswith(f"hwloop {arguments[0]}: {option}: not writable; choose a directory where this user may")
+    assert len(said.splitlines()) == 1
+
+
 def test_a_fault_of_our_own_is_reported_without_a_traceback_but_for_debug(
     hwloop: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

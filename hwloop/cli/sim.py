@@ -19,10 +19,10 @@ arguments, and for a scenario or board file with a mistake. docs/scenarios.md de
 from __future__ import annotations
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 from hwloop.cli import UsageError
+from hwloop.cli.output_file import check_output
 from hwloop.cli.run import BOARD_HELP, parse_limit, parse_seed
 from hwloop.errors import suggestion
 
@@ -165,7 +165,6 @@ def _check_traces(arguments: argparse.Namespace) -> None:
                 raise UsageError(str(error)) from error
             except ImportError as error:
                 raise UsageError(f"{path}: {error}") from error
-    for path in (arguments.junit, arguments.vcd, arguments.trace):
-        directory = os.path.dirname(path or "") or "."
-        if not os.path.isdir(directory):
-            raise UsageError(f"{path}: there is no directory {directory}")
+    for option, path in (("--junit", arguments.junit), ("--vcd", arguments.vcd), ("--trace", arguments.trace)):
+        if path is not None:
+            check_output(option, path, replaced=option != "--junit")

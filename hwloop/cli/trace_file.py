@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from firmware_sim import SimBoard
 from firmware_sim.trace import Trace, write
 from firmware_sim.trace.files import writer_for
 from hwloop.board_interface import Board
 from hwloop.cli import UsageError
+from hwloop.cli.output_file import check_output
 from hwloop.trace_events import BothTracers
 
 KEPT = 500_000
@@ -23,8 +23,8 @@ class TraceFile:
     Parameters:
         path: the file; its suffix is the format.
 
-    Raises `UsageError` for a suffix without a format, one that needs a package that is not installed, or a directory
-    that is not there.
+    Raises `UsageError` for a suffix without a format, or one that needs a package that is not installed, and what
+    `check_output` raises.
     """
 
     def __init__(self, path: str) -> None:
@@ -34,8 +34,7 @@ class TraceFile:
             raise UsageError(f"--trace: {error}") from error
         except ImportError as error:
             raise UsageError(f"--trace {path}: {error}") from error
-        if not Path(path).absolute().parent.is_dir():
-            raise UsageError(f"--trace {path}: there is no directory {Path(path).absolute().parent}; create it first")
+        check_output("--trace", path, replaced=True)
         self._path = os.path.abspath(path)  # the program may change its directory
         self._shown = path
         self._trace = Trace(KEPT)

@@ -414,7 +414,8 @@ def test_traces_of_scenarios_with_the_same_name_do_not_replace_each_other(
         (["lamp.py", "--scenario", "good.toml", "--limit", "9", "--realtime"], "--limit is for virtual time"),
         (["lamp.py", "--scenario", "good.toml", "--vcd", "run.txt"], "--vcd run.txt: the name of a VCD file ends in"),
         (["lamp.py", "--scenario", "good.toml", "--trace", "run.txt"], "run.txt: no format of traces has the suffix"),
-        (["lamp.py", "--scenario", "good.toml", "--junit", "no/x.xml"], "no/x.xml: there is no directory no"),
+        (["lamp.py", "--scenario", "good.toml", "--junit", "no/x.xml"], "--junit no/x.xml: there is no directory no"),
+        (["lamp.py", "--scenario", "good.toml", "--junit", "."], "--junit .: is a directory; give the path of a file"),
     ],
 )
 def test_a_wrong_call_says_what_would_be_right(sim: Sim, arguments: list[str], message: str) -> None:
