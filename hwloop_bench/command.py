@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import hwloop
-from hwloop.cli import Failure, UsageError
+from hwloop.cli import Failure, UsageError, say
 from hwloop.cli.output_file import check_output
 from hwloop.cli.term import Terminal
 from hwloop.core.bases import CORE
@@ -150,7 +150,7 @@ def _chosen(cases: Sequence[Case], arguments: argparse.Namespace) -> tuple[list[
 def _write_json(path: str, data: dict[str, object]) -> None:
     text = json.dumps(data, indent=1, ensure_ascii=False)
     if path == "-":
-        print(text)
+        say(f"{text}\n")
         return
     try:
         with open(path, "w", encoding="utf-8") as file:

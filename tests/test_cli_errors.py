@@ -190,6 +190,17 @@ def test_a_fault_among_failures_of_hardware_is_distinguished(hwloop: Call, monke
     assert said.startswith("hwloop demo: pump: dry\nhwloop demo: unexpected KeyError: 'valve';")
 
 
+@pytest.mark.parametrize("call", ["--version", "--help", "run --help", "parts --json"])
+def test_output_that_finds_no_room_is_a_failure(call: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "hwloop", *call.split()]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, timeout=60)
+    name = "hwloop" if call.startswith("-") else f"hwloop {call.split()[0]}"
+    assert ended.stderr == f"{name}: standard output: no space left on device; what was to come is lost\n"
+    assert ended.returncode == 1
+
+
 def test_it_is_a_command_and_a_module() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "hwloop", "--version"],

@@ -20,11 +20,14 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import hwloop
 from hwloop.compiled_core import core_state
 from hwloop.errors import HardwareError, suggestion
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 COMMANDS = {
     "run": "run the main coroutine of a program on the loop",
@@ -336,7 +339,13 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises its errors."""
+    """A parser that raises its errors, and those of standard output."""
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        if file is None:
+            say(self.format_help())
+        else:
+            super().print_help(file)
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized"):
@@ -354,7 +363,7 @@ class _ShowVersion(argparse.Action):
     """Prints the version and the core, which only this option looks for, and exits."""
 
     def __call__(self, parser: argparse.ArgumentParser, *arguments: object) -> None:
-        print(f"hwloop {hwloop.__version__} ({core_state()})")
+        say(f"hwloop {hwloop.__version__} ({core_state()})\n")
         parser.exit()
 
 
