@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -173,9 +174,34 @@ def test_another_coroutine_is_named_and_run_once(write: Write, capsys: Any) -> N
     path = write(HEAD + "async def other(): print('other')\nif __name__ == '__main__':\n    hwloop.run(main())")
     assert main(["run", f"{path}:other", "--board", "sim"]) == 0
     assert capsys.readouterr().out == "other\n"
-    path = write(HEAD + "asyncio.run(main())")
-    assert main(["run", f"{path}:main", "--board", "sim"]) == 0
-    assert capsys.readouterr().out == "EventLoop simulated board\n"
+    for run in ("asyncio.run(main())", "hwloop.run(main())"):
+        path = write(HEAD + run)
+        assert main(["run", f"{path}:main", "--board", "sim"]) == 0
+        assert capsys.readouterr().out == "EventLoop simulated board\n"
+
+
+@pytest.mark.parametrize("name", ["other", "nope"])
+@pytest.mark.parametrize(
+    "run",
+    [
+        "hwloop.run(main())",
+        "sys.exit(asyncio.run(main()))",
+        "loop = asyncio.new_event_loop()\ntry: loop.run_until_complete(main())\nfinally: loop.close()",
+        "with asyncio.Runner() as runner: runner.run(main())",
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_program_that_runs_itself_when_it_is_loaded_can_not_run_another_coroutine(
+    write: Write, capsys: Any, run: str, name: str
+) -> None:
+    path = write(f"{HEAD}async def other(): print('other')\n{run}\n")
+    assert main(["run", f"{path}:{name}", "--board", "sim"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(
+        f"hwloop run: {path}: it runs a loop when it is loaded, so {name!r} can't be run instead;"
+    )
+    gc.collect()
 
 
 def test_asyncio_is_as_before_afterwards(write: Write) -> None:

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwloop import board as boards
@@ -152,7 +152,11 @@ def _run(program: Program, name: str | None, host: process.Process) -> None:
         __import__(program.package)
     if name is not None:
         # As a module, so that code under `if __name__ == "__main__"` does not run.
-        module = program.execute(_module_name(program.path))
+        host.check_main = functools.partial(_check_main, program, name)
+        try:
+            module = program.execute(_module_name(program.path))
+        finally:
+            host.check_main = None
         main = _find_main(module, name, program.path)
         if main.__code__ not in host.mains:
             host.run(main)
@@ -163,6 +167,15 @@ def _run(program: Program, name: str | None, host: process.Process) -> None:
     if not inspect.iscoroutinefunction(getattr(module, "main", None)) and (program.tree is None or acts(program.tree)):
         return
     host.run(_find_main(module, "main", program.path))
+
+
+def _check_main(program: Program, name: str, code: CodeType | None) -> None:
+    """Raise `UsageError` if a program runs anything but its coroutine function `name` while it is loaded."""
+    if code is None or (code.co_filename, code.co_qualname) != (program.code.co_filename, name):
+        raise UsageError(
+            f"{program.path}: it runs a loop when it is loaded, so {name!r} can't be run instead; leave out ':{name}', "
+            "or put what runs the loop under 'if __name__ == \"__main__\":'"
+        )
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ class Process:
     Attributes:
         started: whether there was one, in the main thread.
         mains: the code of the coroutines that were run, if known.
+        check_main: called once, with the code of the coroutine of the next run; what it raises keeps that from running.
         signalled: called with the number of each signal that ends the program, in the signal handler; None for nothing.
         hosting: has the grace that the program has after a signal; None for no bound.
     """
@@ -57,6 +58,7 @@ class Process:
     def __init__(self) -> None:
         self.started: bool = False
         self.mains: list[CodeType | None] = []
+        self.check_main: Callable[[CodeType | None], None] | None = None
         self.signalled: Callable[[int], object] | None = None
         self.hosting: Hosting | None = None
         self._notifier = LoopNotifier()
@@ -128,12 +130,22 @@ class Process:
             if asyncio.iscoroutine(future):
                 future.close()
             raise Ended(self._received, forced=True)
+        check, self.check_main = self.check_main, None
+        if check is not None:
+            try:
+                check(_code_of(future))
+            except BaseException:
+                if asyncio.iscoroutine(future):
+                    future.close()
+                elif isinstance(future, asyncio.Task):
+                    future.cancel()  # its runner ends it
+                raise
         is_new = not asyncio.isfuture(future)
         main = asyncio.ensure_future(future, loop=loop)
         if is_new:
             main._log_destroy_pending = False  # as asyncio does for its own tasks
         if isinstance(main, asyncio.Task):
-            self.mains.append(getattr(main.get_coro(), "cr_code", None))
+            self.mains.append(_code_of(main))
         before = self._main, self._loop
         self._main, self._loop = main, loop
         try:
@@ -257,6 +269,11 @@ class Process:
         """Restore the signal handlers from before, in a forked child."""
         self._closing = True
         self._leave()
+
+
+def _code_of(main: Any) -> CodeType | None:
+    """Return the code of a coroutine, or of that of a task."""
+    return getattr(main.get_coro() if isinstance(main, asyncio.Task) else main, "cr_code", None)
 
 
 _at_work: weakref.ref[Process] | None = None

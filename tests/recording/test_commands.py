@@ -112,7 +112,7 @@ def test_log_converts_a_recording(capsys):
 def test_log_names_the_package_that_a_waveform_needs(capsys, monkeypatch):
     main(["record", "--out", "run.hwlog", *VIRTUAL])
     monkeypatch.delitem(sys.modules, "firmware_sim.trace.vcd", raising=False)
-    monkeypatch.setitem(sys.modules, "vcd", None)
+    monkeypatch.setitem(sys.modules, "vcd.writer", None)
     capsys.readouterr()
     assert main(["log", "run.hwlog", "--out", "run.vcd"]) == 2
     assert capsys.readouterr().err.startswith("hwloop log: --out run.vcd: a VCD file needs the package pyvcd; install")
@@ -159,6 +159,7 @@ def test_wrong_arguments_are_errors_with_advice(capsys, arguments, status, messa
         (["nope.py", "--board", "board.toml"], 2),
         (["lamp.py", "--board", "nope.toml"], 2),
         (["door.py:nope", "--board", "board.toml"], 2),
+        (["lamp.py:nope", "--board", "board.toml"], 2),
         (["import.py", "--board", "board.toml"], 2),
         (["lamp.py", "--seed", "5"], 2),
         (["lamp.py", "--clock", "virtual"], 2),
