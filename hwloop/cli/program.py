@@ -182,6 +182,23 @@ def calls_main(tree: ast.Module) -> bool:
     )
 
 
+def may_have_main(tree: ast.Module, name: str) -> bool:
+    """Return whether a file may have a coroutine function of this name, as far as its text shows."""
+    for node in _top_level(tree):
+        match node:
+            case ast.AsyncFunctionDef(name=found) if found == name:
+                return True
+            case ast.FunctionDef(name=found, decorator_list=[_, *_]) if found == name:
+                return True
+            case ast.alias(name=path, asname=found) if (found or path.partition(".")[0]) in (name, "*"):
+                return True
+            case ast.Name(id=found, ctx=ast.Store()) if found == name:
+                return True
+            case ast.Name(id="exec" | "globals" | "vars"):
+                return True
+    return any(isinstance(node, ast.Global) and name in node.names for node in ast.walk(tree))
+
+
 def is_script(tree: ast.Module) -> bool:
     """Return whether a file works at its top level, and certainly without an event loop."""
     if not acts(tree):
@@ -213,11 +230,12 @@ def uses_loops(tree: ast.Module) -> bool:
 
 
 def _top_level(tree: ast.Module) -> list[ast.AST]:
+    """Return the nodes outside of functions and classes, and these themselves."""
     found: list[ast.AST] = []
     waiting: list[ast.AST] = list(tree.body)
     while waiting:
         node = waiting.pop()
+        found.append(node)
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-            found.append(node)
             waiting += ast.iter_child_nodes(node)
     return found

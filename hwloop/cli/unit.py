@@ -13,6 +13,7 @@ The devices come from --device; without it, from the text of the program and of 
 from __future__ import annotations
 
 import argparse
+import ast
 import math
 import os
 import shutil
@@ -22,8 +23,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hwloop import plugins
+from hwloop.board import BUILT_IN
 from hwloop.cli import Failure, UsageError, say
-from hwloop.cli.program import is_script
+from hwloop.cli.program import acts, calls_main, is_script, may_have_main
+from hwloop.cli.run import open_named_board
 from hwloop.core.realtime import RealTime
 from hwloop.deployment import devices, interpreter
 from hwloop.deployment.devices import Devices
@@ -32,6 +36,7 @@ from hwloop.deployment.quoting import check_name, check_user, guardian_name, nam
 from hwloop.deployment.script import ProgramError, files_below, parse, read_file, read_script
 from hwloop.deployment.unit import DEFAULT_START_TIMEOUT, DEFAULT_USER, Unit
 from hwloop.deployment.visibility import Visibility
+from hwloop.errors import suggestion
 
 _PATIENCE = 60.0
 """Seconds for systemd-analyze."""
@@ -110,6 +115,8 @@ def execute(arguments: argparse.Namespace) -> int:
         if program.is_dir() and not (program / "__main__.py").is_file():
             raise ProgramError(f"{program} has no __main__.py to run; install a project: hwloop service install {path}")
         look = look_at(program)
+        tree = None if program.is_dir() else parse(read_file(program), program)
+        notes = [*_notes_on_board(board), *_notes_on_main(path, main, tree)]
         unit = Unit(
             name=name,
             program=program.name,
@@ -120,7 +127,7 @@ def execute(arguments: argparse.Namespace) -> int:
             user=user,
             realtime=arguments.realtime,
             start_timeout=arguments.start_timeout,
-            has_loop=bool(main) or program.is_dir() or not is_script(parse(read_file(program), program)),
+            has_loop=bool(main) or tree is None or not is_script(tree),
             guarded=arguments.guardian or look.keeps_outputs,
             reloads=look.reloads,
             network=look.reason_for_network(arguments.network),
@@ -128,6 +135,8 @@ def execute(arguments: argparse.Namespace) -> int:
         files = unit.files()
     except (ValueError, ProgramError) as error:
         raise UsageError(str(error)) from None
+    for note in notes:
+        print(f"hwloop unit: note: {note}", file=sys.stderr)
     visibility = Visibility(booted=os.path.isdir("/run/systemd/system"))
     for used, executable in ((unit.hwloop, True), (interpreter.own_python(), True), (str(program), False)):
         if obstacle := visibility.obstacle(used, executable=executable):
@@ -142,6 +151,29 @@ def execute(arguments: argparse.Namespace) -> int:
         return check(files)
     say(unit.guardian_text() if arguments.guardian else unit.text())
     return 0
+
+
+def _notes_on_board(board: str | None) -> list[str]:
+    """Return why a service may not find its board. Raises `UsageError` for a board file with a mistake."""
+    if board is None or board in BUILT_IN:
+        return []
+    if board.endswith(".toml") or os.path.exists(board):
+        open_named_board(board).close()
+    elif board not in plugins.installed(plugins.BOARDS, BUILT_IN):
+        meant = suggestion(board.lower(), BUILT_IN)
+        return [f"no package that is installed here has a board {board!r}, which the service needs{meant}"]
+    return []
+
+
+def _notes_on_main(path: str, main: str, tree: ast.Module | None) -> list[str]:
+    """Return why a service may have nothing to run. Raises `UsageError` if `main` is not in the file."""
+    if tree is None or may_have_main(tree, main or "main"):
+        return []
+    if main:
+        raise UsageError(f"{path}: there is no coroutine function {main!r} in it")
+    if acts(tree) or calls_main(tree):
+        return []
+    return [f"{path} starts nothing and has no 'async def main():', so the service may have nothing to run"]
 
 
 def default_name(label: str, stem: str) -> str:

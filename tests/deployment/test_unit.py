@@ -186,6 +186,63 @@ def test_wrong_arguments_say_what_is_right(
     assert printed.out == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ("door.py --board nope.toml", "nope.toml: No such file or directory"),
+        ("door.py --board mistyped.toml", "unknown type 'ledd'; did you mean led?"),
+        ("door.py:nope", "door.py: there is no coroutine function 'nope' in it"),
+        ("door.py:plain", "door.py: there is no coroutine function 'plain' in it"),
+    ],
+)
+def test_a_unit_that_could_not_start_is_not_printed(
+    program: Path, capsys: pytest.CaptureFixture[str], arguments: str, problem: str
+) -> None:
+    Path("mistyped.toml").write_text('[[device]]\ntype = "ledd"\nline = 17\n')
+    program.write_text(program.read_text() + "def plain(): pass\n")
+    assert main(["unit", *arguments.split()]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert problem in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "note"),
+    [
+        (
+            "--board smi",
+            "async def main(): pass",
+            "no package that is installed here has a board 'smi', which",
+        ),
+        (
+            "",
+            "async def other(): pass",
+            "door.py starts nothing and has no 'async def main():', so",
+        ),
+        ("", "def main(): pass", "door.py starts nothing and has no 'async def main():'"),
+        ("", "from door_app import main", ""),
+        ("", "from door_app import *", ""),
+        ("", "import door_app\ndoor_app.run()", ""),
+        ("", "main = make()", ""),
+        ("", "@wrapped\ndef main(): pass", ""),
+        ("", "globals()['main'] = make()", ""),
+        ("", "if True:\n    async def main(): pass", ""),
+        ("", "def set():\n    global main\n    main = 5", ""),
+        ("--board auto", "async def main(): pass", ""),
+    ],
+)
+def test_a_unit_that_may_not_start_comes_with_a_note(
+    program: Path, capsys: pytest.CaptureFixture[str], arguments: str, text: str, note: str
+) -> None:
+    program.write_text(f"{text}\n")
+    assert main(["unit", "door.py", *arguments.split()]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("#")
+    notes = [line for line in printed.err.splitlines() if "service install puts copies" not in line]
+    assert len(notes) == bool(note)
+    assert note in "".join(notes)
+
+
 def test_a_program_on_a_simulated_board_may_open_no_device(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["unit", "door.py", "--board", "sim"]) == 0
     lines = lines_of(capsys.readouterr().out)
