@@ -14,6 +14,7 @@ import pytest
 
 from firmware_sim import SimBoard
 from hwloop.cli import COMMANDS, main
+from hwloop.cli.new import NEEDED
 from hwloop.cli.script_parts import parts_of
 from hwloop.deployment.program import find_program
 
@@ -47,6 +48,28 @@ def test_its_tests_pass_as_they_stand_and_its_scenario_too(project):
     assert "12 passed" in tested.stdout
     played = run(project, "hwloop", "sim", "door.py", "--scenario", "night.toml")
     assert played.returncode == 0, played.stdout + played.stderr
+
+
+@pytest.mark.slow
+def test_the_runs_of_pytest_in_its_readme_pass(project):
+    """The first one, of all tests, has a test of its own."""
+    _, *commands = re.findall(r"^pytest(.*?)  +#", (project / "README.md").read_text(), re.MULTILINE)
+    assert [command.split()[0] for command in commands] == [
+        "--hwloop-seeds",
+        "--hwloop-artifacts",
+        "--hwloop-realtime",
+    ]
+    for command in commands:
+        tested = run(project, "pytest", "-q", "-p", "hwloop.testing.plugin", *command.split())
+        assert tested.returncode == 0, (command, tested.stdout, tested.stderr)
+
+
+def test_hwloop_is_installed_before_what_needs_it_because_it_is_not_on_pypi(project):
+    commands = re.findall(r"^pip install (.*?)(?:  +#.*)?$", (project / "README.md").read_text(), re.MULTILINE)
+    assert commands == ["/path/to/hwloop", "-e '.[test]'"]
+    workflow = (project / ".github/workflows/test.yml").read_text()
+    assert "pip wheel --no-deps --wheel-dir wheels /path/to/hwloop" in workflow
+    assert re.findall(r"- run: pip install (.*)", workflow) == ["--find-links wheels -e '.[test]'"]
 
 
 @pytest.mark.slow
@@ -106,6 +129,32 @@ def test_a_name_that_no_project_can_have_is_a_usage_error(tmp_path, name, capsys
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["hwloop", "HWLoop", "pytest", "setuptools"])
+def test_a_name_of_a_package_that_the_project_needs_is_a_usage_error(tmp_path, name, capsys):
+    """Installing such a project would replace that package."""
+    assert main(["new", str(tmp_path / name)]) == 2
+    message = f"'{name}' is the name of a package that the project needs; choose another one, for example door-alarm"
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_packages_that_a_project_needs_are_those_of_hwloop_and_its_own(project):
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    own = tomllib.loads((project / "pyproject.toml").read_text())
+    needed += own["project"]["dependencies"] + own["project"]["optional-dependencies"]["test"]
+    needed += own["build-system"]["requires"]
+    assert {re.split(r"[^a-z0-9_-]", each)[0] for each in needed} == set(NEEDED)
+
+
+@pytest.mark.parametrize("options", [[], ["--script", "lamp.py"]])
+def test_an_empty_name_of_a_directory_is_a_usage_error(tmp_path, monkeypatch, options, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lamp.py").write_text("")
+    assert main(["new", "", *options]) == 2
+    assert "hwloop new: the name of the directory is empty; '.' is the current one" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["lamp.py"]
+
+
 def test_a_directory_that_can_not_be_made_is_a_failure(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["new", str(tmp_path / "file" / "project")]) == 1
@@ -142,6 +191,16 @@ def test_a_script_gets_its_board_and_three_tests_that_pass(tmp_path, capsys):
     assert others == ["test_door_changes_lamp", "test_its_end_leaves_no_line_driven"]
     tested = run(directory, "pytest", "-q", "-W", "error", "-p", "hwloop.testing.plugin")
     assert "3 passed" in tested.stdout, tested.stdout + tested.stderr
+
+
+def test_a_script_may_be_in_any_directory_because_its_project_has_no_name(tmp_path, capsys):
+    directory = tmp_path / "sp ace"
+    directory.mkdir()
+    (directory / "my work.py").write_text("")
+    assert main(["new", str(directory), "--script", str(directory / "my work.py")]) == 0
+    assert capsys.readouterr().out.endswith(f"to run its tests: cd '{directory}'; pytest\n")
+    needs = (directory / "pyproject.toml").read_text().splitlines()[0]
+    assert needs == "# Install what the tests need with: pip install /path/to/hwloop pytest"
 
 
 def test_in_the_directory_of_a_script_nothing_is_overwritten(tmp_path, capsys, monkeypatch):

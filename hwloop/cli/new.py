@@ -6,7 +6,7 @@
 
 The project passes its own tests as it stands, and each test shows one thing: a condition, a trace, a fault, a scenario.
 Change the program and the board file to what you want to build. The name of the directory becomes the name of the
-project. A directory that exists must be empty.
+project. It can't be that of a package that the project needs. A directory that exists must be empty.
 
     hwloop new lamp --script lamp.py
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -31,6 +32,9 @@ from hwloop.cli import Failure, UsageError, say
 _SUFFIX = ".txt"
 """Templates have this suffix, so that nothing takes them for modules and tests of hwloop, and `dot_` for a dot."""
 _NAME = "PROJECT"
+
+NEEDED = ("hwloop", "gpiod", "gpiozero", "lgpio", "pyserial", "pytest", "setuptools", "smbus2")
+"""The packages that a project needs: pip would replace one by a project of its name."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    if not arguments.directory:
+        raise UsageError("the name of the directory is empty; '.' is the current one")
     directory = Path(arguments.directory)
-    name = project_name(directory)
     if arguments.script is not None:
         return _for_script(directory, Path(arguments.script))
+    name = project_name(directory)
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             what = "is not empty" if directory.is_dir() else "is a file"
@@ -55,8 +61,7 @@ def execute(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise Failure(f"{error.filename or directory}: {str(error.strerror).lower()}") from error
     say("".join(f"{file}\n" for file in files))
-    inside = f"cd {directory}; " if directory.resolve() != Path.cwd() else ""
-    say(f"made {name}: {len(files)} files; to run its tests: {inside}pytest\n")
+    say(f"made {name}: {len(files)} files; to run its tests: {_entering(directory)}pytest\n")
     return 0
 
 
@@ -70,17 +75,24 @@ def _for_script(directory: Path, script: Path) -> int:
     say("".join(f"{file}\n" for file in files))
     for remark in remarks:
         say(f"hwloop new: {remark}\n", sys.stderr)
-    inside = f"cd {directory}; " if directory.resolve() != Path.cwd() else ""
-    say(f"made {len(files)} files for {script.name}; to run its tests: {inside}pytest\n")
+    say(f"made {len(files)} files for {script.name}; to run its tests: {_entering(directory)}pytest\n")
     return 0
 
 
+def _entering(directory: Path) -> str:
+    return "" if directory.resolve() == Path.cwd() else f"cd {shlex.quote(str(directory))}; "
+
+
 def project_name(directory: Path) -> str:
-    """Return the name of the project in `directory`. Raises `UsageError` for one that pip or a service can't have."""
+    """Return the name of the project in `directory`. Raises `UsageError` for one that it can't have."""
     name = directory.resolve().name
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
         raise UsageError(
             f"{name!r} can't be the name of a project; use letters, digits, '-', '_' and '.', for example door-alarm"
+        )
+    if re.sub(r"[-_.]+", "-", name).lower() in NEEDED:
+        raise UsageError(
+            f"{name!r} is the name of a package that the project needs; choose another one, for example door-alarm"
         )
     return name
 

@@ -99,7 +99,8 @@ def write_tests(directory: Path, script: Path) -> tuple[list[Path], list[str]]:
 
 
 _PROJECT = """\
-# Install what the tests need with: pip install hwloop gpiozero pytest
+# Install what the tests need with: pip install /path/to/hwloop pytest
+# This is the checkout or wheel of hwloop, which is not on PyPI yet.
 [tool.pytest.ini_options]
 testpaths = ["tests"]
 hwloop_board = "board.toml"     # the board of the fixture `board`

@@ -12,7 +12,7 @@ from hwloop.doctor.finding import Finding
 from hwloop.doctor.machine import Machine
 from hwloop.errors import HardwareError
 
-_LIBRARIES = "pip install 'hwloop[gpiod]', or sudo apt install python3-libgpiod"
+_LIBRARIES = "pip install 'gpiod>=2.2', or sudo apt install python3-libgpiod"
 
 
 def examine(machine: Machine, *, is_pi: bool) -> Iterator[Finding]:
@@ -65,7 +65,7 @@ def _examine_libraries(machine: Machine, *, needed: bool) -> Iterator[Finding]:
     if gpiod.startswith("1."):
         yield Finding(
             "gpio", "warning", f"gpiod {gpiod} has the interface of libgpiod 1; hwloop needs 2 or later",
-            "pip install 'gpiod>=2.1'",
+            "pip install 'gpiod>=2.2'",
         )  # fmt: skip
         gpiod = ""
     if gpiod:
