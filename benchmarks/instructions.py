@@ -40,6 +40,8 @@ def count(tree: Path, names: Sequence[str] = NAMES, compiled: bool = False) -> d
 
     `compiled` counts its compiled core instead of its sources. Raises `ValueError` if the checkout can't be counted.
     """
+    if not (tree / "hwloop" / "__init__.py").is_file():
+        raise ValueError(f"{tree} is not a checkout of hwloop: it has no hwloop/__init__.py")
     if compiled and not (tree / "hwloop" / "core" / f"_compiled{EXTENSION_SUFFIXES[0]}").exists():
         raise ValueError(f"{tree}: the core is not compiled; compile it with: make compiled")
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, counted.__file__]

@@ -170,13 +170,27 @@ def test_instructions_are_those_of_the_sources_or_of_the_compiled_core(
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    core = tmp_path / "hwloop" / "core"
+    core.mkdir(parents=True)
+    (tmp_path / "hwloop" / "__init__.py").touch()
     assert compare.instructions.count(tmp_path, ["chain"]) == {"chain": 7.0}
     with pytest.raises(ValueError, match="the core is not compiled; compile it with: make compiled"):
         compare.instructions.count(tmp_path, ["chain"], compiled=True)
-    core = tmp_path / "hwloop" / "core"
-    core.mkdir(parents=True)
     (core / "_compiled.so").touch()
     assert compare.instructions.count(tmp_path, ["chain"], compiled=True) == {"chain": 2.0}
+
+
+@pytest.mark.parametrize("name", ["missing", "file", "empty"])
+def test_a_directory_without_hwloop_is_not_counted(
+    compare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Without its modules, those of the benchmark's own checkout would be counted."""
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(compare.instructions, "available", lambda: True)
+    monkeypatch.setattr(sys, "argv", ["instructions.py", str(tmp_path / name), "--only", "chain"])
+    with pytest.raises(SystemExit, match=f"{name} is not a checkout of hwloop: it has no hwloop/__init__.py$"):
+        compare.instructions.main()
 
 
 def test_the_counted_operations_run_as_often_as_asked(compare: Any) -> None:
