@@ -8,7 +8,15 @@ the loop; sources, virtual time and gpiozero's pins are loaded on first use, bec
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
+
+if sys.version_info < (3, 11):  # noqa: UP036  # in a checkout, which no pip has kept from it
+    _too_old = "hwloop needs Python 3.11 or newer, this is {}.{}".format(*sys.version_info[:2])
+    if sys.argv[:1] == ["-m"]:  # while Python looks for the module of `python -m hwloop`
+        print(_too_old, file=sys.stderr)
+        sys.exit(2)
+    raise ImportError(_too_old)
 
 from hwloop.core.lazy import lazy_names
 

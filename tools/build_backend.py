@@ -10,6 +10,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+
+if sys.version_info < (3, 11):  # noqa: UP036  # pip asks for the Python that hwloop needs only after loading this module
+    sys.exit("hwloop needs Python 3.11 or newer, this is {}.{}".format(*sys.version_info[:2]))
+
 import tomllib
 from pathlib import Path
 from typing import Any
