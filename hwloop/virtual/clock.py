@@ -364,5 +364,7 @@ class VirtualClock(Clock):
                 raise DeadlockError(f"{self.waiter} waits, and nothing can ever wake it")
             next_ns = until_ns if next_ns is None else min(until_ns, next_ns)
             if limit is not None and (reason := limit.reached(next_ns, waits=until_ns == NEVER_NS)) is not None:
+                if next_ns > limit.ends_ns:
+                    self.jump(int(limit.ends_ns))
                 raise TimeLimitError(f"{self.waiter} waits: {reason}")
             self.jump(next_ns)

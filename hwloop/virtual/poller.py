@@ -277,7 +277,8 @@ class VirtualPoller(Poller):
             elif (self._loop is not None and self._loop._signal_handlers) or self._has_real_descriptors():
                 self._wait_really(None)
             else:
-                raise DeadlockError(self._with_waits("nothing can ever wake this program"))
+                at = f"(virtual time {clock.seconds:.6f} s)"
+                raise DeadlockError(self._with_waits(f"nothing can ever wake this program {at}"))
 
     def _look_at_descriptors(self) -> None:
         """Find out whether the clock announces all that may make a watched descriptor ready."""
@@ -374,6 +375,7 @@ class VirtualPoller(Poller):
         if when_ns is None:
             return False
         if when_ns > self._limit.ends_ns:
+            clock.jump(int(self._limit.ends_ns))
             raise TimeLimitError(self._with_waits(self._limit.reason()))
         clock.jump(when_ns, seconds)
         self._polls = 0
@@ -386,10 +388,4 @@ class VirtualPoller(Poller):
 
     def _with_waits(self, reason: str) -> str:
         """Return the reason for an error, followed by the place where each task and thread waits."""
-        return "\n".join(
-            [
-                f"{reason} (virtual time {self._virtual_clock.seconds:.6f} s)",
-                *waits_of(asyncio.all_tasks(self._loop)),
-                *self._threads.waits(),
-            ]
-        )
+        return "\n".join([reason, *waits_of(asyncio.all_tasks(self._loop)), *self._threads.waits()])
