@@ -1,4 +1,4 @@
-"""Reports of the compiled core for people: whether it runs, and whether it is that of the sources beside it.
+"""Reports of the compiled core for people: whether it runs, is complete, and is that of the sources beside it.
 
 After a `git pull`, a checkout goes on running the core that was compiled before. Looking for that takes longer than
 importing a module, so only `hwloop --version` and `hwloop doctor` do it. Only a checkout has the files with types: an
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hwloop.core import LIBRARY, core_kind
+from hwloop.core import LIBRARY, core_kind, is_chosen_pure
 
-REMEDY = "make compiled"
+ROOT = Path(__file__).parents[1]
 PACKAGES = (
     "firmware_sim",
     "hwloop/boards",
@@ -24,12 +24,42 @@ PACKAGES = (
 
 
 def core_state() -> str:
-    """Return "pure core" or "compiled core", and what to do if that is older than its sources."""
-    older = f", older than its sources: run {REMEDY}" if is_outdated() else ""
-    return f"{core_kind()} core{older}"
+    """Return "pure core" or "compiled core", and what is wrong with that and what to do, if anything."""
+    if fault := core_fault():
+        return f"compiled core, {fault}: {remedy()}"
+    return f"{core_kind()} core"
 
 
-def is_outdated(root: Path = Path(__file__).parents[1]) -> bool:
+def core_fault() -> str:
+    """Return what is wrong with the compiled core; "" if nothing is, or if there is none."""
+    if is_chosen_pure():
+        return ""
+    there = [(ROOT / package / LIBRARY).exists() for package in PACKAGES]
+    if any(there) and not all(there):
+        return "with a part missing"
+    return "older than its sources" if is_outdated(ROOT) else ""
+
+
+def remedy() -> str:
+    """Return what to do about a fault of the compiled core."""
+    return "run make compiled" if _is_checkout(ROOT) else "install hwloop again"
+
+
+def not_compiled(root: Path = ROOT) -> str:
+    """Return that there is no compiled core, and what to do about it."""
+    how = (
+        "compile it with: make compiled"
+        if _is_checkout(root)
+        else "install a C compiler (gcc, python3-dev), then hwloop again"
+    )
+    return f"the core is not compiled; {how}"
+
+
+def _is_checkout(root: Path) -> bool:
+    return (root / "tools" / "compile_core.py").exists()
+
+
+def is_outdated(root: Path) -> bool:
     """Return whether a compiled core runs that is older than its sources: in the checkout `root`."""
     if core_kind() != "compiled":
         return False

@@ -28,11 +28,11 @@ from typing import NamedTuple
 
 import hwloop
 from hwloop import core
+from hwloop.compiled_core import not_compiled
 from hwloop.core.bases import CORE
 
 COMPILED = "hwloop+compiled"
 """hwloop's loop on the compiled core. "hwloop" runs on the core that HWLOOP_PURE selects."""
-NOT_COMPILED = "the core is not compiled; compile it with: make compiled"
 LOOPS = ("asyncio", "uvloop", "rloop", "hwloop", COMPILED)
 """The loops that can be measured, if `missing` does not object."""
 FLOOR = "floor"
@@ -89,7 +89,7 @@ class Died(Exception):
 def missing(loop: str) -> str:
     """Return why a loop can't be measured here and what to do about it; "" if it can."""
     if loop == COMPILED:
-        return "" if Path(core.__path__[0], core.LIBRARY).exists() else NOT_COMPILED
+        return "" if Path(core.__path__[0], core.LIBRARY).exists() else not_compiled()
     if loop in LOOPS and not importlib.util.find_spec(loop):
         return f"{loop} is not installed; install it with: pip install 'hwloop[bench]'"
     return ""
@@ -181,7 +181,7 @@ def child() -> None:
     """Run in the benchmark's process: call the function, print its figures, exit."""
     call = json.loads(sys.argv[2])
     if call["loop"] == COMPILED and CORE != "compiled":
-        sys.exit(NOT_COMPILED)
+        sys.exit(not_compiled())
     function = getattr(importlib.import_module(call["module"]), call["function"])
     granted = hwloop.RealTime().apply().granted if call["realtime"] else None
     taken: Taken = function(call["loop"], **call["options"])

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from hwloop.cli import main
+from hwloop.compiled_core import not_compiled
 from hwloop.core.bases import CORE
 from hwloop_bench import command, edges, processes, report, timers
 from hwloop_bench.processes import (
@@ -282,7 +283,20 @@ def test_the_compiled_core_is_missing_where_it_has_not_been_compiled(monkeypatch
     monkeypatch.setattr(processes.core, "LIBRARY", "dispatch.py")
     assert processes.missing(COMPILED) == ""
     monkeypatch.setattr(processes.core, "LIBRARY", "none")
-    assert processes.missing(COMPILED) == processes.NOT_COMPILED
+    assert processes.missing(COMPILED) == not_compiled()
+
+
+@pytest.mark.parametrize(
+    ("is_checkout", "advice"),
+    [(True, "compile it with: make compiled"), (False, "install a C compiler (gcc, python3-dev), then hwloop again")],
+)
+def test_the_advice_for_a_core_that_is_not_compiled_fits_the_installation(
+    tmp_path: Path, is_checkout: bool, advice: str
+) -> None:
+    if is_checkout:
+        (tmp_path / "tools").mkdir()
+        (tmp_path / "tools" / "compile_core.py").touch()
+    assert not_compiled(tmp_path) == f"the core is not compiled; {advice}"
 
 
 def test_each_core_runs_in_processes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +304,7 @@ def test_each_core_runs_in_processes_of_its_own(monkeypatch: pytest.MonkeyPatch)
     case = Case("x", "x", core_of)
     assert measure(case, "hwloop", 0.1).figures == {"compiled": 0.0}
     if processes.missing(COMPILED):
-        with pytest.raises(Died, match=rf"^ended with status 1: {processes.NOT_COMPILED}$"):
+        with pytest.raises(Died, match=rf"^ended with status 1: {re.escape(not_compiled())}$"):
             measure(case, COMPILED, 0.1)
     else:
         assert measure(case, COMPILED, 0.1).figures == {"compiled": 1.0}

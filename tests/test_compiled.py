@@ -167,12 +167,35 @@ def test_a_core_that_is_older_than_its_sources_is_reported(tmp_path: Path, monke
     assert not compiled_core.is_outdated(tmp_path)
     os.utime(core / "a.py", (0, 3))
     assert compiled_core.is_outdated(tmp_path)
-    monkeypatch.setattr(compiled_core, "is_outdated", lambda: True)
-    assert compiled_core.core_state() == "compiled core, older than its sources: run make compiled"
-    monkeypatch.setattr(doctor, "is_outdated", lambda: True)
+    monkeypatch.setattr(compiled_core, "is_outdated", lambda root: True)
+    assert_reported(monkeypatch, "compiled core, older than its sources", "run make compiled")
+
+
+def assert_reported(monkeypatch: pytest.MonkeyPatch, text: str, remedy: str) -> None:
+    """Assert what `hwloop --version` and the doctor say about the core."""
+    assert compiled_core.core_state() == f"{text}: {remedy}"
     [finding, *_] = doctor.examine(Machine())
-    assert (finding.topic, finding.status, finding.remedy) == ("hwloop", "warning", "run make compiled")
-    assert "compiled core, older than its sources" in finding.text
+    assert (finding.topic, finding.status, finding.remedy) == ("hwloop", "warning", remedy)
+    assert f", {text}, on Python" in finding.text
+
+
+@pytest.mark.parametrize("place", ["hwloop/core", "firmware_sim"])
+def test_a_core_with_a_part_missing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.delenv("HWLOOP_PURE", raising=False)
+    monkeypatch.setattr(compiled_core, "core_kind", lambda: "pure" if place == "hwloop/core" else "compiled")
+    monkeypatch.setattr(compiled_core, "ROOT", tmp_path)
+    for package in compiled_core.PACKAGES:
+        (tmp_path / package).mkdir(parents=True)
+        (tmp_path / package / LIBRARY).touch()
+    state = compiled_core.core_state()
+    assert state.endswith(" core"), "it is complete"
+    (tmp_path / place / LIBRARY).unlink()
+    assert_reported(monkeypatch, "compiled core, with a part missing", "install hwloop again")
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "compile_core.py").touch()
+    assert_reported(monkeypatch, "compiled core, with a part missing", "run make compiled")
+    monkeypatch.setenv("HWLOOP_PURE", "1")
+    assert compiled_core.core_state() == state, "the sources were asked for"
 
 
 def test_the_packages_that_are_compiled_are_those_that_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

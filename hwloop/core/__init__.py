@@ -53,11 +53,16 @@ def _finder(folder: str) -> _Finder:
 sys.path_hooks.insert(0, _finder)
 
 
+def is_chosen_pure() -> bool:
+    """Return whether HWLOOP_PURE asks for the sources."""
+    return os.environ.get("HWLOOP_PURE", "") not in ("", "0")
+
+
 def find_compiled(folder: str, modules: Iterable[str]) -> None:
     """Load these modules of a folder from its library, if it has one; from their sources if HWLOOP_PURE=1."""
-    is_pure = os.environ.get("HWLOOP_PURE", "") not in ("", "0")
-    if os.path.exists(os.path.join(folder, LIBRARY)) or (is_pure and os.path.isdir(folder)):  # no zip archive
-        _found[folder] = () if is_pure else modules
+    pure = is_chosen_pure()
+    if os.path.exists(os.path.join(folder, LIBRARY)) or (pure and os.path.isdir(folder)):  # no zip archive
+        _found[folder] = () if pure else modules
         sys.path_importer_cache[folder] = _finder(folder)
 
 

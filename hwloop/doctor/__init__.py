@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 
 import hwloop
-from hwloop.compiled_core import REMEDY, is_outdated
+from hwloop.compiled_core import core_fault, remedy
 from hwloop.core import core_kind
 from hwloop.doctor import buses, gpio, kernel, system
 from hwloop.doctor.finding import Finding
@@ -37,7 +37,6 @@ def examine(machine: Machine) -> list[Finding]:
 
 def _version() -> Finding:
     on = f"on Python {platform.python_version()}"
-    if is_outdated():
-        text = f"{hwloop.__version__}, compiled core, older than its sources, {on}"
-        return Finding("hwloop", "warning", text, f"run {REMEDY}")
+    if fault := core_fault():
+        return Finding("hwloop", "warning", f"{hwloop.__version__}, compiled core, {fault}, {on}", remedy())
     return Finding("hwloop", "ok", f"{hwloop.__version__}, {core_kind()} core, {on}")
