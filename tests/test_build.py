@@ -219,3 +219,22 @@ def test_an_editable_install_is_pure(tree: Path, tmp_path: Path) -> None:
     name, _ = call(tree, "build_editable", str(tmp_path), CC="/nowhere/cc")
     assert name.endswith("-py3-none-any.whl")
     assert not list(tree.rglob("*.so"))
+
+
+@pytest.mark.parametrize(("types", "source"), [("", "def f(:\n"), ("cdef clas Odd:\n", "")])
+def test_a_mistake_in_a_source_is_shown_without_a_traceback(tmp_path: Path, types: str, source: str) -> None:
+    pytest.importorskip("Cython")
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "compile_core.py", tmp_path / "tools")
+    for package in ("hwloop", *PACKAGES):
+        (tmp_path / package).mkdir(parents=True, exist_ok=True)
+        (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "hwloop" / "core" / "odd.pxd").write_text(types)
+    (tmp_path / "hwloop" / "core" / "odd.py").write_text(source)
+    done = subprocess.run(
+        [sys.executable, "tools/compile_core.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "hwloop/core/odd.p" in done.stderr
+    assert done.stderr.endswith("the core can't be compiled: correct the error shown above\n")

@@ -200,7 +200,12 @@ def main() -> None:
     if missing := obstacle() or missing_cython():
         sys.exit(f"the core can't be compiled: {missing}")
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # after Ctrl-C, setuptools would compile all that is left
-    compile_in_place()
+    from Cython.Compiler.Errors import CompileError
+
+    try:
+        compile_in_place()
+    except CompileError:  # Cython has shown it
+        sys.exit("the core can't be compiled: correct the error shown above")
 
 
 if __name__ == "__main__":
