@@ -167,3 +167,12 @@ def test_every_package_is_installed():
         for path in (ROOT / package).rglob("*.py")
     }
     assert set(project["tool"]["setuptools"]["packages"]) == found | {"hwloop.examples"}
+
+
+def test_the_extras_that_pages_and_messages_name_exist_and_are_listed():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    page = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `hwloop\[(\w+)\]` \|", page, re.MULTILINE))
+    files = [path for name in ("hwloop", "firmware_sim", "hwloop_bench") for path in (ROOT / name).rglob("*.py")]
+    texts = "".join(path.read_text(encoding="utf-8") for path in [*files, *PAGES])
+    assert set(re.findall(r"hwloop\[(\w+)\]", texts)) <= listed <= set(extras)
