@@ -51,6 +51,7 @@ class BoardFixture(SimBoard):
         self._settings = settings
         self._claims: dict[str, str] = {}
         self.leftovers: list[str] = []
+        self._runs: list[ProgramRun] = []
         clock: Clock = VirtualClock() if settings.clock == "virtual" else REAL
         self.session: Session = Session(clock, settings.seed, settings.limit)
         wiring = DEFAULT_BOARD if settings.board == "sim" else settings.board
@@ -132,7 +133,9 @@ class BoardFixture(SimBoard):
         """
         if not asyncio.iscoroutine(main):
             raise TypeError(f"board.run() takes a coroutine, as in board.run(station.main()), not {main!r}")
-        return ProgramRun(main, self.loop, self.session.interrupt)
+        made = ProgramRun(main, self.loop, self.session.interrupt)
+        self._runs.append(made)
+        return made
 
     def script(self, path: str | os.PathLike[str]) -> ScriptRun:
         """Run a script beside a test without a loop: `with board.script("lamp.py"): ...`.
@@ -193,8 +196,13 @@ class BoardFixture(SimBoard):
         raise AssertionError("\n".join(filter(None, [describe(condition, within, clock), waits])))
 
     def raise_pending(self) -> None:
-        """Raise an exception that has ended a thread of the program since the test last let time pass."""
+        """Raise an exception that has ended a thread of the program since the test last let time pass.
+
+        Raises RuntimeError for a program that was made and has not run.
+        """
         self._program.raise_pending()
+        for run in self._runs:
+            run.check_begun()
 
     def assert_golden(self, path: str | os.PathLike[str]) -> None:
         """Fail unless the trace is as in the golden file `path`, relative to the test.

@@ -37,6 +37,15 @@ class ProgramRun:
         """Whether the program has ended by itself or failed."""
         return self._task is not None and self._task.done()
 
+    def check_begun(self) -> None:
+        """Raise RuntimeError if the program has never begun."""
+        if self._task is None:
+            self._main.close()  # Python need not warn of it as well
+            raise RuntimeError(
+                f"board.run({short_name(self._main)}()) has run nothing: "
+                "write 'async with board.run(...):' in an async test"
+            )
+
     def result(self) -> Any:
         """Return the program's return value. Raises its exception, or RuntimeError while it runs."""
         if self._task is None or not self._task.done():

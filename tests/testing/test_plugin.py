@@ -203,6 +203,19 @@ def test_the_ini_file_names_a_board_for_all_tests(suite, pytester):
     result.assert_outcomes(passed=2)
 
 
+def test_a_program_that_is_made_and_not_run_fails_the_test(suite):
+    result = suite("""
+        import station
+
+        def test_plain(board):
+            board.run(station.main())
+    """)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*board.run(main()) has run nothing: write 'async with board.run(...):' in an async test"]
+    )
+
+
 def test_another_fixture_named_board_is_left_alone(suite):
     result = suite(
         """
