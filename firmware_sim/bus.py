@@ -115,7 +115,8 @@ class Bus(Referable):
         with self.timeline.lock:
             if address in self._devices:
                 raise WiringError(
-                    f"I2C bus {self.number}: address 0x{address:02x} is used already, by {self._devices[address]!r}"
+                    f"I2C bus {self.number}: address 0x{address:02x} is used already, "
+                    f"by the part {type(self._devices[address]).__name__}"
                 )
             self._devices[address] = device
             device.connected()

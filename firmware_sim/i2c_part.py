@@ -159,8 +159,8 @@ class I2cPart(I2cDevice, Device):
             free = [address for address in self.addresses if address not in used]
             others = f"another address ({_alternatives(free)}), or another bus" if free else "another bus"
             raise WiringError(
-                f"I2C bus {self.bus}: address {self.address:#04x} is used already, by {bus[self.address]!r}; "
-                f"give one of them {others}"
+                f"I2C bus {self.bus}: address {self.address:#04x} is used already, "
+                f"by the part {type(bus[self.address]).__name__}; give one of them {others}"
             )
         bus.attach(self.address, self)
 

@@ -118,7 +118,8 @@ class SpiBus:
         with self.timeline.lock:
             if select in self._devices:
                 raise WiringError(
-                    f"SPI bus {self.number}: select {select} is used already, by {self._devices[select]!r}"
+                    f"SPI bus {self.number}: select {select} is used already, "
+                    f"by the part {type(self._devices[select]).__name__}"
                 )
             self._devices[select] = device
             device.connected()

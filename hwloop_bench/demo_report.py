@@ -47,17 +47,16 @@ def _figures(performances: Sequence[Performance]) -> list[tuple[str, ...]]:
 
 
 def comparison(first: Performance, second: Performance) -> list[str]:
-    """Return two sentences that compare the loops."""
+    """Return sentences that compare the loops."""
     edges, ticks = [], []
     for each in (first, second):
         latency = each.edge_latency[1]
-        edges.append(f"{milliseconds(latency.quantile(0.5))} on {each.loop}" if latency.count else f"- on {each.loop}")
+        if latency.count:  # an interrupted performance has perhaps none
+            edges.append(f"{milliseconds(latency.quantile(0.5))} on {each.loop}")
         control = next(account for account in each.accounts if account.part == "control")
         ticks.append(f"{each.loop} skipped {control.skipped} of {control.came_in}")
-    return [
-        f"Edge to handler under load (median): {', '.join(edges)}.",
-        f"Ticks: {', '.join(ticks)}.",
-    ]
+    lines = [f"Edge to handler under load (median): {', '.join(edges)}."] if len(edges) == 2 else []
+    return [*lines, f"Ticks: {', '.join(ticks)}."]
 
 
 def verdict(performance: Performance) -> tuple[str, Colour]:

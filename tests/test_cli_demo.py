@@ -24,6 +24,7 @@ from firmware_sim.nmea import sentence
 from hwloop.cli import demo, main
 from hwloop.cli.execution import load_program
 from hwloop.cli.term import Terminal
+from hwloop.core.counters import Histogram
 from hwloop.errors import HardwareError
 from hwloop_bench import demo_report, performance
 from hwloop_bench.performance import Account
@@ -90,6 +91,18 @@ def test_the_verdict_is_green_only_if_hardly_anything_was_lost_or_skipped(
     accounts = [Account("door", "edges", 9, 9, 0, 0), Account("control", "ticks", 1000, 0, lost, skipped)]
     verdict = demo_report.verdict(SimpleNamespace(accounts=accounts, loop="hwloop"))  # type: ignore[arg-type]
     assert verdict == (said, colour)
+
+
+def test_a_comparison_that_was_interrupted_before_the_load_compares_no_latency_under_load() -> None:
+    ticks = Account("control", "ticks", 100, 100, 0, 0)
+    performances: Any = [
+        SimpleNamespace(loop=loop, accounts=[ticks], edge_latency=[Histogram(), Histogram()])
+        for loop in ("asyncio", "hwloop")
+    ]
+    performances[0].edge_latency[1].record(36_700_000)
+    assert demo_report.comparison(*performances) == ["Ticks: asyncio skipped 0 of 100, hwloop skipped 0 of 100."]
+    performances[1].edge_latency[1].record(1_000_000)
+    assert demo_report.comparison(*performances)[0].startswith("Edge to handler under load (median): ")
 
 
 @pytest.mark.slow

@@ -138,7 +138,9 @@ def test_a_limit_ends_a_program_that_goes_on() -> None:
     with pytest.raises(hwloop.TimeLimitError) as caught:
         play(None, _tick, 60)
     assert "the limit of 60 s of virtual time has passed" in str(caught.value)
-    assert "(virtual time" not in str(caught.value)  # the time of the clock, which begins at 1 s, would contradict the limit
+    assert "(virtual time" not in str(
+        caught.value
+    )  # the time of the clock, which begins at 1 s, would contradict the limit
     assert f"{__file__}:{_tick.__code__.co_firstlineno + 2} in _tick" in str(caught.value)
 
 

@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    if not arguments.out:
+        raise UsageError("--out: the name of the file is empty; give one, such as run.hwlog")
     store = recorded.recording_file(arguments)
     lifetime: contextlib.ExitStack = arguments.lifetime
     lifetime.callback(store.close)

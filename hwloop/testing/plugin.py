@@ -129,7 +129,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"a number of seeds is 1 or more, not {text}")
+        raise argparse.ArgumentTypeError(f"the number of seeds is 1 or more, not {text!r}")
     return int(text)
 
 

@@ -135,6 +135,7 @@ def test_log_shows_the_end_of_a_recording_that_was_cut_off(capsys):
     ("arguments", "status", "message"),
     [
         (["record", "lamp.py"], 2, "required: --out"),
+        (["record", "--out", "", "lamp.py"], 2, "--out: the name of the file is empty; give one, such as run.hwlog"),
         (["record", "--out", "missing/run.hwlog", "lamp.py"], 1, "there is no directory missing; create it first"),
         (["record", "--out", "board.toml", "lamp.py"], 1, "there is a file of this name"),
         (["record", "--out", "run.hwlog", "missing.py", "--board", "sim"], 2, "missing.py"),

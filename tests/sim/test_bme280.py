@@ -286,7 +286,7 @@ def test_a_board_file_with_an_impossible_sensor_raises(device: dict[str, object]
 
 
 def test_two_sensors_at_one_address_raise() -> None:
-    with pytest.raises(WiringError, match=r"I2C bus 1: address 0x76 is used already, by Bme280\("):
+    with pytest.raises(WiringError, match=r"I2C bus 1: address 0x76 is used already, by the part Bme280; give"):
         SimBoard({"device": [{"type": "bme280"}, {"type": "bme280"}]})
     SimBoard(
         {"device": [{"type": "bme280"}, {"type": "bme280", "address": 0x77}, {"type": "bme280", "bus": 3}]}

@@ -273,7 +273,7 @@ def test_the_wire_is_held_for_one_transfer_at_a_time_and_the_board_is_not(
 
 
 def test_an_address_must_be_free_and_not_reserved(bus: Bus, recorder: Recorder) -> None:
-    with pytest.raises(WiringError, match=r"0x40 is used already, by <.*Recorder"):
+    with pytest.raises(WiringError, match=r"0x40 is used already, by the part Recorder$"):
         bus.attach(ADDRESS, Recorder())
     for address in (0x02, 0x78):
         with pytest.raises(WiringError, match="reserved"):

@@ -166,7 +166,7 @@ def test_a_device_that_returns_the_wrong_number_of_bytes_is_named(bus):
 @pytest.mark.parametrize(
     ("select", "device", "message"),
     [
-        (0, Echo(), "SPI bus 0: select 0 is used already"),
+        (0, Echo(), "SPI bus 0: select 0 is used already, by the part Echo"),
         (2, Echo(), "SPI bus 0 has the select lines 0 to 1, not 2"),
         (1, object(), "is not an SPI device; derive its class from firmware_sim.spi_device.SpiDevice"),
     ],

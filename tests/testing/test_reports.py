@@ -86,8 +86,11 @@ def test_a_seed_of_the_mark_is_used_unless_the_environment_has_one(suite, monkey
     suite(tests).assert_outcomes(passed=1)
 
 
-def test_the_number_of_seeds_is_one_or_more(suite):
-    assert suite(SEEDED, "--hwloop-seeds", "0").ret == pytest.ExitCode.USAGE_ERROR
+@pytest.mark.parametrize("number", ["0", "-3", "x"])
+def test_the_number_of_seeds_is_one_or_more(suite, number):
+    result = suite(SEEDED, "--hwloop-seeds", number)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*argument --hwloop-seeds: the number of seeds is 1 or more, not '{number}'"])
 
 
 def test_artifacts_of_failed_tests_are_written_in_every_format(suite, pytester):
