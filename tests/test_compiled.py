@@ -16,6 +16,7 @@ import subprocess
 import sys
 import weakref
 import zipapp
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -317,24 +318,34 @@ def test_an_object_of_a_compiled_core_can_not_be_copied() -> None:
     assert "TypeError: " in done.stderr
 
 
+BUILDER = """
+import compile_core
+import setuptools
+library = setuptools.Extension("package._compiled", ["module.c"])
+command = compile_core.builder()(setuptools.Distribution({"ext_modules": [library]}))
+command.build_lib, command.build_temp = "made", "objects"
+command.ensure_finalized()
+command.run()
+"""
+
+
 def test_a_library_is_linked_again_after_one_of_its_sources_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise `make compiled` would leave the core of the first call, and date it as new."""
-    setuptools = pytest.importorskip("setuptools", reason="pip install '.[compile]'")
+    """Otherwise `make compiled` would leave the core of the first call, and date it as new.
+
+    In a process, because setuptools can't be imported after Python's own distutils.
+    """
+    if find_spec("setuptools") is None:
+        pytest.skip("setuptools is not installed: pip install '.[compile]'")
     monkeypatch.syspath_prepend(ROOT / "tools")
-    compile_core = importlib.import_module("compile_core")
-    if problem := compile_core.obstacle():
+    if problem := importlib.import_module("compile_core").obstacle():
         pytest.skip(problem)
 
     def build(text: str) -> bytes:
-        source = tmp_path / "module.c"
-        source.write_text(f'const char *text = "{text}";')
-        library = setuptools.Extension("package._compiled", [str(source)])
-        command = compile_core.builder()(setuptools.Distribution({"ext_modules": [library]}))
-        command.build_lib, command.build_temp = str(tmp_path / "made"), str(tmp_path / "objects")
-        command.ensure_finalized()
-        command.run()
+        (tmp_path / "module.c").write_text(f'const char *text = "{text}";')
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
+        subprocess.run([sys.executable, "-c", BUILDER], cwd=tmp_path, env=environment, check=True, capture_output=True)
         return (tmp_path / "made" / "package" / LIBRARY).read_bytes()
 
     assert b"as it was" in build("as it was")

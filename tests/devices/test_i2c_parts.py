@@ -291,7 +291,7 @@ def test_two_parts_at_one_address_raise(name: str) -> None:
     free = [f"{address:#04x}" for address in kind.addresses if address != kind.address]
     advice = rf"give one of them another address \(.*{free[-1]}\), or another bus" if free else "them another bus"
     with pytest.raises(
-        WiringError, match=rf"address {kind.address:#04x} is used already, by {kind.__name__}.*{advice}"
+        WiringError, match=rf"address {kind.address:#04x} is used already, by the part {kind.__name__}.*{advice}"
     ):
         SimBoard({"device": [{"type": name}, {"type": name}]})
     SimBoard({"device": [{"type": name}, {"type": name, "bus": 3}]}).close()
