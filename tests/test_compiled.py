@@ -154,6 +154,7 @@ def test_it_runs_from_an_archive(own_copy: Path, tmp_path: Path, pure: str) -> N
 
 
 def test_a_core_that_is_older_than_its_sources_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HWLOOP_PURE", raising=False)
     monkeypatch.setattr(compiled_core, "core_kind", lambda: "compiled")
     for package in compiled_core.PACKAGES:
         (tmp_path / package).mkdir(parents=True)
