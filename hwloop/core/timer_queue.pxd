@@ -6,7 +6,7 @@ cdef class TimerQueue:
     cdef public list new
     cdef public double earliest
     cdef public Py_ssize_t cancelled
-    cdef object _overdue
+    cdef public object _overdue
     cdef list _exact
     cdef dict _heaps
     cdef object _sequence

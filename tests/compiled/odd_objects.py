@@ -37,7 +37,7 @@ MODULES = sorted(
     for path in (ROOT / folder).rglob("*.pxd")
     if path.stem != "native"
 )
-NOT_SET = {("Override", "change")}
+NOT_SET = {("Override", "change"), ("TimerQueue", "_overdue")}
 """Attributes by which an object could lead to itself: C follows them without a limit."""
 NOT_CALLED = {"run_forever", "run_until_complete"}
 """Methods that may begin an endless run of the loop."""
