@@ -27,18 +27,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = [
-    ROOT / name
-    for name in (
-        "firmware_sim",
-        "hwloop/boards",
-        "hwloop/boards/gpiod",
-        "hwloop/boards/lgpio",
-        "hwloop/core",
-        "hwloop/sources",
-        "hwloop/virtual",
-    )
-]
+PACKAGES = sorted({path.parent for folder in ("firmware_sim", "hwloop") for path in (ROOT / folder).rglob("*.pxd")})
+"""Folders with compiled modules; hwloop/compiled_core.py lists them, where no file with types is installed."""
 BUILD = ROOT / "build" / "core"
 # Objects that are not initialised have None for their parts. Without "nonecheck", C would look into that; it costs a
 # hundredth of a callback.
