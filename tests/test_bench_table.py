@@ -313,3 +313,17 @@ def test_a_file_of_other_content_is_left_alone(
     assert ended.value.code == 2
     assert "not a file of figures" in capsys.readouterr().err
     assert kept.read_text() == "half a fi"
+
+
+def test_an_operation_whose_process_dies_ends_the_count() -> None:
+    """Otherwise its few instructions would be those of the operation."""
+    program = "import counted; counted.in_child(lambda: 1 / 0, 'edge 5'); print('counted')"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "benchmarks")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "counted" not in done.stdout
+    assert done.stderr.endswith("edge 5: the process failed with status 1\n")
