@@ -24,6 +24,7 @@ from firmware_sim.faults.injector import Faults
 from firmware_sim.gpio_device import GpioDevice
 from firmware_sim.i2c_dev import I2cNode
 from firmware_sim.libraries.lgpio.api import Lgpio
+from firmware_sim.libraries.serial import calls
 from firmware_sim.libraries.spidev import opened_device
 from firmware_sim.nodes import Nodes
 from firmware_sim.onewire import OneWireBus
@@ -328,6 +329,9 @@ class SimBoard(Board):
             known = ", ".join(sorted(self.ports)) or "none"
             raise HardwareError(port, "no such port on the simulated board", f"its ports are: {known}")
         return self.ports[name].path
+
+    def serial_port_opened(self, fd: int) -> None:
+        calls.choose_way(fd)
 
     def serial_ports(self) -> list[PortInfo]:
         self._check_open()

@@ -16,7 +16,8 @@ cdef class Timeline(Referable):
     cdef list _heap
     cdef dict _readers
     cdef Py_ssize_t _planned
-    cdef bint _driven, _stopping
+    cdef public bint is_driven
+    cdef bint _stopping
     @cython.locals(event=Event)
     cpdef Event at(self, when_ns, action)
     cpdef moment_ns(self)

@@ -81,7 +81,8 @@ class Timeline(Referable):
         self._wake_fd = -1
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._driven = clock.attach(self)
+        self.is_driven: bool = clock.attach(self)
+        """Whether the clock drives it: it runs in virtual time."""
         self._reads = 0
         self._read_at_ns = self._polling_since_ns = 0
         # poll, not epoll: it asks each terminal, which takes over what its other side has written (tty(4) hands bytes
@@ -96,7 +97,7 @@ class Timeline(Referable):
         with self.lock:
             heappush(self._heap, (when_ns, self._planned, event))
             self._planned += 1
-            if not self._driven and self._heap[0][2] is event:
+            if not self.is_driven and self._heap[0][2] is event:
                 self._wake()
         return event
 
@@ -125,7 +126,7 @@ class Timeline(Referable):
         """Run `action()`, with the lock held, whenever `fd` is readable."""
         with self.lock:
             self._readers[fd] = action
-            if self._driven:
+            if self.is_driven:
                 self._poll.register(fd, select.POLLIN)
                 return
             self._wake()
@@ -137,7 +138,7 @@ class Timeline(Referable):
         with self.lock:
             if self._readers.pop(fd, None) is None:
                 return
-            if self._driven:
+            if self.is_driven:
                 self._poll.unregister(fd)
             elif self._selector is not None:
                 self._selector.unregister(fd)
@@ -226,7 +227,7 @@ class Timeline(Referable):
         The firmware thread may be late, and a program must neither find a line as it was before a change with an
         earlier time stamp, nor drive it before that.
         """
-        if self._moment_ns is None and not self._driven and not self._stopping:
+        if self._moment_ns is None and not self.is_driven and not self._stopping:
             self.run_due()
 
     def count_read(self) -> None:
@@ -234,7 +235,7 @@ class Timeline(Referable):
 
         The lock is not held: other threads may get their turn meanwhile.
         """
-        if not self._driven or self._moment_ns is not None:
+        if not self.is_driven or self._moment_ns is not None:
             return
         if self._read_at_ns != (now_ns := self.now_ns()):
             self._read_at_ns = self._polling_since_ns = now_ns
@@ -280,7 +281,7 @@ class Timeline(Referable):
 
     def _wake(self) -> None:
         """Have the thread look for due actions again; start it if it is not there. The lock is held."""
-        if self._stopping or self._driven:
+        if self._stopping or self.is_driven:
             return
         if self._thread is None:
             self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

@@ -1,32 +1,26 @@
 """A serial port: a kernel pseudo-terminal that the program opens, with a simulated device behind it.
 
-The program's side is a real terminal, so pyserial's opening, locking and configuring and the loop's reading are the
-code that runs on the Pi. This module adds the properties that a pseudo-terminal lacks: bytes arrive at the pace of the
-wire and in the batches in which a UART hands them over; a program that does not read loses bytes, which are counted;
-and the port can be unplugged.
-
-A pseudo-terminal whose last user closes it reports EIO to the other side until somebody opens it again, and forgets
-its settings. So the port keeps the program's side open too: the device works with or without a program.
+The program opens a real terminal, so pyserial's opening, locking and configuring and the loop's reading are the code
+that runs on the Pi. `port_ends` has its two ends, and the sockets that pass bytes on in virtual time. This module adds
+the properties that a pseudo-terminal lacks: bytes arrive at the pace of the wire and in the batches in which a UART
+hands them over; a program that does not read loses bytes, which are counted; and the port can be unplugged.
 """
 
 from __future__ import annotations
 
-import array
 import collections
 import errno
-import fcntl
 import math
-import os
 import termios
-import time
-import tty
 from collections.abc import Callable
 from typing import Protocol
 
 from firmware_sim.distortion import Batching, Distortion, collected, cut_out, delivered, marks_errors, pieces
 from firmware_sim.errors import WiringError
 from firmware_sim.libraries.serial import DTR, INPUTS, RTS, Terminal
+from firmware_sim.libraries.serial_socket import TerminalSocket
 from firmware_sim.limits import Limits
+from firmware_sim.port_ends import PortEnds
 from firmware_sim.timeline import Event, Referable, Timeline
 from hwloop.errors import HardwareError
 from hwloop.trace_events import Direction, SerialData, SerialSettings
@@ -82,12 +76,13 @@ class Port(Referable):
         self.batchings: list[Batching] = []
         self.buffers: list[int] = []
         self._timeline = timeline
-        self.terminal: Terminal = Terminal(timeline.lock, self._on_outputs)
+        self.terminal: Terminal = Terminal(
+            timeline.lock, self._on_outputs, self._on_way if timeline.is_driven else None
+        )
         self._peer: Peer | None = None
-        self._master = self._slave = -1
+        self._ends: PortEnds | None = None
         self._wire: collections.deque[_Arrival] = collections.deque()
         self._wire_free_ns = 0
-        self._waiting = array.array("i", [0])
         self._exposed = False  # whether a program knows the path of the terminal
         self._event: Event | None = None
         self._reading_rates: list[float] = []
@@ -114,19 +109,19 @@ class Port(Referable):
     def path(self) -> str:
         """The path to open. Each `replug()` changes it. Raises `HardwareError` while the port is unplugged."""
         with self._timeline.lock:
-            if self._slave < 0:
+            if self._ends is None:
                 raise HardwareError(
                     self.name, "the simulated port is unplugged", "replug() brings it back", errno=errno.ENOENT
                 )
             if self._peer is not None and not self._exposed:
-                self._timeline.add_reader(self._master, self._on_written)
+                self._timeline.add_reader(self._ends.ours, self._on_written)
             self._exposed = True
             return self.terminal.expose()
 
     @property
     def plugged(self) -> bool:
         """Whether the port is plugged in."""
-        return self._slave >= 0
+        return self._ends is not None
 
     @property
     def settings(self) -> SerialSettings | None:
@@ -162,8 +157,8 @@ class Port(Referable):
             if self._peer is not None:
                 raise WiringError(f"port {self.name} has a device already: {self._peer!r}")
             self._peer = peer
-            if self._exposed:
-                self._timeline.add_reader(self._master, self._on_written)
+            if self._exposed and self._ends is not None:
+                self._timeline.add_reader(self._ends.ours, self._on_written)
 
     def send(self, data: bytes, baudrate: int | None = None) -> None:
         """Send `data` to the program, after the bytes that are still on the wire.
@@ -175,7 +170,7 @@ class Port(Referable):
         if baudrate is not None:
             _BAUD_RATE.check("baudrate", baudrate)
         with self._timeline.lock:
-            if self._master < 0:
+            if self._ends is None:
                 self.dropped += len(data)
                 return
             for pause, piece in pieces(data, self.distortions):
@@ -219,13 +214,13 @@ class Port(Referable):
             if self._closed:
                 raise RuntimeError(f"port {self.name} is closed")
             self._unplugged_by.discard(by)
-            if self._master < 0 and not self._unplugged_by:
+            if self._ends is None and not self._unplugged_by:
                 self._plug_in()
 
     def send_break(self) -> None:
         """Let the device hold the line for longer than a character. The program's UART counts it."""
         with self._timeline.lock:
-            if self._master >= 0:
+            if self._ends is not None:
                 self.terminal.counts["breaks"] += 1
 
     def read_slowly(self, rate: float) -> Callable[[], None]:
@@ -249,17 +244,14 @@ class Port(Referable):
             self._pull()
 
     def _plug_in(self) -> None:
-        self._master, self._slave = os.openpty()
+        self._ends = PortEnds(self._timeline.clock)
         self._room_left = RECEIVE_BUFFER  # in the program's buffer, at least: it may have read since
-        tty.setraw(self._slave)
-        self.terminal.plug_in(self._slave)
-        self._timeline.clock.claim(self._slave, announced=True)
-        os.set_blocking(self._master, False)
+        self.terminal.plug_in(self._ends.terminal)
 
     def _pull(self) -> None:
-        if self._master < 0:
+        if self._ends is None:
             return
-        self._timeline.remove_reader(self._master)
+        self._timeline.remove_reader(self._ends.ours)
         for event in (self._event, self._resting):
             if event is not None:
                 event.cancel()
@@ -269,30 +261,42 @@ class Port(Referable):
         self._wire_free_ns = 0
         self._exposed = False
         self.terminal.unplug()
-        self._timeline.clock.disclaim(self._slave)
-        # Closing the master hangs the terminal up, as a USB adapter's driver does when it is pulled out.
-        os.close(self._master)
-        os.close(self._slave)
-        self._master = self._slave = -1
-        self._timeline.clock.announce()
+        self._ends.hang_up()
+        self._ends = None
 
-    def _on_written(self) -> None:
-        """Hand the bytes that the program wrote to the peer."""
-        rate = min(self._reading_rates, default=0.0)
+    def _on_way(self, pair: TerminalSocket | None) -> None:
+        """Let the bytes take another way, after all that the program has written until now."""
+        ends = self._ends
+        assert ends is not None
+        if self._peer is not None:
+            self._on_written(at_once=True)
+            self._timeline.remove_reader(ends.ours)
+        if pair is not None:
+            ends.take_socket(pair)
+        else:
+            ends.take_terminal()
+        if self._peer is not None and self._resting is None:
+            self._timeline.add_reader(ends.ours, self._on_written)
+
+    def _on_written(self, *, at_once: bool = False) -> None:
+        """Hand the bytes that the program wrote to the peer: all of them `at_once`, or as fast as it reads."""
+        ends = self._ends
+        assert ends is not None
+        rate = 0.0 if at_once else min(self._reading_rates, default=0.0)
         count = math.ceil(rate * _SLOW_READ) if rate else 65536
         data = b""
         try:
-            data = os.read(self._master, count)
+            data = ends.read(count)
             # The kernel hands bytes over in the background, and only a read that finds nothing waits for the rest:
             # without one, the pieces would differ from run to run.
             while not rate and len(data) < count:
-                data += os.read(self._master, count)
+                data += ends.read(count)
         except BlockingIOError:
             pass
         if not data:
             return
         if rate:
-            self._timeline.remove_reader(self._master)
+            self._timeline.remove_reader(ends.ours)
             self._resting = self._timeline.after(len(data) / rate, self._read_on)
         self.bytes_in += len(data)
         self.terminal.counts["sent"] += len(data)
@@ -305,7 +309,8 @@ class Port(Referable):
 
     def _read_on(self) -> None:
         self._resting = None
-        self._timeline.add_reader(self._master, self._on_written)
+        assert self._ends is not None
+        self._timeline.add_reader(self._ends.ours, self._on_written)
         self._on_written()
 
     def _on_outputs(self, dtr: bool, rts: bool) -> None:
@@ -316,13 +321,16 @@ class Port(Referable):
     def _arrive(self) -> None:
         """Hand over the bytes that have arrived by now, and plan the arrival of the rest."""
         self._event = None
-        wire, moment_ns = self._wire, self._timeline.moment_ns()
+        wire, moment_ns, ends = self._wire, self._timeline.moment_ns(), self._ends
+        assert ends is not None
         while wire and wire[0][0] <= moment_ns:
             when_ns, chunk, can_be_lost, bad = wire.popleft()
             if bad:
-                self._deliver_bad(chunk)
+                self._deliver_bad(chunk, ends)
                 continue
-            fits = not can_be_lost or (len(chunk) <= self._room_left and not self.buffers)
+            fits = len(chunk) <= self._room_left and not self.buffers
+            if not can_be_lost and not ends.is_socket:
+                fits = True  # the terminal says itself what it takes
             left = len(chunk) - self._hand_over(chunk if fits else chunk[: self._room()])
             if not left:
                 continue
@@ -337,12 +345,13 @@ class Port(Referable):
 
     def _hand_over(self, chunk: bytes) -> int:
         """Write bytes to the program's buffer. Return how many it has taken."""
-        if not chunk:
+        ends = self._ends
+        if not chunk or ends is None:
             return 0
-        exact = self.buffers or (self.distortions and marks_errors(self._slave))
-        before = self._in_waiting() if exact else 0
+        exact = self.buffers or (self.distortions and marks_errors(ends.terminal))
+        before = ends.in_waiting() if exact else 0
         try:
-            taken = os.write(self._master, chunk)
+            taken = ends.write(chunk)
         except BlockingIOError:
             return 0
         self.bytes_out += taken
@@ -353,12 +362,12 @@ class Port(Referable):
         if timeline.tracer is not None:
             self._trace("received", chunk[:taken])
         if exact:
-            self._await_change(before)
+            ends.await_change(before)
         return taken
 
-    def _deliver_bad(self, character: bytes) -> None:
+    def _deliver_bad(self, character: bytes, ends: PortEnds) -> None:
         """Hand over what the line discipline makes of a character with an error; it is lost where there is no room."""
-        data, is_mark = delivered(self._slave, character)
+        data, is_mark = delivered(ends.terminal, character)
         self.terminal.counts["parity"] += 1
         if len(data) > self._room():
             self.dropped += 1
@@ -367,18 +376,12 @@ class Port(Referable):
             self._hand_over(data)
         else:
             # A terminal with PARMRK doubles each 0xFF that it gets, and so would double that of the mark.
-            attributes = termios.tcgetattr(self._slave)
-            termios.tcsetattr(self._slave, termios.TCSANOW, [attributes[0] & ~termios.PARMRK, *attributes[1:]])
-            before = self._in_waiting()
+            attributes = termios.tcgetattr(ends.terminal)
+            termios.tcsetattr(ends.terminal, termios.TCSANOW, [attributes[0] & ~termios.PARMRK, *attributes[1:]])
+            before = ends.in_waiting()
             self._hand_over(data)
-            self._await_change(before)
-            termios.tcsetattr(self._slave, termios.TCSANOW, attributes)
-
-    def _await_change(self, before: int) -> None:
-        """Wait until a thread of the kernel has taken over what was written, for only then it counts."""
-        patience = time.monotonic() + 0.1
-        while self._in_waiting() == before and time.monotonic() < patience:
-            time.sleep(0.0001)
+            ends.await_change(before)
+            termios.tcsetattr(ends.terminal, termios.TCSANOW, attributes)
 
     def _trace(self, direction: Direction, data: bytes) -> None:
         if (tracer := self._timeline.tracer) is not None:
@@ -390,10 +393,7 @@ class Port(Referable):
         The pseudo-terminal itself would take some kilobytes more, which the program's flush at opening would not reach:
         it would then read bytes that a real port had lost long before.
         """
-        if self._room_left > 0 or self._exposed or self.buffers:  # else it is full, and nobody can have read
-            self._room_left = max(0, min(self.buffers, default=RECEIVE_BUFFER) - self._in_waiting())
+        if self._ends is not None and (self._room_left > 0 or self._exposed or self.buffers):
+            # else it is full, and nobody can have read
+            self._room_left = max(0, min(self.buffers, default=RECEIVE_BUFFER) - self._ends.in_waiting())
         return self._room_left
-
-    def _in_waiting(self) -> int:
-        fcntl.ioctl(self._slave, termios.FIONREAD, self._waiting)
-        return self._waiting[0]

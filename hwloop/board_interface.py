@@ -92,6 +92,12 @@ class Board:
         """Return the path to open for the port that the program calls `port`. Raises `HardwareError`."""
         raise self._lacks(port, "serial ports")
 
+    def serial_port_opened(self, fd: int) -> None:
+        """Note that `hwloop.serial` has opened one of the board's ports, and made its settings.
+
+        A simulated board may then put another file behind the descriptor, which passes bytes on faster than a terminal.
+        """
+
     def serial_ports(self) -> list[PortInfo]:
         """Return the serial ports that are there now, with what identifies their adapters."""
         return []

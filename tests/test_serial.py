@@ -1163,12 +1163,12 @@ class TestOpening:
 
         async def main() -> None:
             async with serial.open(NAME, 9600) as source:
-                serial_opening._check_baudrate(NAME, source.fileno(), 9600)
-                serial_opening._check_baudrate(NAME, source.fileno(), 9700)
+                serial_opening._check_baudrate(NAME, source._connected().device, 9600)
+                serial_opening._check_baudrate(NAME, source._connected().device, 9700)
                 with pytest.raises(HardwareError, match="baud rate 115200 refused: the driver set 9600"):
-                    serial_opening._check_baudrate(NAME, source.fileno(), 115200)
+                    serial_opening._check_baudrate(NAME, source._connected().device, 115200)
             async with serial.open(NAME, 250_000) as source:  # a rate with no constant of its own (DMX)
-                serial_opening._check_baudrate(NAME, source.fileno(), 250_000)
+                serial_opening._check_baudrate(NAME, source._connected().device, 250_000)
 
         run(main())
 

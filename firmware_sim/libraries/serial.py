@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from firmware_sim.descriptors import descriptors
+from firmware_sim.libraries.serial_socket import TerminalSocket, changes_nothing
 from hwloop.trace_events import SerialSettings
 
 _CMSPAR = 0x40000000  # asm-generic/termbits.h: mark and space parity
@@ -57,6 +58,8 @@ class Terminal:
     Parameters:
         lock: held while the state changes and `on_outputs` runs.
         on_outputs: called with DTR and RTS after one of them has changed.
+        on_way: called with the sockets that bytes take from now on, or with None if they take the terminal again; None
+            if bytes must always take the terminal.
 
     Attributes:
         outputs: DTR and RTS, as bits of TIOCMGET.
@@ -68,7 +71,12 @@ class Terminal:
         device: the device number of the pseudo-terminal; 0 while there is none.
     """
 
-    def __init__(self, lock: threading.RLock, on_outputs: Callable[[bool, bool], object]) -> None:
+    def __init__(
+        self,
+        lock: threading.RLock,
+        on_outputs: Callable[[bool, bool], object],
+        on_way: Callable[[TerminalSocket | None], object] | None,
+    ) -> None:
         self.outputs: int = 0
         self.inputs: int = 0
         self.counts: dict[str, int] = dict.fromkeys(_COUNTED, 0)
@@ -77,6 +85,8 @@ class Terminal:
         self.rs485: bytes | None = None
         self._lock: Any = lock
         self._on_outputs = on_outputs
+        self._on_way = on_way
+        self._socket: TerminalSocket | None = None
         self.device: int = 0
         self._fd = -1
         self._cflag = termios.CS8
@@ -92,6 +102,7 @@ class Terminal:
         self.flags = 0
 
     def unplug(self) -> None:
+        self._socket = None
         calls.forget(self)
         self._fd = -1
         self.device = 0
@@ -131,12 +142,35 @@ class Terminal:
             self._users += 1
             if self._users == 1:
                 self.set_outputs(OUTPUTS)
+            self._leave_socket()  # which only one of them would read
 
     def released(self) -> None:
         with self._lock:
+            self._leave_socket()
             self._users = max(0, self._users - 1)
             if not self._users:
                 self.set_outputs(0)
+
+    def replace(self, fd: int) -> TerminalSocket | None:
+        """Put a socket in the place of the terminal behind `fd`, if that makes no difference. Return the sockets."""
+        with self._lock:
+            if self._on_way is None or self._users != 1 or not changes_nothing(_tcgetattr(self._fd)):
+                return None
+            self._leave_socket()
+            self._socket = TerminalSocket(fd)
+            self._on_way(self._socket)
+            return self._socket
+
+    def check_way(self) -> None:
+        """Put the terminal back in its place if it makes a difference by now."""
+        with self._lock:
+            if not changes_nothing(_tcgetattr(self._fd)):
+                self._leave_socket()
+
+    def _leave_socket(self) -> None:
+        if self._socket is not None and self._on_way is not None:
+            self._socket = None
+            self._on_way(None)
 
     def get_attributes(self, fd: int) -> list[Any]:
         attributes = _tcgetattr(fd)
@@ -215,6 +249,7 @@ class _Calls:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._terminals: dict[int, Terminal] = {}
+        self._sockets: dict[int, TerminalSocket] = {}
         self._replaced: dict[str, Any] | None = None
 
     def lead(self, device: int, terminal: Terminal) -> None:
@@ -228,28 +263,63 @@ class _Calls:
             if self._replaced is None:
                 names = vars(module)
                 self._replaced = {name: names[name] for name in ("os", "termios", "fcntl")}
+                asked = {name: self._asked(getattr(termios, name)) for name in ("tcdrain", "tcflow", "tcsendbreak")}
                 names.update(
-                    os=_Module(os, open=self._open, close=self._close),
-                    termios=_Module(termios, tcgetattr=self._tcgetattr, tcsetattr=self._tcsetattr),
-                    fcntl=_Module(fcntl, ioctl=self._ioctl),
+                    os=_Module(
+                        os, open=self._open, close=self._close, write=self._write, isatty=self._asked(os.isatty)
+                    ),
+                    termios=_Module(
+                        termios,
+                        tcgetattr=self._tcgetattr,
+                        tcsetattr=self._tcsetattr,
+                        tcflush=self._tcflush,
+                        **asked,
+                    ),
+                    fcntl=_Module(fcntl, ioctl=self._ioctl, flock=self._asked(fcntl.flock)),
                 )
 
     def forget(self, terminal: Terminal) -> None:
         """Drop a terminal that has gone; dropping the last one restores pyserial."""
         with self._lock:
             self._terminals = {device: it for device, it in self._terminals.items() if it is not terminal}
-            if self._replaced is None or self._terminals:
-                return
-            import serial.serialposix as module
+        self._restore_unused()
 
-            vars(module).update(self._replaced)
-            self._replaced = None
+    def choose_way(self, fd: int) -> None:
+        """Choose the way of the bytes of a descriptor that pyserial has opened: sockets, where they may replace it."""
+        terminal = self._of(fd)
+        if terminal is None or descriptors.handle(fd) is not None or self._socket_at(fd) is not None:
+            return
+        if (socket := terminal.replace(fd)) is not None:
+            self._sockets[fd] = socket
+
+    def _restore_unused(self) -> None:
+        """Restore pyserial if it has no open descriptor of a simulated port, and can't get one."""
+        with self._lock:
+            if self._replaced is not None and not self._terminals and not self._sockets:
+                import serial.serialposix as module
+
+                vars(module).update(self._replaced)
+                self._replaced = None
+
+    def _socket_at(self, fd: int) -> TerminalSocket | None:
+        """Return the sockets that have taken the place of a terminal behind this descriptor, if any have."""
+        socket = self._sockets.get(fd)
+        return socket if socket is not None and socket.stands() else None
+
+    def _terminal_of(self, fd: int) -> int:
+        """Return the descriptor of the terminal whose place sockets have taken, or `fd` itself."""
+        socket = self._socket_at(fd)
+        return fd if socket is None else socket.terminal
 
     def _of(self, fd: int) -> Terminal | None:
         try:
-            return self._terminals.get(os.fstat(fd).st_rdev)
+            return self._terminals.get(os.fstat(self._terminal_of(fd)).st_rdev)
         except (OSError, TypeError):
             return None
+
+    def _asked(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function on a descriptor that asks the terminal instead of a socket in its place."""
+        return lambda fd, *arguments: function(self._terminal_of(fd), *arguments)
 
     def _open(self, path: str, flags: int, *arguments: Any) -> int:
         fd = os.open(path, flags, *arguments)
@@ -261,26 +331,48 @@ class _Calls:
     def _close(self, fd: int) -> None:
         if descriptors.close(fd):  # of a node, whose handle has done the rest
             return
-        terminal = self._of(fd)
-        os.close(fd)
+        terminal, socket = self._of(fd), self._socket_at(fd)
         if terminal is not None:
             terminal.released()
+        os.close(fd)
+        if socket is None:
+            socket = self._sockets.get(fd)  # it had left its place
+        if socket is not None:
+            socket.close()
+            del self._sockets[fd]
+            self._restore_unused()
+
+    def _write(self, fd: int, data: Any) -> int:
+        socket = self._socket_at(fd)
+        return os.write(fd, data) if socket is None else socket.write(data)
 
     def _tcgetattr(self, fd: int) -> list[Any]:
         terminal = self._of(fd)
-        return termios.tcgetattr(fd) if terminal is None else terminal.get_attributes(fd)
+        real = self._terminal_of(fd)
+        return termios.tcgetattr(real) if terminal is None else terminal.get_attributes(real)
 
     def _tcsetattr(self, fd: int, when: int, attributes: list[Any]) -> None:
         terminal = self._of(fd)
+        real = self._terminal_of(fd)
         if terminal is None:
-            termios.tcsetattr(fd, when, attributes)
-        else:
-            terminal.set_attributes(fd, when, attributes)
+            termios.tcsetattr(real, when, attributes)
+            return
+        terminal.set_attributes(real, when, attributes)
+        if real != fd:
+            terminal.check_way()
+
+    def _tcflush(self, fd: int, queue: int) -> None:
+        if (socket := self._socket_at(fd)) is not None:
+            if queue != termios.TCOFLUSH:
+                socket.discard_input()
+            if queue != termios.TCIFLUSH:
+                socket.discard_output()
+        termios.tcflush(self._terminal_of(fd), queue)
 
     def _ioctl(self, fd: int, request: int, *arguments: Any) -> Any:
         terminal = self._of(fd) if request in DRIVER_REQUESTS else None
         if terminal is None:
-            return fcntl.ioctl(fd, request, *arguments)
+            return fcntl.ioctl(fd if request == termios.FIONREAD else self._terminal_of(fd), request, *arguments)
         if len(arguments) != 1 or isinstance(arguments[0], int):
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
         (argument,) = arguments

@@ -113,7 +113,7 @@ class Clock:
         """Stop driving it. Harmless if it is not driven."""
 
     def claim(self, fd: int, *, announced: bool = False) -> None:
-        """Note that only what this clock drives makes `fd`, or another end of its FIFO or terminal, readable.
+        """Note that only what this clock drives makes `fd`, or another end of its FIFO, terminal or socket, readable.
 
         With `announced` the caller promises a call of `announce` whenever it has done so: then there is no need to ask
         the kernel after each event.

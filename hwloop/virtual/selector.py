@@ -1,7 +1,7 @@
 """Descriptors in virtual time: which are ready now, and which belong to the real world.
 
-The selector is poll(2), not epoll: a thread of the kernel passes data from one side of a pseudo-terminal to the other,
-which poll hurries along and epoll waits for.
+The selector is poll(2), not epoll: where a port is a pseudo-terminal, a thread of the kernel passes data from one side
+to the other, which poll hurries along and epoll waits for.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ def any_real(watched: Iterable[int], claimed: Set[int]) -> bool:
 
 
 def _identity(fd: int) -> tuple[int, int] | None:
-    """Return a value that all descriptors of one FIFO or terminal share; None for others."""
+    """Return a value that all descriptors of one FIFO, terminal or end of a socket share; None for others."""
     try:
         found = os.fstat(fd)
     except OSError:
         return None
-    return (found.st_dev, found.st_ino) if stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode) else None
+    shared = stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode) or stat.S_ISSOCK(found.st_mode)
+    return (found.st_dev, found.st_ino) if shared else None

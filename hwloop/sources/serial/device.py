@@ -14,7 +14,6 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import select
@@ -84,15 +83,19 @@ class SerialDevice:
         self.board: Board | None = source
         self.name = name
         self.serial = instance
+        from serial import serialposix
+
+        # Not the modules themselves: pyserial's names lead to the driver of a simulated port too.
+        self._pyserial: Any = serialposix
         try:
             self._fd = instance.fileno()
         except OSError:  # loop://
             self._fd = -1
-        if self._fd < 0 or not os.isatty(self._fd):
+        if self._fd < 0 or not self._pyserial.os.isatty(self._fd):
             raise HardwareError(name, "not a serial port of this machine", NETWORK_HINT)
         self._exclusive = exclusive
         if exclusive:
-            fcntl.ioctl(self._fd, termios.TIOCEXCL)
+            self._pyserial.fcntl.ioctl(self._fd, termios.TIOCEXCL)
 
     def fileno(self) -> int:
         return self._fd
@@ -130,7 +133,7 @@ class SerialDevice:
     def write(self, data: bytes | bytearray) -> int:
         """Write the bytes that the kernel takes now, and return their number. Raises `HardwareError`."""
         try:
-            return os.write(self._fd, data)
+            return int(self._pyserial.os.write(self._fd, data))
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
@@ -139,7 +142,7 @@ class SerialDevice:
     def flush_input(self) -> None:
         """Discard all bytes that have arrived, those in the driver included. Raises `HardwareError`."""
         try:
-            termios.tcflush(self._fd, termios.TCIFLUSH)
+            self._pyserial.termios.tcflush(self._fd, termios.TCIFLUSH)
         except termios.error as error:
             raise self._gone("discarding", OSError(*error.args)) from error
 
@@ -154,7 +157,7 @@ class SerialDevice:
     def counts(self) -> DriverCounts | None:
         """Return the driver's counts; None if it has none, or the port is gone."""
         try:
-            return DriverCounts._make(_COUNTERS.unpack(self._ask(termios.TIOCGICOUNT, bytes(_COUNTERS.size))))
+            return DriverCounts._make(_COUNTERS.unpack(self.ask(termios.TIOCGICOUNT, bytes(_COUNTERS.size))))
         except OSError:
             return None
 
@@ -163,42 +166,40 @@ class SerialDevice:
 
         Raises OSError where the driver has none, or the port is gone.
         """
-        return int(_MODEM.unpack(self._ask(termios.TIOCMGET, bytes(_MODEM.size)))[0])
+        return int(_MODEM.unpack(self.ask(termios.TIOCMGET, bytes(_MODEM.size)))[0])
 
     def has_low_latency(self) -> bool:
         """Return whether the driver delivers bytes at once. Some drivers accept that setting and ignore it."""
         try:
-            *_, flags = _SERIAL_STRUCT.unpack(self._ask(termios.TIOCGSERIAL, bytes(_SERIAL_STRUCT.size)))
+            *_, flags = _SERIAL_STRUCT.unpack(self.ask(termios.TIOCGSERIAL, bytes(_SERIAL_STRUCT.size)))
         except OSError:
             return False
         return bool(flags & _ASYNC_LOW_LATENCY)
+
+    def ask(self, request: int, argument: bytes) -> bytes:
+        """Make an ioctl of the port's driver (ioctl_tty(2)), and return its answer. Raises OSError."""
+        return bytes(self._pyserial.fcntl.ioctl(self._fd, request, argument))
 
     def close(self) -> int:
         """Close the port, and return how many unsent bytes the kernel has dropped."""
         unsent = self.out_waiting()
         if unsent:
             # Otherwise closing waits for them: up to 30 s on a line that is held (closing_wait, setserial(8)).
-            termios.tcflush(self._fd, termios.TCOFLUSH)
+            self._pyserial.termios.tcflush(self._fd, termios.TCOFLUSH)
         if self._exclusive:
             with contextlib.suppress(OSError):  # the port is gone
-                fcntl.ioctl(self._fd, termios.TIOCNXCL)  # it would last while another program has the port open
+                # It would last while another program has the port open.
+                self._pyserial.fcntl.ioctl(self._fd, termios.TIOCNXCL)
         self.serial.close()
         return unsent
 
     def _count(self, request: int) -> int:
         count = array.array("i", [0])
         try:
-            fcntl.ioctl(self._fd, request, count)
+            self._pyserial.fcntl.ioctl(self._fd, request, count)
         except OSError:
             return 0
         return count[0]
-
-    def _ask(self, request: int, argument: bytes) -> bytes:
-        """Make an ioctl in pyserial's way, which leads to the driver of a simulated port too."""
-        from serial import serialposix
-
-        pyserial: Any = serialposix
-        return bytes(pyserial.fcntl.ioctl(self._fd, request, argument))
 
     def _check_hang_up(self) -> None:
         poll = select.poll()

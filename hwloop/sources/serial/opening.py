@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import os
 import struct
@@ -88,9 +87,11 @@ def open_device(
         # A simulated board records the bytes itself, as they pass the wire.
         traced = source is not None and source.tracer is not None and not source.simulated
         device = (TracedDevice if traced else SerialDevice)(port, instance, source, exclusive=exclusive)
-        _check_baudrate(port, device.fileno(), instance.baudrate)
+        _check_baudrate(port, device, instance.baudrate)
         if options.get("low_latency"):
             _set_low_latency(port, device)
+        if source is not None:
+            source.serial_port_opened(device.fileno())
     except (OSError, ValueError, OverflowError, termios.error) as error:
         instance.close()
         if isinstance(error, HardwareError):
@@ -99,9 +100,9 @@ def open_device(
     return device
 
 
-def _check_baudrate(port: str, fd: int, wanted: int) -> None:
+def _check_baudrate(port: str, device: SerialDevice, wanted: int) -> None:
     """Compare with the rate that the driver has set: one without the wanted rate silently sets another."""
-    actual = _TERMIOS2.unpack(fcntl.ioctl(fd, _TCGETS2, bytes(_TERMIOS2.size)))[-1]
+    actual = _TERMIOS2.unpack(device.ask(_TCGETS2, bytes(_TERMIOS2.size)))[-1]
     if abs(actual - wanted) > _BAUD_TOLERANCE * wanted:
         raise HardwareError(port, f"baud rate {wanted} refused: the driver set {actual}", _BAUD_HINT)
 
