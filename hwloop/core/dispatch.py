@@ -219,6 +219,8 @@ class Dispatcher:
             if gc_schedule.is_active and gc_schedule.collect_before(when):
                 when = 0.0  # a finalizer may have queued a callback
             ready = self._poller.poll(when)  # 4. As precise as the kernel, 9. idle is idle: see Poller
+            if run_queue.inbox:
+                run_queue.take_inbox()  # a call that came in the wait; it goes before what that found, as in asyncio
         if clock.is_replaced:
             run_queue.poll_after_batch = True  # as asyncio does: this clock may stand still, or leap
         time = read_clock(clock.now) if COMPILED else clock.now()

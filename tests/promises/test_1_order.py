@@ -145,6 +145,20 @@ def test_call_soon_from_threads_keeps_its_place_in_the_order(stage):
     assert stage.play() == ["a", "b", "c", "d"]
 
 
+def test_a_call_from_a_thread_that_comes_in_a_wait_goes_before_what_the_wait_finds(stage):
+    """asyncio's thread appends it to the queue at once, and the loop what it finds when the wait is over."""
+    sent = []
+
+    def send(found):
+        if found and not sent:
+            sent.append(stage.call_soon_threadsafe(stage.work("sent")))
+
+    stage._selector.looked = send
+    stage.edge(stage.work("edge"))()
+    assert stage.play(100) == ["sent", "edge"]
+    assert stage.trace[:3] == ["look", "sent", "edge"]
+
+
 def test_a_context_given_by_the_caller_decides_the_priority(stage):
     context = contextvars.copy_context()
     stage.call_soon_priority(Priority.HIGH, lambda: contexts.append(contextvars.copy_context()))
