@@ -125,6 +125,23 @@ def test_a_thread_wakes_a_sleeping_loop():
     hwloop.run(main())
 
 
+def test_only_the_first_thread_to_wake_a_loop_writes_to_asyncios_socket():
+    async def main():
+        loop = asyncio.get_running_loop()
+        written = []
+        write = loop._write_to_self
+        loop._write_to_self = lambda: (written.append("socket"), write())
+        for _ in range(3):
+            future = loop.create_future()
+            thread = threading.Timer(0.01, loop.call_soon_threadsafe, (future.set_result, None))
+            thread.start()
+            await asyncio.wait_for(future, 10)
+            thread.join()
+        return written
+
+    assert hwloop.run(main()) == ["socket"]
+
+
 def test_signals_reach_a_sleeping_loop():
     async def main():
         loop = asyncio.get_running_loop()

@@ -133,6 +133,8 @@ class AsyncioLoop(LoopCalls, SelectorEventLoop):
             except BlockingIOError:
                 return
             self._process_self_data(data)
+            if b"\0" in data:
+                self._poller.descriptors.add_waker()  # a thread has sent a call, and may send more
             if len(data) < MOST_BYTES:
                 return
 

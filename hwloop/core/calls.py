@@ -76,7 +76,7 @@ class LoopCalls(LoopBase):
         handle._context = copy_context() if context is None else context
         handle._cancelled = False
         self._inbox.append(handle)
-        if self._poller.is_sleeping:
+        if self._poller.is_sleeping and not self._poller.wake():
             self._write_to_self()
         return handle  # type: ignore[no-any-return]
 
@@ -156,7 +156,7 @@ class LoopCalls(LoopBase):
             # Only its own _run takes its lock. It enters the handle's context, which can't be entered twice: a copy.
             own = handle._context.copy() if isinstance(handle._context, Context) else handle._context
             self._inbox.append(Handle(handle._run, (), self, own))
-        if self._poller.is_sleeping:
+        if self._poller.is_sleeping and not self._poller.wake():
             self._write_to_self()
         return handle  # type: ignore[no-any-return]
 

@@ -13,6 +13,7 @@ whose calls would otherwise change the set of its parent.
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import selectors
@@ -38,6 +39,8 @@ class DescriptorTable:
         keys: the selector's keys by number; the data of a key is its reader and its writer.
         epoll: the selector's epoll set, through a second descriptor; None with another selector.
         alarm: a timerfd in that set; None where the system has none.
+        waker: an eventfd in that set, by which other threads end a wait; None until the first of them has done so.
+        waker_fd: its number; -1 without one.
         urgent: an epoll set of only those descriptors that have a priority or a deadline; None while there are none.
             If many descriptors are ready, a poll of `epoll` finds only some of them.
     """
@@ -49,6 +52,8 @@ class DescriptorTable:
         self.keys: Mapping[Any, Any] = numbers if isinstance(numbers, dict) else selector.get_map()
         self.epoll: select.epoll | None = None
         self.alarm: clock.Alarm | None = None
+        self.waker: io.FileIO | None = None
+        self.waker_fd: int = -1
         self.urgent: select.epoll | None = None
         if type(selector) is getattr(selectors, "EpollSelector", None):
             # The selector owns and closes the first descriptor.
@@ -67,6 +72,29 @@ class DescriptorTable:
             if kernels is not None:
                 kernels.close()
         self.epoll = self.urgent = self.alarm = None
+        self._drop_waker()
+
+    def add_waker(self) -> None:
+        """Make the waker, unless there is one. Without epoll, or if the process has no descriptor left, there is none.
+
+        asyncio's socket wakes the loop as well, but takes longer, and has to be read each time: as the set is asked to
+        (EPOLLET), it reports each write to the waker, read or not.
+        """
+        if self.epoll is None or self.waker is not None:
+            return
+        try:
+            self.waker = io.FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "w")
+            self.epoll.register(self.waker, select.EPOLLIN | select.EPOLLET)
+        except (AttributeError, OSError):
+            self._drop_waker()
+        else:
+            self.waker_fd = self.waker.fileno()
+
+    def _drop_waker(self) -> None:
+        if self.waker is not None:
+            self.waker.close()
+        self.waker = None
+        self.waker_fd = -1
 
     # As asyncio's `_add_reader` and its three siblings.
 
@@ -144,6 +172,10 @@ class DescriptorTable:
             if forked:
                 self.alarm.renew()
             fresh.register(self.alarm.fileno(), select.EPOLLIN | select.EPOLLET)
+        if forked:
+            self._drop_waker()
+        elif self.waker is not None:
+            fresh.register(self.waker, select.EPOLLIN | select.EPOLLET)
         for number, key in list(self.keys.items()):
             if not forked and self.epoll is not None and not self._is_current(number, key.events):
                 continue  # the new owner of this number did not ask for it

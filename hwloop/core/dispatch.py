@@ -234,7 +234,7 @@ class Dispatcher:
                 if key is None:
                     if fd == poller.alarm_fd:
                         poller.alarm_when = 0.0  # it has rung
-                    else:
+                    elif fd != poller.descriptors.waker_fd:
                         poller.forget_closed()
                     continue
                 # As selectors has it: an error or a hang-up concerns both directions.

@@ -16,4 +16,5 @@ cdef class Poller:
 
     @cython.locals(epoll=EpollPoll, early=double, left=double)
     cpdef poll(self, when)
+    cpdef bint wake(self) except -1
     cpdef doubt_alarm(self)

@@ -15,6 +15,7 @@ import functools
 import math
 import select
 import selectors
+import sys
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,9 @@ LONGEST_WAIT = 24 * 3600.0
 
 EVENTS_PER_POLL = 64
 """Descriptors per poll; the kernel reports the others at the next polls, in turn (epoll_wait(2))."""
+
+ONE = (1).to_bytes(8, sys.byteorder)
+"""What is added to an eventfd (eventfd(2))."""
 
 Found = list[tuple[int, int]]
 """Ready descriptors, each with its epoll mask."""
@@ -107,6 +111,17 @@ class Poller:
         """Return the ready descriptors with a priority or a deadline: a full `poll` may have left some out."""
         urgent = self.descriptors.urgent
         return [] if urgent is None else urgent.poll(0, EVENTS_PER_POLL)
+
+    def wake(self) -> bool:
+        """End the wait of the loop's thread from another one. Return False where only asyncio's socket can do so."""
+        waker = self.descriptors.waker
+        if waker is None:
+            return False
+        try:
+            waker.write(ONE)
+        except (OSError, ValueError):
+            return False  # closed: meanwhile, or by a library
+        return True
 
     def forget_closed(self) -> None:
         """Replace the set: the kernel has reported a descriptor that nobody watches, and would do so for ever.

@@ -128,12 +128,13 @@ def test_a_number_that_nobody_watches_is_forgotten_and_the_others_are_served(
     assert found(loop) == [min]
 
 
-def test_the_alarm_that_has_rung_is_no_number_to_be_forgotten(
+def test_the_alarm_that_has_rung_and_the_waker_are_no_numbers_to_be_forgotten(
     loop: EventLoop, dispatcher: Dispatcher, kernel: Kernel, fds: list[int]
 ) -> None:
     loop.add_reader(fds[1], min)
     loop._poller.alarm_when = 5.0
-    kernel.ready = [(loop._poller.alarm_fd, IN), (fds[1], IN)]
+    loop._poller.descriptors.add_waker()
+    kernel.ready = [(loop._poller.alarm_fd, IN), (loop._poller.descriptors.waker_fd, IN), (fds[1], IN)]
     dispatcher.poll(loop)
     assert (kernel.forgotten, loop._poller.alarm_when, found(loop)) == (0, 0.0, [min])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import threading
@@ -237,3 +238,54 @@ def test_closing_twice_does_no_harm(make: Make) -> None:
     poller = make()
     poller.close()
     poller.close()
+
+
+def test_another_thread_ends_wait_after_wait_by_a_waker_that_nobody_reads(make: Make) -> None:
+    poller = make()
+    poller.descriptors.add_waker()
+    waker, number = poller.descriptors.waker, poller.descriptors.waker_fd
+    for _ in range(3):
+        assert poller.wake()
+        assert poller.poll(None) == [(number, IN)]
+        assert poller.poll(0.0) == []
+    poller.descriptors.add_waker()
+    assert poller.descriptors.waker is waker
+
+
+def test_a_fresh_set_has_the_waker_too_and_a_childs_needs_one_of_its_own(make: Make) -> None:
+    poller = make()
+    poller.descriptors.add_waker()
+    poller.wake()
+    poller.forget_closed()
+    assert poller.poll(None) == [(poller.descriptors.waker_fd, IN)]  # what came before is not lost
+    poller.wake()
+    assert poller.poll(None) == [(poller.descriptors.waker_fd, IN)]
+    poller.renew_in_child()
+    assert (poller.descriptors.waker, poller.descriptors.waker_fd) == (None, -1)
+    assert not poller.wake()
+
+
+def test_without_epoll_or_a_descriptor_that_is_left_asyncios_socket_wakes_the_loop(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poller = make(selectors.PollSelector())
+    poller.descriptors.add_waker()
+    assert not poller.wake()
+
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    poller = make()
+    assert not poller.wake()
+    monkeypatch.setattr(os, "eventfd", none_left)
+    poller.descriptors.add_waker()
+    assert not poller.wake()
+    assert poller.descriptors.waker_fd == -1
+
+
+def test_a_waker_that_is_closed_as_a_thread_uses_it_wakes_nobody_and_raises_nothing(make: Make) -> None:
+    poller = make()
+    poller.descriptors.add_waker()
+    assert poller.descriptors.waker is not None
+    poller.descriptors.waker.close()
+    assert not poller.wake()
