@@ -37,7 +37,7 @@ class DescriptorTable:
 
     Attributes:
         keys: the selector's keys by number; the data of a key is its reader and its writer.
-        epoll: the selector's epoll set, through a second descriptor; None with another selector.
+        epoll: the selector's epoll set; None with another selector.
         alarm: a timerfd in that set; None where the system has none.
         waker: an eventfd in that set, by which other threads end a wait; None until the first of them has done so.
         waker_fd: its number; -1 without one.
@@ -56,8 +56,7 @@ class DescriptorTable:
         self.waker_fd: int = -1
         self.urgent: select.epoll | None = None
         if type(selector) is getattr(selectors, "EpollSelector", None):
-            # The selector owns and closes the first descriptor.
-            self.epoll = select.epoll.fromfd(os.dup(selector.fileno()))  # type: ignore[attr-defined]
+            self.epoll = self._selector._selector  # type: ignore[attr-defined]
             try:
                 self.alarm = clock.Alarm()
             except (OSError, ImportError):
@@ -67,12 +66,11 @@ class DescriptorTable:
         self._suspects: set[int] = set()  # numbers that the kernel's set may still report for an earlier descriptor
 
     def close(self) -> None:
-        """Close the sets and the alarm that the selector does not own. Harmless when repeated."""
-        for kernels in (self.epoll, self.urgent, self.alarm):
+        """Close what the selector does not own. Harmless when repeated."""
+        for kernels in (self.urgent, self.alarm, self.waker):
             if kernels is not None:
                 kernels.close()
-        self.epoll = self.urgent = self.alarm = None
-        self._drop_waker()
+        self.epoll = self.urgent = self.alarm = self.waker = None
 
     def add_waker(self) -> None:
         """Make the waker, unless there is one. Without epoll, or if the process has no descriptor left, there is none.
@@ -184,8 +182,6 @@ class DescriptorTable:
             except OSError:
                 pass  # closed, which the selector does not know yet
         os.dup2(fresh.fileno(), selector.fileno(), inheritable=False)
-        if self.epoll is not None:
-            os.dup2(fresh.fileno(), self.epoll.fileno(), inheritable=False)
         fresh.close()
         self._suspects.clear()
         if self.urgent is not None:

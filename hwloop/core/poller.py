@@ -69,16 +69,13 @@ class Poller:
         self._selector = selector
         self._clock = clock
         self._inbox = inbox
-        self._epoll: select.epoll | None = None  # with the alarm; without both, the selector waits
+        self._epoll: select.epoll | None = None  # with the alarm, once `use_clock` finds both; else the selector waits
         self._alarm: Alarm | None = None
         self.alarm_when: float = 0.0
         alarm = self.descriptors.alarm
         self.alarm_fd: int = -1 if alarm is None else alarm.fileno()
-        make_gil_poll, epoll = _load_for_threads(), self.descriptors.epoll
-        self._gil_poll: Callable[[], Found] | None = None
-        if make_gil_poll is not None and epoll is not None:
-            self._gil_poll = make_gil_poll(epoll.fileno(), EVENTS_PER_POLL)
-        self.use_clock()
+        self._gil_poll: Callable[[], Found] | None = None  # once there have been other threads
+        _load_for_threads()
 
     def poll(self, when: float | None) -> Found:
         """Wait until a descriptor is ready or `when` has come (loop time; None: for ever) and return what is ready.
@@ -95,8 +92,8 @@ class Poller:
         elif not when or when != self.alarm_when:  # otherwise the alarm is set to it, and ends the wait
             left = when - self._clock.now() if when else 0.0
             if left <= self.spin:
-                if self._gil_poll is not None and _thread._count():  # threads other than this one
-                    return self._gil_poll()
+                if not COMPILED and _thread._count():  # threads other than this one
+                    return (self._gil_poll or self._make_gil_poll(epoll))()
                 return epoll.poll(0, EVENTS_PER_POLL)
             self.alarm_when = when  # 4. As precise as the kernel
             early = self.spin if self.spin > SHORTEST_WAIT else 0.0
@@ -142,7 +139,7 @@ class Poller:
     def use_clock(self) -> None:
         """Wait by the kernel's alarm if there is one and it follows the loop's clock, else through the selector.
 
-        Call it whenever the loop's clock has been replaced.
+        Call it once the loop has a clock, and whenever that has been replaced.
         """
         if self._alarm is not None and self.alarm_when:
             self._alarm.clear()
@@ -161,6 +158,14 @@ class Poller:
         """Close the epoll set and the alarm; the selector belongs to asyncio."""
         self._epoll = self._alarm = None
         self.descriptors.close()
+
+    def _make_gil_poll(self, epoll: select.epoll) -> Callable[[], Found]:
+        gil_poll = _load_for_threads()
+        if gil_poll is None:
+            self._gil_poll = functools.partial(epoll.poll, 0, EVENTS_PER_POLL)
+        else:
+            self._gil_poll = gil_poll(epoll.fileno(), EVENTS_PER_POLL)
+        return self._gil_poll
 
     def _poll_selector(self, when: float | None) -> Found:
         """Wait through a selector that the user brought, or by a clock that the kernel's alarm does not follow."""

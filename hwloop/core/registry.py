@@ -41,7 +41,7 @@ supervisor: Supervisor | None = None
 _made: weakref.WeakSet[Loop] = weakref.WeakSet()
 _guard = threading.Lock()
 _loops: list[tuple[Loop, int]] = []
-_followers: weakref.WeakKeyDictionary[Follower, None] = weakref.WeakKeyDictionary()  # in the order of addition
+_followers: weakref.WeakKeyDictionary[Follower, None] | None = None  # once there are any; in the order of addition
 
 
 def made(loop: Loop) -> None:
@@ -56,10 +56,10 @@ def loops() -> list[Loop]:
 
 def _forget() -> None:
     """Forget everything in a forked child: none of the loops runs there, and the lock may have been held."""
-    global _guard
+    global _guard, _followers
     _guard = threading.Lock()
     _loops.clear()
-    _followers.clear()
+    _followers = None
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -67,7 +67,10 @@ os.register_at_fork(after_in_child=_forget)
 
 def follow(follower: Follower) -> list[Loop]:
     """Call `follower` from now on. Return the loops that run already, oldest first."""
+    global _followers
     with _guard:
+        if _followers is None:
+            _followers = weakref.WeakKeyDictionary()
         _followers[follower] = None
         return [loop for loop, _ in _loops]
 
@@ -75,7 +78,8 @@ def follow(follower: Follower) -> list[Loop]:
 def unfollow(follower: Follower) -> None:
     """Call it no more. Harmless when repeated."""
     with _guard:
-        _followers.pop(follower, None)
+        if _followers is not None:
+            _followers.pop(follower, None)
 
 
 def thread_of(loop: Loop) -> int | None:
@@ -88,7 +92,7 @@ def started(loop: Loop) -> None:
     """List `loop`, which is about to run in this thread. Call `ended` even if this raises."""
     with _guard:
         _loops.append((loop, threading.get_ident()))
-        followers = list(_followers) if _followers else ()
+        followers = () if _followers is None else list(_followers)
     for follower in followers:
         follower.loop_started(loop)
 
@@ -99,6 +103,6 @@ def ended(loop: Loop) -> None:
     with _guard:
         if entry in _loops:  # not in a child that was forked meanwhile
             _loops.remove(entry)
-        followers = list(_followers) if _followers else ()
+        followers = () if _followers is None else list(_followers)
     for follower in followers:
         follower.loop_ended(loop)

@@ -31,6 +31,7 @@ def make() -> Iterator[Make]:
     ) -> Poller:
         selector = selector or selectors.EpollSelector()
         poller = Poller(selector, clock or LoopClock(), inbox)
+        poller.use_clock()
         made.append((poller, selector))
         return poller
 

@@ -100,6 +100,7 @@ def test_a_child_of_a_loop_has_buttons_of_its_own_and_the_parent_sleeps(
             button, led = gpiozero.Button(17), gpiozero.LED(24)
             button.when_pressed = lambda: seen.append("parent")
             led.blink(30, 30)
+        loop._poller.descriptors.add_waker()  # type: ignore[attr-defined]  # as the thread below will
         descriptors = len(os.listdir("/proc/self/fd"))
         child = fork(in_child)
         looks = 0
