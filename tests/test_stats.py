@@ -39,6 +39,17 @@ def test_an_empty_histogram_reads_zero():
     assert (histogram.quantile(0.5), histogram.mean, histogram.max, histogram.count) == (0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("before", [[], [3.0]])
+def test_durations_of_nothing_are_counted_in_the_first_bucket(before):
+    histogram = Histogram()
+    histogram.record_all(before)
+    histogram.record_all([0.0] * 6 + [-0.0])
+    assert (histogram.min, histogram.max, histogram.count) == (0, sum(before), 7 + len(before))
+    assert histogram.total == sum(before)
+    assert histogram.quantile(0.5) == 0
+    assert next(iter(histogram.cumulative().values())) == 7
+
+
 def test_a_negative_duration_counts_as_none_and_a_huge_one_in_the_last_bucket():
     histogram = Histogram()
     histogram.record(-5)

@@ -111,8 +111,12 @@ class Dispatcher:
             if alone:
                 # Programs rely on asyncio's order where little is ready: a short timeout must not cancel a task before
                 # its first step. So a short queue goes first, and a long one takes turns.
-                queued = len(ordinary) - overdue if ordinary else 0
-                first = queued if queued <= SHORT_QUEUE else max(first, 0)
+                if not ordinary:
+                    first = 0
+                elif (queued := len(ordinary) - overdue) <= SHORT_QUEUE:
+                    first = queued
+                elif first < 0:
+                    first = 0
             left = len(found)  # only polls add to them
             if over and not urgent.old:
                 ahead, batch = left, len(ordinary)
@@ -175,7 +179,7 @@ class Dispatcher:
                     break
                 if time >= until:  # 2.
                     break
-            if time - until >= monitor.slow_after:
+            if time >= until and time - until >= monitor.slow_after:
                 self._overran(handle, time - until)  # the last one: any that overruns its slice ends it
             handle = args = None  # or they would live through the next wait, with all they refer to
             if loop._stopping:
@@ -203,13 +207,13 @@ class Dispatcher:
             or run_queue.poll_after_batch
             or loop._stopping
         ):
-            if len(monitor.lateness) >= FILED_TOGETHER or len(monitor.latency) >= FILED_TOGETHER:
+            if len(monitor.lateness) + len(monitor.latency) >= FILED_TOGETHER:
                 monitor.histograms()
             if gc_schedule.is_active:
                 gc_schedule.collect_if_pressing()
             ready = self._poller.poll(0.0)
         else:
-            if len(monitor.lateness) >= FILED_BEFORE_WAIT or len(monitor.latency) >= FILED_BEFORE_WAIT:
+            if len(monitor.lateness) + len(monitor.latency) >= FILED_BEFORE_WAIT:
                 monitor.histograms()
             when: float | None = timers.earliest
             if when == INFINITY:

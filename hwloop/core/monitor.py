@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from hwloop.core.statistics import DeadlineMiss, Overrun
 
 FILED_TOGETHER = 500
-"""Durations are added to their histogram in groups of this size, which costs a tenth of adding them one by one."""
+"""Latenesses and latencies are added to their histograms together once there are so many, which costs a tenth of adding
+them one by one."""
 
 FILED_BEFORE_WAIT = 400
-"""The size of a group when the loop has nothing else to do, so that this seldom delays a callback."""
+"""Their number when the loop has nothing else to do, so that this seldom delays a callback."""
 
 DeadlineHandler = Callable[[Any, "DeadlineMiss"], object]
 OverrunHandler = Callable[[Any, "Overrun"], object]

@@ -17,10 +17,10 @@ import select
 import selectors
 import sys
 from collections.abc import Callable, Sized
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hwloop.core.bases import waiting_half
-from hwloop.core.clock import Alarm, monotonic
+from hwloop.core.clock import monotonic
 from hwloop.core.descriptors import IN, OUT, DescriptorTable
 from hwloop.core.loop_clock import LoopClock
 from hwloop.core.native import COMPILED
@@ -70,7 +70,7 @@ class Poller:
         self._clock = clock
         self._inbox = inbox
         self._epoll: select.epoll | None = None  # with the alarm, once `use_clock` finds both; else the selector waits
-        self._alarm: Alarm | None = None
+        self._alarm: Any = None  # an `Alarm`
         self.alarm_when: float = 0.0
         alarm = self.descriptors.alarm
         self.alarm_fd: int = -1 if alarm is None else alarm.fileno()
@@ -82,13 +82,13 @@ class Poller:
 
         With 0 it does not wait. It may return early with nothing; the caller polls again.
         """
-        epoll, alarm = self._epoll, self._alarm
-        if epoll is None or alarm is None:
+        epoll = self._epoll
+        if epoll is None:
             return self._poll_selector(when)
         if when is None:
             if self.alarm_when:  # 9. Idle is idle
                 self.alarm_when = 0.0
-                alarm.clear()
+                self._alarm.clear()
         elif not when or when != self.alarm_when:  # otherwise the alarm is set to it, and ends the wait
             left = when - self._clock.now() if when else 0.0
             if left <= self.spin:
@@ -97,7 +97,7 @@ class Poller:
                 return epoll.poll(0, EVENTS_PER_POLL)
             self.alarm_when = when  # 4. As precise as the kernel
             early = self.spin if self.spin > SHORTEST_WAIT else 0.0
-            alarm.set(when - early if left < LONGEST_WAIT else self._clock.now() + LONGEST_WAIT)
+            self._alarm.set(when - early if left < LONGEST_WAIT else self._clock.now() + LONGEST_WAIT)
         self.is_sleeping = True
         try:
             return epoll.poll(0 if self._inbox else -1, EVENTS_PER_POLL)
