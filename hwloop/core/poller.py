@@ -38,7 +38,7 @@ EVENTS_PER_POLL = 64
 """Descriptors per poll; the kernel reports the others at the next polls, in turn (epoll_wait(2))."""
 
 ONE = (1).to_bytes(8, sys.byteorder)
-"""What is added to an eventfd (eventfd(2))."""
+"""The number that each call adds to the eventfd (eventfd(2))."""
 
 Found = list[tuple[int, int]]
 """Ready descriptors, each with its epoll mask."""
