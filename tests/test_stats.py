@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hwloop.core.counters import BOUNDS, Histogram
@@ -59,6 +59,7 @@ def test_a_negative_duration_counts_as_none_and_a_huge_one_in_the_last_bucket():
 
 
 @given(st.lists(st.floats(-1, 100), max_size=200))
+@example([-0.0, 1.0])
 def test_durations_recorded_together_count_as_those_recorded_one_by_one(values):
     together, one_by_one = Histogram(), Histogram()
     together.record_all(values)

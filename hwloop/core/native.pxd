@@ -295,7 +295,7 @@ cdef inline tuple count_durations(values, counts):
     cdef bint is_first = True
     memset(numbers, 0, sizeof(numbers))
     for value in values:
-        if value < 0:
+        if value <= 0:  # or -0.0
             value = 0
         if is_first:
             least = most = value
