@@ -13,6 +13,7 @@ Source: Bosch BST-BME280-DS002; sections are named where they are kept. Not simu
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from abc import abstractmethod
@@ -139,14 +140,35 @@ def solve(formula: Callable[[int], float], value: float, near: float, size: int)
 
 
 class _Mode:
-    """The mode that ctrl_meas has started: when, how long a measurement takes, how long it is from one to the next, and
-    the number of the last one that has ended."""
+    """The mode that ctrl_meas has started.
 
-    def __init__(self, begun_ns: int, measuring_ns: int, cycle_ns: int) -> None:
-        self.begun_ns = begun_ns
-        self.measuring_ns = measuring_ns
-        self.cycle_ns = cycle_ns
+    Attributes:
+        begun_ns: when it was started.
+        samples: how often each quantity is sampled for one measurement; 0: not at all.
+        measuring_ns, cycle_ns: how long a measurement takes, and how long it is from one to the next.
+        measured: the number of the last one that has ended; -1 if none has.
+    """
+
+    def __init__(self) -> None:
+        self.begun_ns = 0
+        self.samples: Sequence[int] = (0, 0)
+        self.measuring_ns = self.cycle_ns = 0
         self.measured = -1
+
+    def start(self, now_ns: int, samples: Sequence[int], standby_ms: float) -> None:
+        """Begin, with a pause of `standby_ms` milliseconds from one measurement to the next."""
+        self.begun_ns = now_ns
+        self.samples = samples
+        self.measuring_ns, self.cycle_ns = _times_ns(samples, standby_ms)
+        self.measured = -1
+
+
+@functools.lru_cache(64)
+def _times_ns(samples: Sequence[int], standby_ms: float) -> tuple[int, int]:
+    """Return how long a measurement takes, and how long it is from one to the next: typical times of section 9.1."""
+    temperature, *others = samples
+    measuring_ns = round((1.0 + 2 * temperature + sum(2 * count + 0.5 for count in others if count)) * 1e6)
+    return measuring_ns, measuring_ns + round(standby_ms * 1e6)
 
 
 @dataclass(eq=False)
@@ -171,16 +193,16 @@ class PressureSensor(RegisterPart):
         return math.sin(2 * math.pi * self.seconds(time_ns) / self.period)
 
     @abstractmethod
-    def air(self, time_ns: int) -> tuple[float, float]:
-        """Return the temperature and the pressure (°C, hPa) at a time."""
+    def air(self, time_ns: int) -> tuple[float, ...]:
+        """Return the temperature and the pressure (°C, hPa) at a time, and then what else the part measures."""
 
     def write(self, data: bytes) -> None:
         """Set the pointer from a single byte; else store pairs of register and value (section 6.2.1)."""
         self.update(self.now_ns())
         if data:
             self.pointer: int = data[0]
-        for register, value in zip(data[0::2], data[1::2], strict=False):
-            self.write_register(register, value)
+        for place in range(1, len(data), 2):
+            self.write_register(data[place - 1], data[place])
 
     def write_register(self, register: int, value: int) -> None:
         if register == _RESET and value == RESET_WORD:
@@ -189,38 +211,25 @@ class PressureSensor(RegisterPart):
             self.registers[register] = value
         elif register == _CTRL_MEAS:
             self.registers[register] = value
-            self._start(self.now_ns())
+            standby_ms = self.standby_ms[self.registers[_CONFIG] >> 5]
+            self._mode.start(self.now_ns(), self.samples(), standby_ms)
 
     def power_on(self) -> None:
         """Set the registers of section 5.3, and copy the calibration from its memory."""
-        now_ns = self.now_ns()
         calibration, _ = CALIBRATION.registers()
         self.registers[_CALIBRATION_1 : _CALIBRATION_1 + len(calibration)] = calibration
         self.registers[_ID] = self.chip_id
         self._store(SKIPPED, SKIPPED)
-        self._copied_ns = now_ns + _START_UP_NS
-        self._mode = _Mode(now_ns, 0, 0)
+        self._copied_ns = self.now_ns() + _START_UP_NS
+        self._mode = _Mode()
 
-    def further_ms(self) -> float:
-        """Return how many milliseconds the quantities besides temperature and pressure take; called at the start."""
-        return 0.0
-
-    def measure_further(self, time_ns: int, t_fine: float) -> None:
-        """Measure the quantities besides temperature and pressure."""
-
-    def _start(self, now_ns: int) -> None:
-        """Start the mode that ctrl_meas names."""
-        standby_ms = self.standby_ms[self.registers[_CONFIG] >> 5]
-        t, p = self._oversampling()
-        # Typical times of section 9.1.
-        milliseconds = 1.0 + 2 * t + (2 * p + 0.5 if p else 0) + self.further_ms()
-        measuring_ns = round(milliseconds * 1e6)
-        self._mode = _Mode(now_ns, measuring_ns, measuring_ns + round(standby_ms * 1e6))
-
-    def _oversampling(self) -> tuple[int, int]:
-        """Return how often temperature and pressure are sampled for one measurement; 0: not at all."""
+    def samples(self) -> tuple[int, ...]:
+        """Return how often each quantity is sampled in the mode that is started now, in the order of `air`."""
         control = self.registers[_CTRL_MEAS]
         return OVERSAMPLING[control >> 5], OVERSAMPLING[control >> 2 & 7]
+
+    def measure_further(self, air: Sequence[float], samples: Sequence[int], t_fine: float) -> None:
+        """Measure the quantities besides temperature and pressure."""
 
     def update(self, now_ns: int) -> None:
         registers, mode = self.registers, self._mode
@@ -243,22 +252,23 @@ class PressureSensor(RegisterPart):
     def _measure(self, time_ns: int) -> None:
         """Put the raw values for the air at `time_ns` into the data registers."""
         self.measurements += 1
-        temperature, pressure = self.air(time_ns)
-        t, p = self._oversampling()
+        air, samples = self.air(time_ns), self._mode.samples
+        temperature, pressure, t, p = air[0], air[1], samples[0], samples[1]
         raw_t = self._rounded(solve(celsius, temperature, near_celsius(temperature), 1 << 20), t)
         t_fine = fine_temperature(raw_t)
         v1, v2 = _pressure_terms(t_fine)
         near = _near_pascal(pressure * 100, v1, v2)
         raw_p = self._rounded(solve(lambda raw: -_pascal(raw, v1, v2), -pressure * 100, near, 1 << 20), p)
         self._store(raw_p if p else SKIPPED, raw_t if t else SKIPPED)
-        self.measure_further(time_ns, t_fine)
+        self.measure_further(air, samples, t_fine)
 
     def _rounded(self, raw: int, oversampling: int) -> int:
         """Round to 20 bits with the filter on, else to 16 and one more per doubling of the samples (section 3.4)."""
         if self.registers[_CONFIG] >> 2 & 7:
             return raw
-        step = 16 // max(oversampling, 1)
-        return min(round(raw / step) * step, (1 << 20) - step)
+        step = 16 // (oversampling or 1)
+        rounded = round(raw / step) * step
+        return rounded if rounded < 1 << 20 else rounded - step
 
     def _store(self, pressure: int, temperature: int) -> None:
-        self.registers[_DATA : _DATA + 6] = (pressure << 4).to_bytes(3) + (temperature << 4).to_bytes(3)
+        self.registers[_DATA : _DATA + 6] = (pressure << 28 | temperature << 4).to_bytes(6)

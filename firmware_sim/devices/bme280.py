@@ -86,22 +86,21 @@ class Bme280(PressureSensor):
 
     def conditions(self, time_ns: int) -> Conditions:
         """Return the air at a time (nanoseconds, the timeline's clock), unless a value was assigned since."""
-        swing = self.swing(time_ns)
-        return Conditions(
-            TEMPERATURE.clamp(self.temperature + self.temperature_swing * swing),
-            _HUMIDITY.clamp(self.humidity + self.humidity_swing * swing),
-            PRESSURE.clamp(self.pressure + self.pressure_swing * swing),
-        )
+        temperature, pressure, humidity = self.air(time_ns)
+        return Conditions(temperature, humidity, pressure)
 
-    def air(self, time_ns: int) -> tuple[float, float]:
-        temperature, self._measured_humidity, pressure = self.conditions(time_ns)
-        return temperature, pressure
+    def air(self, time_ns: int) -> tuple[float, float, float]:
+        swing = self.swing(time_ns)
+        return (
+            TEMPERATURE.clamp(self.temperature + self.temperature_swing * swing),
+            PRESSURE.clamp(self.pressure + self.pressure_swing * swing),
+            _HUMIDITY.clamp(self.humidity + self.humidity_swing * swing),
+        )
 
     def power_on(self) -> None:
         super().power_on()
         _, second = CALIBRATION.registers()
         self.registers[_CALIBRATION_2 : _CALIBRATION_2 + len(second)] = second
-        self._oversampling_h = 0
         self._store_humidity(SKIPPED >> 4)
 
     def write_register(self, register: int, value: int) -> None:
@@ -110,15 +109,14 @@ class Bme280(PressureSensor):
         else:
             super().write_register(register, value)
 
-    def further_ms(self) -> float:
+    def samples(self) -> tuple[int, ...]:
         # The setting of ctrl_hum takes effect now (section 5.4.3).
-        h = self._oversampling_h = OVERSAMPLING[self.registers[_CTRL_HUM] & 7]
-        return 2 * h + 0.5 if h else 0.0
+        return *super().samples(), OVERSAMPLING[self.registers[_CTRL_HUM] & 7]
 
-    def measure_further(self, time_ns: int, t_fine: float) -> None:
-        humidity = self._measured_humidity  # as `air` has found it, for the same time
+    def measure_further(self, air: Sequence[float], samples: Sequence[int], t_fine: float) -> None:
+        humidity = air[2]
         raw = solve(lambda raw: percent(raw, t_fine), humidity, near_percent(humidity, t_fine), 1 << 16)
-        self._store_humidity(raw if self._oversampling_h else SKIPPED >> 4)
+        self._store_humidity(raw if samples[2] else SKIPPED >> 4)
 
     def _store_humidity(self, raw: int) -> None:
         self.registers[_HUMIDITY_DATA : _HUMIDITY_DATA + 2] = raw.to_bytes(2)
