@@ -255,32 +255,36 @@ class Bus(Referable):
 
     def _traced(self, messages: Sequence[Message]) -> list[bytes]:
         """Make a transfer and record it."""
-        when_ns, done = self.timeline.now_ns(), list[I2cMessage]()
+        when_ns, passed = self.timeline.now_ns(), list[bytes]()
         try:
-            answers = self._clocked(messages, done)
+            answers = self._clocked(messages, passed)
         except Disturbed:  # it will be made again
             raise
         except BaseException as failure:
             code = failure.errno if isinstance(failure, OSError) else None
-            if len(done) < len(messages):
-                failed = messages[len(done)]
+            if len(passed) < len(messages):
+                failed = messages[len(passed)]
                 # A device that is there acknowledges its address, and then rejects what it has been sent.
                 rejected = code == self.nack_errno and failed.reads is None and failed.address in self._devices
-                data = failed.data if rejected else b""
-                done.append(I2cMessage(failed.address, "sent" if failed.reads is None else "received", data))
-            self._record(when_ns, done, errno.errorcode.get(code or 0) or type(failure).__name__)
+                passed.append(failed.data if rejected else b"")
+            self._record(when_ns, messages, passed, errno.errorcode.get(code or 0) or type(failure).__name__)
             raise
-        self._record(when_ns, done, "")
+        self._record(when_ns, messages, passed, "")
         return answers
 
-    def _record(self, when_ns: int, done: Sequence[I2cMessage], error: str) -> None:
+    def _record(self, when_ns: int, messages: Sequence[Message], passed: Sequence[bytes], error: str) -> None:
+        """Record a transfer, with the bytes of each of its messages that has passed."""
         with self.timeline.lock:
             if self.timeline.tracer is not None:
                 end_ns = self.timeline.now_ns()
-                self.timeline.tracer.record(I2cTransfer(when_ns, end_ns, self.number, tuple(done), error))
+                done = tuple(
+                    I2cMessage(message.address, "sent" if message.reads is None else "received", data)
+                    for message, data in zip(messages, passed, strict=False)
+                )
+                self.timeline.tracer.record(I2cTransfer(when_ns, end_ns, self.number, done, error))
 
-    def _clocked(self, messages: Sequence[Message], done: list[I2cMessage]) -> list[bytes]:
-        """Make a transfer, which has the wire to itself. Add each message that has passed to `done`."""
+    def _clocked(self, messages: Sequence[Message], passed: list[bytes]) -> list[bytes]:
+        """Make a transfer, which has the wire to itself. Add the bytes of each message that has passed to `passed`."""
         timeline, lock = self.timeline, self.timeline.lock
         timeline.clock.foresee(self._duration_ns(messages))
         self.transfers += 1
@@ -314,7 +318,7 @@ class Bus(Referable):
                     with lock:
                         timeline.catch_up()
                         device.write(data)
-                    done.append(I2cMessage(address, "sent", data))
+                    passed.append(data)
                 else:
                     try:
                         with lock:
@@ -327,7 +331,7 @@ class Bus(Referable):
                     for disturbance in disturbances:
                         answer = disturbance.answer(message, answer)
                     answers.append(answer)
-                    done.append(I2cMessage(address, "received", answer))
+                    passed.append(answer)
                     busy_until = self._hold(busy_until, 1 + len(answer))
             except Nack:
                 self.nacks += 1
@@ -369,9 +373,7 @@ class Bus(Referable):
         """Wait until `count` more bytes are through, and return when that is (ns)."""
         self.bytes += count
         busy_until += _bytes_ns(count, self._bit_rate)
-        left = busy_until - self.timeline.now_ns()
-        if left > 0:
-            self.timeline.clock.sleep(left / 1e9)
+        self.timeline.clock.wait_until(busy_until)
         return busy_until
 
 

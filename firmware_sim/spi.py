@@ -257,8 +257,7 @@ class SpiBus:
                 for disturbance in disturbances:
                     answer = disturbance.answer(select, answer)
                 busy_until += round(self._seconds(segment) * 1e9)
-                if (left := busy_until - self.timeline.now_ns()) > 0:
-                    self.timeline.clock.sleep(left / 1e9)
+                self.timeline.clock.wait_until(busy_until)
                 answers.append(answer)
         finally:
             if device is not None:

@@ -1,4 +1,5 @@
 cimport cython
+from hwloop.core.clock cimport Clock
 
 
 cdef class Referable:
@@ -11,7 +12,8 @@ cdef class Event:
 
 cdef class Timeline(Referable):
     cdef dict __dict__
-    cdef public object clock, lock, now_ns, tracer
+    cdef public Clock clock
+    cdef public object lock, now_ns, tracer
     cdef object _moment_ns, _poll
     cdef list _heap
     cdef dict _readers

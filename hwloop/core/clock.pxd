@@ -7,4 +7,6 @@ cdef class Alarm:
 cdef class Clock:
     cdef dict __dict__
     cpdef now_ns(self)
+    cpdef wait_until(self, when_ns)
+    cpdef foresee(self, nanoseconds)
     cpdef announce(self)

@@ -84,6 +84,12 @@ class Clock:
         """Block the calling thread."""
         time.sleep(seconds)
 
+    def wait_until(self, when_ns: int) -> None:
+        """Block the calling thread until a time. Return at once if it has come."""
+        left_ns = when_ns - self.now_ns()
+        if left_ns > 0:
+            self.sleep(left_ns / 1e9)
+
     def condition(self, lock: threading.Lock | None = None) -> threading.Condition:
         """Return a condition whose timeouts count by this clock, on `lock` or a lock of its own."""
         return threading.Condition(lock or threading.Lock())

@@ -16,4 +16,5 @@ cdef class VirtualClock(Clock):
     cpdef now_ns(self)
     cpdef announce(self)
     cpdef next_ns(self)
+    cpdef _sleep_until(self, when_ns)
     cpdef bint _free_until(self, when_ns) except -1

@@ -40,6 +40,10 @@ FOREVER = 1e18
 """Seconds. A timer that is further away never comes: inf, or 1e300."""
 
 
+def _never() -> bool:
+    return False
+
+
 class VirtualClock(Clock):
     """A clock whose time passes only when the loop lets it. One for each loop: `SimLoop(clock=)`, `SimBoard(clock=)`.
 
@@ -102,12 +106,18 @@ class VirtualClock(Clock):
             if seconds != 0:
                 raise ValueError(f"a sleep is 0 seconds or more, and less than {FOREVER:g}, not {seconds!r}")
             return
-        when_ns = self._now_ns + round(seconds * 1e9)
+        self._sleep_until(self._now_ns + round(seconds * 1e9))
+
+    def wait_until(self, when_ns: int) -> None:
+        if when_ns > self._now_ns:
+            self._sleep_until(when_ns)
+
+    def _sleep_until(self, when_ns: int) -> None:
         if threading.get_ident() == self.driver:
             if when_ns <= self._foreseen_ns:
                 self.jump(when_ns)
             else:
-                self.block_loop(when_ns, lambda: False)
+                self.block_loop(when_ns, _never)
         else:
             self.sleep_until(Sleeper(when_ns))
 
