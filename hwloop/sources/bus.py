@@ -27,6 +27,7 @@ from hwloop.core.ordered_sets import WeakOrderedSet
 from hwloop.core.statistics import BusStatistics
 from hwloop.core.urgency import Priority, as_priority
 from hwloop.errors import HardwareError
+from hwloop.sources.account import Account
 from hwloop.sources.bus_access import BusAccess, BusJob, Closable
 from hwloop.sources.containment import run_hooks
 from hwloop.sources.intake import WhenFull
@@ -88,8 +89,7 @@ class BusSource(Source[Transaction], Generic[H]):
         self._access: BusAccess[H] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._polls = WeakOrderedSet()
-        self._busy_ns = 0
-        self._longest_wait = 0.0
+        self._account = Account()
 
     @abstractmethod
     def reach(self) -> BusAccess[H]:
@@ -98,6 +98,10 @@ class BusSource(Source[Transaction], Generic[H]):
     @abstractmethod
     def fault(self, number: int) -> tuple[str, str] | None:
         """Return the meaning of a system's error number on this bus, and what to check; None for any other error."""
+
+    def accounts(self) -> list[Account]:
+        """Return the accounts of all its jobs."""
+        return [self._account]
 
     # For programs.
 
@@ -127,12 +131,13 @@ class BusSource(Source[Transaction], Generic[H]):
         timeout: float | None = None,
         one_transfer: bool = False,
         priority: Priority | None = None,
-        settled: Callable[[BusJob[Any]], object] | None = None,
+        account: Account | None = None,
+        size: int = 0,
     ) -> T:
         """Do as `run()` does, under a name for the job that errors and the log show.
 
-        `one_transfer` says that the function makes one transfer and does nothing else. `settled(job)` is called when it
-        has been done, even if nobody waits for it any more.
+        `one_transfer` says that the function makes one transfer and does nothing else. `account` counts the job and its
+        `size` in bytes when it has been done, even if nobody waits for it any more (None: the account of the bus).
         """
         timeout = self.timeout if timeout is None else _checked_timeout(timeout)
         access = self._usable()
@@ -140,7 +145,8 @@ class BusSource(Source[Transaction], Generic[H]):
         future: asyncio.Future[T] = self._loop.create_future()
         urgency = self.priority if priority is None else priority
         asked = self._loop.time()
-        job = BusJob(access, what, function, args, future, one_transfer, self, timeout, asked, urgency, settled)
+        counts = self._account if account is None else account
+        job = BusJob(access, what, function, args, future, one_transfer, self, timeout, asked, urgency, counts, size)
         access.submit(job)
         try:
             return await future
@@ -191,7 +197,10 @@ class BusSource(Source[Transaction], Generic[H]):
         common = vars(super().statistics())
         if self._access is not None:
             common = {**common, "reopened": self._access.reopened}
-        return BusStatistics(**common, busy=self._busy_ns / 1e9, longest_wait=self._longest_wait)
+        accounts = self.accounts()
+        busy_ns = sum(account.busy_ns for account in accounts)
+        longest_wait = max(account.longest_wait for account in accounts)
+        return BusStatistics(**common, busy=busy_ns / 1e9, longest_wait=longest_wait)
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Close it. Waits for the transfer under way, for `timeout` seconds at most; `close()` does not."""
@@ -218,11 +227,10 @@ class BusSource(Source[Transaction], Generic[H]):
         for job in self._access.collect():
             self._settle(job)
             succeeded = succeeded or job.error is None
-            transaction = Transaction(job.what, job.began_ns, job.ended_ns, job.error)
             if self._channel.wanted:
-                transactions.append(transaction)
+                transactions.append(Transaction(job.what, job.began_ns, job.ended_ns, job.error))
             else:
-                self._channel.bypass(transaction)
+                self._channel.bypass(None)  # counted, but not made: nobody looks at it
         self._note_reopened(succeeded=succeeded)
         if self._access.ended and self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
@@ -253,7 +261,7 @@ class BusSource(Source[Transaction], Generic[H]):
             return False
         self._wakeups += 1
         self._settle(job)
-        self._channel.bypass(Transaction(job.what, job.began_ns, job.ended_ns, job.error))
+        self._channel.bypass(None)
         self._note_reopened(succeeded=job.error is None)
         return True
 
@@ -268,20 +276,17 @@ class BusSource(Source[Transaction], Generic[H]):
 
     def _settle(self, job: BusJob[H]) -> None:
         """Give the answer to the caller that waits for it."""
-        self._busy_ns += job.ended_ns - job.began_ns
-        if (waited := job.began_ns / 1e9 - job.asked) > self._longest_wait:
-            self._longest_wait = waited
-        if job.settled is not None:
-            job.settled(job)
-        if job.error is None:
+        future, error, began_ns = job.future, job.error, job.began_ns
+        job.account.note(job.size, job.ended_ns - began_ns, began_ns / 1e9 - job.asked, error)
+        if error is None:
             self.suspect = False
-        if job.future.done():  # cancelled, or out of time
+        if future.done():  # cancelled, or out of time
             self.count_lost(1)
-        elif job.error is None:
-            job.future.set_result(job.result)
+        elif error is None:
+            future.set_result(job.result)
         else:
             self._errors += 1
-            job.future.set_exception(self._presented(job.error, job.what))
+            future.set_exception(self._presented(error, job.what))
 
     def _presented(self, error: BaseException, what: str) -> BaseException:
         """Return the error of a job as its caller gets it: an error of the system with its meaning on this bus."""
@@ -342,6 +347,8 @@ class BusSource(Source[Transaction], Generic[H]):
 
 def whole(what: str, value: object) -> int:
     """Return `value` as an int. Raises TypeError, which names it `what`, unless it is a whole number."""
+    if type(value) is int:
+        return value
     try:
         if isinstance(value, bool):
             raise TypeError

@@ -14,6 +14,7 @@ from hwloop.core.clock import Clock, Disturbed
 from hwloop.core.naming import error_text
 from hwloop.core.urgency import Priority
 from hwloop.errors import HardwareError
+from hwloop.sources.account import Account
 from hwloop.sources.bus_thread import BusThread, Job
 from hwloop.sources.reopening import Backoff, Pauses
 
@@ -52,7 +53,7 @@ class BusJob(Generic[H]):
     Attributes:
         priority: it goes before jobs that are less urgent.
         asked: the loop time at which it was submitted.
-        settled: called with it when it has been done, whoever waits for it; None for nothing.
+        account: counts it when it has been done, whoever waits for it, with its `size` in bytes.
         timeout: seconds within which the caller wants the answer, ...
         expires: ... and the loop time at which they have passed.
         timer: ends the caller's wait then; None while the loop is about to do the job itself.
@@ -60,6 +61,7 @@ class BusJob(Generic[H]):
     """
 
     __slots__ = (
+        "account",
         "args",
         "asked",
         "began_ns",
@@ -74,7 +76,7 @@ class BusJob(Generic[H]):
         "one_transfer",
         "priority",
         "result",
-        "settled",
+        "size",
         "timeout",
         "timer",
         "what",
@@ -94,7 +96,8 @@ class BusJob(Generic[H]):
         timeout: float,
         asked: float,
         priority: Priority,
-        settled: Callable[[BusJob[H]], object] | None,
+        account: Account,
+        size: int,
     ) -> None:
         self.by: BusAccess[H] = by
         self.what: str = what
@@ -107,7 +110,8 @@ class BusJob(Generic[H]):
         self.expires: float = asked + timeout
         self.asked: float = asked
         self.priority: Priority = priority
-        self.settled: Callable[[BusJob[H]], object] | None = settled
+        self.account: Account = account
+        self.size: int = size
         self.timer: asyncio.TimerHandle | None = None
         self.is_done: bool = False
         self.began_ns: int = 0

@@ -20,10 +20,10 @@ from hwloop.core.naming import short_name
 from hwloop.core.statistics import I2cStatistics
 from hwloop.core.urgency import Priority, as_priority
 from hwloop.requests import check_line
+from hwloop.sources.account import Account
 from hwloop.sources.bus import BusSource, whole
 from hwloop.sources.bus_access import BusAccess
 from hwloop.sources.bus_thread import BusThread
-from hwloop.sources.i2c.account import Account
 from hwloop.sources.i2c.device import Device
 from hwloop.sources.i2c.faults import fault
 from hwloop.sources.i2c.recovery import Recovery
@@ -158,6 +158,9 @@ class Bus(BusSource["SMBus"]):
         return I2cStatistics(**vars(super().statistics()), addresses=addresses, recoveries=recoveries)
 
     # For the base class.
+
+    def accounts(self) -> list[Account]:
+        return [*super().accounts(), *self._accounts.values()]
 
     def reach(self) -> BusAccess[SMBus]:
         board = current()

@@ -9,14 +9,13 @@ Documentation/i2c/smbus-protocol.rst and dev-interface.rst of the kernel.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, TypeVarTuple
 
 from hwloop.core.urgency import Priority
 from hwloop.scheduling.limits import RateLimiter
+from hwloop.sources.account import Account
 from hwloop.sources.bus import whole
-from hwloop.sources.bus_access import BusJob
-from hwloop.sources.i2c.account import Account
 from hwloop.sources.rate_limit import RateLimit
 
 if TYPE_CHECKING:
@@ -49,7 +48,8 @@ class DeviceBus(Protocol):
         *args: *Ts,
         one_transfer: bool = ...,
         priority: Priority | None = ...,
-        settled: Callable[[BusJob[Any]], object] | None = ...,
+        account: Account | None = ...,
+        size: int = ...,
     ) -> T:
         """Call `function(smbus, *args)` on the bus's thread and return what it returns; `what` is for messages."""
         ...
@@ -95,20 +95,21 @@ class Device:
     async def read_register(self, register: int) -> int:
         """Return the byte in a register (0 to 255)."""
         _check_byte("a register", register)
-        return await self._perform(2, lambda smbus: smbus.read_byte_data(self.address, register))
+        return await self._perform(2, _read_byte, register)
 
     async def write_register(self, register: int, value: int) -> None:
         """Write a byte to a register."""
         _check_byte("a register", register)
         _check_byte("a register's value", value)
-        await self._perform(2, lambda smbus: smbus.write_byte_data(self.address, register, value))
+        await self._perform(2, _write_byte, register, value)
 
     async def read_block(self, register: int, length: int) -> bytes:
         """Return `length` bytes (1 to 8192) from `register` on, read in one transfer, or in several with `split`."""
         _check_byte("a register", register)
         _check_length(length)
-        parts = [await self._read_part(*part) for part in self._parts(register, length)]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        if self._split is None or length <= self._split:
+            return await self._read_part(register, 0, length)
+        return b"".join([await self._read_part(*part) for part in self._parts(register, length)])
 
     async def write_block(self, register: int, data: bytes) -> None:
         """Write bytes to `register` and the registers after it, in one transfer, or in several with `split`."""
@@ -154,7 +155,7 @@ class Device:
         sizes = [message if isinstance(message, int) else len(message) for message in messages]
         for size in sizes:
             _check_length(size)
-        return await self._perform(sum(sizes), _combined, self.address, messages)
+        return await self._perform(sum(sizes), _combined, messages)
 
     def _parts(self, register: int, length: int) -> list[tuple[int, int, int]]:
         """Return the transfers of a block: the register, the place in the block, and the number of bytes of each."""
@@ -167,43 +168,41 @@ class Device:
             raise ValueError(f"a block of {length} bytes from register {register:#04x} on ends behind register 0xff")
         return [*parts[:-1], (last, start, length - start)]
 
-    async def _read_part(self, register: int, start: int, length: int) -> bytes:
-        if length > _SMBUS_BLOCK:
-            parts = await self._perform(
-                length + 1, _combined, self.address, (bytes([register]), length), first=not start
-            )
-            return parts[0]
-        return bytes(
-            await self._perform(
-                length + 1,
-                lambda smbus: smbus.read_i2c_block_data(self.address, register, length),
-                first=not start,
-            )
-        )
+    def _read_part(self, register: int, start: int, length: int) -> Coroutine[Any, Any, bytes]:
+        read = _read_block if length <= _SMBUS_BLOCK else _read_long_block
+        return self._perform(length + 1, read, register, length, first=not start)
 
-    async def _write_part(self, register: int, start: int, data: bytes) -> None:
-        size = len(data) + 1
-        if size > _SMBUS_BLOCK + 1:
-            await self._perform(size, _combined, self.address, (bytes([register]) + data,), first=not start)
-        else:
-            await self._perform(
-                size,
-                lambda smbus: smbus.write_i2c_block_data(self.address, register, list(data)),
-                first=not start,
-            )
+    def _write_part(self, register: int, start: int, data: bytes) -> Coroutine[Any, Any, object]:
+        write = _write_block if len(data) <= _SMBUS_BLOCK else _write_long_block
+        return self._perform(len(data) + 1, write, register, data, first=not start)
 
-    async def _perform(self, size: int, function: Callable[[SMBus, *Ts], T], *args: *Ts, first: bool = True) -> T:
-        """Make a transfer of `size` bytes. The limit is on operations, the `first` of their transfers."""
-        if self._limiter is not None and first:
-            await self._limiter.acquire()
-        return await self.bus.perform(
+    # No coroutine: each one around a transfer is entered and left twice.
+
+    def _perform(
+        self, size: int, function: Callable[[SMBus, int, *Ts], T], *args: *Ts, first: bool = True
+    ) -> Coroutine[Any, Any, T]:
+        """Make a transfer of `size` bytes: call `function(smbus, address, *args)` on the bus's thread.
+
+        The limit is on operations, the `first` of their transfers.
+        """
+        if first and self._limiter is not None:
+            return self._perform_within_limit(self._limiter, size, function, *args)
+        return self.bus.perform(
             self._title,
             function,
+            self.address,
             *args,
             one_transfer=True,
             priority=self.priority,
-            settled=lambda job: self._account.note(job, size),
+            account=self._account,
+            size=size,
         )
+
+    async def _perform_within_limit(
+        self, limiter: RateLimiter, size: int, function: Callable[[SMBus, int, *Ts], T], *args: *Ts
+    ) -> T:
+        await limiter.acquire()
+        return await self._perform(size, function, *args, first=False)
 
 
 def _check_byte(what: str, value: int) -> None:
@@ -216,8 +215,35 @@ def _check_length(length: int) -> None:
         raise ValueError(f"a message has 1 to {_MESSAGE_MAX} bytes, not {length}")
 
 
+# The rest runs on the bus's thread.
+
+
+def _read_byte(smbus: SMBus, address: int, register: int) -> int:
+    return smbus.read_byte_data(address, register)
+
+
+def _write_byte(smbus: SMBus, address: int, register: int, value: int) -> None:
+    smbus.write_byte_data(address, register, value)
+
+
+def _read_block(smbus: SMBus, address: int, register: int, length: int) -> bytes:
+    return bytes(smbus.read_i2c_block_data(address, register, length))
+
+
+def _write_block(smbus: SMBus, address: int, register: int, data: bytes) -> None:
+    smbus.write_i2c_block_data(address, register, list(data))
+
+
+def _read_long_block(smbus: SMBus, address: int, register: int, length: int) -> bytes:
+    return _combined(smbus, address, (bytes([register]), length))[0]
+
+
+def _write_long_block(smbus: SMBus, address: int, register: int, data: bytes) -> None:
+    _combined(smbus, address, (bytes([register]) + data,))
+
+
 def _combined(smbus: SMBus, address: int, messages: tuple[bytes | int, ...]) -> list[bytes]:
-    """Make one transfer of the messages. Runs on the bus's thread."""
+    """Make one transfer of the messages."""
     from smbus2 import i2c_msg
 
     raw = [
