@@ -90,6 +90,8 @@ class Wire(Protocol):
 SmbusBlock: type[ctypes.Array[ctypes.c_uint8]] = ctypes.c_uint8 * (BLOCK_MAX + 2)
 """`union i2c_smbus_data`: a byte, a word, or a block with its length first."""
 
+_Memory = ctypes.c_char * (BLOCK_MAX + 2)  # the same: its slices are bytes, and `raw` stores some at its beginning
+
 
 class SmbusData(ctypes.Structure):
     """`struct i2c_smbus_ioctl_data`."""
@@ -189,11 +191,11 @@ class I2cHandle(Handle):
         has_data = size != Size.QUICK and (size != Size.BYTE or read)
         if has_data and not block_address:
             raise os_error(errno.EINVAL)
-        block: Any = SmbusBlock.from_address(block_address) if has_data else ()
-        length = block[0] if has_data else 0
+        block: Any = _Memory.from_address(block_address) if has_data else b""
+        length = ord(block[0]) if size >= Size.BLOCK_DATA else 0
         if size == Size.I2C_BLOCK_BROKEN:  # of old programs, which read whole blocks only
             size, length = Size.I2C_BLOCK_DATA, BLOCK_MAX if read else length
-        if length > BLOCK_MAX and size >= Size.BLOCK_DATA and not (read and size == Size.BLOCK_DATA):
+        if length > BLOCK_MAX and not (read and size == Size.BLOCK_DATA):
             raise os_error(errno.EINVAL)
         written = bytes([command])
         count: int | None = None
@@ -203,25 +205,25 @@ class I2cHandle(Handle):
                 if read:
                     count = width
                 else:
-                    written += bytes(block[0:width])
+                    written += block[0:width]
             case Size.I2C_BLOCK_DATA:
                 if read:
                     count = length
                 else:
-                    written += bytes(block[1 : length + 1])
+                    written += block[1 : length + 1]
             case Size.QUICK:  # the read/write bit is all there is
                 written, count = b"", 0 if read else None
             case Size.BYTE:  # no register
                 written, count = (b"", 1) if read else (written, None)
             case Size.PROC_CALL:
-                written, count = written + bytes(block[0:2]), 2
+                written, count = written + block[0:2], 2
             case Size.BLOCK_DATA:
                 if read:
                     count = LENGTH_FIRST
                 else:
-                    written += bytes(block[0 : length + 1])
+                    written += block[0 : length + 1]
             case Size.BLOCK_PROC_CALL:
-                written, count = written + bytes(block[0 : length + 1]), LENGTH_FIRST
+                written, count = written + block[0 : length + 1], LENGTH_FIRST
         messages = []
         if count is None or written:
             messages.append(_message(self.address, written))
@@ -229,8 +231,8 @@ class I2cHandle(Handle):
             messages.append(_message(self.address, b"", count))
         answers = self._wire.transfer(messages)
         if answers and has_data:
-            first = 1 if size == Size.I2C_BLOCK_DATA else 0
-            block[first : first + len(answers[0])] = answers[0]
+            begin = block_address + 1 if size == Size.I2C_BLOCK_DATA else block_address
+            _Memory.from_address(begin).raw = answers[0]
 
     def _combined(self, argument: _RawMessages) -> int:
         """Make the transfer of I2C_RDWR: messages with repeated starts between them."""

@@ -104,7 +104,7 @@ class Schedule:
     def _due_ns(self, number: int) -> int:
         """Return when a tick is due, rounded to the nearest nanosecond."""
         assert self._start_ns is not None
-        return self._start_ns + (2 * number * self._numerator + self._denominator) // (2 * self._denominator)
+        return self._start_ns + (number * self._numerator + (self._denominator >> 1)) // self._denominator
 
     def _last_by(self, now_ns: int) -> int:
         """Return the number of the last tick that is due by `now_ns`."""

@@ -17,4 +17,7 @@ cdef class VirtualClock(Clock):
     cpdef announce(self)
     cpdef next_ns(self)
     cpdef _sleep_until(self, when_ns)
+    cpdef bint is_in_place(self) except -1
+    cpdef bint _give_turn(self, undisturbed=*) except -1
+    cpdef _run_in_place(self, turn)
     cpdef bint _free_until(self, when_ns) except -1

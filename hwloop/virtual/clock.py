@@ -16,6 +16,7 @@ import collections
 import threading
 import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from hwloop.core.clock import Agenda, Clock, Disturbed
@@ -52,7 +53,7 @@ class VirtualClock(Clock):
     """
 
     def __init__(self) -> None:
-        self.driver: int = threading.get_ident()
+        self.driver: int = get_ident()
         """The loop's thread. If it sleeps itself, board and threads go on, and the loop's callbacks do not."""
         self.seconds: float = START_NS / 1e9
         """The time as a float, for `loop.time()`."""
@@ -113,7 +114,7 @@ class VirtualClock(Clock):
             self._sleep_until(when_ns)
 
     def _sleep_until(self, when_ns: int) -> None:
-        if threading.get_ident() == self.driver:
+        if get_ident() == self.driver:
             if when_ns <= self._foreseen_ns:
                 self.jump(when_ns)
             else:
@@ -134,13 +135,13 @@ class VirtualClock(Clock):
         sleeper = Sleeper(member=True, woken=True)
 
         def run() -> None:
-            self.members.add(threading.get_ident())
+            self.members.add(get_ident())
             sleeper.go.acquire()
-            self.sleepers.interruptions.forget(threading.get_ident())
+            self.sleepers.interruptions.forget(get_ident())
             try:
                 main()
             finally:
-                self.members.discard(threading.get_ident())
+                self.members.discard(get_ident())
                 self._end_turn()
 
         thread.run = run  # type: ignore[method-assign]
@@ -156,7 +157,7 @@ class VirtualClock(Clock):
 
     def is_in_place(self) -> bool:
         """Return whether the calling thread is the loop's and does a job in the place of another thread."""
-        return self._in_place and threading.get_ident() == self.driver
+        return self._in_place and get_ident() == self.driver
 
     def take_turn(self, turn: Callable[[], object]) -> bool:
         if self.closed:
@@ -316,7 +317,7 @@ class VirtualClock(Clock):
 
         The result is the same, and it saves handing the turn back and forth, which costs far more than a transfer.
         """
-        if self._undisturbed is None or threading.get_ident() not in self.members:
+        if self._undisturbed is None or get_ident() not in self.members:
             return False
         with self.sleepers.guard:
             if self._undisturbed is None or any(agenda.run_readable() for agenda in self._agendas):
