@@ -1,11 +1,14 @@
 """The open descriptors of simulated nodes: a table from their numbers to their handles.
 
 C code may close a descriptor behind the table's back, and whoever gets the same number next must not be answered by a
-simulated device. So each entry knows its file (fstat(2)), and counts only as long as the number stands for that.
+simulated device. So each entry knows its file (fstat(2)), and counts only as long as the number stands for that. A
+descriptor that only reserves its number also gets a file offset that no other file has: asking for that takes a tenth
+of the time.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -14,9 +17,15 @@ from typing import NamedTuple
 from firmware_sim.nodes import Handle, Node
 
 
+_FIRST_OFFSET = 1 << 43
+"""8 TiB: beyond the end of any file, and within what a 32-bit kernel takes."""
+
+
 class _Entry(NamedTuple):
     handle: Handle
     file: tuple[int, int]
+    offset: int
+    """Where its descriptor stands, if that only reserves a number; -1: nowhere."""
 
 
 class Descriptors:
@@ -29,6 +38,7 @@ class Descriptors:
     def __init__(self) -> None:
         self.at_close: list[Callable[[int], object]] = []
         self._entries: dict[int, _Entry] = {}
+        self._offsets = itertools.count(_FIRST_OFFSET)
         self._lock = threading.Lock()
 
     def open(self, node: Node, flags: int) -> int:
@@ -45,7 +55,7 @@ class Descriptors:
         fd = handle.descriptor()
         with self._lock:
             stale = self._entries.pop(fd, None)
-            self._entries[fd] = _Entry(handle, _file(fd))
+            self._entries[fd] = _Entry(handle, _file(fd), -1 if handle.native else self._placed(fd))
         if stale is not None:
             stale.handle.close()
         return fd
@@ -59,9 +69,10 @@ class Descriptors:
         entry = self._entries.get(fd)
         if entry is None:
             return None
+        handle, file, offset = entry
         try:
-            if _file(fd) == entry.file:
-                return entry.handle
+            if (offset >= 0 and _seek(fd, 0, os.SEEK_CUR) == offset) or _file(fd) == file:
+                return handle
         except OSError:
             pass
         self._forget(fd)
@@ -79,6 +90,13 @@ class Descriptors:
                 entry.handle.close()
         return True
 
+    def _placed(self, fd: int) -> int:
+        """Set the offset of a descriptor, and return it; -1 if it has none, as that of a pipe."""
+        try:
+            return _seek(fd, next(self._offsets), os.SEEK_SET)
+        except OSError:
+            return -1
+
     def _forget(self, fd: int) -> None:
         entry = self._take_out(fd)
         if entry is not None:
@@ -93,7 +111,7 @@ class Descriptors:
         return entry
 
 
-_close = os.close  # not the one that leads here
+_close, _seek = os.close, os.lseek  # not those that lead here
 
 
 def _file(fd: int) -> tuple[int, int]:

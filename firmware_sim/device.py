@@ -94,7 +94,7 @@ class Device(ABC):
 
         Raises AttributeError.
         """
-        if name[0] != "_" and self.attached and name not in self.__dict__:
+        if name not in self.__dict__ and name[0] != "_" and self.attached:
             kind = type(self)
             if hasattr(kind, name):
                 if callable(getattr(kind, name)) and not callable(value):

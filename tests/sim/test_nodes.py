@@ -155,6 +155,19 @@ def test_a_number_that_was_closed_behind_the_table_belongs_to_its_next_user(boar
             os.fstat(fd)
 
 
+def test_a_number_belongs_to_its_node_however_often_c_code_seeks_in_it(board: SimBoard) -> None:
+    real_seek = os.lseek
+    board.nodes.add("/dev/echo", EchoNode())
+    board.nodes.add("/dev/other", EchoNode())
+    with imports.led_to(board):
+        fd, other = os.open("/dev/echo", os.O_RDWR), os.open("/dev/other", os.O_RDWR)
+        for offset in (0, real_seek(other, 0, os.SEEK_CUR)):
+            real_seek(fd, offset, os.SEEK_SET)
+            assert os.read(fd, 9)
+        os.close(fd)
+        os.close(other)
+
+
 def test_a_file_object_of_a_node_reads_writes_and_closes_it(board: SimBoard) -> None:
     node = EchoNode()
     board.nodes.add("/dev/echo", node)
