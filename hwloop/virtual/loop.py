@@ -193,8 +193,9 @@ class SimLoop(EventLoop):
             options.setdefault("eager_start", True)
         if options.get("name") is None:
             options["name"] = f"Task-{next(self._names)}"  # numbered by the loop: the same in each run of a process
-        made: Any = Task(coro, loop=self, **options)
-        hash(made)  # gives it its number
+        made: Any = Task.__new__(Task)
+        made.number = self.next_task_number()  # asyncio asks for its hash as soon as it is complete
+        made.__init__(coro, loop=self, **options)
         if made._source_traceback:
             del made._source_traceback[-1]
         return made  # type: ignore[no-any-return]
