@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hwloop.core.libc import c_library
-from hwloop.core.native import COMPILED, new_timerfd, set_alarm
+from hwloop.core.native import COMPILED, nanoseconds, new_timerfd, set_alarm
 
 if TYPE_CHECKING:
     import ctypes
@@ -30,7 +30,7 @@ monotonic: Callable[[], float] = time.monotonic
 
 def to_ns(time: float) -> int:
     """Return seconds as nanoseconds."""
-    return round(time * 1e9)
+    return nanoseconds(time) if COMPILED else round(time * 1e9)
 
 
 def from_ns(time_ns: int) -> float:

@@ -155,7 +155,10 @@ class CountedGcSchedule(GcSchedule):
 
     def collect_before(self, when: float | None) -> bool:
         self._polls += 1
-        if self._polls % self.YOUNG_EVERY or not gc.isenabled():
+        if self._polls < self._next_young:
+            return False
+        self._next_young += self.YOUNG_EVERY
+        if not gc.isenabled():
             return False
         if self._polls < self._next_all:
             self._collect(0)
@@ -170,4 +173,5 @@ class CountedGcSchedule(GcSchedule):
     def _forget(self) -> None:
         super()._forget()
         self._polls = 0
+        self._next_young = self.YOUNG_EVERY
         self._next_all = self.ALL_EVERY

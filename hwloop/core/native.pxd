@@ -57,6 +57,19 @@ cdef extern from *:
         return result != NULL;
     }
 
+    /* As Python rounds: to the nearest whole number, or to the even one of two that are as near. */
+    static PyObject *hwloop_nanoseconds(double seconds) {
+        double time = seconds * 1e9, rest;
+        long long whole;
+        if (!(time > -4503599627370496.0 && time < 4503599627370496.0))
+            return PyLong_FromDouble(time);  /* from 2**52 on it is whole; or it is no number, which raises */
+        whole = (long long)time;
+        rest = time - (double)whole;
+        if (rest > 0.5 || (rest == 0.5 && (whole & 1))) whole++;
+        if (rest < -0.5 || (rest == -0.5 && (whole & 1))) whole--;
+        return PyLong_FromLongLong(whole);
+    }
+
     static CYTHON_INLINE void hwloop_nothing(void) {
     }
 
@@ -258,6 +271,7 @@ cdef extern from *:
     double read_clock "hwloop_read" (object now) except? -1.0
     int heappush "hwloop_heappush" (list heap, tuple entry) except -1
     object heappop "hwloop_heappop" (list heap)
+    object nanoseconds "hwloop_nanoseconds" (double seconds)
 
 
 cdef inline bint is_plain(sock) except -1:

@@ -39,6 +39,11 @@ def raise_pending() -> None:
     raise NotImplementedError
 
 
+def nanoseconds(seconds: float) -> int:
+    """Return `round(seconds * 1e9)`."""
+    raise NotImplementedError(seconds)
+
+
 def find_key(watched: Mapping[Any, Any], fd: int) -> Any:
     """Return the selector's key of a number, or None."""
     return watched.get(fd)

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Generic, Self, TypeVar
 
+from hwloop.core.clock import to_ns
 from hwloop.core.naming import short_name
 from hwloop.core.statistics import SourceStatistics
 from hwloop.sources.channel import Channel, Iteration
@@ -157,7 +158,7 @@ class EventStream(ABC, Generic[E]):
     def _now_ns(self) -> int:
         """The loop's time: nanoseconds, on a real board CLOCK_MONOTONIC."""
         assert self._loop is not None
-        return round(self._loop.time() * 1e9)
+        return to_ns(self._loop.time())
 
 
 _open: weakref.WeakValueDictionary[int, EventStream[Any]] = weakref.WeakValueDictionary()
