@@ -29,7 +29,7 @@ SKIPPED = 0x80000
 """The raw value of a quantity that was not measured."""
 OVERSAMPLING = (0, 1, 2, 4, 8, 16, 16, 16)
 _CALIBRATION_1, _ID, _RESET = 0x88, 0xD0, 0xE0
-_STATUS, _CTRL_MEAS, _CONFIG, _DATA = 0xF3, 0xF4, 0xF5, 0xF7
+_STATUS, _CTRL_MEAS, CONFIG, _DATA = 0xF3, 0xF4, 0xF5, 0xF7
 _MEASURING, _COPYING = 0x08, 0x01
 _SLEEP, _NORMAL = 0, 3
 _START_UP_NS = 2_000_000
@@ -139,6 +139,15 @@ def solve(formula: Callable[[int], float], value: float, near: float, size: int)
     return raw
 
 
+def _rounded(raw: int, samples: int, filtered: int) -> int:
+    """Round to 20 bits with the filter on, else to 16 and one more per doubling of the samples (section 3.4)."""
+    if filtered:
+        return raw
+    step = 16 // (samples or 1)
+    rounded = round(raw / step) * step
+    return rounded if rounded < 1 << 20 else rounded - step
+
+
 class _Mode:
     """The mode that ctrl_meas has started.
 
@@ -178,6 +187,8 @@ class PressureSensor(RegisterPart):
     chip_id: ClassVar[int]
     standby_ms: ClassVar[Sequence[float]]
     """Milliseconds between two measurements in normal mode, by three bits of the register config."""
+    settings: ClassVar[Sequence[int]] = (CONFIG,)
+    """The registers that the program may set, besides the one that starts a mode."""
     addresses: ClassVar[Sequence[int]] = (0x76, 0x77)
     address: int = 0x76
     temperature: float = measured(*TEMPERATURE[:3], default=21.5)
@@ -200,19 +211,19 @@ class PressureSensor(RegisterPart):
         """Set the pointer from a single byte; else store pairs of register and value (section 6.2.1)."""
         self.update(self.now_ns())
         if data:
-            self.pointer: int = data[0]
+            self.move_pointer(data[0])
         for place in range(1, len(data), 2):
             self.write_register(data[place - 1], data[place])
 
     def write_register(self, register: int, value: int) -> None:
-        if register == _RESET and value == RESET_WORD:
-            self.reset()
-        elif register == _CONFIG:
-            self.registers[register] = value
+        registers = self.registers
+        if register in self.settings:
+            registers[register] = value
         elif register == _CTRL_MEAS:
-            self.registers[register] = value
-            standby_ms = self.standby_ms[self.registers[_CONFIG] >> 5]
-            self._mode.start(self.now_ns(), self.samples(), standby_ms)
+            registers[register] = value
+            self._mode.start(self.now_ns(), self.samples(), self.standby_ms[registers[CONFIG] >> 5])
+        elif register == _RESET and value == RESET_WORD:
+            self.reset()
 
     def power_on(self) -> None:
         """Set the registers of section 5.3, and copy the calibration from its memory."""
@@ -254,21 +265,14 @@ class PressureSensor(RegisterPart):
         self.measurements += 1
         air, samples = self.air(time_ns), self._mode.samples
         temperature, pressure, t, p = air[0], air[1], samples[0], samples[1]
-        raw_t = self._rounded(solve(celsius, temperature, near_celsius(temperature), 1 << 20), t)
+        filtered = self.registers[CONFIG] >> 2 & 7
+        raw_t = _rounded(solve(celsius, temperature, near_celsius(temperature), 1 << 20), t, filtered)
         t_fine = fine_temperature(raw_t)
         v1, v2 = _pressure_terms(t_fine)
         near = _near_pascal(pressure * 100, v1, v2)
-        raw_p = self._rounded(solve(lambda raw: -_pascal(raw, v1, v2), -pressure * 100, near, 1 << 20), p)
+        raw_p = _rounded(solve(lambda raw: -_pascal(raw, v1, v2), -pressure * 100, near, 1 << 20), p, filtered)
         self._store(raw_p if p else SKIPPED, raw_t if t else SKIPPED)
         self.measure_further(air, samples, t_fine)
-
-    def _rounded(self, raw: int, oversampling: int) -> int:
-        """Round to 20 bits with the filter on, else to 16 and one more per doubling of the samples (section 3.4)."""
-        if self.registers[_CONFIG] >> 2 & 7:
-            return raw
-        step = 16 // (oversampling or 1)
-        rounded = round(raw / step) * step
-        return rounded if rounded < 1 << 20 else rounded - step
 
     def _store(self, pressure: int, temperature: int) -> None:
         self.registers[_DATA : _DATA + 6] = (pressure << 28 | temperature << 4).to_bytes(6)

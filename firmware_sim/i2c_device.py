@@ -81,17 +81,21 @@ class RegisterDevice(I2cDevice):
 
     def write(self, data: bytes) -> None:
         if data:
-            self.pointer = data[0]
+            self.move_pointer(data[0])
         for value in data[1:]:
             self.write_register(self.pointer, value)
             self.pointer = (self.pointer + 1) % 256
 
     def read(self, count: int) -> bytes:
         start = self.pointer
-        self.pointer = (start + count) % 256
+        self.move_pointer((start + count) % 256)
         if start + count <= 256 and type(self).read_register is RegisterDevice.read_register:
             return bytes(self.registers[start : start + count])
         return bytes(self.read_register((start + index) % 256) for index in range(count))
+
+    def move_pointer(self, register: int) -> None:
+        """Set the pointer, in each message. Not by an assignment, which parts of a board check for misspelling."""
+        self.__dict__["pointer"] = register
 
     def write_register(self, register: int, value: int) -> None:
         """Store one byte."""

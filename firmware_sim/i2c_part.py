@@ -258,7 +258,7 @@ class RegisterPart(RegisterDevice, I2cPart):
 
     def read(self, count: int) -> bytes:
         self.update(self.now_ns())
-        return super().read(count)
+        return RegisterDevice.read(self, count)
 
 
 @dataclass(eq=False)

@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple
 
 from firmware_sim.bosch import (
     CALIBRATION,
+    CONFIG,
     OVERSAMPLING,
     PRESSURE,
     SKIPPED,
@@ -81,6 +82,7 @@ class Bme280(PressureSensor):
     )
     chip_id: ClassVar[int] = 0x60
     standby_ms: ClassVar[Sequence[float]] = (0.5, 62.5, 125, 250, 500, 1000, 10, 20)
+    settings: ClassVar[Sequence[int]] = (_CTRL_HUM, CONFIG)
     humidity: float = measured(*_HUMIDITY[:3], default=45.0)
     humidity_swing: float = within(-100, 100, "%RH", default=0.0)
 
@@ -102,12 +104,6 @@ class Bme280(PressureSensor):
         _, second = CALIBRATION.registers()
         self.registers[_CALIBRATION_2 : _CALIBRATION_2 + len(second)] = second
         self._store_humidity(SKIPPED >> 4)
-
-    def write_register(self, register: int, value: int) -> None:
-        if register == _CTRL_HUM:
-            self.registers[register] = value
-        else:
-            super().write_register(register, value)
 
     def samples(self) -> tuple[int, ...]:
         # The setting of ctrl_hum takes effect now (section 5.4.3).

@@ -257,11 +257,12 @@ class BusSource(Source[Transaction], Generic[H]):
 
     def take_answer(self, job: BusJob[Any]) -> bool:
         """Give the answer of a job that the loop has done itself to its caller. Return False for the usual way."""
-        if self._channel.wanted or not self._reading:
+        channel = self._channel
+        if channel.wanted or not self._reading:
             return False
         self._wakeups += 1
         self._settle(job)
-        self._channel.bypass(None)
+        channel.bypass(None)
         self._note_reopened(succeeded=job.error is None)
         return True
 

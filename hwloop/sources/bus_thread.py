@@ -85,11 +85,12 @@ class BusThread:
     def submit(self, job: Job) -> bool:
         """Put a job behind those of its priority. Return whether the loop will do it itself, as soon as it rests."""
         with self.lock:
-            self._waiting.append(job)
+            waiting = self._waiting
+            waiting.append(job)
             self._call_for_work()
-            if self._waiting.length == 1:
+            if waiting.length == 1:
                 return self._called
-            if self._called and self._waiting.first() is job:  # then the loop will not do the one that was first
+            if self._called and waiting.first() is job:  # then the loop will not do the one that was first
                 self._delay_all()
             return False
 

@@ -169,9 +169,10 @@ class VirtualPoller(Poller):
         self._threads_running = running
         self._unasked += 1
         written, waiting, limit = True, timer == _INFINITY, self._limit
+        ends_ns = limit.ends_ns
         due_ns = NEVER_NS if waiting else to_ns(timer)
         now_ns = clock.now_ns()
-        until_ns = due_ns if now_ns < due_ns < limit.ends_ns else min(max(due_ns, now_ns), limit.ends_ns)
+        until_ns = due_ns if now_ns < due_ns < ends_ns else min(max(due_ns, now_ns), ends_ns)
         if waiting:
             limit.begin_wait()
         while True:
