@@ -121,13 +121,14 @@ class BusSource(Source[Transaction], Generic[H]):
         """
         if priority is not None:
             priority = as_priority(priority)
-        return await self.perform(short_name(function), function, *args, timeout=timeout, priority=priority)
+        return await self.perform(short_name(function), function, args, timeout=timeout, priority=priority)
 
     async def perform(
         self,
         what: str,
         function: Callable[[H, *Ts], T],
-        *args: *Ts,
+        args: tuple[*Ts],
+        *,
         timeout: float | None = None,
         one_transfer: bool = False,
         priority: Priority | None = None,

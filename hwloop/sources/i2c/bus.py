@@ -147,7 +147,7 @@ class Bus(BusSource["SMBus"]):
         """Return the addresses that answer, each asked in turn with the message that harms least, as i2cdetect does."""
         found = []
         for address in range(0x08, LAST_ADDRESS + 1):
-            if await self.perform(f"address {address:#04x}", _probe, address):
+            if await self.perform(f"address {address:#04x}", _probe, (address,)):
                 found.append(address)
         return found
 

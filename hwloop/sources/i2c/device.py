@@ -45,7 +45,8 @@ class DeviceBus(Protocol):
         self,
         what: str,
         function: Callable[[SMBus, *Ts], T],
-        *args: *Ts,
+        args: tuple[*Ts],
+        *,
         one_transfer: bool = ...,
         priority: Priority | None = ...,
         account: Account | None = ...,
@@ -95,13 +96,13 @@ class Device:
     async def read_register(self, register: int) -> int:
         """Return the byte in a register (0 to 255)."""
         _check_byte("a register", register)
-        return await self._perform(2, _read_byte, register)
+        return await self._perform(2, _read_byte, (self.address, register))
 
     async def write_register(self, register: int, value: int) -> None:
         """Write a byte to a register."""
         _check_byte("a register", register)
         _check_byte("a register's value", value)
-        await self._perform(2, _write_byte, register, value)
+        await self._perform(2, _write_byte, (self.address, register, value))
 
     async def read_block(self, register: int, length: int) -> bytes:
         """Return `length` bytes (1 to 8192) from `register` on, read in one transfer, or in several with `split`."""
@@ -155,7 +156,7 @@ class Device:
         sizes = [message if isinstance(message, int) else len(message) for message in messages]
         for size in sizes:
             _check_length(size)
-        return await self._perform(sum(sizes), _combined, messages)
+        return await self._perform(sum(sizes), _combined, (self.address, messages))
 
     def _parts(self, register: int, length: int) -> list[tuple[int, int, int]]:
         """Return the transfers of a block: the register, the place in the block, and the number of bytes of each."""
@@ -170,28 +171,27 @@ class Device:
 
     def _read_part(self, register: int, start: int, length: int) -> Coroutine[Any, Any, bytes]:
         read = _read_block if length <= _SMBUS_BLOCK else _read_long_block
-        return self._perform(length + 1, read, register, length, first=not start)
+        return self._perform(length + 1, read, (self.address, register, length), first=not start)
 
     def _write_part(self, register: int, start: int, data: bytes) -> Coroutine[Any, Any, object]:
         write = _write_block if len(data) <= _SMBUS_BLOCK else _write_long_block
-        return self._perform(len(data) + 1, write, register, data, first=not start)
+        return self._perform(len(data) + 1, write, (self.address, register, data), first=not start)
 
     # No coroutine: each one around a transfer is entered and left twice.
 
     def _perform(
-        self, size: int, function: Callable[[SMBus, int, *Ts], T], *args: *Ts, first: bool = True
+        self, size: int, function: Callable[[SMBus, *Ts], T], args: tuple[*Ts], *, first: bool = True
     ) -> Coroutine[Any, Any, T]:
-        """Make a transfer of `size` bytes: call `function(smbus, address, *args)` on the bus's thread.
+        """Make a transfer of `size` bytes: call `function(smbus, *args)` on the bus's thread.
 
         The limit is on operations, the `first` of their transfers.
         """
         if first and self._limiter is not None:
-            return self._perform_within_limit(self._limiter, size, function, *args)
+            return self._perform_within_limit(self._limiter, size, function, args)
         return self.bus.perform(
             self._title,
             function,
-            self.address,
-            *args,
+            args,
             one_transfer=True,
             priority=self.priority,
             account=self._account,
@@ -199,10 +199,10 @@ class Device:
         )
 
     async def _perform_within_limit(
-        self, limiter: RateLimiter, size: int, function: Callable[[SMBus, int, *Ts], T], *args: *Ts
+        self, limiter: RateLimiter, size: int, function: Callable[[SMBus, *Ts], T], args: tuple[*Ts]
     ) -> T:
         await limiter.acquire()
-        return await self._perform(size, function, *args, first=False)
+        return await self._perform(size, function, args, first=False)
 
 
 def _check_byte(what: str, value: int) -> None:

@@ -98,7 +98,7 @@ class Bus(BusSource[OneWireFiles]):
 
         It searches every ten seconds. A sensor that is gone stays for some searches.
         """
-        names = await self.perform("search", lambda files: files.names())
+        names = await self.perform("search", lambda files: files.names(), ())
         return [self.sensor(name) for name in sorted(names) if _is_thermometer(name)]
 
     # For the base class.

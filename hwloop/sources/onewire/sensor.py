@@ -44,7 +44,7 @@ class SensorBus(Protocol):
         ...
 
     async def perform(
-        self, what: str, function: Callable[[OneWireFiles, *Ts], T], *args: *Ts, timeout: float | None = ...
+        self, what: str, function: Callable[[OneWireFiles, *Ts], T], args: tuple[*Ts], *, timeout: float | None = ...
     ) -> T:
         """Call `function(files, *args)` on the bus's thread and return what it returns; `what` is for messages."""
         ...
@@ -86,7 +86,7 @@ class Sensor:
         they stay, or if the sensor is gone.
         """
         try:
-            celsius = await self.bus.perform(f"sensor {self.name}", self._measure, timeout=timeout)
+            celsius = await self.bus.perform(f"sensor {self.name}", self._measure, (), timeout=timeout)
         except BaseException:
             self._failed += 1
             raise

@@ -117,18 +117,18 @@ class Device(BusSource[SpiDev]):
         """
         sent = _checked(data)
         return await self.perform(
-            f"transfer of {len(sent)} bytes", self._exchange, sent, one_transfer=len(sent) <= MESSAGE_MAX
+            f"transfer of {len(sent)} bytes", self._exchange, (sent,), one_transfer=len(sent) <= MESSAGE_MAX
         )
 
     async def write(self, data: Iterable[int]) -> None:
         """Send bytes. More than 4096 are several messages: the device is deselected between them."""
         sent = _checked(data)
-        await self.perform(f"write of {len(sent)} bytes", self._exchange, sent, one_transfer=len(sent) <= MESSAGE_MAX)
+        await self.perform(f"write of {len(sent)} bytes", self._exchange, (sent,), one_transfer=len(sent) <= MESSAGE_MAX)
 
     async def read(self, count: int) -> bytes:
         """Return `count` bytes, read while zeros are sent. More than 4096 are several messages, as in `transfer`."""
         sent = bytes(_count(count))
-        return await self.perform(f"read of {count} bytes", self._exchange, sent, one_transfer=count <= MESSAGE_MAX)
+        return await self.perform(f"read of {count} bytes", self._exchange, (sent,), one_transfer=count <= MESSAGE_MAX)
 
     async def write_read(self, data: Iterable[int], count: int) -> bytes:
         """Send bytes, and return the `count` bytes that follow, the device selected all the while: a command's answer.
@@ -151,7 +151,7 @@ class Device(BusSource[SpiDev]):
         sent = b"".join(pieces)
         if len(sent) > MESSAGE_MAX:
             raise ValueError(f"a message has at most {MESSAGE_MAX} bytes, not {len(sent)}; make several of it")
-        received = await self.perform(f"message of {len(sent)} bytes", self._exchange, sent, one_transfer=True)
+        received = await self.perform(f"message of {len(sent)} bytes", self._exchange, (sent,), one_transfer=True)
         answers, start = [], 0
         for piece in pieces:
             answers.append(received[start : start + len(piece)])
