@@ -23,10 +23,10 @@ cdef class Timeline(Referable):
     @cython.locals(event=Event)
     cpdef Event at(self, when_ns, action)
     cpdef moment_ns(self)
-    @cython.locals(heap=list, event=Event)
+    @cython.locals(heap=list, first=list, event=Event)
     cpdef next_ns(self)
     cpdef bint run_readable(self) except -1
-    @cython.locals(heap=list, event=Event, happened=bint)
+    @cython.locals(heap=list, first=list, event=Event, happened=bint)
     cpdef bint run_due(self) except -1
     @cython.locals(heap=list, event=Event, moments=Py_ssize_t)
     cpdef play(self, until_ns, jump, concerned)

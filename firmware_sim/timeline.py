@@ -146,6 +146,11 @@ class Timeline(Referable):
     def next_ns(self) -> int | None:
         """Return the time of the next action; None if nothing is planned."""
         heap = self._heap
+        if not (first := heap[:1]):  # one look, which needs no lock
+            return None
+        when_ns, _, event = first[0]
+        if event.action is not None:
+            return when_ns
         with self.lock:
             while heap:
                 when_ns, _, event = heap[0]
@@ -178,9 +183,9 @@ class Timeline(Referable):
         """Run all that is due by now, in order; whether there was anything."""
         # By now and no later, or a part that plans faster than this computer runs would keep the lock for good.
         heap, happened, now_ns = self._heap, False, self.now_ns()
+        if not (first := heap[:1]) or first[0][0] > now_ns:  # one look, which needs no lock
+            return False
         with self.lock:
-            if not heap or heap[0][0] > now_ns:
-                return False
             try:
                 while heap and heap[0][0] <= now_ns:
                     self._moment_ns, _, event = heappop(heap)
