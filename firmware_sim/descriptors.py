@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from firmware_sim.nodes import Handle, Node
 
-
 _FIRST_OFFSET = 1 << 43
 """8 TiB: beyond the end of any file, and within what a 32-bit kernel takes."""
 

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Task(asyncio.Task[T]):
-    """asyncio's task, with its number on its loop as its hash: the loop sets it, or the task gets it when it is asked."""
+    """asyncio's task, whose hash is its number on its loop. The loop sets it, or the task gets it when it is asked."""
 
     __slots__ = ("number",)
     number: int

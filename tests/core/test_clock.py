@@ -27,7 +27,7 @@ def test_seconds_become_nanoseconds_as_python_rounds() -> None:
         (2, nullcontext()),
     ],
 )
-def test_what_is_no_time_has_no_nanoseconds(time: float, expected: AbstractContextManager[object]) -> None:
+def test_nan_and_infinity_have_no_nanoseconds(time: float, expected: AbstractContextManager[object]) -> None:
     with expected:
         assert to_ns(time) == 2_000_000_000
 

@@ -123,7 +123,9 @@ class Device(BusSource[SpiDev]):
     async def write(self, data: Iterable[int]) -> None:
         """Send bytes. More than 4096 are several messages: the device is deselected between them."""
         sent = _checked(data)
-        await self.perform(f"write of {len(sent)} bytes", self._exchange, (sent,), one_transfer=len(sent) <= MESSAGE_MAX)
+        await self.perform(
+            f"write of {len(sent)} bytes", self._exchange, (sent,), one_transfer=len(sent) <= MESSAGE_MAX
+        )
 
     async def read(self, count: int) -> bytes:
         """Return `count` bytes, read while zeros are sent. More than 4096 are several messages, as in `transfer`."""
