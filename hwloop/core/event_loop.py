@@ -79,6 +79,17 @@ class EventLoop(AsyncioLoop):
         """Stop watching `source`. Raises KeyError if it is not registered."""
         self._sources.remove(source)
 
+    def call_again(self, source: Pollable) -> None:
+        """Call `source.on_readable()` once more, in its turn, as if a poll had found the descriptor readable.
+
+        For a source that has read more than it should deal with in one slice. Harmless when repeated. Raises KeyError
+        if it is not registered.
+        """
+        watcher = self._sources.watcher_of(source)
+        if not watcher._scheduled:
+            watcher._scheduled, watcher._when = True, self.time()
+            self._run_queue.add_ready(watcher)
+
     def sources(self) -> list[Pollable]:
         """Return the registered sources in order of registration."""
         return self._sources.sources()

@@ -57,6 +57,13 @@ class SourceTable:
         self._unreadable.discard(id(source))
         self._descriptors.remove_watcher(watcher)
 
+    def watcher_of(self, source: Pollable) -> Watcher:
+        """Return the watcher of a source. Raises KeyError if it is not registered."""
+        watcher = self._watchers.get(id(source))
+        if watcher is None:
+            raise KeyError(f"{short_name(source)} is not registered")
+        return watcher
+
     def sources(self) -> list[Pollable]:
         """Return the sources in order of registration."""
         return [watcher.source for watcher in self._watchers.values() if watcher.source is not None]

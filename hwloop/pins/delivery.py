@@ -17,9 +17,7 @@ import asyncio
 import contextlib
 import functools
 import operator
-import os
 import threading
-import weakref
 from collections.abc import Callable, Collection
 
 from hwloop.board import Edge, EdgeStream
@@ -28,36 +26,17 @@ from hwloop.core.clock import REAL, Clock
 from hwloop.core.event_loop import EventLoop
 from hwloop.core.naming import short_name
 from hwloop.core.ordered_sets import OrderedSet
+from hwloop.core.slices import slice_end
 from hwloop.core.urgency import Priority
-from hwloop.errors import HardwareError
 from hwloop.lines import RECHECK_AFTER, RECHECKS, recheck_pause
 from hwloop.pins.driven import DrivenSteps, FollowedHold
 from hwloop.pins.edge_merger import EdgeMerger, EdgeTarget, QueuedEdge
+from hwloop.pins.forks import LEFT, inherited
 from hwloop.pins.handlers import Handlers
 from hwloop.pins.serving_thread import ServingThread
 
 _LOOKS = 2  # a recheck needs two reads with the same result
 _LONGEST_PAUSE = 10.0  # seconds between two reads of a line that is off the level of its pull
-
-_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
-
-
-def _leave_to_parent() -> None:
-    for delivery in list(_deliveries):
-        delivery.leave_to_parent()
-    _deliveries.clear()
-
-
-os.register_at_fork(after_in_child=_leave_to_parent)
-
-
-def inherited(what: str) -> HardwareError:
-    """Return the error for an object that a forked child found and its parent owns."""
-    return HardwareError(
-        what,
-        "was opened before this process was forked and belongs to its parent",
-        "make the pin factory and its devices in the process that uses them",
-    )
 
 
 class Delivery:
@@ -81,7 +60,8 @@ class Delivery:
         self._later: asyncio.TimerHandle | None = None
         self._reader: _Reader | None = None
         self._closed = False
-        _deliveries.add(self)
+        self._goes_on: asyncio.AbstractEventLoop | None = None  # the loop whose next turn goes on delivering
+        LEFT.add(self)
         for loop in running.follow(self):
             self._serve_on(loop)
 
@@ -148,7 +128,7 @@ class Delivery:
             if self._closed:
                 return None
             loop = self.serving_loop()
-            if self._collect() and loop is not None:
+            if self._edges.collect(self._line_failed) and loop is not None:
                 self._call_soon(loop, functools.partial(self._serve, loop, anew=True))
             entry = self._edges.next_of(pins)
         return None if entry is None else entry.edge
@@ -174,7 +154,7 @@ class Delivery:
             return
         self._closed = True
         running.unfollow(self)
-        _deliveries.discard(self)
+        LEFT.discard(self)
         self.end_steps()
         with self._lock:
             self._edges.clear()
@@ -218,7 +198,7 @@ class Delivery:
         with self._lock:
             if not self._serves(server):
                 return
-            if self._collect() or anew:
+            if self._edges.collect(self._line_failed) or anew:
                 if self._quiet is not None and self._looks > _LOOKS:
                     self._quiet.cancel()
                     self._quiet = None
@@ -239,21 +219,26 @@ class Delivery:
             self._later = None
             self._serve(server)
 
-    def _collect(self) -> bool:
-        return self._edges.collect(self._line_failed)
-
     def _line_failed(self, stream: EdgeStream, error: BaseException) -> None:
         # Later: an exception handler may use pins, and this thread holds the lock.
-        report = functools.partial(self.handlers.report, "a line failed and is no longer watched", error)
-        self._call_soon(self.serving_loop(), report)
+        self._call_soon(self.serving_loop(), self.handlers.report, "a line failed and is no longer watched", error)
 
-    def _deliver(self, server: asyncio.AbstractEventLoop | None) -> None:
-        """Deliver queued edges while `server` serves: a handler may start a loop, or close a line."""
+    def _deliver(self, server: asyncio.AbstractEventLoop) -> None:
+        """Deliver queued edges in slices, while `server` serves: a handler may start a loop, or close a line."""
+        is_over, begun = slice_end(server), False
         while self._serves(server):
             with self._lock:
                 entry = self._edges.first()
             if entry is None:
                 return
+            if begun and is_over():  # the rest in the next turn
+                if self.loop is not None and self._reader is not None:
+                    self.loop.call_again(self._reader)
+                elif self._goes_on is not server:
+                    self._goes_on = server
+                    server.call_soon(self._go_on, server)
+                return
+            begun = True
             if self._holds and not entry.found:
                 self._catch_up(entry.edge.timestamp_ns)
             with self._lock:
@@ -263,6 +248,10 @@ class Delivery:
                 entry.pin.deliver(entry.edge)
             except BaseException as error:
                 self.handlers.failed(error, f"delivering an edge to {short_name(entry.pin)} failed")
+
+    def _go_on(self, server: asyncio.AbstractEventLoop) -> None:
+        self._goes_on = None
+        self._deliver(server)
 
     def _catch_up(self, until_ns: int) -> None:
         """Before an edge of this time is delivered, call `when_held` for earlier holds, in the order of time."""
@@ -282,7 +271,7 @@ class Delivery:
                 return
             self._quiet = None
             self._looks += 1
-            if self._collect():
+            if self._edges.collect(self._line_failed):
                 self._looks = 0
             elif self._looks > 1:
                 self._edges.recheck()

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from hwloop.board import Board
 from hwloop.core.naming import short_name
 from hwloop.lines import EdgeKind, Pull
-from hwloop.pins.delivery import Delivery, inherited
+from hwloop.pins.delivery import Delivery
+from hwloop.pins.forks import inherited
 from hwloop.pins.gpiozero_classes import PiFactory, PiPin
 
 logger: logging.Logger = logging.getLogger("hwloop")

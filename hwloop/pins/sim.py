@@ -31,8 +31,8 @@ from hwloop.board import Edge
 from hwloop.core.clock import REAL
 from hwloop.errors import HardwareError
 from hwloop.lines import Pull
-from hwloop.pins.delivery import inherited
 from hwloop.pins.factory import LEVELS, PULLS, BoardFactory, BoardPin
+from hwloop.pins.forks import inherited
 from hwloop.pins.gpiozero_classes import MockFactory, MockPin, PiPin
 from hwloop.pins.gpiozero_patch import install
 

@@ -320,7 +320,7 @@ class BusSource(Source[Transaction], Generic[H]):
         assert self._access is not None
         if not job.future.done():
             # The loop may have been held up for longer than the bus: an answer that has arrived meanwhile counts.
-            self.on_readable()
+            self.read_now()
         if job.future.done():
             return
         busy_with = self._access.busy_with

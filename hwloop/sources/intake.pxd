@@ -9,5 +9,5 @@ cdef class Intake:
 
     @cython.locals(room=bint, beside=bint, callbacks=list)
     cpdef put(self, event)
-    cpdef bint put_all(self, events) except -1
+    cpdef bint put_all(self, events, is_over=*) except -1
     cdef _overflow(self, event)

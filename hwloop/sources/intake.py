@@ -126,11 +126,11 @@ class Intake:
                 except BaseException as error:
                     self._failed(f"exception in callback {named_place(callback)}", error)
 
-    def put_all(self, events: Iterable[Any]) -> bool:
-        """Put events until none is left or the owner is halted. Return whether none is left."""
+    def put_all(self, events: Iterable[Any], is_over: Callable[[], bool] | None = None) -> bool:
+        """Put events until none is left, the owner is halted, or `is_over()`. Return whether none is left."""
         for event in events:
             self.put(event)
-            if self.halted:
+            if self.halted or (is_over is not None and is_over()):
                 return False
         return True
 

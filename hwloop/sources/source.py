@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from hwloop.core.naming import error_text, short_name
+from hwloop.core.slices import slice_end
 from hwloop.core.statistics import SourceStatistics
 from hwloop.core.urgency import Priority, as_priority
 from hwloop.sources.containment import EXITS, as_failure, run_hooks
@@ -32,8 +34,6 @@ from hwloop.sources.rate_limit import Moderator, RateLimit
 from hwloop.sources.reopening import Backoff, HookRunner, ReopenHook, Reopening
 
 E = TypeVar("E")
-
-_NOTHING: Iterator[Any] = iter(())
 
 
 class Source(EventStream[E]):
@@ -97,6 +97,8 @@ class Source(EventStream[E]):
         self._failed_opening: BaseException | None = None
         self.at_reopen: list[Callable[[], object]] = []
         self._wakeups = self._received_before = 0
+        self._rest: Iterator[E] | None = None  # of a read, for the next turn
+        self._goes_on = False  # whether that turn has been asked for
 
     # For a subclass to implement.
 
@@ -181,34 +183,42 @@ class Source(EventStream[E]):
 
     def on_readable(self) -> None:
         """Read the device and deliver its events: called by the loop when the descriptor is readable."""
+        if self._rest is not None:
+            self._hand_over()
+            return
         self._wakeups += 1
         if self._limit is not None and not self._within_limit():
             return
-        events: Iterator[E] = _NOTHING
         try:
             received = self.receive()
-            if not received and type(received) is list:  # a part of a frame: most reads of a serial port
+            if type(received) is list and len(received) <= 1:  # most reads; none is a part of a frame
+                for event in received:
+                    self._channel.put(event)
                 return
-            events = iter(received)
-            while not self._channel.put_all(events):
-                # Closed by a callback, which then wants no more; or failed, and a generator would read a device that
-                # is gone, perhaps through a descriptor that belongs to another one by now.
-                if self._fd < 0 and (self._closed or isinstance(events, Generator)):
-                    self._discard_rest(events)
-                    break
+            self._rest = iter(received)
         except (BlockingIOError, InterruptedError):
-            pass
+            return
         except EXITS:
-            self._discard_rest(events)
             raise
         except BaseException as error:
             self.fail(error)
+            return
+        self._hand_over()
 
     # For a subclass to call.
 
     def deliver(self, event: E) -> None:
         """Deliver an event that did not come from `receive()`, but from a timer, say."""
-        self._channel.put(event)
+        if self._rest is None or isinstance(self._rest, Generator):
+            self._hand_over(at_once=True)
+            self._channel.put(event)
+        else:
+            self._rest = itertools.chain(self._rest, (event,))
+
+    def read_now(self) -> None:
+        """Read the device at once, after all that is left of the last read has been delivered."""
+        self._hand_over(at_once=True)
+        self.on_readable()
 
     def count_lost(self, count: int) -> None:
         """Count events that the device or the kernel lost. The subclass adds the number to its next event itself."""
@@ -227,6 +237,8 @@ class Source(EventStream[E]):
         self._errors += 1
         self._away = True
         self._stop_reopening()
+        if not isinstance(self._rest, Generator):  # which would read the device
+            self._hand_over(at_once=True)
         self._drop_failed(error)
         if self._closed:  # meanwhile, by the device's own code
             self._report(f"{short_name(self)} failed and is closed", error, outage=True)
@@ -275,14 +287,60 @@ class Source(EventStream[E]):
             self._loop.add_reader(self._fd, self.on_readable)
         self._reading = True
         self._channel.halted = False
+        if self._rest is not None:
+            self._go_on_later()
 
     def _within_limit(self) -> bool:
         """Whether the device may be read once more now; if not, reading stops until the rate limit allows it."""
         return self._limit is None or self._loop is None or self._limit.admit(self._loop)
 
-    def _discard_rest(self, events: Iterator[E]) -> None:
+    def _hand_over(self, *, at_once: bool = False) -> None:
+        """Deliver what is left of a read: `at_once`, or until the slice is used up, and then on in the next turn.
+
+        For the loop, a read is one callback. The callbacks of its events must not make that one a long one.
+        """
+        events, self._rest = self._rest, None
+        if events is None:
+            return
+        channel = self._channel
+        is_over = slice_end(self._loop) if channel.callbacks and not at_once else None
+        try:
+            while not channel.put_all(events, is_over):
+                # Closed by a callback, which then wants no more; or failed, and a generator would read a device that
+                # is gone, perhaps through a descriptor that belongs to another one by now.
+                if self._fd < 0 and (self._closed or isinstance(events, Generator)):
+                    self._discard(events)
+                    return
+                if is_over is not None and is_over():
+                    self._rest = events
+                    self._go_on_later()
+                    return
+        except (BlockingIOError, InterruptedError):
+            pass
+        except EXITS:
+            self._discard(events)
+            raise
+        except BaseException as error:
+            self.fail(error)
+
+    def _go_on_later(self) -> None:
+        """Deliver the rest of a read in the next turn, unless reading has stopped: then when it begins again."""
+        if not self._reading or self._loop is None:
+            return
+        if (call_again := getattr(self._loop, "call_again", None)) is not None:
+            call_again(self)
+        elif not self._goes_on:
+            self._goes_on = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        if self._reading:
+            self._hand_over()
+
+    def _discard(self, events: Iterator[E] | None) -> None:
         """Count events that were read and that nobody will get."""
-        if not isinstance(events, Generator):
+        if events is not None and not isinstance(events, Generator):
             for event in events:
                 self._channel.discard(event)
 
@@ -327,6 +385,8 @@ class Source(EventStream[E]):
         """Close the device. Return the error that this raised, if any."""
         if self._limit is not None:
             self._limit.end()
+        rest, self._rest = self._rest, None
+        self._discard(rest)
         if self._fd < 0 or self._dropping:
             return None
         self._dropping = True

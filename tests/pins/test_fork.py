@@ -18,8 +18,7 @@ from pins_bench import Bench
 import hwloop
 from firmware_sim import SimBoard
 from hwloop import HardwareError
-from hwloop.pins import LoopFactory, SimFactory
-from hwloop.pins import delivery as delivering
+from hwloop.pins import LoopFactory, SimFactory, forks
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
@@ -279,10 +278,10 @@ def test_forking_leaves_nothing_behind(real: Bench) -> None:
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(3):
             plain_child()
-        return len(os.listdir("/proc/self/fd")) == before and not delivering._deliveries
+        return len(os.listdir("/proc/self/fd")) == before and not forks.LEFT
 
     with gpiozero.Button(17):
         assert status_of(fork(in_child)) == 0
-        assert len(delivering._deliveries) == 1
+        assert len(forks.LEFT) == 1
     if sys.version_info >= (3, 12):
         assert threading.active_count() >= 1

@@ -23,6 +23,7 @@ from pins_bench import Bench
 from firmware_sim.libraries.lgpio.alerts import Notifications
 from hwloop.board import Edge, EdgeStream, Losses
 from hwloop.core.clock import Clock
+from hwloop.core.priority_queues import AGEING
 from hwloop.pins.edge_merger import EdgeMerger
 
 PHASES = ((0, 0), (1, 0), (1, 1), (0, 1))
@@ -339,3 +340,39 @@ def test_order_holds_after_losses(virtual: Bench) -> None:
     virtual.run(main())
     times = [ticks for ticks, _, _ in got]
     assert times == sorted(times)
+
+
+def test_other_work_goes_on_between_slow_handlers(real: Bench) -> None:
+    """A handler that is slower than the edges would keep the loop from everything else."""
+    trace: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        button = gpiozero.Button(17)
+
+        def pressed() -> None:
+            trace.append("pressed")
+            end = time.monotonic() + 0.0002  # four slices
+            while time.monotonic() < end:
+                pass
+
+        def other() -> None:
+            trace.append("other")
+            if trace.count("pressed") < 40:
+                loop.call_soon(other)
+
+        button.when_pressed = pressed
+        await asyncio.sleep(0.01)
+        for _ in range(40):
+            real.press()
+            real.release()
+        loop.call_soon(other)
+        async with asyncio.timeout(60):
+            while trace.count("pressed") < 40:
+                await asyncio.sleep(0.001)
+        button.close()
+
+    real.run(main())
+    runs = [len(list(group)) for name, group in itertools.groupby(trace) if name == "pressed"]
+    assert sum(runs) == 40
+    assert max(runs) <= 3 * AGEING  # this test's own timer may go before

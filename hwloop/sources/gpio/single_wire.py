@@ -61,4 +61,4 @@ class OutputEdges(Source[Edge]):
 
     def _read_kept(self) -> None:
         if self._stream is not None and not self.closed:
-            self.on_readable()
+            self.read_now()

@@ -347,7 +347,7 @@ class SerialPort(Source[Frame]):
             self.discard()
             return
         if device.in_waiting():
-            self.on_readable()
+            self.read_now()
         if match is None and self._connection is not None:
             self._forget_frame()
         self._keep_reading()
@@ -366,7 +366,7 @@ class SerialPort(Source[Frame]):
     def _catch_up(self) -> None:
         """Read the bytes in the kernel's buffer: the program is late, not the device."""
         if self._connection is not None and self._reading and self._connection.device.in_waiting():
-            self.on_readable()
+            self.read_now()
 
     def _has_read_all(self) -> bool:
         """Return whether no bytes of the incomplete frame wait in the kernel's buffer."""
