@@ -334,6 +334,28 @@ def test_systemd_hears_that_the_program_is_ready_and_alive_and_stops(
     assert heard == ["READY=1", "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000", "STATUS=cleaning up"]
 
 
+def test_systemd_hears_that_a_program_without_a_loop_stops_before_it_cleans_up(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address := str(tmp_path / "notify"))
+        systemd.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        path = program("""
+            import signal
+            from hwloop import service
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                service.status("cleaning up")
+            """)
+        assert main(["run", path]) == 143
+        assert [systemd.recv(100).decode() for _ in range(2)] == [
+            "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000",
+            "STATUS=cleaning up",
+        ]
+
+
 def test_in_virtual_time_a_day_takes_none_and_the_simulated_board_is_in_use(program: Program, capsys: Any) -> None:
     path = program("""
         import asyncio

@@ -110,3 +110,35 @@ def test_an_object_that_uses_lgpio_while_python_clears_up_meets_no_error(tmp_pat
     )
     assert (status, output, errors.splitlines()[-1]) == (1, "off\n", "ValueError: the program's own")
     assert "Exception ignored" not in errors
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_sigterm_waits_for_a_handler_of_gpiozero_as_for_any_thread(tmp_path: Path, loop: bool) -> None:
+    (tmp_path / "board.toml").write_text('[[device]]\ntype = "button"\nline = 2\npress_every = 0.1\nhold = 0.05\n')
+    status, output, errors = run(
+        tmp_path,
+        f"""
+        import asyncio, os, signal, threading, hwloop.cli
+        from gpiozero import Button
+
+        hwloop.cli.THREADS_WITHIN = 0.1
+
+        def stuck():
+            if {loop} == (threading.current_thread() is threading.main_thread()):
+                os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait()
+
+        button = Button(2)
+        button.when_pressed = stuck
+        if {loop}:
+            asyncio.run(asyncio.sleep(60))
+        signal.pause()
+        """,
+        "--board",
+        "board.toml",
+        "--grace",
+        "0",
+    )
+    assert (status, output) == (-signal.SIGTERM, "")
+    assert "in stuck; its device is closed, and the process ends without it" in errors or loop
+    assert "Ctrl-C" not in errors

@@ -53,7 +53,8 @@ exit status: 0 for success, 1 for a failure, 2 for wrong arguments; a process th
 
 
 THREADS_WITHIN = 5.0
-"""Seconds within which the threads of a program must have ended after it, where a signal has ended it."""
+"""Seconds within which the threads of a program must have ended after it, where a signal has ended it. The handlers of
+gpiozero count as threads."""
 
 signals_received: list[int] = []
 """The signals that this process got so far and that ask it to end."""
@@ -136,6 +137,7 @@ def script() -> NoReturn:
             status = 128 + ended.number
             if ended.forced:
                 # An ordinary exit waits for threads, and one of them may never end.
+                _bound_handlers(0)
                 atexit._run_exitfuncs()
         if deadly or signals_received or threads_bounded:
             _limit_threads(status)
@@ -143,6 +145,7 @@ def script() -> NoReturn:
             _note_signals(deadly, status)
     except Ended as further:
         deadly.append(further.number)
+        _bound_handlers(0)
         atexit._run_exitfuncs()
     sys.exit(status)
 
@@ -210,7 +213,15 @@ def _limit_threads(status: int) -> None:
         if number == signal.SIGALRM or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
     signal.setitimer(signal.ITIMER_REAL, THREADS_WITHIN)
+    _bound_handlers(THREADS_WITHIN)
     atexit.register(stop)  # the threads have ended, and exit functions may take their time
+
+
+def _bound_handlers(seconds: float) -> None:
+    """Bound the wait for gpiozero's handlers and steps, which run in threads of hwloop's that end with its devices."""
+    last_wait = sys.modules.get("hwloop.pins.last_wait")
+    if last_wait is not None:
+        last_wait.bound(seconds)
 
 
 def say(text: str, stream: TextIO | None = None) -> None:

@@ -180,7 +180,7 @@ class Process:
             self._loop = None
 
     def _end_run(self, main: asyncio.Future[Any] | None) -> None:
-        service.stopping(within=stop_within(None if self.hosting is None else self.hosting.grace))
+        self._report_stopping()
         if self._grace is not None and self._loop is not None:
             self._grace.begin(self._loop)
         if main is None:
@@ -210,7 +210,11 @@ class Process:
         elif self._grace is None:
             self._received = number
             self._begin_grace(number)
+            self._report_stopping()
         raise Ended(number, forced=self._forced)
+
+    def _report_stopping(self) -> None:
+        service.stopping(within=stop_within(None if self.hosting is None else self.hosting.grace))
 
     def _begin_grace(self, number: int) -> None:
         if self.hosting is not None:

@@ -2,12 +2,14 @@
 
 gpiozero waits ten seconds for such code before it closes the device, and says nothing. Whoever has pressed Ctrl-C takes
 that for a program that hangs. So the wait is logged, with the line at which the code is, and a further signal ends it.
+Where the end of the process is bounded, as that of a service, the wait is no longer than that of other threads.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
 import sys
 import threading
@@ -25,6 +27,14 @@ _LIBRARIES = frozenset({"hwloop", "firmware_sim", "gpiozero"})
 
 _leaving = False
 _given_up = False
+_over_at = math.inf
+"""When no code is waited for any more, by `time.monotonic()`."""
+
+
+def bound(seconds: float) -> None:
+    """Wait for `seconds` from now at most, for everything that the program leaves running at its end."""
+    global _over_at
+    _over_at = min(_over_at, time.monotonic() + seconds)
 
 
 @contextlib.contextmanager
@@ -48,17 +58,23 @@ def wait_for_end(what: str, thread: threading.Thread | None, ended: Callable[[fl
     global _given_up
     if not _leaving:
         return ended(timeout)
-    until = time.monotonic() + timeout
+    began = time.monotonic()
+    until = min(began + timeout, max(_over_at, began + _SILENT))
     while not _given_up and (left := until - time.monotonic()) > 0:
         if ended(min(_SILENT, left)):
             return True
         if not (place := _place(thread)):
             continue  # it is about to end
+        left = until - time.monotonic()
+        if round(left) == 0:
+            logger.warning("%s still runs at %s; its device is closed, and the process ends without it", what, place)
+            break
         logger.warning(
-            "%s still runs at %s; its device is closed when it has ended, or in %g s; another Ctrl-C ends the wait",
+            "%s still runs at %s; its device is closed when it has ended, or in %.0f s; a further signal, such as "
+            "Ctrl-C, ends the wait",
             what,
             place,
-            timeout,
+            left,
         )
         with contextlib.suppress(KeyboardInterrupt), _interrupted_by_signals():
             if ended(until - time.monotonic()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -49,7 +50,28 @@ def test_at_the_end_it_says_what_it_waits_for_and_gives_up_once_for_all(leaving,
     assert len(asked) == 2  # in silence, and after the message
     [message] = caplog.messages
     assert message.startswith(f"a handler still runs at {__file__}:")
-    assert "another Ctrl-C ends the wait" in message
+    assert "in 10 s; a further signal, such as Ctrl-C, ends the wait" in message
+
+
+def test_a_bounded_end_bounds_the_wait(leaving, handler, caplog, monkeypatch):
+    monkeypatch.setattr(last_wait, "_over_at", math.inf)
+    asked = []
+    last_wait.bound(5)
+    assert last_wait.wait_for_end("a handler", handler, lambda seconds: bool(asked.append(seconds)), 10)
+    assert max(asked) <= 5
+    [message] = caplog.messages
+    assert "in 5 s; a further signal" in message
+
+
+def test_a_bound_that_is_over_leaves_a_moment_for_a_handler_that_is_about_to_end(
+    leaving, handler, caplog, monkeypatch
+):
+    monkeypatch.setattr(last_wait, "_over_at", math.inf)
+    last_wait.bound(0)
+    last_wait.bound(5)  # a later bound does not prolong the first one
+    assert last_wait.wait_for_end("a handler", handler, lambda seconds: bool(threading.Event().wait(seconds)), 10)
+    [message] = caplog.messages
+    assert message.endswith("handle; its device is closed, and the process ends without it")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
