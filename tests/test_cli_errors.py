@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from hwloop.cli import COMMANDS, main
+from hwloop.cli import COMMANDS, Ended, main
+from hwloop.cli.interruption import interruption
 from hwloop.sources import gpio
 
 ROOT = Path(__file__).parents[1]
@@ -173,6 +175,31 @@ def test_a_fault_of_our_own_is_reported_without_a_traceback_but_for_debug(
         status, said = hwloop(*arguments)
         assert status == 1
         assert said.startswith("Traceback")
+
+
+def test_an_exception_that_a_signal_has_caused_is_the_end_by_that_signal(
+    hwloop: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: str) -> None:
+        raise RuntimeError("Error calling __set_name__") from Ended(signal.SIGTERM)
+
+    monkeypatch.setattr("hwloop.cli.demo.load_program", interrupted)
+    assert hwloop("demo") == (128 + signal.SIGTERM, "")
+
+
+def test_what_a_signal_has_caused_depends_on_whether_the_program_has_begun() -> None:
+    try:
+        try:
+            raise Ended(signal.SIGTERM)
+        except Ended as ended:
+            signalled = ended
+            raise ValueError("of a clean-up")
+    except ValueError as error:
+        assert interruption(error) is None
+        assert interruption(error, at_start=True) is signalled
+        error.__cause__ = OSError("the cause that a program names")
+        assert interruption(error, at_start=True) is None
+    assert interruption(RuntimeError()) is None
 
 
 def test_a_fault_among_failures_of_hardware_is_distinguished(hwloop: Call, monkeypatch: pytest.MonkeyPatch) -> None:

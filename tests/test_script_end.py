@@ -69,6 +69,39 @@ def test_sigterm_in_the_middle_of_an_import(tmp_path: Path, module: str) -> None
     assert run(tmp_path, LAMP, at_import=module) == (-signal.SIGTERM, "", "")
 
 
+@pytest.mark.parametrize("form", ["a class is made", "a package is imported"])
+def test_sigterm_where_python_or_a_package_raises_another_exception_from_it(tmp_path: Path, form: str) -> None:
+    (tmp_path / "package.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except BaseException:\n    raise ImportError('a part of the package is missing')\n"
+    )
+    script = """
+        class Flag:
+            def __set_name__(self, owner, name):
+                kill()
+
+        if FORM == "a class is made":
+            class Device:
+                flag = Flag()
+        else:
+            import package
+        """
+    assert run(tmp_path, LAMP + f"FORM = {form!r}" + textwrap.dedent(script)) == (-signal.SIGTERM, "", "")
+
+
+def test_an_exception_of_a_programs_clean_up_is_shown(tmp_path: Path) -> None:
+    script = """
+        try:
+            kill()
+        finally:
+            lamp.of()
+        """
+    status, _, errors = run(tmp_path, LAMP + textwrap.dedent(script))
+    assert status == 1
+    assert "AttributeError" in errors
+
+
 @pytest.mark.parametrize(
     ("last", "output"),
     [

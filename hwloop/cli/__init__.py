@@ -297,6 +297,10 @@ def _execute(argv: list[str], lifetime: contextlib.ExitStack) -> int:
         _print_error(name, str(error), debug)
         return _advised(name, error.status)
     except Exception as error:
+        from hwloop.cli.interruption import interruption  # late: few commands fail
+
+        if interrupt := interruption(error):
+            raise Ended(getattr(interrupt, "number", signal.SIGINT)) from None
         parts = causes(error)
         if all(isinstance(part, BrokenPipeError) for part in parts):  # the reader of our output has gone
             _give_up_output()

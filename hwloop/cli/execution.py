@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hwloop import board as boards
 from hwloop import runner, service
 from hwloop.cli import Failure, UsageError, causes, process
+from hwloop.cli.interruption import interruption
 from hwloop.cli.program import Program, acts, calls_main, find_file, find_module, is_script, uses_loops
 from hwloop.core.clock import REAL
 from hwloop.errors import HardwareError, program_frames
@@ -86,6 +87,7 @@ def run_program(
     """
     path = ""
     time: ScriptTime | None = None
+    begun = False
     try:
         found = find()
         program = found.program
@@ -114,6 +116,7 @@ def run_program(
             service.ready()
         if begin is not None:
             begin()
+        begun = True
         try:
             with contextlib.nullcontext() if time is None else time.passing(grace):
                 _run(program, found.name, host)
@@ -127,6 +130,9 @@ def run_program(
         host.leave_safe()  # also of a script, whose threads may go on
         raise
     except BaseException as error:
+        if interrupt := interruption(error, at_start=not begun):
+            host.leave_safe()
+            raise interrupt from None
         parts = causes(error)
         if not all(isinstance(part, HardwareError) for part in parts):
             if time is None or not time.explains(error, path):

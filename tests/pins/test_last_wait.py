@@ -63,9 +63,7 @@ def test_a_bounded_end_bounds_the_wait(leaving, handler, caplog, monkeypatch):
     assert "in 5 s; a further signal" in message
 
 
-def test_a_bound_that_is_over_leaves_a_moment_for_a_handler_that_is_about_to_end(
-    leaving, handler, caplog, monkeypatch
-):
+def test_a_bound_that_is_over_leaves_a_moment_for_a_handler_that_is_about_to_end(leaving, handler, caplog, monkeypatch):
     monkeypatch.setattr(last_wait, "_over_at", math.inf)
     last_wait.bound(0)
     last_wait.bound(5)  # a later bound does not prolong the first one
