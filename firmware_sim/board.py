@@ -29,7 +29,7 @@ from firmware_sim.libraries.spidev import opened_device
 from firmware_sim.nodes import Nodes
 from firmware_sim.onewire import OneWireBus
 from firmware_sim.pins import Chip, Line
-from firmware_sim.port_files import PortFiles
+from firmware_sim.port_files import PortFiles, check_port_name
 from firmware_sim.program_lines import ProgramLines
 from firmware_sim.pwm import PwmChip
 from firmware_sim.spi import SpiBus
@@ -246,8 +246,7 @@ class SimBoard(Board):
 
     def add_port(self, name: str) -> Port:
         """Return a new serial port, which programs open as `name`. Raises `WiringError` if there is one already."""
-        if not name.strip() or "\0" in name:
-            raise WiringError(f"port must be the name that programs open, such as '/dev/ttyAMA0', not {name!r}")
+        check_port_name(name)
         if name in self.ports:
             raise WiringError(f"port {name} is used already")
         port = self.ports[name] = Port(name, self.timeline)

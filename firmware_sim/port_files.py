@@ -34,6 +34,8 @@ _DRIVERS = (
     "/sys/bus/usb-serial/drivers/ftdi_sio",
     "/sys/bus/usb/drivers/cdc_acm",
 )
+_NODE = re.compile(r"(tty[A-Za-z]+|serial|rfcomm)\d+")
+"""The name of a device node below /dev."""
 _ON_HEADER = {"/dev/ttyS0": "fe215040.serial", "/dev/ttyAMA0": "fe201000.serial"}
 
 
@@ -207,6 +209,16 @@ def _usb_files(name: str, adapter: _Adapter, place: int) -> dict[str, Node]:
 
 def _text(value: str) -> Attribute:
     return Attribute(lambda: value)
+
+
+def check_port_name(name: str) -> None:
+    """Raise `WiringError` unless programs may open a port by this name.
+
+    On a simulated board that may be any name, such as "gps", but for a device node without its directory.
+    """
+    if not name.strip() or "\0" in name or _NODE.fullmatch(name):
+        instead = f"'/dev/{name}'" if _NODE.fullmatch(name) else "such as '/dev/ttyAMA0'"
+        raise WiringError(f"port must be the name that programs open, {instead}, not {name!r}")
 
 
 def port_settings(entries: object, where: str) -> dict[str, PortSettings]:

@@ -321,7 +321,7 @@ def test_a_vanished_chip_raises(setup: Setup, monkeypatch: pytest.MonkeyPatch) -
     for request in setup.chip.requests:
         request.failure = gone
     setup.chip.gone = True
-    text = r"/dev/gpiochip7 \(pinctrl-rp1\) is gone: its driver was unbound, or it was unplugged; a source with reopen="
+    text = r"/dev/gpiochip7 \(pinctrl-rp1\) is gone: its driver was unbound, or it was unplugged; once it is back, "
     for action in (lambda: stream.level(17), stream.check, lambda: output.set(1), output.get):
         with pytest.raises(HardwareError, match=text) as caught:
             action()

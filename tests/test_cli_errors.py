@@ -188,18 +188,12 @@ def test_an_exception_that_a_signal_has_caused_is_the_end_by_that_signal(
 
 
 def test_what_a_signal_has_caused_depends_on_whether_the_program_has_begun() -> None:
-    try:
-        try:
-            raise Ended(signal.SIGTERM)
-        except Ended as ended:
-            signalled = ended
-            raise ValueError("of a clean-up")
-    except ValueError as error:
-        assert interruption(error) is None
-        assert interruption(error, at_start=True) is signalled
-        error.__cause__ = OSError("the cause that a program names")
-        assert interruption(error, at_start=True) is None
-    assert interruption(RuntimeError()) is None
+    signalled, clean_up, package = Ended(signal.SIGTERM), ValueError("of a clean-up"), ImportError("it lacks a part")
+    clean_up.__context__ = package.__context__ = signalled
+    assert interruption(package) is signalled
+    assert interruption(clean_up) is None
+    assert interruption(clean_up, at_start=True) is signalled
+    assert interruption(RuntimeError(), at_start=True) is None
 
 
 def test_a_fault_among_failures_of_hardware_is_distinguished(hwloop: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,6 +269,8 @@ def test_a_program_that_is_not_python(hwloop: Call, source: bytes, message: str)
     ("source", "last"),
     [
         ("import nowhere.at_all", "program.py: there is no module nowhere; add its package to the dependencies of "),
+        ("raise ModuleNotFoundError(\"No module named 'PIL'\", name='PIL')", "-m pip install pillow"),
+        ("raise ModuleNotFoundError('PIL: install it by hand', name='PIL')", "program.py: PIL: install it by hand"),
         ("from json import nothing", "program.py: an import failed (cannot import name 'nothing'"),
         ("import broken", "broken.py, line 1, is not valid Python; correct it"),
     ],

@@ -111,7 +111,7 @@ def test_a_pulse_begun_anew_lasts_from_then_and_the_first_one_hears_of_it() -> N
 def test_blinking_n_times_ends_after_the_last_pause() -> None:
     async def main(stage: Stage) -> None:
         async with gpio.output(27) as lamp:
-            assert await lamp.blink(0.1, 0.4, n=3) is True
+            assert await lamp.blink(0.1, 0.4, 3) is True
             assert stage.now == 1.5
 
     assert play(main).trace == [(0.0, True), (0.1, False), (0.5, True), (0.6, False), (1.0, True), (1.1, False)]

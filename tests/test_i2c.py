@@ -183,6 +183,14 @@ def test_impossible_arguments_raise_before_anything_is_sent(run: Run, wire: Bus,
                     ValueError, match=r"0 to 255|0 to 65535|-32768 to 32767|1 to 8192|1 to 42|more than 0"
                 ):
                     await operation
+            for operation in (
+                device.write("é"),  # type: ignore[arg-type]
+                device.write(5),  # type: ignore[arg-type]
+                device.write_block(0, "ab"),  # type: ignore[arg-type]
+                device.transfer("ab", 2),  # type: ignore[arg-type]
+            ):
+                with pytest.raises(TypeError, match=r"a transfer takes bytes, such as b'\\x01\\x80', not ('é'|5|'ab')"):
+                    await operation
         with pytest.raises(ValueError, match="timeout"):
             i2c.open(1, timeout=-1)
         with pytest.raises(ValueError, match="number from 0"):

@@ -137,6 +137,7 @@ def test_a_longer_transfer_is_made_of_several_messages(run: Run, chip: Chip) -> 
         (lambda it: it.transfer(b""), ValueError, "a transfer has at least one byte"),
         (lambda it: it.transfer(5), TypeError, r"a transfer takes bytes, such as b'\\x01\\x80', not 5"),
         (lambda it: it.write("text"), TypeError, "takes bytes"),
+        (lambda it: it.message(b"\x01", "text"), TypeError, "takes bytes"),
         (lambda it: it.write([256]), ValueError, "range"),
         (lambda it: it.read(0), ValueError, "a read has at least one byte, not 0"),
         (lambda it: it.read(1.0), TypeError, "a count of bytes is a whole number, .* write 1"),

@@ -143,7 +143,7 @@ class GpioChip(ABC):
         return HardwareError(
             tried,
             f"{self.path} ({self.label}) is gone: its driver was unbound, or it was unplugged",
-            "a source with reopen= comes back with it",
+            "once it is back, a source with reopen= is opened again by itself; open an output again",
             errno=errno.ENODEV,
         )
 

@@ -216,9 +216,13 @@ def _why_unloadable(error: ImportError | SyntaxError) -> str:
         return f"{error.filename}, line {error.lineno}, is not valid Python; correct it"
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return f"an import failed ({error}); correct it"
+    if not str(error).startswith("No module named"):
+        return str(error)  # a package says what is missing, and what to do
+    from hwloop.doctor.program import PACKAGES  # late: few programs need it
+
     return (
         f"there is no module {error.name}; add its package to the dependencies of the program and install that again, "
-        f"or install the package: {sys.executable} -m pip install PACKAGE"
+        f"or install the package: {sys.executable} -m pip install {PACKAGES.get(error.name, 'PACKAGE')}"
     )
 
 

@@ -23,8 +23,8 @@ _CALLS = {
     "i2c.open": "bus", "SMBus": "bus", "smbus2.SMBus": "bus", "smbus.SMBus": "bus",
 }  # fmt: skip
 """Calls whose first argument names a line, a port or a bus."""
-_PACKAGES = {"serial": "pyserial", "yaml": "PyYAML", "cv2": "opencv-python", "PIL": "pillow", "RPi": "rpi-lgpio"}
-"""The packages of PyPI whose names are not those of their modules."""
+PACKAGES = {"serial": "pyserial", "yaml": "PyYAML", "cv2": "opencv-python", "PIL": "pillow", "RPi": "rpi-lgpio"}
+"""The packages of PyPI whose names are not those of their modules, by the modules."""
 
 
 class Needs(NamedTuple):
@@ -95,7 +95,7 @@ def _examine_modules(machine: Machine, path: str, text: str, needs: Needs) -> It
         if os.path.exists(os.path.join(beside, module)) or os.path.exists(os.path.join(beside, f"{module}.py")):
             continue
         if not machine.importable(module):
-            package = _PACKAGES.get(module, module)
+            package = PACKAGES.get(module, module)
             listed = re.search(r"^# /// script$", text, re.MULTILINE)
             remedy = f"{sys.executable} -m pip install {package}"
             remedy += f" (or, as it lists its dependencies: uv run {path})" if listed else ""

@@ -360,6 +360,13 @@ def whole(what: str, value: object) -> int:
         raise TypeError(f"{what} is a whole number, such as 1 or 0x76, not {value!r}{hint}") from None
 
 
+def sendable(data: Iterable[int]) -> bytes:
+    """Return bytes to send. Raises TypeError for text and for a number, ValueError for numbers that are no bytes."""
+    if isinstance(data, int | str) or not isinstance(data, Iterable):
+        raise TypeError(f"a transfer takes bytes, such as b'\\x01\\x80', not {short_name(data)}")
+    return bytes(data)
+
+
 def _checked_timeout(timeout: float) -> float:
     if not timeout > 0:
         raise ValueError(f"a timeout is a number of seconds, more than 0, not {timeout!r}")

@@ -200,6 +200,7 @@ def test_pyserial_lists_the_ports_with_what_sysfs_says(board: SimBoard) -> None:
         ([{"name": "/dev/ttyUSB0", "links": ["gps"]}], "port 1: links must be names below /dev"),
         ([{"name": "/dev/ttyUSB0"}, {"name": "/dev/ttyUSB0"}], "port 2: there is a port /dev/ttyUSB0 already"),
         ([{"name": " "}], "port must be the name that programs open"),
+        ([{"name": "ttyAMA0"}], "port must be the name that programs open, '/dev/ttyAMA0', not 'ttyAMA0'"),
         ([{"name": "/dev/i2c-1"}], "/dev/i2c-1 is used already"),
     ],
 )

@@ -156,7 +156,7 @@ class Output:
         check_level("a level", value)
         return self._begin(seconds, 0.0, 1, value)
 
-    def blink(self, on: float = 0.5, off: float = 0.5, *, n: int | None = None) -> Action:
+    def blink(self, on: float = 0.5, off: float = 0.5, n: int | None = None) -> Action:
         """Drive the line to 1 for `on` seconds and to 0 for `off` seconds, `n` times; None repeats without an end.
 
         The changes keep to a grid that begins now. After a stall of the loop they continue on that grid.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, TypeVarTuple
 from hwloop.core.urgency import Priority
 from hwloop.scheduling.limits import RateLimiter
 from hwloop.sources.account import Account
-from hwloop.sources.bus import whole
+from hwloop.sources.bus import sendable, whole
 from hwloop.sources.rate_limit import RateLimit
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class Device:
     async def write_block(self, register: int, data: bytes) -> None:
         """Write bytes to `register` and the registers after it, in one transfer, or in several with `split`."""
         _check_byte("a register", register)
+        data = sendable(data)
         if self._split is None:
             _check_length(len(data) + 1)
         for place, start, size in self._parts(register, len(data)):
@@ -135,7 +136,7 @@ class Device:
 
     async def write(self, data: bytes) -> None:
         """Write bytes as they are, without a register."""
-        await self.transfer(data)
+        await self.transfer(sendable(data))
 
     async def read(self, count: int) -> bytes:
         """Return `count` bytes (1 to 8192), read without a register."""
@@ -153,10 +154,11 @@ class Device:
         """
         if not 0 < len(messages) <= _MESSAGES_MAX:
             raise ValueError(f"a transfer has 1 to {_MESSAGES_MAX} messages, not {len(messages)}")
-        sizes = [message if isinstance(message, int) else len(message) for message in messages]
+        parts = tuple(message if isinstance(message, int) else sendable(message) for message in messages)
+        sizes = [part if isinstance(part, int) else len(part) for part in parts]
         for size in sizes:
             _check_length(size)
-        return await self._perform(sum(sizes), _combined, (self.address, messages))
+        return await self._perform(sum(sizes), _combined, (self.address, parts))
 
     def _parts(self, register: int, length: int) -> list[tuple[int, int, int]]:
         """Return the transfers of a block: the register, the place in the block, and the number of bytes of each."""

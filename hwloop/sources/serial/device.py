@@ -215,7 +215,7 @@ class SerialDevice:
         return HardwareError(
             self.name,
             f"{action} failed: {error.strerror}",
-            "is it still plugged in? reopen=Backoff() waits for it to come back",
+            "is it still plugged in? serial.open(..., reopen=Backoff()) waits for it to come back",
             errno=error.errno,
         )
 

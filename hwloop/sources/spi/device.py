@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from hwloop.board import Board, SpiDev, SpiRequest, checked_call, current
 from hwloop.core.naming import short_name
 from hwloop.core.urgency import Priority
-from hwloop.sources.bus import BusSource, whole
+from hwloop.sources.bus import BusSource, sendable, whole
 from hwloop.sources.bus_access import BusAccess
 from hwloop.sources.bus_thread import BusThread
 from hwloop.sources.intake import WhenFull
@@ -224,9 +224,7 @@ def _place(bus: int | str | os.PathLike[str], select: int | None) -> tuple[int, 
 
 def _checked(data: Iterable[int]) -> bytes:
     """Return bytes to send. Raises TypeError or ValueError."""
-    if isinstance(data, int | str) or not isinstance(data, Iterable):
-        raise TypeError(f"a transfer takes bytes, such as b'\\x01\\x80', not {short_name(data)}")
-    sent = bytes(data)
+    sent = sendable(data)
     if not sent:
         raise ValueError("a transfer has at least one byte")
     return sent
