@@ -296,8 +296,8 @@ class TestTransport:
     def test_closing_waits_for_the_kernel_without_holding_up_the_loop(
         self, run: Run, port: Port, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A pseudo-terminal has no send buffer, so the driver's answer is made up: 10 bytes, then none."""
-        left = [10]
+        """A pseudo-terminal has no send buffer, so the answer is made up: 10 bytes when it is closed, then none."""
+        left = [10, 10]
         monkeypatch.setattr(serial_device.SerialDevice, "out_waiting", lambda self: left.pop(0) if left else 0)
 
         async def main() -> None:

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 
 from hwloop.errors import HardwareError
-from hwloop.sources.serial.device import SerialDevice
+from hwloop.sources.serial.device import SerialDevice, logger
 from hwloop.sources.serial.hang_up import HangUpWatch
-from hwloop.sources.serial.write_buffer import WriteBuffer
+from hwloop.sources.serial.write_buffer import LONGEST_STALL, WriteBuffer
 
 
 class Connection:
@@ -47,7 +47,7 @@ class Connection:
 
     def seconds_to_send(self) -> float:
         """Return the seconds until all written bytes are on the wire."""
-        return (len(self.output) + self.device.out_waiting()) * self.device.character_time
+        return self.output.unsent() * self.device.character_time
 
     async def drain(self) -> None:
         """Wait until there is room for more bytes, or the port is closed."""
@@ -60,6 +60,19 @@ class Connection:
             await self.output.progress()
         while not self.closed and (waiting := self.device.out_waiting()):
             await asyncio.sleep(waiting * self.device.character_time)
+
+    async def flush_last(self) -> None:
+        """Wait as `flush()` does, but for no device that takes no byte any more: log how many bytes it leaves."""
+        left = self.output.unsent()
+        while True:
+            try:
+                async with asyncio.timeout(LONGEST_STALL):
+                    return await self.flush()
+            except TimeoutError:
+                before, left = left, self.output.unsent()
+                if left >= before:
+                    logger.warning("%s", self.output.stall(left))
+                    return None
 
     async def send_break(self, seconds: float) -> None:
         """Hold the line in its active state for `seconds`."""

@@ -269,10 +269,11 @@ class SerialPort(Source[Frame]):
         return self._unsent
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close the port; if the block did not raise, send the written bytes first."""
+        """Close the port; if the block did not raise, send the written bytes first, as far as the device takes them."""
         try:
-            if exc_info[0] is None and self._connection is not None:
-                await self.flush()
+            if exc_info[0] is None and (connection := self._connection) is not None:
+                await connection.flush_last()
+                self._check_same(connection)
         finally:
             self.close()
 

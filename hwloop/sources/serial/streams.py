@@ -23,7 +23,7 @@ from hwloop.sources.serial.device import SerialDevice, logger
 from hwloop.sources.serial.hang_up import HangUpWatch
 from hwloop.sources.serial.opening import open_device
 from hwloop.sources.serial.options import Parity, PortName, SerialOptions, checked_options, checked_port
-from hwloop.sources.serial.write_buffer import WriteBuffer
+from hwloop.sources.serial.write_buffer import LONGEST_STALL, WriteBuffer
 
 if TYPE_CHECKING:
     import serial
@@ -53,6 +53,7 @@ class SerialTransport(asyncio.Transport):
         self._closing = False
         self._lost = False
         self._dropped = False
+        self._stall_timer: asyncio.TimerHandle | None = None
         loop.call_soon(protocol.connection_made, self)
         # Only after `connection_made`.
         loop.call_soon(self._start_reading)
@@ -127,13 +128,17 @@ class SerialTransport(asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        """Send the written bytes, then close the port and call `connection_lost`."""
+        """Send the written bytes, then close the port and call `connection_lost`.
+
+        If the device takes no byte for 30 seconds, the rest is dropped, and `connection_lost` gets a `HardwareError`.
+        """
         if self._closing:
             return
         self._closing = True
         self._stop_reading()
         if not self._output:
             self._loop.call_soon(self._finish)
+        self._await_progress(self._output.unsent())
 
     def abort(self) -> None:
         """Close the port without sending the remaining bytes, and call `connection_lost`."""
@@ -219,10 +224,24 @@ class SerialTransport(asyncio.Transport):
         else:
             self._close(None)
 
+    def _await_progress(self, left: int) -> None:
+        """Look in a while whether the device goes on taking bytes, of which `left` are unsent now."""
+        if left:
+            self._stall_timer = self._loop.call_later(LONGEST_STALL, self._look_for_progress, left)
+
+    def _look_for_progress(self, before: int) -> None:
+        left = self._output.unsent()
+        if left < before:
+            self._await_progress(left)
+        else:
+            self._close(self._output.stall(left))
+
     def _close(self, error: BaseException | None) -> None:
         if self._lost:
             return
         self._closing = self._lost = True
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
         self._stop_reading()
         self._hang_up.close()
         self._output.close()

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from hwloop.errors import HardwareError
 from hwloop.sources.serial.device import SerialDevice
 
+LONGEST_STALL = 30.0
+"""Seconds for which closing waits for a device that takes no byte: as long as the kernel waits (setserial(8))."""
+
 
 class WriteBuffer:
     """The bytes that wait to be written to one port.
@@ -56,6 +59,18 @@ class WriteBuffer:
 
     def __len__(self) -> int:
         return len(self._buffer)
+
+    def unsent(self) -> int:
+        """Return how many written bytes are not on the wire yet, those in the kernel included."""
+        return len(self._buffer) + self._device.out_waiting()
+
+    def stall(self, unsent: int) -> HardwareError:
+        """Return the error for a port that is closed with so many bytes unsent, because the device takes none."""
+        return HardwareError(
+            self._device.name,
+            f"the device took no byte for {LONGEST_STALL:g} s while the port was closed, and {unsent} are dropped",
+            "look at its flow control; to wait for longer, await flush() or drain() before",
+        )
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write as many bytes as the kernel takes now, and keep the rest until it takes more."""
