@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +111,8 @@ def install(services: Services, arguments: argparse.Namespace) -> int:
         state = services.state(name).active
         note = "" if state in ("active", "unknown") else f"; it is {state}: hwloop service status {name}"
         say(f"{name}: installed already, exactly so; nothing changed{note}\n")
+    elif note := program.look().note_on_outputs():
+        say(f"hwloop service: note: {note}\n", sys.stderr)
     return 0
 
 

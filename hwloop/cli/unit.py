@@ -116,7 +116,7 @@ def execute(arguments: argparse.Namespace) -> int:
             raise ProgramError(f"{program} has no __main__.py to run; install a project: hwloop service install {path}")
         look = look_at(program)
         tree = None if program.is_dir() else parse(read_file(program), program)
-        notes = [*_notes_on_board(board), *_notes_on_main(path, main, tree)]
+        notes = [*_notes_on_board(board), *_notes_on_main(path, main, tree), *filter(None, [look.note_on_outputs()])]
         unit = Unit(
             name=name,
             program=program.name,
@@ -129,6 +129,7 @@ def execute(arguments: argparse.Namespace) -> int:
             start_timeout=arguments.start_timeout,
             has_loop=bool(main) or tree is None or not is_script(tree),
             guarded=arguments.guardian or look.keeps_outputs,
+            unguarded=look.unguarded,
             reloads=look.reloads,
             network=look.reason_for_network(arguments.network),
         )

@@ -88,6 +88,20 @@ _WITHOUT = frozenset(
 """Packages that open no device."""
 
 
+_LINE_LIBRARIES = {
+    name.partition(".")[0]: name
+    for name in ("RPi.GPIO", "digitalio", "gpiod", "gpiozero", "lgpio", "periphery", "pigpio", "rpi_hardware_pwm")
+}
+"""Libraries that drive lines without a safe level, by their modules."""
+_INPUTS = frozenset(
+    (
+        "gpiozero.Button", "gpiozero.Device", "gpiozero.DigitalInputDevice", "gpiozero.InputDevice",
+        "gpiozero.LightSensor", "gpiozero.LineSensor", "gpiozero.MotionSensor", "gpiozero.RotaryEncoder",
+    )
+)  # fmt: skip
+"""Names of these libraries that drive no line."""
+
+
 class Devices(NamedTuple):
     """The devices that a service may open.
 
@@ -156,6 +170,7 @@ class Look:
         kinds: the kinds of devices that the text names, and the reason for each.
         unknown: the modules about which nothing is known.
         keeps_outputs: whether outputs outlive the program (`keep=`), so that it needs a guardian.
+        unguarded: the libraries by which it may drive lines that have no safe level.
         reloads: whether it handles SIGHUP by `service.reloadable`.
         network: how the text shows that it wants the network; "" if it does not.
     """
@@ -167,6 +182,7 @@ class Look:
         self.kinds: dict[str, str] = {}
         self.unknown: set[str] = set()
         self.keeps_outputs: bool = False
+        self.unguarded: set[str] = set()
         self.reloads: bool = False
         self.network: str = ""
         self._own = own
@@ -198,6 +214,8 @@ class Look:
 
     def _import(self, module: str) -> None:
         first = module.partition(".")[0]
+        if first in _LINE_LIBRARIES and module not in _INPUTS:
+            self.unguarded.add(_LINE_LIBRARIES[first])
         known = module if module in _OF_MODULE else first
         if first == "hwloop":
             known = ".".join(module.split(".")[:2])
@@ -218,6 +236,15 @@ class Look:
         if self.network or not self.unknown:
             return self.network
         return f"it imports {', '.join(sorted(self.unknown))}, which may use it; --no-network forbids it"
+
+    def note_on_outputs(self) -> str:
+        """Return which outputs nobody drives to a safe level where the program can't; "" if it may have none."""
+        if not self.unguarded:
+            return ""
+        return (
+            f"outputs that the program drives by {' and '.join(sorted(self.unguarded))} have no safe level: when it is "
+            "killed or hangs, they stay as they are; gpio.output(LINE, safe=0) drives those that must go off"
+        )
 
     def devices(self) -> Devices:
         """Return the devices that the program may open, as far as its text shows them."""

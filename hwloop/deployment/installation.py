@@ -178,6 +178,7 @@ class Services:
             start_timeout=order.start_timeout,
             has_loop=order.has_loop,
             guarded=order.guarded or look.keeps_outputs,
+            unguarded=look.unguarded,
             reloads=look.reloads,
             network=look.reason_for_network(order.network),
         )

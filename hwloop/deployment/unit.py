@@ -8,7 +8,7 @@ All lines are in the templates beside this module: `hwloop.service`, and `hwloop
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -37,6 +37,7 @@ class Unit:
         start_timeout: seconds that a start may take until the program is ready.
         has_loop: whether the program has an event loop: nothing feeds the watchdog for a script.
         guarded: whether a guardian holds its kept outputs.
+        unguarded: the libraries by which it drives outputs without a safe level.
         reloads: whether SIGHUP has it read its configuration again.
         network: why it gets the network, as a phrase; "" if it gets none.
     """
@@ -52,6 +53,7 @@ class Unit:
     start_timeout: float = DEFAULT_START_TIMEOUT
     has_loop: bool = True
     guarded: bool = False
+    unguarded: Collection[str] = ()
     reloads: bool = False
     network: str = ""
 
@@ -91,6 +93,7 @@ class Unit:
             "mounts": " ".join(word(path) for path in self.mounts),
             "name": self.name,
             "network": setting(self.network),
+            "unguarded": " and ".join(sorted(self.unguarded)),
             "reloads": self.reloads,
             "realtime": str(self.realtime or ""),
             "watchdog": "10" if self.has_loop else "0",

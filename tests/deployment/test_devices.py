@@ -58,6 +58,25 @@ def test_an_output_that_may_outlive_the_program_needs_a_guardian(text: str, keep
 
 
 @pytest.mark.parametrize(
+    ("text", "libraries"),
+    [
+        ("from gpiozero import LED, Button", "gpiozero"),
+        ("import gpiozero", "gpiozero"),
+        ("import lgpio\nfrom RPi import GPIO", "RPi.GPIO and lgpio"),
+        ("from gpiozero import Button, MotionSensor", ""),
+        ("from hwloop import gpio\nimport smbus2", ""),
+    ],
+)
+def test_a_program_that_drives_lines_without_safe_levels_gets_a_note(text: str, libraries: str) -> None:
+    look = devices.Look()
+    look.read(ast.parse(text))
+    assert look.note_on_outputs().startswith(
+        f"outputs that the program drives by {libraries} have" if libraries else ""
+    )
+    assert bool(look.note_on_outputs()) is bool(libraries)
+
+
+@pytest.mark.parametrize(
     "text", ["service.reloadable(read)", "from hwloop.service import reloadable\nreloadable(read)"]
 )
 def test_a_program_that_reloads_gets_the_signal_by_its_unit(text: str) -> None:

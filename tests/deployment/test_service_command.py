@@ -105,6 +105,16 @@ def test_a_script_without_a_loop_has_no_watchdog(machine: Machine) -> None:
     assert "WatchdogSec=0\n" in machine.unit()
 
 
+def test_an_installation_notes_outputs_without_a_safe_level_once(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("door.py").write_text("from gpiozero import LED\nLED(17).on()\n")
+    for noted in (True, False):  # the second time nothing changes
+        call(machine, "install", "door.py")
+        assert ("service: note: outputs that the program drives by gpiozero" in capsys.readouterr().err) is noted
+    assert "# Outputs that it drives by gpiozero have no safe level" in machine.unit()
+
+
 def test_debug_shows_the_traceback_wherever_it_stands(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(machine, "uninstall", "door", "--debug") == 1
     assert "Traceback" in capsys.readouterr().err

@@ -229,6 +229,7 @@ def test_a_unit_that_could_not_start_is_not_printed(
         ("", "if True:\n    async def main(): pass", ""),
         ("", "def set():\n    global main\n    main = 5", ""),
         ("--board auto", "async def main(): pass", ""),
+        ("", "from gpiozero import LED\nLED(17).on()", "drives by gpiozero have no safe level: when it is killed or"),
     ],
 )
 def test_a_unit_that_may_not_start_comes_with_a_note(
@@ -241,6 +242,12 @@ def test_a_unit_that_may_not_start_comes_with_a_note(
     notes = [line for line in printed.err.splitlines() if "service install puts copies" not in line]
     assert len(notes) == bool(note)
     assert note in "".join(notes)
+
+
+def test_a_unit_says_which_outputs_stay_as_they_are() -> None:
+    comment = "# Outputs that it drives by gpiozero have no safe level, and stay as they are: docs/guard.md.\n"
+    assert comment in unit(unguarded={"gpiozero"}).text()
+    assert "stay as they are" not in unit().text()
 
 
 def test_a_program_on_a_simulated_board_may_open_no_device(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
