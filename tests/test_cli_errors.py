@@ -187,7 +187,7 @@ def test_an_exception_that_a_signal_has_caused_is_the_end_by_that_signal(
     assert hwloop("demo") == (128 + signal.SIGTERM, "")
 
 
-def test_what_a_signal_has_caused_depends_on_whether_the_program_has_begun() -> None:
+def test_an_exception_of_a_clean_up_counts_as_caused_by_a_signal_only_before_the_program_has_begun() -> None:
     signalled, clean_up, package = Ended(signal.SIGTERM), ValueError("of a clean-up"), ImportError("it lacks a part")
     clean_up.__context__ = package.__context__ = signalled
     assert interruption(package) is signalled

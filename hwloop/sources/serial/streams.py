@@ -225,7 +225,7 @@ class SerialTransport(asyncio.Transport):
             self._close(None)
 
     def _await_progress(self, left: int) -> None:
-        """Look in a while whether the device goes on taking bytes, of which `left` are unsent now."""
+        """Look in a while whether the device has taken any of the `left` bytes that are unsent now."""
         if left:
             self._stall_timer = self._loop.call_later(LONGEST_STALL, self._look_for_progress, left)
 

@@ -65,7 +65,7 @@ class WriteBuffer:
         return len(self._buffer) + self._device.out_waiting()
 
     def stall(self, unsent: int) -> HardwareError:
-        """Return the error for a port that is closed with so many bytes unsent, because the device takes none."""
+        """Return the error for a port that is closed with `unsent` bytes unsent, because the device takes none."""
         return HardwareError(
             self._device.name,
             f"the device took no byte for {LONGEST_STALL:g} s while the port was closed, and {unsent} are dropped",
