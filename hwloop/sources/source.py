@@ -97,8 +97,8 @@ class Source(EventStream[E]):
         self._failed_opening: BaseException | None = None
         self.at_reopen: list[Callable[[], object]] = []
         self._wakeups = self._received_before = 0
-        self._rest: Iterator[E] | None = None  # of a read, for the next turn
-        self._goes_on = False  # whether that turn has been asked for
+        self._undelivered: Iterator[E] | None = None  # of a read, for the next turn
+        self._has_next_turn = False  # whether that turn has been asked for
 
     # For a subclass to implement.
 
@@ -183,7 +183,7 @@ class Source(EventStream[E]):
 
     def on_readable(self) -> None:
         """Read the device and deliver its events: called by the loop when the descriptor is readable."""
-        if self._rest is not None:
+        if self._undelivered is not None:
             self._hand_over()
             return
         self._wakeups += 1
@@ -195,7 +195,7 @@ class Source(EventStream[E]):
                 for event in received:
                     self._channel.put(event)
                 return
-            self._rest = iter(received)
+            self._undelivered = iter(received)
         except (BlockingIOError, InterruptedError):
             return
         except EXITS:
@@ -209,11 +209,11 @@ class Source(EventStream[E]):
 
     def deliver(self, event: E) -> None:
         """Deliver an event that did not come from `receive()`, but from a timer, say."""
-        if self._rest is None or isinstance(self._rest, Generator):
+        if self._undelivered is None or isinstance(self._undelivered, Generator):
             self._hand_over(at_once=True)
             self._channel.put(event)
         else:
-            self._rest = itertools.chain(self._rest, (event,))
+            self._undelivered = itertools.chain(self._undelivered, (event,))
 
     def read_now(self) -> None:
         """Read the device at once, after all that is left of the last read has been delivered."""
@@ -237,7 +237,7 @@ class Source(EventStream[E]):
         self._errors += 1
         self._away = True
         self._stop_reopening()
-        if not isinstance(self._rest, Generator):  # which would read the device
+        if not isinstance(self._undelivered, Generator):  # which would read the device
             self._hand_over(at_once=True)
         self._drop_failed(error)
         if self._closed:  # meanwhile, by the device's own code
@@ -287,8 +287,8 @@ class Source(EventStream[E]):
             self._loop.add_reader(self._fd, self.on_readable)
         self._reading = True
         self._channel.halted = False
-        if self._rest is not None:
-            self._go_on_later()
+        if self._undelivered is not None:
+            self._take_next_turn()
 
     def _within_limit(self) -> bool:
         """Whether the device may be read once more now; if not, reading stops until the rate limit allows it."""
@@ -299,7 +299,7 @@ class Source(EventStream[E]):
 
         For the loop, a read is one callback. The callbacks of its events must not make that one a long one.
         """
-        events, self._rest = self._rest, None
+        events, self._undelivered = self._undelivered, None
         if events is None:
             return
         channel = self._channel
@@ -312,8 +312,8 @@ class Source(EventStream[E]):
                     self._discard(events)
                     return
                 if is_over is not None and is_over():
-                    self._rest = events
-                    self._go_on_later()
+                    self._undelivered = events
+                    self._take_next_turn()
                     return
         except (BlockingIOError, InterruptedError):
             pass
@@ -323,18 +323,18 @@ class Source(EventStream[E]):
         except BaseException as error:
             self.fail(error)
 
-    def _go_on_later(self) -> None:
+    def _take_next_turn(self) -> None:
         """Deliver the rest of a read in the next turn, unless reading has stopped: then when it begins again."""
         if not self._reading or self._loop is None:
             return
         if (call_again := getattr(self._loop, "call_again", None)) is not None:
             call_again(self)
-        elif not self._goes_on:
-            self._goes_on = True
-            self._loop.call_soon(self._go_on)
+        elif not self._has_next_turn:
+            self._has_next_turn = True
+            self._loop.call_soon(self._begin_turn)
 
-    def _go_on(self) -> None:
-        self._goes_on = False
+    def _begin_turn(self) -> None:
+        self._has_next_turn = False
         if self._reading:
             self._hand_over()
 
@@ -385,7 +385,7 @@ class Source(EventStream[E]):
         """Close the device. Return the error that this raised, if any."""
         if self._limit is not None:
             self._limit.end()
-        rest, self._rest = self._rest, None
+        rest, self._undelivered = self._undelivered, None
         self._discard(rest)
         if self._fd < 0 or self._dropping:
             return None

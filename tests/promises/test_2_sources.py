@@ -221,7 +221,7 @@ def test_on_other_loops_slow_callbacks_take_turns_too():
             while 40 not in trace:
                 trace.append("other")
                 await asyncio.sleep(0)
-                assert sum(handle._callback == source._go_on for handle in loop._ready) <= 1
+                assert sum(handle._callback == source._begin_turn for handle in loop._ready) <= 1
 
     loop: Any = asyncio.new_event_loop()
     try:
