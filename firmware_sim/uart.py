@@ -113,7 +113,7 @@ class Port(Referable):
                 raise HardwareError(
                     self.name, "the simulated port is unplugged", "replug() brings it back", errno=errno.ENOENT
                 )
-            if self._peer is not None and not self._exposed:
+            if not self._exposed:
                 self._timeline.add_reader(self._ends.ours, self._on_written)
             self._exposed = True
             return self.terminal.expose()
@@ -156,9 +156,9 @@ class Port(Referable):
         with self._timeline.lock:
             if self._peer is not None:
                 raise WiringError(f"port {self.name} has a device already: {self._peer!r}")
+            if self._exposed and self._ends is not None and self._resting is None:
+                self._on_written(at_once=True)  # these bytes were sent before there was a device
             self._peer = peer
-            if self._exposed and self._ends is not None:
-                self._timeline.add_reader(self._ends.ours, self._on_written)
 
     def send(self, data: bytes, baudrate: int | None = None) -> None:
         """Send `data` to the program, after the bytes that are still on the wire.
@@ -268,18 +268,17 @@ class Port(Referable):
         """Let the bytes take another way, after all that the program has written until now."""
         ends = self._ends
         assert ends is not None
-        if self._peer is not None:
-            self._on_written(at_once=True)
-            self._timeline.remove_reader(ends.ours)
+        self._on_written(at_once=True)
+        self._timeline.remove_reader(ends.ours)
         if pair is not None:
             ends.take_socket(pair)
         else:
             ends.take_terminal()
-        if self._peer is not None and self._resting is None:
+        if self._resting is None:
             self._timeline.add_reader(ends.ours, self._on_written)
 
     def _on_written(self, *, at_once: bool = False) -> None:
-        """Hand the bytes that the program wrote to the peer: all of them `at_once`, or as fast as it reads."""
+        """Hand the program's bytes to the peer, all `at_once` or as fast as it reads. Without a peer they are lost."""
         ends = self._ends
         assert ends is not None
         rate = 0.0 if at_once else min(self._reading_rates, default=0.0)
@@ -303,8 +302,7 @@ class Port(Referable):
         self._trace("sent", data)
         for distortion in self.distortions:
             data = distortion.sent(data)
-        assert self._peer is not None
-        if data:
+        if data and self._peer is not None:
             self._peer.receive(data)
 
     def _read_on(self) -> None:

@@ -73,7 +73,7 @@ class ReplayBoard(SimBoard):
             else:
                 first_line.drive(level)
         for name in script.ports:
-            self._add_port(name)
+            self.add_port(name)
         self.buses: dict[int, Bus] = {}
         for bus in script.buses:
             self._add_bus(bus)
@@ -97,7 +97,7 @@ class ReplayBoard(SimBoard):
     def serial_port(self, port: str) -> str:
         self._begin()
         if port not in self.ports and not port.startswith("/dev/pts/") and not self._script.simulated:
-            self._add_port(port)
+            self.add_port(port)
         return super().serial_port(port)
 
     def open_bus(self, bus: int) -> smbus2.SMBus:
@@ -116,9 +116,6 @@ class ReplayBoard(SimBoard):
             offset_ns = self.timeline.now_ns() - self._script.start_ns
             self.outputs.move(offset_ns)
             self._inputs.start(offset_ns)
-
-    def _add_port(self, name: str) -> None:
-        self.add_port(name).attach(_Listener())
 
     def _add_bus(self, number: int) -> None:
         self.buses[number] = ReplayedBus(number, self.timeline, self.outputs)
@@ -147,10 +144,3 @@ class ReplayBoard(SimBoard):
     def _is_shared(self, line: Line) -> bool:
         """Return whether the program drives a line, or one that is joined to it, as well as its parts."""
         return not self._script.driven.isdisjoint(each.number for each in line.net.lines)
-
-
-class _Listener:
-    """The other end of a port."""
-
-    def receive(self, data: bytes) -> None:
-        pass

@@ -226,3 +226,28 @@ def test_a_recording_without_a_program_needs_one(capsys):
     assert "the recording does not name its program; give its path" in capsys.readouterr().err
     Path("nothing.py").write_text("async def main():\n    print('nothing')\n")
     assert main(["replay", "empty.hwlog", "nothing.py"]) == 0
+
+
+def test_what_a_program_sends_to_nobody_is_recorded_and_replayed(capsys):
+    Path("board.toml").write_text('[[port]]\nname = "/dev/ttyUSB0"\n')
+    Path("alone.py").write_text(
+        "import hwloop\n"
+        "from hwloop import i2c, serial, spi\n"
+        "async def main():\n"
+        "    async with serial.open('/dev/ttyUSB0', 9600) as port, i2c.open(1) as bus, spi.open(0, 1) as device:\n"
+        "        port.write(b'hello')\n"
+        "        await port.flush()\n"
+        "        await device.transfer(b'abc')\n"
+        "        try:\n"
+        "            await bus.device(0x48).read(1)\n"
+        "        except OSError:\n"
+        "            pass\n"
+    )
+    record("alone.py")
+    capsys.readouterr()
+    assert main(["log", "run.hwlog"]) == 0
+    log = capsys.readouterr().out
+    for event in ("/dev/ttyUSB0 sent 'hello'", "spi 0.1 w 61 62 63", "i2c 1 0x48 r EREMOTEIO"):
+        assert event in log
+    assert main(["replay", "run.hwlog"]) == 0
+    assert capsys.readouterr().err == "hwloop replay: run.hwlog: 3 outputs, all as recorded\n"

@@ -17,6 +17,7 @@ from firmware_sim.errors import WiringError
 from firmware_sim.timeline import Timeline
 from firmware_sim.uart import RECEIVE_BUFFER, Port
 from hwloop.errors import HardwareError
+from hwloop.trace_events import SerialData, TraceEvent
 
 MS = 1_000_000
 CHARACTER = 10 * 1_000_000_000 / 9600  # nanoseconds
@@ -268,3 +269,36 @@ def waiting(fd: int) -> int:
     count = array.array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, count)
     return count[0]
+
+
+class Bytes:
+    """A tracer that keeps the bytes of ports."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+
+    def record(self, event: TraceEvent) -> None:
+        if isinstance(event, SerialData) and event.direction == "sent":
+            self.sent += event.data
+
+
+def test_bytes_on_a_wire_that_leads_nowhere_are_sent_and_traced(timeline: Timeline, port: Port, program: int) -> None:
+    timeline.tracer = tracer = Bytes()
+    data = bytes(range(256)) * 1024  # more than a terminal takes
+    rest = memoryview(data)
+    while rest:
+        assert select.select([], [program], [], 5)[1]
+        rest = rest[os.write(program, rest) :]
+    until(lambda: len(tracer.sent) == len(data))
+    assert tracer.sent == data
+    assert port.bytes_in == len(data)
+
+
+def test_a_device_does_not_hear_what_was_sent_before_it_was_there(port: Port, program: int) -> None:
+    os.write(program, b"early")
+    until(lambda: bool(port.bytes_in))
+    peer = Recorder()
+    port.attach(peer)
+    os.write(program, b"late")
+    until(lambda: port.bytes_in == 9)
+    assert peer.heard == b"late"
