@@ -7,7 +7,9 @@ compared with the recorded ones, wire by wire. `hwloop replay` runs programs on 
 from __future__ import annotations
 
 from firmware_sim.replay.board import ReplayBoard
+from firmware_sim.replay.inputs import Input
 from firmware_sim.replay.outputs import Difference
 from firmware_sim.replay.script import Script
+from firmware_sim.replay.signal import Signal
 
-__all__ = ["Difference", "ReplayBoard", "Script"]
+__all__ = ["Difference", "Input", "ReplayBoard", "Script", "Signal"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,10 +32,11 @@ class ReplayBoard(SimBoard):
         clock: its time.
         tolerance: the seconds by which an output may be early or late; None does not compare times.
         compares: whether the program's outputs are compared with the recorded ones.
-        end: a time of the recording, and a function that is called then, such as one that ends the program.
+        rests_from_ns: the time of the recording from which on nothing more is planned on the board, as for `Inputs`.
 
     Attributes:
         outputs: the comparison of the program's outputs with the recorded ones.
+        inputs: the recorded inputs, to which others may be added.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ReplayBoard(SimBoard):
         clock: Clock = REAL,
         tolerance: float | None = None,
         compares: bool = True,
-        end: tuple[int, Callable[[], object]] | None = None,
+        rests_from_ns: int | None = None,
     ) -> None:
         super().__init__({"label": script.label}, clock=clock, lines="")
         self._script = script
@@ -59,10 +59,7 @@ class ReplayBoard(SimBoard):
             compares=compares,
         )
         inputs = [Input(step.place, step.when_ns, functools.partial(self._apply, step.event)) for step in script.inputs]
-        if end is not None:
-            inputs.append(Input(script.place_after(end[0]), *end))
-            inputs.sort(key=lambda each: each.when_ns)  # stable: it is the last one of its time
-        self._inputs = Inputs(inputs, self.outputs, self.timeline)
+        self.inputs: Inputs = Inputs(inputs, self.outputs, self.timeline, rests_from_ns=rests_from_ns)
         for first, *others in script.wires:
             for other in others:
                 self.chip.wire(first, other)
@@ -82,7 +79,7 @@ class ReplayBoard(SimBoard):
             spi_bus.answered_by = SpiAnswers(spi_bus, self.outputs).transfer
         self.tracer = self.outputs
         if script.simulated:  # a real one is recorded from its first use on
-            self._inputs.start(offset_ns)
+            self.inputs.start(offset_ns)
 
     def open_edges(self, request: EdgeRequest) -> EdgeStream:
         self._begin()
@@ -112,10 +109,10 @@ class ReplayBoard(SimBoard):
 
     def _begin(self) -> None:
         """Start the inputs when the program first uses the board."""
-        if not self._inputs.started:
+        if not self.inputs.started:
             offset_ns = self.timeline.now_ns() - self._script.start_ns
             self.outputs.move(offset_ns)
-            self._inputs.start(offset_ns)
+            self.inputs.start(offset_ns)
 
     def _add_bus(self, number: int) -> None:
         self.buses[number] = ReplayedBus(number, self.timeline, self.outputs)

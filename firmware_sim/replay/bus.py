@@ -44,7 +44,7 @@ class ReplayedBus(Bus):
         duration_ns = None if not isinstance(transfer, I2cTransfer) else max(0, transfer.end_ns - transfer.when_ns)
         clock.foresee(duration_ns)
         if step is None or duration_ns is None or not isinstance(transfer, I2cTransfer):
-            if outputs.is_over(f"i2c {self.number} 0x{messages[0].address:02x}", began_ns):
+            if outputs.is_over(f"i2c {self.number} 0x{messages[0].address:02x}", began_ns, is_transfer=True):
                 # The answer would come after the end.
                 clock.sleep(self.adapter_timeout)
                 raise os_error(errno.ETIMEDOUT)

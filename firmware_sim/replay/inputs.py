@@ -9,6 +9,7 @@ recorded time, to the nanosecond. An output that the program no longer makes is 
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -37,16 +38,22 @@ class Inputs:
         inputs: the inputs, in order.
         outputs: the outputs that they wait for.
         timeline: the board's time.
+        rests_from_ns: the time of the recording from which on nothing more is planned on the board; None if that makes
+            no difference. A program that nothing can wake gets an error in virtual time, and the recorded one got it
+            when the last part was at rest. So the board is not at rest before: until the next recorded output.
 
     Attributes:
         started: whether they have been started.
     """
 
-    def __init__(self, inputs: Sequence[Input], outputs: Outputs, timeline: Timeline) -> None:
+    def __init__(
+        self, inputs: Sequence[Input], outputs: Outputs, timeline: Timeline, *, rests_from_ns: int | None = None
+    ) -> None:
         self.started: bool = False
-        self._inputs = inputs
+        self._inputs = list(inputs)
         self._outputs = outputs
         self._timeline = timeline
+        self._rests_from_ns = rests_from_ns
         late_ns = outputs.tolerance_ns
         self._patience_ns = PATIENCE_NS if late_ns is None else late_ns + 1
         self._next = 0
@@ -66,9 +73,18 @@ class Inputs:
                 self._offset_ns = offset_ns
                 self._plan()
 
+    def add(self, further: Input) -> None:
+        """Add an input, behind those of its time."""
+        with self._timeline.lock:
+            bisect.insort(self._inputs, further, lo=self._next, key=lambda each: each.when_ns)
+            self._plan()
+
     def _plan(self) -> None:
         """Plan the next input, or the end of the patience for the outputs before it. The lock is held."""
-        if self._next == len(self._inputs) or not self.started:
+        if not self.started:
+            return
+        if self._next == len(self._inputs):
+            self._stay_awake()
             return
         when_ns = self._due_ns()
         if self._planned is not None:
@@ -81,7 +97,7 @@ class Inputs:
         """Return when the next input is due, as far as that is known."""
         following = self._inputs[self._next]
         missing = self._outputs.first_missing()
-        self._blocked = missing is not None and self._patient_until < missing < following.place
+        self._blocked = missing is not None and self._patient_until < missing.place < following.place
         while self._lags and self._lags[0][0] < following.place:
             self._lag_ns = heapq.heappop(self._lags)[1]
         wait_ns = self._patience_ns if self._blocked else 0
@@ -102,8 +118,15 @@ class Inputs:
         else:
             self._plan()
 
+    def _stay_awake(self) -> None:
+        """Plan the end of the board's activity, as far as that is known. The lock is held."""
+        if self._rests_from_ns is not None:
+            missing = self._outputs.first_missing()
+            until_ns = self._rests_from_ns if missing is None else min(missing.event.when_ns, self._rests_from_ns)
+            self._timeline.at(until_ns + self._offset_ns, lambda: None)
+
     def _on_output(self, place: int, lag_ns: int) -> None:
         """Go on, after an output that was recorded. The lock is held."""
         heapq.heappush(self._lags, (place, lag_ns))
-        if self._next < len(self._inputs) and place < self._inputs[self._next].place:
+        if self._next == len(self._inputs) or place < self._inputs[self._next].place:
             self._plan()

@@ -6,7 +6,9 @@ time. The first difference on a wire is kept, and the further ones are counted: 
 can't be compared with anything.
 
 A recording of real time ends at a moment that no replay hits exactly. There the program may be ahead by an output or
-two, so in the last second those that were not recorded are no differences.
+two, so in the last second those that were not recorded are no differences. Nor are they within a second of the signal
+that ended the program. Where a recording of exact times is cut off, those of the last moment may be missing in it, and
+a transfer that was under way then is.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from firmware_sim.trace.wording import data_text, describe
 from hwloop.trace_events import I2cTransfer, LineChange, SerialData, SpiTransfer, TraceEvent
 
 END_NS = 1_000_000_000
-"""The time before the end of a recording of real time in which the program may do what it did after the end."""
+"""The time before the end of a recording of real time in which the program may do what it did after the end. No
+transfer takes longer."""
 _SHOWN = 24
 """Bytes of serial data that a difference shows."""
 _LOOK_AHEAD = 100
@@ -76,7 +79,7 @@ class Outputs:
         self.closed: bool = False
         self.progressed: Callable[[int, int], object] = lambda place, lag_ns: None
         self._compares = compares
-        self._end_ns = script.end_ns
+        self._script = script
         self._unknown = script.unknown
         self._lag_ns = 0  # how much later than recorded the last output was
         self._offset_ns = offset_ns
@@ -97,12 +100,12 @@ class Outputs:
         """Begin at another time than was planned."""
         self._offset_ns = offset_ns
 
-    def first_missing(self) -> int | None:
-        """Return the place of the first recorded output that the program has yet to make; None if there is none."""
+    def first_missing(self) -> Step | None:
+        """Return the first recorded output that the program has yet to make; None if there is none."""
         if not self._compares:
             return None
-        places = [steps[0].place for where, steps in self._wires.items() if steps and where not in self._differences]
-        return min(places, default=None)
+        first = [steps[0] for where, steps in self._wires.items() if steps and where not in self._differences]
+        return min(first, default=None, key=lambda step: step.place)
 
     def record(self, event: TraceEvent) -> None:
         """Compare an event of the replaying board: it is the board's tracer. The board's lock is held."""
@@ -160,10 +163,20 @@ class Outputs:
                 self._sent[where] = 0
                 self._match(steps, piece.when_ns)
 
-    def is_over(self, where: str, when_ns: int) -> bool:
-        """Return whether all recorded outputs of a wire were made, and a recording of real time is about to end."""
-        left_ns = self._end_ns - (when_ns - self._offset_ns - self._lag_ns)
-        return self.tolerance_ns is None and not self._wires[where] and left_ns < END_NS
+    def is_over(self, where: str, when_ns: int, *, is_transfer: bool = False) -> bool:
+        """Return whether all recorded outputs of a wire were made, and the recording need not have another one.
+
+        `when_ns` is its time, or its beginning if it is a transfer.
+        """
+        script = self._script
+        recorded_ns = when_ns - self._offset_ns - self._lag_ns
+        if self._wires[where]:
+            return False
+        if self.tolerance_ns is not None:
+            early_ns = END_NS if is_transfer else self.tolerance_ns
+            return script.is_cut and recorded_ns >= script.end_ns - early_ns
+        is_stopping = script.signal_ns is not None and abs(recorded_ns - script.signal_ns) < END_NS
+        return is_stopping or script.end_ns - recorded_ns < END_NS
 
     def find_transfer(self, bus: int, messages: Sequence[Message]) -> Step | None:
         """Return the recorded transfer that the program is about to make; None if there is none. The lock is held."""

@@ -8,6 +8,7 @@ transfer.) All have a place in one order, that of their times.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -41,6 +42,9 @@ class Script:
         simulated: whether the board was a simulated one. It then had no other ports and buses than those in `state`; a
             real one may have had others, and the levels of its lines at the start are not known.
         state: the state of a simulated board at the start: `SimBoard.snapshot()`.
+        end_ns: the time of the last event of any kind, if it is known.
+        is_cut: whether the recording is cut off there: the program went on.
+        signal_ns: the time of the signal that ended the program, if there was one.
     """
 
     def __init__(
@@ -51,10 +55,15 @@ class Script:
         start_ns: int = 0,
         simulated: bool = True,
         state: Mapping[str, Any] | None = None,
+        end_ns: int = 0,
+        is_cut: bool = False,
+        signal_ns: int | None = None,
     ) -> None:
         self.label: str = label or "a recorded board"
         self.start_ns = start_ns
         self.simulated = simulated
+        self.is_cut = is_cut
+        self.signal_ns = signal_ns
         kept = [
             (event.end_ns if isinstance(event, I2cTransfer | SpiTransfer) else event.when_ns, number, event)
             for number, event in events
@@ -64,8 +73,8 @@ class Script:
         steps = [Step(place, number, event, when_ns) for place, (when_ns, number, event) in enumerate(kept)]
         self.inputs: list[Step] = [step for step in steps if not is_output(step.event)]
         self.outputs: list[Step] = [step for step in steps if is_output(step.event)]
-        self.end_ns: int = steps[-1].when_ns if steps else start_ns
-        self._times: list[int] = [step.when_ns for step in steps]
+        self.end_ns: int = max(end_ns, steps[-1].when_ns if steps else start_ns)
+        self._order: list[tuple[int, int]] = [(step.when_ns, step.number) for step in steps]
         state = state or {}
         self.wires: list[list[int]] = state.get("wires", [])
         self.ports: list[str] = _sorted({*state.get("ports", ()), *(_names(steps, SerialData, "port"))})
@@ -84,9 +93,9 @@ class Script:
                 if isinstance(step.event, LineChange):
                     self.levels[step.event.line] = 1 - step.event.level
 
-    def place_after(self, when_ns: int) -> int:
-        """Return the place behind all events up to a time."""
-        return bisect.bisect_right(self._times, when_ns)
+    def place_of(self, when_ns: int, number: float = math.inf) -> int:
+        """Return the place of something else with this time and number, by default behind all events of the time."""
+        return bisect.bisect_left(self._order, (when_ns, number))
 
 
 def is_output(event: TraceEvent) -> bool:

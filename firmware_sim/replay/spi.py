@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 
 from firmware_sim.nodes import os_error
-from firmware_sim.replay.outputs import Outputs
+from firmware_sim.replay.outputs import END_NS, Outputs
 from firmware_sim.spi import Segment, SpiBus, selections
 from hwloop.trace_events import SpiTransfer
 
@@ -36,7 +36,9 @@ class SpiAnswers:
         transfer = None if step is None else step.event
         if step is None or not isinstance(transfer, SpiTransfer):
             timeline.clock.foresee(None)
-            if not outputs.is_over(f"spi {self._bus.number}.{select}", began_ns):
+            if outputs.is_over(f"spi {self._bus.number}.{select}", began_ns, is_transfer=True):
+                timeline.clock.sleep(END_NS / 1e9)  # the answer would come after the end
+            else:
                 with timeline.lock:
                     outputs.reject_exchange(self._bus.number, select, sent, began_ns)
             return bytes(len(sent))

@@ -20,21 +20,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import signal
 import sys
 import threading
+from typing import Any
 
-from firmware_sim.replay import Difference, ReplayBoard, Script
+from firmware_sim.replay import Difference, Input, ReplayBoard, Script, Signal
 from hwloop.cli import Ended as EndedBySignal
 from hwloop.cli import Failure, UsageError, process, run
 from hwloop.cli.execution import Found, find_program, run_program
 from hwloop.cli.log import chosen_run
 from hwloop.core.clock import REAL
+from hwloop.core.event_loop import EventLoop
 from hwloop.recording import Ended, Event, Lost, Run, Signalled
 from hwloop.virtual.clock import VirtualClock
 
-PATIENCE_NS = 1_000_000_000
+PATIENCE_NS = 2_000_000_000
 """For how long a program may go on that had ended by itself when it was recorded."""
 
 
@@ -126,6 +129,7 @@ class _Replay:
         self._ended = next((event for event in self.events if isinstance(event, Ended)), None)
         self._signal = next((event for event in self.events if isinstance(event, Signalled)), None)
         self._stopped = self._overdue = False
+        self._latest_ns = math.inf
         self._status = ""
         script = Script(
             ((number, event) for number, event in enumerate(self.events, 1) if not isinstance(event, _ENDS)),
@@ -133,18 +137,58 @@ class _Replay:
             start_ns=header.start_ns,
             simulated=header.simulated or not header.board,
             state=header.state,
+            end_ns=max((event.when_ns for event in self.events), default=0),
+            is_cut=self._ended is None,
+            signal_ns=None if self._signal is None else self._signal.when_ns,
         )
         clock = self._hosting.clock
         if isinstance(clock, VirtualClock):
             clock.jump(header.start_ns)  # the program sees the same times again
         exact = header.virtual and clock is not REAL
+        deadlock_ns = self._deadlock_ns() if exact else None
         self.board: ReplayBoard = ReplayBoard(
             script,
             clock=clock,
             tolerance=arguments.tolerance if arguments.tolerance is not None else 0.0 if exact else None,
             compares=not arguments.inputs_only,
-            end=(self._end_ns(script), self._stop),
+            rests_from_ns=deadlock_ns,
         )
+        if self._signal is not None:
+            place = script.place_of(self._signal.when_ns, self.events.index(self._signal) + 1)
+            Signal(Input(place, self._signal.when_ns, self._give_signal), self.board.inputs, self.board.outputs)
+        if deadlock_ns is not None:
+            self._end_by(deadlock_ns + PATIENCE_NS)
+        else:
+            end_ns = script.end_ns
+            if self._ended is not None:
+                end_ns = self._ended.when_ns + (PATIENCE_NS if self._ended.status else 0)
+            self.board.inputs.add(Input(script.place_of(end_ns), end_ns, self._stop))
+
+    def _deadlock_ns(self) -> int | None:
+        """Return when the program may have ended because nothing could ever wake it; None if it did not end so.
+
+        Until then, and no longer, something must be planned on the board: the program gets the same error again.
+        """
+        header, ended = self._header, self._ended
+        if ended is None or ended.status != "1" or self._signal is not None:
+            return None
+        if header.limit is not None and ended.when_ns >= header.start_ns + header.limit * 1e9:
+            return None  # that was its limit
+        return ended.when_ns
+
+    def _end_by(self, when_ns: int) -> None:
+        """End the program at a time if it goes on until then, without planning that."""
+        self._latest_ns = when_ns
+        make_loop, clock = self._hosting.make_loop, self._hosting.clock
+        assert isinstance(clock, VirtualClock)
+
+        def make(seed: Any, limit: float | None) -> EventLoop:
+            loop = make_loop(seed, limit)
+            assert clock.limit is not None
+            clock.limit.end_by(when_ns, "the recorded program has ended, and this one goes on")
+            return loop
+
+        self._hosting.make_loop = make
 
     def execute(self) -> int:
         """Run the program, and return its exit status. A signal that was recorded counts as 0."""
@@ -174,8 +218,7 @@ class _Replay:
         start_ns = self._header.start_ns
         found = [_in_words(each, start_ns) for each in self.board.outputs.differences]
         recorded = "" if self._ended is None else self._ended.status
-        if self._overdue:
-            assert self._ended is not None
+        if self._ended is not None and (self._overdue or self._hosting.clock.now_ns() >= self._latest_ns):
             after = (self._ended.when_ns - start_ns) / 1e9
             found.append(f"the end: the program ended after {after:.6f} s, and now it goes on")
         elif recorded and recorded != self._status:
@@ -191,25 +234,20 @@ class _Replay:
             )
         return found
 
-    def _end_ns(self, script: Script) -> int:
-        """Return when the program is stopped, by the recording's clock."""
-        if self._signal is not None:
-            return self._signal.when_ns
-        if self._ended is not None and self._ended.status:
-            return self._ended.when_ns + PATIENCE_NS
-        return self.events[-1].when_ns if self.events else script.start_ns
+    def _give_signal(self) -> None:
+        """End the program as a signal has ended it. The board's lock is held."""
+        assert self._signal is not None
+        self._raise(signal.Signals(self._signal.number))
 
     def _stop(self) -> None:
-        """End the program as a signal has ended it, or because the recording is over. The board's lock is held."""
+        """End the program because the recording is over. The board's lock is held."""
+        if self._ended is None or self._ended.status:
+            self._overdue = self._ended is not None
+            self.board.outputs.finish()
+        self._raise(signal.SIGTERM)
+
+    def _raise(self, number: signal.Signals) -> None:
         self._stopped = True
-        number = signal.SIGTERM
-        if self._signal is not None:
-            number = signal.Signals(self._signal.number)
-        elif self._ended is not None and self._ended.status:
-            self._overdue = True
-            self.board.outputs.finish()
-        elif self._ended is None:
-            self.board.outputs.finish()
         if threading.current_thread() is threading.main_thread():
             signal.raise_signal(number)
         else:

@@ -67,6 +67,8 @@ class TimeLimit:
         self._limit = limit
         self.ends_ns: float = math.inf
         """The time at which the run must end."""
+        self._last_ns: float = math.inf
+        self._last_reason = ""
         self._jumps = 0
         self._planned: tuple[int, ...] = (0,)
         self._stalled_until = math.inf
@@ -74,8 +76,12 @@ class TimeLimit:
 
     def begin_run(self) -> None:
         """Begin to count: a run of the loop begins."""
-        if self._limit is not None:
-            self.ends_ns = self._clock.now_ns() + self._limit * 1e9
+        ends_ns = math.inf if self._limit is None else self._clock.now_ns() + self._limit * 1e9
+        self.ends_ns = min(ends_ns, self._last_ns)
+
+    def end_by(self, when_ns: int, reason: str) -> None:
+        """End all runs by this time, for this reason."""
+        self._last_ns, self._last_reason = when_ns, reason
 
     def begin_wait(self) -> None:
         """Begin to count: the program begins a wait that no timer ends."""
@@ -85,6 +91,8 @@ class TimeLimit:
 
     def reason(self) -> str:
         """Return the reason why the run must end at `ends_ns`."""
+        if self.ends_ns == self._last_ns:
+            return self._last_reason
         return f"the limit of {self._limit:g} s of virtual time has passed, and this program has not ended; {_ADVICE}"
 
     def reached(self, next_ns: int, *, waits: bool) -> str | None:

@@ -117,6 +117,73 @@ def test_a_program_that_goes_on_is_stopped_and_named(capsys):
     assert "the end: the program ended after 2.200000 s, and now it goes on" in error
 
 
+DEADLOCK = """
+import asyncio, hwloop
+from hwloop import gpio
+
+async def main():
+    async with gpio.output(22) as first, gpio.output(27, initial=1, safe=0), gpio.watch(18) as door:
+        for _ in range(3):
+            await asyncio.sleep(0.25)
+            first.toggle()
+        try:
+            await anext(door)
+        finally:
+            first.off()
+            await asyncio.sleep(1.5)
+            first.on()
+
+hwloop.run(main())
+"""
+
+
+QUIET = '[[device]]\ntype = "button"\nline = 17\n'
+SILENT = """
+from dataclasses import dataclass
+from firmware_sim.device import Device
+
+@dataclass
+class Silent(Device):
+    def attach(self, board):
+        board.timeline.after(20, lambda: None)
+"""
+
+
+@pytest.mark.parametrize(("part", "waits"), [("", 10.24), ('[[device]]\ntype = "silent:Silent"\n', 20.0)])
+def test_a_program_that_nothing_could_wake_ends_so_again(capsys, monkeypatch, tmp_path, part, waits):
+    Path("lamp.py").write_text(DEADLOCK)
+    Path("silent.py").write_text(SILENT)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("board.toml").write_text(QUIET + part)
+    record("lamp.py", status=1)
+    [run] = recording.read("run.hwlog")
+    times = [round((event.when_ns - run.header.start_ns) / 1e9, 6) for event in run]
+    assert times == [0, 0.25, 0.5, 0.75, waits, waits + 1.5, waits + 1.5, waits + 1.5]
+    capsys.readouterr()
+    status = main(["replay", "run.hwlog"])
+    error = capsys.readouterr().err
+    assert f"nothing can ever wake this program (virtual time {1 + waits:.6f} s)" in error
+    assert (status, error.splitlines()[-1]) == (0, "hwloop replay: run.hwlog: 7 outputs, all as recorded")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "difference"),
+    [
+        ("await anext(door)", "await asyncio.sleep(60)", "line 22, event 5, 10.240000 s"),
+        ("first.on()", "await asyncio.sleep(60)", "the end: the program ended after 11.740000 s, and now it goes on"),
+        ("range(3)", "range(2)", "line 22, event 4, 0.750000 s"),
+    ],
+)
+def test_a_program_that_something_wakes_now_is_stopped_and_named(capsys, before, after, difference):
+    Path("lamp.py").write_text(DEADLOCK)
+    Path("board.toml").write_text(QUIET)
+    record("lamp.py", status=1)
+    change_program(before, after)
+    capsys.readouterr()
+    assert main(["replay", "run.hwlog"]) == 1
+    assert difference in capsys.readouterr().err
+
+
 def test_inputs_only_runs_a_changed_program_and_compares_nothing(capsys):
     record("lamp.py", "--", "4")
     change_program("lamp.set(1 - edge.value)", "print(edge.value, edge.timestamp_ns / 1e9)")
@@ -228,7 +295,7 @@ def test_a_recording_without_a_program_needs_one(capsys):
     assert main(["replay", "empty.hwlog", "nothing.py"]) == 0
 
 
-def test_what_a_program_sends_to_nobody_is_recorded_and_replayed(capsys):
+def test_bytes_and_transfers_without_a_device_are_recorded_and_replayed(capsys):
     Path("board.toml").write_text('[[port]]\nname = "/dev/ttyUSB0"\n')
     Path("alone.py").write_text(
         "import hwloop\n"
