@@ -42,8 +42,10 @@ def execute(arguments: argparse.Namespace) -> int:
     def report() -> None:
         if store.discarded:
             return
-        if not recorder.events:
-            notes = "; the program has not used the board that 'hwloop record' chose for it"
+        if not recorder.attached:
+            notes = "; the program has not used a board"
+        elif not recorder.events:
+            notes = "; nothing has happened on the lines, ports and buses of the board in use"
         else:
             notes = f"; {recorder.failures} could not be recorded" if recorder.failures else ""
         size = os.path.getsize(path) if os.path.exists(path) else 0

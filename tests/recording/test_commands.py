@@ -82,6 +82,20 @@ def test_record_keeps_the_run_and_log_prints_it(capsys):
 
 
 @pytest.mark.parametrize(
+    ("program", "options", "note"),
+    [
+        ("async with gpio.watch(18):\n        pass", ["--board", "board.toml"], "nothing has happened on the lines"),
+        ("async with gpio.watch(18):\n        pass", [], "nothing has happened on the lines"),
+        ("pass", [], "the program has not used a board"),
+    ],
+)
+def test_record_says_why_there_are_no_events(capsys, program, options, note):
+    Path("quiet.py").write_text(f"from hwloop import gpio\nasync def main():\n    {program}\n")
+    assert main(["record", "--out", "run.hwlog", "quiet.py", "--clock", "virtual", *options]) == 0
+    assert f" bytes; {note}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("options", "shown"),
     [
         (["--line", "27"], EVENTS[2::2]),
