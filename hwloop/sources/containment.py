@@ -6,7 +6,7 @@ is the one of asyncio for callbacks: SystemExit and KeyboardInterrupt pass, ever
 the name of the source, and harms nothing else.
 
 An outage of a device is expected in a program that runs for months; its report is one line of the log, and debug mode
-adds the traceback. An exception handler set on the loop gets every report.
+adds the traceback. An exception handler set on the loop gets every report; `context["outage"]` is in those of devices.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 from hwloop.core.naming import error_text, named_place, short_name
 
@@ -23,22 +24,39 @@ EXITS = (SystemExit, KeyboardInterrupt)
 """The exceptions that pass."""
 
 
+Outage = Literal["retried", "final"]
+"""Whether a source that has failed tries again by itself, or is closed."""
+
+
 def report(
-    loop: asyncio.AbstractEventLoop | None, source: object, message: str, error: BaseException, *, outage: bool = False
+    loop: asyncio.AbstractEventLoop | None,
+    source: object,
+    message: str,
+    error: BaseException,
+    *,
+    outage: Outage | None = None,
 ) -> None:
     """Report `error` once: to the loop's exception handler, or to the log where there is no loop.
 
-    An `outage` is one line of the log where the program has no handler of its own and the loop is not in debug mode.
+    An `outage` of a device is one line of the log where the program has no handler of its own and the loop is not in
+    debug mode.
     """
     handler = None if loop is None else loop.get_exception_handler()
-    if handler is None and (outage or loop is None):
-        verbose = loop is None or loop.get_debug()
-        logger.error("%s: %s", message, error_text(error), exc_info=error if verbose else None)
+    if handler is None and (outage is not None or loop is None):
+        log_outage(message, error, verbose=loop is None or loop.get_debug())
         return
     assert loop is not None
     if handler is None and not _has_repr(source):
         source = short_name(source)  # asyncio's default handler shows it by its repr
-    loop.call_exception_handler({"message": message, "exception": error, "source": source})
+    context: dict[str, Any] = {"message": message, "exception": error, "source": source}
+    if outage is not None:
+        context["outage"] = outage
+    loop.call_exception_handler(context)
+
+
+def log_outage(message: str, error: BaseException, *, verbose: bool = False) -> None:
+    """Log `error` in one line; `verbose` adds its traceback."""
+    logger.error("%s: %s", message, error_text(error), exc_info=error if verbose else None)
 
 
 def run_hooks(

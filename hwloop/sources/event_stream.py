@@ -16,7 +16,7 @@ from hwloop.core.clock import to_ns
 from hwloop.core.naming import short_name
 from hwloop.core.statistics import SourceStatistics
 from hwloop.sources.channel import Channel, Iteration
-from hwloop.sources.containment import report, run_hooks
+from hwloop.sources.containment import Outage, report, run_hooks
 from hwloop.sources.intake import WhenFull, add_lost
 
 E = TypeVar("E")
@@ -147,7 +147,7 @@ class EventStream(ABC, Generic[E]):
         self._channel.open(loop)
         _open[id(self)] = self
 
-    def _report(self, message: str, error: BaseException, *, outage: bool = False) -> None:
+    def _report(self, message: str, error: BaseException, *, outage: Outage | None = None) -> None:
         report(self._loop, self, message, error, outage=outage)
 
     def _end(self, failure: Exception | None = None) -> None:

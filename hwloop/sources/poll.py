@@ -298,7 +298,7 @@ class Poll(EventStream[Reading[T]]):
         self._miss(1)
         if self._failures == 1:
             message = f"{short_name(self)}: a reading failed ({self._place}); it is tried again each time one is due"
-            self._report(message, error, outage=True)
+            self._report(message, error, outage="retried")
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None

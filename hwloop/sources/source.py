@@ -241,16 +241,16 @@ class Source(EventStream[E]):
             self._hand_over(at_once=True)
         self._drop_failed(error)
         if self._closed:  # meanwhile, by the device's own code
-            self._report(f"{short_name(self)} failed and is closed", error, outage=True)
+            self._report(f"{short_name(self)} failed and is closed", error, outage="final")
         elif self._reopening is not None and self._loop is not None:
-            self._report(f"{short_name(self)} failed; it is reopened as soon as that works", error, outage=True)
+            self._report(f"{short_name(self)} failed; it is reopened as soon as that works", error, outage="retried")
             worked = self._channel.received > self._received_before
             self._reopening.begin(self, self._loop, self._connect, worked=worked)
         else:
             self._closed = True
             failure = self._channel.failure = as_failure(short_name(self), error)
             if not self._channel.waited_for:
-                self._report(f"{short_name(self)} failed and is closed", error, outage=True)
+                self._report(f"{short_name(self)} failed and is closed", error, outage="final")
             self._end(failure)
 
     # For the channel, the rate limit and the subclass: reading pauses and resumes.

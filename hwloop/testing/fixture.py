@@ -53,7 +53,7 @@ class BoardFixture(SimBoard):
         self.leftovers: list[str] = []
         self._runs: list[ProgramRun] = []
         clock: Clock = VirtualClock() if settings.clock == "virtual" else REAL
-        self.session: Session = Session(clock, settings.seed, settings.limit)
+        self.session: Session = Session(clock, settings.seed, settings.limit, self._is_disturbed)
         wiring = DEFAULT_BOARD if settings.board == "sim" else settings.board
         try:
             super().__init__(wiring, clock=clock, tracer=self, lines="")
@@ -85,6 +85,13 @@ class BoardFixture(SimBoard):
             if self._settings.clock == "virtual":
                 stack.enter_context(self._program.time.installed_in(self._settings.project))
             yield
+
+    def _is_disturbed(self) -> bool:
+        return (
+            any(injection.begun for injection in self.faults)
+            or not all(port.plugged for port in self.ports.values())
+            or any(bus.hung for bus in self.buses.values())
+        )
 
     def _left_on_board(self) -> Iterator[str]:
         """Yield a line for each task that has not ended, and each line that is still claimed."""

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from hwloop.core import registry
 from hwloop.core.clock import Clock
 from hwloop.errors import program_frames
+from hwloop.sources.containment import log_outage
 from hwloop.testing.conditions import Conditions, NotReached
 from hwloop.testing.loops import ObservedLoop, RealLoop, VirtualLoop, ending_in_program, raise_as_it_was, rest
 from hwloop.testing.places import is_of_project
@@ -63,6 +64,7 @@ class Session:
     Parameters:
         clock: the clock of the board.
         seed, limit: those of the test.
+        is_disturbed: returns whether the test has caused a fault on the board.
 
     Attributes:
         conditions: what tasks of the test wait for.
@@ -71,8 +73,9 @@ class Session:
 
     conditions: Conditions
 
-    def __init__(self, clock: Clock, seed: Any, limit: float | None) -> None:
+    def __init__(self, clock: Clock, seed: Any, limit: float | None, is_disturbed: Callable[[], bool]) -> None:
         self._clock = clock
+        self._is_disturbed = is_disturbed
         self._seed = seed
         self._limit = limit
         self._thread = threading.get_ident()
@@ -261,12 +264,17 @@ class Session:
             self._main.cancel()
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if isinstance(error, BaseException):
-            error.add_note(str(context.get("message", "")))
-            self.failures.append(error)
-        else:
+        error, message = context.get("exception"), str(context.get("message", ""))
+        if not isinstance(error, BaseException):
             loop.default_exception_handler(context)
+            return
+        if isinstance(error, OSError) and context.get("outage") == "retried":
+            if self._is_disturbed():  # and the source goes on by itself
+                log_outage(message, error)
+                return
+            message += "\nno fault of board.faults had begun; an outage after one would be no failure of the test"
+        error.add_note(message)
+        self.failures.append(error)
 
     def _raise_unhandled(self) -> None:
         """Raise what a callback or a task has raised, for a program that goes on as if nothing had happened."""

@@ -337,7 +337,6 @@ class WorkerDies(Case):
 
     async def main(self):
         async with serial.open(PORT, 9600, framing=serial.Lines()) as port:
-            asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
             self.worker = asyncio.create_task(self.work(port))
             for number in range(20):
                 port.write(b"get %d\n" % number)
