@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 from hwloop.cli import UsageError
 from hwloop.cli.output_file import check_output
 from hwloop.cli.run import BOARD_HELP, parse_limit, parse_seed
-from hwloop.errors import suggestion
 
 if TYPE_CHECKING:
     from hwloop.testing.schedule import Schedule
@@ -68,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--faults",
         type=_parse_names,
         metavar="NAMES",
-        help="the faults that --explore draws, separated by commas; default: all that the board can have",
+        help="the faults that --explore draws, separated by commas; --faults=-chip-vanishes draws all others; default: "
+        "all that the board can have",
     )
     parser.add_argument(
         "--schedule", type=_parse_schedule, metavar="SCHEDULE", help="play it under one schedule, as a report shows it"
@@ -121,15 +121,16 @@ def _parse_count(text: str) -> int:
 
 def _parse_names(text: str) -> list[str]:
     """Convert an argument for argparse."""
-    from firmware_sim.faults.injector import FAULTS
+    from firmware_sim.errors import FaultError
+    from hwloop.testing.fault_names import chosen_faults
 
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise argparse.ArgumentTypeError("name at least one fault, such as i2c-nack")
-    for name in names:
-        if name not in FAULTS:
-            hint = suggestion(name, FAULTS) or f"; there are {', '.join(sorted(FAULTS))}"
-            raise argparse.ArgumentTypeError(f"unknown fault {name!r}{hint}")
+    try:
+        chosen_faults(names)
+    except FaultError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return list(dict.fromkeys(names))
 
 

@@ -19,7 +19,7 @@ def command_line(arguments: argparse.Namespace, **changes: Any) -> list[str]:
             value = f"{given[option]:g}" if option == "limit" else str(given[option])
             if option == "faults":
                 value = ",".join(given[option])
-            words += [f"--{option}", value]
+            words += [f"--{option}={value}"] if value.startswith("-") else [f"--{option}", value]
     words += [f"--{option}" for option in ("realtime", "quiet", "debug") if given[option]]
     return [*words, "--", *given["rest"]] if given["rest"] else words
 

@@ -27,6 +27,7 @@ from hwloop.cli.sim_command import command_line, repeating
 from hwloop.cli.term import Terminal
 from hwloop.testing.drawing import schedules
 from hwloop.testing.explore import Found, explore
+from hwloop.testing.fault_names import all_but
 from hwloop.testing.scenario.errors import ScenarioError
 from hwloop.testing.scenario.junit import Case, read_cases, write_cases
 from hwloop.testing.scenario.reading import load
@@ -195,6 +196,9 @@ class Exploration:
             run = run._replace(case=None)
         elif run.case is None:
             self._terminal.line(("to run it again: ", "dim"), self._repeating(found.schedule))
+        if names := all_but(found.schedule, arguments.faults):
+            changed = argparse.Namespace(**{**vars(arguments), "faults": names})
+            self._terminal.line(("to explore the other faults: ", "dim"), repeating(changed, self._seed))
         self._conclude(run.case, summary)
         return 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypothesis import strategies
@@ -16,6 +16,7 @@ from firmware_sim.faults.injector import FAULTS
 from firmware_sim.faults.places import BusFault, LineFault, PortFault, TransferFault
 from firmware_sim.faults.spi import SpiBusFault, SpiFault
 from hwloop import plugins
+from hwloop.testing.fault_names import chosen_faults
 from hwloop.testing.schedule import PlannedFault, Schedule
 from hwloop.testing.targets import Targets
 
@@ -36,23 +37,17 @@ KEYS: Mapping[tuple[str, str], Sequence[Any]] = {
     ("serial-truncation", "keep"): (None, 1),
 }
 """The values that are drawn for keys that are numbers; others keep their default."""
-NEVER = {"program-signal"}
-"""Faults that would end the process of the test."""
 
 
-def schedules(targets: Targets, names: Iterable[str] | None = None) -> SearchStrategy[Schedule]:
-    """Return a strategy for schedules of the faults called `names`, or of all faults.
+def schedules(targets: Targets, names: Sequence[str] | None = None) -> SearchStrategy[Schedule]:
+    """Return a strategy for schedules of the faults called `names`, or of all faults; of all others for "-name".
 
     Raises `FaultError` for an unknown name, or if the board can have none of the faults.
     """
-    chosen = sorted(FAULTS) if names is None else list(names)
-    if unknown := [name for name in chosen if name not in FAULTS]:
-        raise FaultError(f"unknown fault {unknown[0]!r}; known are {', '.join(sorted(FAULTS))}")
-    if names is not None and (ending := [name for name in chosen if name in NEVER]):
-        raise FaultError(
-            f"{ending[0]} ends the program, so it is not drawn; a scenario can end it with the step 'stop'"
-        )
-    possible = [made for name in chosen if name not in NEVER and (made := _fault(name, targets)) is not None]
+    if names is not None and not names:
+        raise FaultError("name at least one fault, or leave the names out for all")
+    chosen = chosen_faults(names or ())
+    possible = [made for name in chosen if (made := _fault(name, targets)) is not None]
     if not possible and names is not None:
         raise FaultError(f"this board can have none of these faults: {', '.join(chosen)}")
     drawn = strategies.lists(strategies.one_of(possible), max_size=MOST_FAULTS) if possible else strategies.just([])

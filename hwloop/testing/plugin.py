@@ -266,7 +266,11 @@ def pytest_runtest_makereport(
         if text := reports.waveform(board):
             report.sections.append(("the last second on the board", text))
         if (schedule := _schedule(item)) is not None:
-            report.sections.append(("the smallest schedule that fails", reports.exploring(item.nodeid, schedule)))
+            from hwloop.testing.fault_names import all_but
+            from hwloop.testing.settings import exploration_of
+
+            text = reports.exploring(item.nodeid, schedule, all_but(schedule, exploration_of(item)[1]))
+            report.sections.append(("the smallest schedule that fails", text))
         elif (seed := board.seed) is not None:
             report.sections.append(("to run it again", reports.repeating(item.nodeid, seed)))
         if directory := item.config.getoption("hwloop_artifacts"):

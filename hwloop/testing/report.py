@@ -6,10 +6,11 @@ explains the failure.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,11 +43,17 @@ def repeating(node: str, seed: int) -> str:
     return f"HWLOOP_SEED={seed} python -m pytest {shlex.quote(test)}"
 
 
-def exploring(node: str, schedule: Schedule) -> str:
-    """Return a schedule, a fault a line, and the command that runs a test under it again."""
+def exploring(node: str, schedule: Schedule, others: Sequence[str]) -> str:
+    """Return a schedule, a fault a line, and the command that runs a test under it again.
+
+    `others` is the argument `faults=` with which the mark explores other faults; empty for none.
+    """
     faults = [f"  {fault}" for fault in schedule.faults] or ["  no faults"]
     command = f"python -m pytest {shlex.quote(node)} --hwloop-schedule {shlex.quote(str(schedule))}"
-    return "\n".join([f"seed {schedule.seed}", *faults, "", "to run it again:", command])
+    lines = [f"seed {schedule.seed}", *faults, "", "to run it again:", command]
+    if others:
+        lines += ["", f"to explore the other faults: faults={json.dumps(list(others))} in the mark"]
+    return "\n".join(lines)
 
 
 def write_artifacts(

@@ -7,10 +7,11 @@ from hypothesis import given, settings, strategies
 
 import hwloop
 from firmware_sim import SimBoard
-from firmware_sim.faults import FaultError
+from firmware_sim.faults import FAULTS, FaultError
 from firmware_sim.trace import Trace
 from hwloop.testing.drawing import schedules
 from hwloop.testing.explore import explore
+from hwloop.testing.fault_names import all_but, chosen_faults
 from hwloop.testing.schedule import PlannedFault, Schedule, ScheduleError, parse
 from hwloop.testing.targets import Targets
 from hwloop.trace_events import LineChange
@@ -71,10 +72,28 @@ def test_only_faults_that_the_board_can_have_are_drawn():
 
 
 def test_unknown_and_impossible_faults_raise_an_error():
-    with pytest.raises(FaultError, match=r"unknown fault 'i2c-nak'; known are blocked-loop, chip-vanishes"):
+    with pytest.raises(FaultError, match="unknown fault 'i2c-nak'; did you mean i2c-nack"):
         schedules(TARGETS, ["i2c-nak"])
+    with pytest.raises(FaultError, match="unknown fault 'gremlin'; known are blocked-loop, chip-vanishes"):
+        schedules(TARGETS, ["-gremlin"])
+    with pytest.raises(FaultError, match="name at least one fault"):
+        schedules(TARGETS, [])
     with pytest.raises(FaultError, match="this board can have none of these faults: serial-gap"):
         schedules(Targets([17], [], [1], [], 1.0), ["serial-gap"])
+
+
+def test_faults_that_are_named_with_a_minus_are_left_out_and_all_others_drawn():
+    assert chosen_faults(["-chip-vanishes", "-stuck-line"]) == [
+        name for name in sorted(FAULTS) if name not in ("chip-vanishes", "stuck-line", "program-signal")
+    ]
+    assert chosen_faults([]) == sorted({*FAULTS} - {"program-signal"})
+    with pytest.raises(FaultError, match=r"those that are not \(-stuck-line\), but not both"):
+        chosen_faults(["-stuck-line", "i2c-nack"])
+    vanished = Schedule(0, tuple(PlannedFault("chip-vanishes", after, 0.01, ()) for after in (0.0, 1.0)))
+    assert all_but(vanished, None) == ["-chip-vanishes"]
+    assert all_but(vanished, ["-stuck-line"]) == ["-stuck-line", "-chip-vanishes"]
+    assert all_but(vanished, ["chip-vanishes", "stuck-line"]) == []
+    assert all_but(Schedule(3), ["-stuck-line"]) == []
 
 
 def test_the_smallest_schedule_of_a_failure_is_found():

@@ -146,6 +146,20 @@ def test_the_smallest_schedule_is_shown_with_its_files_and_its_command_repeats_t
     assert {path.name for path in (tmp_path / "out" / "door").iterdir()} >= {"trace.vcd", "trace.csv", "trace.svg"}
 
 
+def test_a_fault_that_stops_the_exploration_at_once_can_be_left_out(sim: Sim, tmp_path: Path) -> None:
+    lamp(tmp_path, "pass")
+    words = ("--explore", "60", "--faults=-stuck-line")
+    found = sim("lamp.py", "--scenario", "door.toml", *words)
+    assert found["status"] == 1
+    assert "fault     chip-vanishes after=0.0 " in found["stdout"]
+    others = "hwloop sim lamp.py --scenario door.toml --seed 0 --explore 60 --faults=-stuck-line,-chip-vanishes"
+    assert f"to explore the other faults: {others}\n" in found["stdout"]
+    passed = sim(*shlex.split(others)[2:])
+    assert passed["status"] == 0, passed["stdout"]
+    assert "lost-wake-up" in passed["stdout"]
+    assert "chip-vanishes" not in passed["stdout"].replace(others, "")
+
+
 def test_a_program_that_endures_its_faults_passes_and_the_faults_are_counted(sim: Sim, tmp_path: Path) -> None:
     lamp(tmp_path, "pass")
     words = ("lamp.py", "--scenario", "door.toml", "--explore", "3", "--faults", "contact-bounce", "--junit", "x.xml")
@@ -217,7 +231,15 @@ WRONG = [
     (["--explore", "2", "--faults", "i2c-nak"], "argument --faults: unknown fault 'i2c-nak'; did you mean i2c-nack?"),
     (["--explore", "2", "--faults", ","], "argument --faults: name at least one fault, such as i2c-nack"),
     (["--explore", "2", "--faults", "serial-gap"], "--faults: this board can have none of these faults: serial-gap"),
-    (["--explore", "2", "--faults", "program-signal"], "--faults: program-signal ends the program, so it is not drawn"),
+    (
+        ["--explore", "2", "--faults", "program-signal"],
+        "argument --faults: program-signal ends the program, so it is not drawn",
+    ),
+    (["--explore", "2", "--faults=-i2c-nak"], "argument --faults: unknown fault 'i2c-nak'; did you mean i2c-nack?"),
+    (
+        ["--explore", "2", "--faults=-i2c-nack,stuck-line"],
+        "argument --faults: name the faults that are drawn, or those that are not (-i2c-nack), but not both",
+    ),
     (["--faults", "i2c-nack"], "--faults names the faults that --explore draws; give --explore too"),
     (["--schedule", "stuck"], "argument --schedule: a schedule begins with its seed"),
     (["--schedule", "seed=1", "--seed", "2"], "--schedule has a seed of its own; leave out --seed"),

@@ -55,6 +55,17 @@ def test_a_failure_shows_the_smallest_schedule_and_the_line_that_repeats_it(suit
     again.stdout.fnmatch_lines(["*assert * <= 1*", f"*{schedule}*"])
 
 
+def test_the_report_says_how_to_explore_the_other_faults(suite):
+    def explored(faults):
+        result = suite(with_bounces(0.2, faults).replace("faults=[]", "").replace("explore=60", "explore=40"))
+        return result.stdout.str()
+
+    text = explored(())
+    assert "  chip-vanishes after=0.0 " in text
+    assert 'to explore the other faults: faults=["-chip-vanishes"] in the mark' in text
+    assert "to explore the other faults" not in explored(["chip-vanishes"])
+
+
 def test_only_the_run_that_is_reported_shows_what_it_has_logged(suite):
     tests = """
 import logging
