@@ -114,6 +114,7 @@ def test_a_program_that_is_late_fails_with_a_waveform_and_says_how_late(sim: Sim
         "door_code",
         "door_forced",
         "robot_turns",
+        "heater_sensor_fails",
     ],
 )
 def test_the_scenarios_of_the_examples_pass(sim: Sim, scenario: str) -> None:
