@@ -31,5 +31,4 @@ def attach_devices(checked: Wiring, board: Connections, users: Mapping[int, str]
                 f"{checked.where}: device {number}: {call} failed: {error_text(error)}; "
                 "its class is to blame, not hwloop; 'hwloop run --debug' shows where"
             ) from error
-        device.attached = True
         yield device, users.keys() - before

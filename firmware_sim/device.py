@@ -21,8 +21,9 @@ lock held, so a device needs no lock of its own; in virtual time they happen exa
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -68,6 +69,19 @@ class Connections(Protocol):
         """Return the 1-Wire bus on a line, which is made by the first call."""
 
 
+def _noting(attach: Callable[[Any, Connections], None]) -> Callable[[Any, Connections], None]:
+    """Return the method `attach` of a class, which notes that the part is attached, unless it is that of a base."""
+
+    @functools.wraps(attach)
+    def noting(self: Device, board: Connections) -> None:
+        attach(self, board)
+        if type(self).attach is noting:
+            vars(self)["_board_time"] = board.timeline
+            self.attached = True
+
+    return noting
+
+
 class Device(ABC):
     """A part on a simulated board. Subclasses are dataclasses, and their fields are their keys in a board file.
 
@@ -81,24 +95,42 @@ class Device(ABC):
     example: ClassVar[str] = ""
     """One to three lines of Python, or the call of a program, that use it."""
 
+    fixed: ClassVar[str] = "line, lines, port, bus, address, select, interrupt"
+    """Keys that count while the board is made: to set one later is an error. A subclass names its own ones."""
+    fixed_keys: ClassVar[frozenset[str]] = frozenset(fixed.split(", "))
+    """All of them, those of base classes included."""
+
     attached: bool = False
     """Whether it is connected to a board."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.fixed_keys = cls.fixed_keys.union(cls.fixed.split(", "))
+        if "attach" in vars(cls):
+            setattr(cls, "attach", _noting(cls.attach))  # noqa: B010
 
     @abstractmethod
     def attach(self, board: Connections) -> None:
         """Connect to lines, ports or buses of the board. Raises `WiringError`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute. A misspelt one is an error, at least of the parts of this package once they are attached:
-        they have no new ones then.
+        """Set an attribute. Once the part is attached, it is an error to set one of its `fixed` keys or a result, and a
+        misspelt one, at least of the parts of this package: they have no new ones then.
 
         Raises AttributeError.
         """
+        if name in self.fixed_keys and self.attached:
+            raise AttributeError(
+                f"{name} of {type(self).__name__} counts while the board is made, and can't change afterwards"
+            )
         if name not in self.__dict__ and name[0] != "_" and self.attached:
             kind = type(self)
             if hasattr(kind, name):
-                if callable(getattr(kind, name)) and not callable(value):
+                found = getattr(kind, name)
+                if callable(found) and not callable(value):
                     raise AttributeError(f"{name} is a method of {kind.__name__}: call it, {name}(…)")
+                if isinstance(found, property) and found.fset is None:
+                    raise AttributeError(f"{name} of {kind.__name__} can be read only")
             elif kind.__module__.startswith("firmware_sim.devices."):
                 meant = suggestion(name, [each for each in dir(self) if each[0] != "_"])
                 raise AttributeError(f"{kind.__name__} has no attribute {name!r}{meant or '; see hwloop parts'}")

@@ -42,6 +42,55 @@ class Limits(NamedTuple):
             raise ValueError(f"{name} must be {self.low:.10g} to {self.high:.10g} {self.unit}, not {value!r}")
 
 
+class State:
+    """An attribute that moves its part when it is set: a descriptor.
+
+    The part's own methods set it too, so there is one way to move the part. While the part is on no board, setting it
+    only keeps the value. If the move raises, the value stays as it was.
+    """
+
+    def __init__(self, default: Any, changed: str) -> None:
+        self.default: Any = default
+        self.changed: str = changed
+        self.name: str = ""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object | None, owner: type[Any] | None = None) -> Any:
+        return self if instance is None else vars(instance).get(self.name, self.default)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if value is self:  # the default of a dataclass's field
+            value = self.default
+        if not instance.attached:
+            vars(instance)[self.name] = value
+            return
+        timeline = vars(instance)["_board_time"]
+        with timeline.lock:
+            timeline.catch_up()  # what was due before has moved the part
+            before = self.__get__(instance)
+            vars(instance)[self.name] = value
+            if value != before:
+                _move(instance, self.changed, self.name, before)
+
+    def __repr__(self) -> str:
+        return repr(self.default)
+
+
+def state(default: Any, *, changed: str) -> Any:
+    """Return the default of a field of a device; `changed` names the method that is called when a new value is set."""
+    return State(default, changed)
+
+
+def _move(instance: Any, method: str, name: str, before: object) -> None:
+    try:
+        getattr(instance, method)()
+    except BaseException:
+        vars(instance)[name] = before
+        raise
+
+
 class Limited:
     """An attribute that keeps to its limits: a descriptor for assignments only, so that reading costs nothing."""
 
@@ -49,7 +98,7 @@ class Limited:
         self.limits: Limits = limits
         self.default: Any = default
         self.name: str = ""
-        self._changed = changed
+        self.changed: str = changed
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         self.name = name
@@ -59,10 +108,10 @@ class Limited:
             value = self.default
         self.limits.check(self.name, value)
         values = vars(instance)
-        again = self.name in values
+        before = values.get(self.name)
         values[self.name] = value
-        if again and self._changed:
-            getattr(instance, self._changed)()
+        if self.changed and getattr(instance, "attached", False):
+            _move(instance, self.changed, self.name, before)
 
     def __repr__(self) -> str:
         return repr(self.default)
@@ -71,7 +120,7 @@ class Limited:
 def within(low: float, high: float, unit: str, *, default: float | None, changed: str = "") -> Any:
     """Return the default of a dataclass's field that takes numbers from `low` to `high`, and None if that is it.
 
-    `changed` names a method that is called when the value is set again, after the constructor.
+    `changed` names a method that is called when the value is set on a running board. If it raises, the value stays.
     """
     return Limited(Limits(low, high, unit, default is None), default, changed)
 

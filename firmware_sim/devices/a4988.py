@@ -43,6 +43,7 @@ class A4988(Device):
     lost_steps: int = field(default=0, init=False)
     ignored_steps: int = field(default=0, init=False)
 
+    fixed = "step, direction, enable"
     wiring = (
         "STEP, DIR and EN to the lines, RST to SLP, VDD to 3.3 V, VMOT to the motor's supply with 100 µF, GND to both"
     )

@@ -42,10 +42,7 @@ class AtModem(Device):
         answers: more commands and their answers: ["AT+GMR", "Revision:1418B05SIM800L24"]; "ERROR" as the answer fails.
 
     Attributes:
-        sent: text messages that the program has sent, as (number, text).
-        messages: text messages that have arrived, by their place in the memory.
         echo: whether it repeats what it receives.
-        commands: command lines that it has received.
     """
 
     port: str
@@ -55,10 +52,10 @@ class AtModem(Device):
     operator: str = "hwloop mobile"
     reply_delay: float = within(0, 60, "seconds", default=0.02)
     answers: list[list[str]] = field(default_factory=list)
-    sent: list[tuple[str, str]] = field(default_factory=list, init=False)
-    messages: dict[int, Message] = field(default_factory=dict, init=False)
     echo: bool = field(default=True, init=False)
-    commands: list[str] = field(default_factory=list, init=False)
+    _sent: list[tuple[str, str]] = field(default_factory=list, init=False, repr=False)
+    _messages: dict[int, Message] = field(default_factory=dict, init=False, repr=False)
+    _commands: list[str] = field(default_factory=list, init=False, repr=False)
 
     wiring = (
         "VCC to 4.0 V of a supply that gives 2 A, GND to both, TXD to RXD (line 15), RXD over 1 kΩ to TXD (line 14)"
@@ -88,7 +85,7 @@ class AtModem(Device):
             (r"AT\+CMGF=([01])", self._set_mode),
             (r"AT\+CMGF\?", lambda _: self._lines(f"+CMGF: {int(self._text_mode)}")),
             (r"AT\+CPMS=\?", lambda _: self._lines("+CPMS: " + ",".join(['("SM","ME")'] * 3))),
-            (r"AT\+CPMS=.*", lambda _: self._lines(f"+CPMS: {','.join([f'{len(self.messages)},50'] * 3)}")),
+            (r"AT\+CPMS=.*", lambda _: self._lines(f"+CPMS: {','.join([f'{len(self._messages)},50'] * 3)}")),
             (r"AT\+CSCA\?", lambda _: self._lines('+CSCA: "+491710760000",145')),
             (r"AT\+CLIP=([01])", self._set_caller_id),
             (r"AT\+CMGR=(\d+)", self._read),
@@ -108,13 +105,28 @@ class AtModem(Device):
     def _registered(self) -> bool:
         return self._unlocked and self.signal != 99
 
+    @property
+    def sent(self) -> list[tuple[str, str]]:
+        """Text messages that the program has sent, as (number, text)."""
+        return self._sent
+
+    @property
+    def messages(self) -> dict[int, Message]:
+        """Text messages that have arrived, by their place in the memory."""
+        return self._messages
+
+    @property
+    def commands(self) -> list[str]:
+        """Command lines that it has received."""
+        return self._commands
+
     # The network.
 
     def sms(self, number: str, text: str) -> None:
         """Let a text message arrive: the modem stores it, and reports its place with +CMTI."""
         with self._timeline.lock:
-            place = next(place for place in range(1, len(self.messages) + 2) if place not in self.messages)
-            self.messages[place] = Message(number, text)
+            place = next(place for place in range(1, len(self._messages) + 2) if place not in self._messages)
+            self._messages[place] = Message(number, text)
             self._send(f'\r\n+CMTI: "SM",{place}\r\n')
 
     def ring(self, number: str) -> None:
@@ -147,7 +159,7 @@ class AtModem(Device):
     def _execute(self, command: str) -> None:
         if not command:
             return
-        self.commands.append(command)
+        self._commands.append(command)
         upper = command if '"' in command else command.upper()
         for known, answer in self.answers:
             if known.upper() == command.upper():
@@ -177,8 +189,8 @@ class AtModem(Device):
         if not wanted:
             self._reply("OK")
             return
-        self.sent.append((number, text))
-        self._reply(f"+CMGS: {len(self.sent)}", "OK")
+        self._sent.append((number, text))
+        self._reply(f"+CMGS: {len(self._sent)}", "OK")
 
     # Commands: each yields the lines of its answer, and raises LookupError for ERROR.
 
@@ -201,23 +213,23 @@ class AtModem(Device):
         yield from ()
 
     def _read(self, match: re.Match[str]) -> Iterator[str]:
-        message = self.messages.get(int(match[1]))
+        message = self._messages.get(int(match[1]))
         if message is None:
             return  # an empty place has no text, and is no error
         yield f"+CMGR: {_header(message)}\r\n{message.text}"
         message.read = True
 
     def _list(self, match: re.Match[str]) -> Iterator[str]:
-        for place, message in sorted(self.messages.items()):
+        for place, message in sorted(self._messages.items()):
             if match[1] in (None, "ALL") or match[1] == _status(message):
                 yield f"+CMGL: {place},{_header(message)}\r\n{message.text}"
                 message.read = True
 
     def _delete(self, match: re.Match[str]) -> Iterator[str]:
         if match[2] in (None, "0"):
-            self.messages.pop(int(match[1]), None)
+            self._messages.pop(int(match[1]), None)
         else:  # 1 and more: all that were read; 4: all
-            self.messages = {place: it for place, it in self.messages.items() if match[2] != "4" and not it.read}
+            self._messages = {place: it for place, it in self._messages.items() if match[2] != "4" and not it.read}
         yield from ()
 
 

@@ -22,17 +22,14 @@ class Buzzer(Device):
         line: the line that drives it.
         pitch: the frequency of an active buzzer (TMB12A05: 2300 Hz); None for a passive one, which needs pulses.
         current: what it draws from the pin while the line is high: 30 mA for an active one without a transistor.
-
-    Attributes:
-        heard: (seconds on the board's clock, frequency in Hz) of each tone, at its beginning; tones of the same
-            frequency one after the other count once. A long run keeps the last ten thousand.
     """
 
     line: int
     pitch: float | None = within(20, 20_000, "Hz", default=None)
     current: float = within(0, 1000, "mA", default=5.0)
-    heard: list[tuple[float, float]] = field(default_factory=list, init=False)
+    _heard: list[tuple[float, float]] = field(default_factory=list, init=False, repr=False)
 
+    fixed = "current"
     wiring = "+ to the line, - to GND; an active buzzer over a transistor"
     example = "gpiozero.TonalBuzzer(17).play(gpiozero.tones.Tone('A4'))"
 
@@ -44,6 +41,14 @@ class Buzzer(Device):
         self._line.observe(self._on_level)
 
     @property
+    def heard(self) -> list[tuple[float, float]]:
+        """(Seconds on the board's clock, frequency in Hz) of each tone, at its beginning.
+
+        Tones of the same frequency one after the other count once. A long run keeps the last ten thousand.
+        """
+        return self._heard
+
+    @property
     def frequency(self) -> float:
         """The frequency that it sounds at, in Hz; 0 while it is silent."""
         if self.pitch is not None:
@@ -53,6 +58,6 @@ class Buzzer(Device):
 
     def _on_level(self, level: int, when_ns: int) -> None:
         frequency = round(self.frequency, 1)
-        if level and frequency and (self.pitch is not None or not self.heard or self.heard[-1][1] != frequency):
-            self.heard.append((when_ns / 1e9, frequency))
-            del self.heard[:-HISTORY]
+        if level and frequency and (self.pitch is not None or not self._heard or self._heard[-1][1] != frequency):
+            self._heard.append((when_ns / 1e9, frequency))
+            del self._heard[:-HISTORY]

@@ -43,6 +43,7 @@ class Dht22(Device):
     answers: int = field(default=0, init=False)
     too_early: int = field(default=0, init=False)
 
+    fixed = "resistor"
     wiring = "DATA to the line with 10 kΩ to 3.3 V (resistor), VCC to 3.3 V, GND to GND"
     example = "wire.on_edge(edges.append); await wire.pulse(0.002, value=0)  # see examples/greenhouse.py"
 

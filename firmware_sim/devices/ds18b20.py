@@ -47,6 +47,7 @@ class Ds18b20(Device, OneWireDevice):
     bad_checksums: int = field(default=0, init=False)
     conversions: int = field(default=0, init=False)
 
+    fixed = "serial, resolution"
     wiring = "DQ to the line (by default 4) with 4.7 kΩ to 3.3 V, VDD to 3.3 V (parasite: to GND), GND to GND"
     example = "sensor = w1thermsensor.W1ThermSensor(); sensor.get_temperature()"
 

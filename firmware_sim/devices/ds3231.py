@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from firmware_sim.device import Connections
 from firmware_sim.i2c_part import Cycle, RegisterPart, measured
+from firmware_sim.limits import state
 
 _TIME, _DAY, _ALARM_1, _ALARM_2, _CONTROL, _STATUS, _AGING, _TEMPERATURE = 0, 3, 0x07, 0x0B, 0x0E, 0x0F, 0x10, 0x11
 _COUNT = 0x13
@@ -35,7 +36,8 @@ class Ds3231(RegisterPart):
     Parameters:
         bus: the number of its I2C bus.
         address: 0x68.
-        time: the time that it shows as the board begins, such as "2026-01-31 12:00:00".
+        time: the time that it shows as the board begins, such as "2026-01-31 12:00:00". Assigning another sets the
+            clock; `now` is the time that it shows.
         battery: whether a battery keeps its time while the board has no power. Without one it starts in the year 2000,
             and its status says that it was stopped.
         drift: how much too fast it is, in millionths; real ones keep within 2.
@@ -47,7 +49,7 @@ class Ds3231(RegisterPart):
     example: ClassVar[str] = "seconds, minutes, hours = smbus.read_i2c_block_data(0x68, 0, 3)  # in BCD: 0x59 is 59"
     addresses: ClassVar[Sequence[int]] = (0x68,)
     address: int = 0x68
-    time: str | datetime.datetime = "2026-01-01 00:00:00"
+    time: str | datetime.datetime = state("2026-01-01 00:00:00", changed="_set_time")
     battery: bool = True
     drift: float = measured(-1000, 1000, "millionths", default=0.0)
     temperature: float = measured(-40, 85, "°C", default=25.0)
@@ -55,13 +57,16 @@ class Ds3231(RegisterPart):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._parse_time()
+        self._set_up = False
+
+    def _parse_time(self) -> None:
         try:
             self._start = datetime.datetime.fromisoformat(str(self.time))
         except ValueError:
             raise ValueError(f"time must be a time such as '2026-01-31 12:00:00', not {self.time!r}") from None
         if self._start.tzinfo is not None or not 2000 <= self._start.year <= 2199:
             raise ValueError(f"time must be in the years 2000 to 2199 and without a time zone, not {self.time!r}")
-        self._set_up = False
 
     def connect(self, board: Connections) -> None:
         self._int = self.signal(board, self.interrupt, "INT/SQW")
@@ -83,6 +88,16 @@ class Ds3231(RegisterPart):
         self._conversion = Cycle()
         self._convert()
         self._find_alarms()
+
+    def _set_time(self) -> None:
+        """Show the time that was assigned, from now on."""
+        self._parse_time()
+        with self.timeline.lock:
+            self.update(self.now_ns())
+            self._weekday = self._start.isoweekday()
+            self._set(self._start, self.now_ns())
+            self._find_alarms()
+            self._show()
 
     def _set(self, time: datetime.datetime, at_ns: int) -> None:
         self._set_on = time.date()

@@ -43,6 +43,7 @@ class Flash(ByteDevice, SpiPart):
         data: its contents.
     """
 
+    fixed: ClassVar[str] = "image, megabits"
     wiring: ClassVar[str] = (
         "VCC 3.3 V, GND; CLK to GPIO11, DI to GPIO10, DO to GPIO9, /CS to GPIO8 (CE0); /WP and /HOLD to 3.3 V"
     )

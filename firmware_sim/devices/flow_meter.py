@@ -30,6 +30,7 @@ class FlowMeter(Device):
     resistor: bool = True
     pulses: int = field(default=0, init=False)
 
+    fixed = "resistor"
     wiring = "yellow to the line with 10 kΩ to 3.3 V (resistor), red to 5 V, black to GND"
     example = "meter = gpiozero.DigitalInputDevice(17, pull_up=True); meter.when_activated = count"
 

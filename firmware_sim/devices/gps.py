@@ -20,7 +20,7 @@ from firmware_sim import ubx
 from firmware_sim.device import Connections, Device
 from firmware_sim.errors import WiringError
 from firmware_sim.gps_fix import Fix, FixType
-from firmware_sim.limits import BAUD_RATES, LEAST_PERIOD, LONGEST, within
+from firmware_sim.limits import BAUD_RATES, LEAST_PERIOD, LONGEST, state, within
 from firmware_sim.nmea import sentence, walk
 from firmware_sim.uart import Port
 
@@ -58,18 +58,19 @@ class Gps(Device):
     log: str | None = None
     baudrate: int = within(*BAUD_RATES, "bits a second", default=9600)
     interval: float = within(LEAST_PERIOD, LONGEST, "seconds", default=1.0)
-    latitude: float | None = within(-90, 90, "degrees", default=None)
-    longitude: float | None = within(-180, 180, "degrees", default=None)
-    altitude: float = within(-1000, 50_000, "metres", default=545.4)
-    speed: float = within(0, 1000, "metres a second", default=0.0)
-    course: float = within(0, 360, "degrees", default=0.0)
-    fix: FixType = "3d"
-    satellites: int = 8
+    latitude: float | None = within(-90, 90, "degrees", default=None, changed="_check_live")
+    longitude: float | None = within(-180, 180, "degrees", default=None, changed="_check_live")
+    altitude: float = within(-1000, 50_000, "metres", default=545.4, changed="_check_live")
+    speed: float = within(0, 1000, "metres a second", default=0.0, changed="_check_live")
+    course: float = within(0, 360, "degrees", default=0.0, changed="_check_live")
+    fix: FixType = state("3d", changed="_check_live")
+    satellites: int = state(8, changed="_check_live")
     protocol: Literal["nmea", "ubx", "both"] = "nmea"
     sentences_sent: int = field(default=0, init=False)
     acknowledged: int = field(default=0, init=False)
     rejected: int = field(default=0, init=False)
 
+    fixed = "log, protocol"
     wiring = "TX to RXD (line 15), RX to TXD (line 14), VCC to 3.3 V or 5 V, GND to GND"
     example = 'async with hwloop.serial.open("/dev/ttyUSB0", 9600, framing=hwloop.serial.Lines()) as gps: ...'
 
@@ -103,6 +104,13 @@ class Gps(Device):
         self._port.attach(self)
         self._next = 0
         self._schedule()
+
+    def _check_live(self) -> None:
+        if not self._live:
+            raise ValueError(
+                f"the receiver on {self.port} sends a log, or its walk, unchanged; give latitude and longitude in the "
+                "board file, and its position and fix can be assigned"
+            )
 
     def receive(self, data: bytes) -> None:
         """Take what the program writes: a receiver with a position takes settings, one with a log ignores them."""

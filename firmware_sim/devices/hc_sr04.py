@@ -45,6 +45,7 @@ class HcSr04(Device):
     measurements: int = field(default=0, init=False)
     ignored: int = field(default=0, init=False)
 
+    fixed = "trigger, echo"
     wiring = "Trig to the trigger line, Echo over 1 kΩ to the echo line and 2 kΩ to GND, VCC to 5 V, GND to GND"
     example = "sensor = gpiozero.DistanceSensor(echo=27, trigger=17, max_distance=4); sensor.distance"
 

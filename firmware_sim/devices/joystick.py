@@ -8,7 +8,7 @@ from firmware_sim.adc_inputs import adc_input
 from firmware_sim.analog import Adc
 from firmware_sim.contacts import Contacts
 from firmware_sim.device import Connections, Device
-from firmware_sim.limits import within
+from firmware_sim.limits import state, within
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Joystick(Device):
         bounce: how long the switch bounces.
 
     Attributes:
-        pressed: whether the switch is pressed.
+        pressed: whether the switch is pressed. Assigning it presses or releases the switch.
     """
 
     adc: str
@@ -33,11 +33,12 @@ class Joystick(Device):
     switch: int | None = None
     x: float = within(-1, 1, "of the way", default=0.0, changed="apply")
     y: float = within(-1, 1, "of the way", default=0.0, changed="apply")
-    supply: float = within(0, 5.3, "volts", default=3.3)
+    supply: float = within(0, 5.3, "volts", default=3.3, changed="apply")
     bounce: float = within(0, 0.1, "seconds", default=0.0)
-    pressed: bool = field(default=False, init=False)
+    pressed: bool = field(default=state(False, changed="_push"), init=False)
     _adc: Adc | None = field(default=None, init=False, repr=False)
 
+    fixed = "adc, x_channel, y_channel, switch"
     wiring = "VRx and VRy to inputs of the ADC, SW to the line with a pull-up, +5V to 3.3 V, GND to GND"
     example = 'board["stick"].move(0.5, -1)   # in a test; the program reads the ADC'
 
@@ -60,11 +61,11 @@ class Joystick(Device):
 
     def press(self) -> None:
         """Press the switch, and hold it until `release()`."""
-        self._push(True)
+        self.pressed = True
 
     def release(self) -> None:
         """Release the switch."""
-        self._push(False)
+        self.pressed = False
 
     def apply(self) -> None:
         """Set the inputs of the ADC to the voltages of the present position."""
@@ -72,8 +73,7 @@ class Joystick(Device):
             self._adc.inputs[self.x_channel] = self.supply * (1 + self.x) / 2
             self._adc.inputs[self.y_channel] = self.supply * (1 + self.y) / 2
 
-    def _push(self, pressed: bool) -> None:
+    def _push(self) -> None:
         if self._contacts is None:
             raise ValueError("the joystick has no switch; give it the key switch")
-        self._contacts.move(pressed, self.bounce)
-        self.pressed = pressed
+        self._contacts.move(self.pressed, self.bounce)

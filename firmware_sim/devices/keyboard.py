@@ -27,6 +27,7 @@ class Keyboard(Device):
     keys: list[int] = field(default_factory=list)
     hold: float = within(0, 3600, "seconds", default=0.05)
 
+    fixed = "number, label, keys"
     wiring = "to a USB port, or as keys of a remote control behind a receiver with the overlay gpio-ir"
     example = "for event in evdev.InputDevice('/dev/input/event0').read_loop(): print(evdev.categorize(event))"
 

@@ -20,9 +20,6 @@ class Keypad(Device):
         bounce: seconds for which a key bounces.
         hold: seconds for which `click()` and `type()` hold a key.
         seed: of the bounces.
-
-    Attributes:
-        pressed: the keys that are pressed.
     """
 
     rows: list[int] = field(metadata={"example": [5, 6, 13, 19]})
@@ -31,8 +28,9 @@ class Keypad(Device):
     bounce: float = within(0, 0.1, "seconds", default=0.0)
     hold: float = within(0.001, 10, "seconds", default=0.1)
     seed: int = 0
-    pressed: list[str] = field(default_factory=list, init=False)
+    _pressed: list[str] = field(default_factory=list, init=False, repr=False)
 
+    fixed = "rows, columns, keys, seed"
     wiring = "pins 1 to 4 to the rows, 5 to 8 to the columns; pull up those that are read, drive the others low in turn"
     example = "keypad = adafruit_matrixkeypad.Matrix_Keypad(rows, columns, keys); keypad.pressed_keys"
 
@@ -54,6 +52,11 @@ class Keypad(Device):
             for place, (key, (row, column)) in enumerate(zip(self.keys, places, strict=True))
         }
         self._free_ns = 0
+
+    @property
+    def pressed(self) -> list[str]:
+        """The keys that are pressed, the last one at the end."""
+        return [*self._pressed]
 
     def press(self, key: str) -> None:
         """Press a key, and hold it until `release(key)`. Raises ValueError if there is no such key."""
@@ -87,7 +90,7 @@ class Keypad(Device):
         self._check(key)
         with self._timeline.lock:
             self._timeline.catch_up()
-            self.pressed = [other for other in self.pressed if other != key] + [key] * pressed
+            self._pressed = [other for other in self._pressed if other != key] + [key] * pressed
             self._contacts[key].move(pressed, self.bounce)
 
     @staticmethod

@@ -38,6 +38,7 @@ class Lcd1602(I2cPart):
         colour: of the background.
     """
 
+    fixed: ClassVar[str] = "columns, rows"
     wiring: ClassVar[str] = "VCC 5 V, GND; SDA to GPIO2, SCL to GPIO3 through a level shifter: its pull-ups go to 5 V"
     example: ClassVar[str] = 'print(board["display"].text())\nboard["display"].save("screen.png")'
     addresses: ClassVar[Sequence[int]] = (*range(0x20, 0x28), *range(0x38, 0x40))

@@ -31,6 +31,7 @@ class Mcp23017(Expander):
         interrupt_b: the line of pin INTB.
     """
 
+    fixed: ClassVar[str] = "interrupt_b"
     wiring: ClassVar[str] = "VDD and RESET 3.3 V, VSS to GND; SDA to GPIO2, SCL to GPIO3; A0 to A2 to GND is 0x20"
     example: ClassVar[str] = (
         "smbus.write_byte_data(0x20, 0x00, 0xFE)  # GPA0 an output\nsmbus.write_byte_data(0x20, 0x12, 0x01)  # high"

@@ -35,12 +35,13 @@ class _DigitalPot(BitDevice, SpiPart):
     wiring: ClassVar[str] = (
         "VDD 3.3 V, VSS to GND; SCK to GPIO11, SDI to GPIO10 (SDI/SDO with 1 kΩ), CS to GPIO8 (CE0); ends A and B"
     )
+    fixed: ClassVar[str] = "adc, channel"
     steps: ClassVar[int] = 128
     count: ClassVar[int] = 1
     adc: str = ""
     channel: int = 0
-    low: float = within(-0.3, 5.5, "volts", default=0.0)
-    high: float = within(-0.3, 5.5, "volts", default=3.3)
+    low: float = within(-0.3, 5.5, "volts", default=0.0, changed="_apply")
+    high: float = within(-0.3, 5.5, "volts", default=3.3, changed="_apply")
 
     def attach(self, board: Connections) -> None:
         user = f"the {type(self).__name__.upper()} on SPI bus {self.bus}"

@@ -54,6 +54,7 @@ class Mfrc522(ByteDevice, SpiPart):
         card: the card in the field, or None. A test may assign another `Card`.
     """
 
+    fixed: ClassVar[str] = "uid, text, key, reset_line"
     wiring: ClassVar[str] = (
         "3.3 V, GND; SCK to GPIO11, MOSI to GPIO10, MISO to GPIO9, SDA (its select pin) to GPIO8 (CE0), RST to GPIO25"
     )

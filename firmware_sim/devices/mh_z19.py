@@ -27,7 +27,6 @@ class MhZ19(Device):
 
     Attributes:
         range: the largest concentration that it reports, which a command sets.
-        self_calibration: whether it calibrates itself each day, which a command sets.
         answers: readings that it has sent.
         ignored: requests with a wrong checksum, or that it does not know.
         bad_checksums: how many of the next answers get a wrong checksum.
@@ -37,10 +36,10 @@ class MhZ19(Device):
     co2: float = within(0, 10_000, "ppm", default=600.0)
     temperature: float = within(-40, 85, "°C", default=23.0)
     range: int = field(default=5000, init=False)
-    self_calibration: bool = field(default=True, init=False)
     answers: int = field(default=0, init=False)
     ignored: int = field(default=0, init=False)
     bad_checksums: int = field(default=0, init=False)
+    _self_calibration: bool = field(default=True, init=False, repr=False)
 
     wiring = "Vin to 5 V, GND to GND, Tx to RXD (line 15), Rx to TXD (line 14)"
     example = 'mh_z19.set_serialdevice("/dev/ttyUSB0"); mh_z19.read()["co2"]'
@@ -49,6 +48,11 @@ class MhZ19(Device):
         self._port: Port = board.add_port(self.port)
         self._port.attach(self)
         self._received = b""
+
+    @property
+    def self_calibration(self) -> bool:
+        """Whether it calibrates itself each day, which a command sets."""
+        return self._self_calibration
 
     def receive(self, data: bytes) -> None:
         """Take part of a request."""
@@ -65,7 +69,7 @@ class MhZ19(Device):
         if code == _READ:
             self._answer()
         elif code == _SELF_CALIBRATION:
-            self.self_calibration = values[0] == 0xA0
+            self._self_calibration = values[0] == 0xA0
         elif code == _RANGE:
             self.range = int.from_bytes(values[3:5], "big") or int.from_bytes(values[1:3], "big")
         elif code not in (_ZERO, _SPAN):

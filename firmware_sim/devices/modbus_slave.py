@@ -75,6 +75,7 @@ class ModbusSlave(Device):
     answered: int = field(default=0, init=False)
     ignored: int = field(default=0, init=False)
 
+    fixed = "holding_registers, input_registers, coils, discrete_inputs"
     wiring = "A and B to an RS-485 adapter, 120 Ω between them at both ends of the line"
     example = 'minimalmodbus.Instrument("/dev/ttyUSB0", 1).read_register(0)'
 

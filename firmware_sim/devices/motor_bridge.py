@@ -29,6 +29,7 @@ class L298n(Device):
     in2: int
     enable: int | None = None
 
+    fixed = "in1, in2, enable"
     wiring = "IN1, IN2, ENA to the lines, +12V to the motor's supply, GND to both; the motor between OUT1 and OUT2"
     example = "motor = gpiozero.Motor(17, 27); motor.forward(0.5)"
 
@@ -99,6 +100,7 @@ class HBridge(Device):
     right_low: int
     shoot_throughs: int = field(default=0, init=False)
 
+    fixed = "left_high, left_low, right_high, right_low"
     wiring = "each line to the driver of its transistor; the motor between the middles of left and right"
     example = "left_high, right_low = gpiozero.LED(17), gpiozero.LED(26); left_high.on(); right_low.on()"
 

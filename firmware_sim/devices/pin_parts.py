@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from firmware_sim.contacts import Contacts
 from firmware_sim.device import Connections, Device
 from firmware_sim.errors import WiringError
-from firmware_sim.limits import LEAST_PERIOD, LONGEST, within
+from firmware_sim.limits import LEAST_PERIOD, LONGEST, state, within
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Event, Timeline
 
@@ -30,28 +30,36 @@ class Button(Device):
             Without one the program must set a pull, or the line keeps the level of the last press.
         bounce: seconds over which the contact bounces after a press and after a release.
         press_every: seconds from press to press, and until the first one; None: only `press()` and `click()` press it.
+            Assign another at any time.
         hold: seconds that such a press, or `click()`, lasts.
         seed: of the bounces: the same seed gives the same ones.
+
+    Attributes:
+        pressed: whether it is pressed. Assigning it presses or releases the button.
     """
 
     line: int
     active_low: bool = True
     resistor: bool = False
     bounce: float = within(0, 1, "seconds", default=0.0)
-    press_every: float | None = within(LEAST_PERIOD, LONGEST, "seconds", default=None)
+    press_every: float | None = within(LEAST_PERIOD, LONGEST, "seconds", default=None, changed="_plan_presses")
     hold: float = within(0, LONGEST, "seconds", default=0.2)
     seed: int = 0
-    pressed: bool = field(default=False, init=False)
+    pressed: bool = field(default=state(False, changed="_move"), init=False)
 
+    fixed = "resistor, seed"
     wiring = "one contact to the line, the other to GND; set a pull-up, or add 10 kΩ to 3.3 V (resistor)"
     example = "button = gpiozero.Button(17); button.wait_for_press()"
 
     def __post_init__(self) -> None:
         if self.hold <= self.bounce:
             raise ValueError(f"hold must be longer than the bounce of {self.bounce} s, not {self.hold}")
+        self._check_presses()
+        self._next_press: Event | None = None
+
+    def _check_presses(self) -> None:
         if self.press_every is not None and self.press_every <= self.hold + self.bounce:
             raise ValueError(f"press_every must be longer than hold and bounce together, not {self.press_every}")
-        self._next_press: Event | None = None
 
     def attach(self, board: Connections) -> None:
         self._line: Line = board.use_line(self.line, f"the button on line {self.line}")
@@ -59,17 +67,15 @@ class Button(Device):
         self._contacts = Contacts(board.timeline, self._touch, self.seed)
         if self.resistor:
             self._line.pull("up" if self.active_low else "down")
-        if self.press_every is not None:
-            self._next_ns = board.timeline.now_ns()
-            self._plan_press(self.press_every)
+        self._plan_presses()
 
     def press(self) -> None:
         """Press it, and hold it until `release()`. Harmless if it is pressed."""
-        self._move(True)
+        self.pressed = True
 
     def release(self) -> None:
         """Release it. Harmless if it is not pressed."""
-        self._move(False)
+        self.pressed = False
 
     def click(self) -> None:
         """Press it, and release it after `hold` seconds."""
@@ -83,6 +89,15 @@ class Button(Device):
             if self._next_press is not None:
                 self._next_press.cancel()
 
+    def _plan_presses(self) -> None:
+        """Plan the presses of `press_every` from now on, and none of those that were planned before."""
+        self._check_presses()
+        with self._timeline.lock:
+            self.stop()
+            if self.press_every is not None:
+                self._next_ns = self._timeline.moment_ns()
+                self._plan_press(self.press_every)
+
     def _plan_press(self, every: float) -> None:
         def press() -> None:
             self.click()
@@ -91,11 +106,8 @@ class Button(Device):
         self._next_ns += round(every * 1e9)
         self._next_press = self._timeline.at(self._next_ns, press)
 
-    def _move(self, pressed: bool) -> None:
-        with self._timeline.lock:
-            self._timeline.catch_up()
-            self.pressed = pressed
-            self._contacts.move(pressed, self.bounce)
+    def _move(self) -> None:
+        self._contacts.move(self.pressed, self.bounce)
 
     def _touch(self, closed: bool) -> None:
         self._line.drive((0 if self.active_low else 1) if closed else None)
@@ -109,17 +121,14 @@ class Led(Device):
         line: its line.
         active_low: whether it lights while the line is low.
         resistor: its series resistor; with less than about 40 Ω the pin gives more than it can.
-
-    Attributes:
-        history: (time in ns, the board's clock; lit or not), oldest first: the initial state, then each change. A long
-            run keeps the last ten thousand and more.
     """
 
     line: int
     active_low: bool = False
     resistor: float = within(0, 1e6, "Ω", default=330.0)
-    history: list[tuple[int, bool]] = field(default_factory=list, init=False)
+    _history: list[tuple[int, bool]] = field(default_factory=list, init=False, repr=False)
 
+    fixed = "active_low, resistor"
     wiring = "anode over 330 Ω to the line, cathode to GND; with active_low the anode over 330 Ω to 3.3 V"
     example = "gpiozero.LED(17).on()"
 
@@ -132,16 +141,24 @@ class Led(Device):
             line.load(1000 * LED_DROP / (self.resistor + _PIN_RESISTANCE), 0 if self.active_low else 1)
 
     @property
+    def history(self) -> list[tuple[int, bool]]:
+        """(Time in ns, the board's clock; lit or not), oldest first: the initial state, then each change.
+
+        A long run keeps the last ten thousand and more.
+        """
+        return self._history
+
+    @property
     def lit(self) -> bool:
         """Whether it is lit now."""
         with self._timeline.lock:
             self._timeline.catch_up()
-            return self.history[-1][1]
+            return self._history[-1][1]
 
     def _note(self, level: int, when_ns: int) -> None:
-        self.history.append((when_ns, bool(level) != self.active_low))
-        if len(self.history) > 2 * HISTORY:
-            del self.history[:-HISTORY]
+        self._history.append((when_ns, bool(level) != self.active_low))
+        if len(self._history) > 2 * HISTORY:
+            del self._history[:-HISTORY]
 
 
 @dataclass

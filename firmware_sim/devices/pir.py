@@ -37,6 +37,7 @@ class Pir(Device):
     warm_up: float = within(0, LONGEST, "seconds", default=0.0)
     seen: int = field(default=0, init=False)
 
+    fixed = "warm_up"
     wiring = "OUT to the line (3.3 V), VCC to 5 V, GND to GND; no pull resistor"
     example = "sensor = gpiozero.MotionSensor(17); sensor.wait_for_motion()"
 

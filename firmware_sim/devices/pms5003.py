@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, field
 
 from firmware_sim.device import Connections, Device
-from firmware_sim.limits import LEAST_PERIOD, within
+from firmware_sim.limits import LEAST_PERIOD, state, within
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Event, Timeline
 from firmware_sim.uart import Port
@@ -46,12 +46,13 @@ class Pms5003(Device):
     interval: float = within(LEAST_PERIOD, 60, "seconds", default=0.8)
     reset: int | None = None
     enable: int | None = None
-    active: bool = field(default=True, init=False)
-    asleep: bool = field(default=False, init=False)
+    active: bool = field(default=state(True, changed="_plan"), init=False)
+    asleep: bool = field(default=state(False, changed="_plan"), init=False)
     frames: int = field(default=0, init=False)
     ignored: int = field(default=0, init=False)
     bad_checksums: int = field(default=0, init=False)
 
+    fixed = "reset, enable"
     wiring = "VCC to 5 V, GND to GND, TXD to RXD (line 15), RXD to TXD (line 14), SET and RESET to lines or to 3.3 V"
     example = 'sensor = pms5003.PMS5003(device="/dev/ttyUSB0"); sensor.read().pm_ug_per_m3(2.5)'
 

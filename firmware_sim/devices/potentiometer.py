@@ -24,10 +24,11 @@ class Potentiometer(Device):
     adc: str
     channel: int = 0
     position: float = within(0, 1, "of the way", default=0.5, changed="apply")
-    low: float = within(-5.3, 5.3, "volts", default=0.0)
-    high: float = within(-5.3, 5.3, "volts", default=3.3)
+    low: float = within(-5.3, 5.3, "volts", default=0.0, changed="apply")
+    high: float = within(-5.3, 5.3, "volts", default=3.3, changed="apply")
     _adc: Adc | None = field(default=None, init=False, repr=False)
 
+    fixed = "adc, channel"
     wiring = "ends to 3.3 V and GND, wiper to the input of the ADC"
     example = 'board["knob"].position = 0.75   # in a test; the program reads the ADC'
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from firmware_sim.contacts import Contacts
 from firmware_sim.device import Connections, Device
-from firmware_sim.limits import within
+from firmware_sim.limits import state, within
 
 
 @dataclass
@@ -15,7 +15,7 @@ class ReedSwitch(Device):
 
     Parameters:
         line: its line.
-        near: whether the magnet is near at the start.
+        near: whether the magnet is near. Assigning it moves the magnet.
         normally_closed: whether its contacts are closed without a magnet.
         resistor: whether it has a pull-up of its own; else the program must set one.
         bounce: seconds for which it bounces; 0.5 ms is usual (Meder KSK-1A66, "operate time, incl. bounce").
@@ -26,13 +26,14 @@ class ReedSwitch(Device):
     """
 
     line: int
-    near: bool = False
+    near: bool = state(False, changed="_move")
     normally_closed: bool = False
     resistor: bool = False
     bounce: float = within(0, 0.1, "seconds", default=0.0)
     seed: int = 0
     moves: int = field(default=0, init=False)
 
+    fixed = "normally_closed, resistor, seed"
     wiring = "one end to the line, the other to GND; set a pull-up, or add 10 kΩ to 3.3 V (resistor)"
     example = "door = gpiozero.Button(17); door.when_released = lambda: print('the door opens')"
 
@@ -44,14 +45,12 @@ class ReedSwitch(Device):
 
     def approach(self) -> None:
         """Bring the magnet near, as a door does that closes."""
-        self._move(True)
+        self.near = True
 
     def leave(self) -> None:
         """Take the magnet away, as a door does that opens."""
-        self._move(False)
+        self.near = False
 
-    def _move(self, near: bool) -> None:
-        if near != self.near:
-            self.near = near
-            self.moves += 1
-        self._contacts.move(near != self.normally_closed, self.bounce)
+    def _move(self) -> None:
+        self.moves += 1
+        self._contacts.move(self.near != self.normally_closed, self.bounce)

@@ -23,7 +23,6 @@ class Relay(Device):
         operate, release: how long the contacts take to close, and to open.
 
     Attributes:
-        closed: whether its contacts are closed.
         clicks: how often they closed or opened.
     """
 
@@ -32,9 +31,10 @@ class Relay(Device):
     driver: bool = True
     operate: float = within(0, 1, "seconds", default=0.01)
     release: float = within(0, 1, "seconds", default=0.005)
-    closed: bool = field(default=False, init=False)
     clicks: int = field(default=0, init=False)
+    _closed: bool = field(default=False, init=False, repr=False)
 
+    fixed = "active_low, driver"
     wiring = "IN to the line, VCC to 5 V, GND to GND; a bare relay needs a transistor and a diode across its coil"
     example = "async with hwloop.gpio.output(17, safe=0) as pump: pump.on()"
 
@@ -50,6 +50,11 @@ class Relay(Device):
         if line.level != self.active_low:
             self._on_level(line.level, board.timeline.now_ns())
 
+    @property
+    def closed(self) -> bool:
+        """Whether its contacts are closed."""
+        return self._closed
+
     def _on_level(self, level: int, when_ns: int) -> None:
         if self._move is not None:
             self._move.cancel()
@@ -58,6 +63,6 @@ class Relay(Device):
         self._move = self._timeline.at(when_ns + round(delay * 1e9), lambda: self._settle(close))
 
     def _settle(self, close: bool) -> None:
-        if close != self.closed:
-            self.closed = close
+        if close != self._closed:
+            self._closed = close
             self.clicks += 1

@@ -29,6 +29,7 @@ class RgbLed(Device):
     common_anode: bool = False
     resistor: float = within(0, 1e6, "Ω", default=330.0)
 
+    fixed = "red, green, blue, common_anode, resistor"
     wiring = "each leg over 330 Ω to its line, the long leg to GND, or with common_anode to 3.3 V"
     example = "led = gpiozero.RGBLED(17, 27, 22); led.color = gpiozero.Color('orange')"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from firmware_sim.contacts import Contacts
 from firmware_sim.device import Connections, Device
-from firmware_sim.limits import LEAST_PERIOD, within
+from firmware_sim.limits import LEAST_PERIOD, state, within
 from firmware_sim.pins import Line
 from firmware_sim.timeline import Timeline
 
@@ -32,8 +32,8 @@ class RotaryEncoder(Device):
         seed: of the bounces.
 
     Attributes:
-        position: detents from the start, clockwise.
-        pressed: whether the switch is pressed.
+        position: detents from the start, clockwise. Assigning it turns the encoder there.
+        pressed: whether the switch is pressed. Assigning it presses or releases the switch.
     """
 
     a: int
@@ -43,9 +43,10 @@ class RotaryEncoder(Device):
     step_time: float = within(LEAST_PERIOD, 10, "seconds", default=0.02)
     resistor: bool = True
     seed: int = 0
-    position: int = field(default=0, init=False)
-    pressed: bool = field(default=False, init=False)
+    position: int = field(default=state(0, changed="_turn"), init=False)
+    pressed: bool = field(default=state(False, changed="_push"), init=False)
 
+    fixed = "a, b, switch, resistor, seed"
     wiring = "CLK to a, DT to b, SW to switch, + to 3.3 V, GND to GND; without a module 10 kΩ from each to 3.3 V"
     example = "knob = gpiozero.RotaryEncoder(17, 27); knob.when_rotated = lambda: print(knob.steps)"
 
@@ -56,12 +57,18 @@ class RotaryEncoder(Device):
     def attach(self, board: Connections) -> None:
         self._timeline: Timeline = board.timeline
         self._free_ns = 0
+        self._turned_to = self.position
         self._turns = [self._contacts(board, line, name) for line, name in ((self.a, "A"), (self.b, "B"))]
         self._switch = None if self.switch is None else self._contacts(board, self.switch, "the switch")
 
     def turn(self, steps: int = 1) -> None:
         """Turn it by some detents, clockwise, or with a negative number counter-clockwise; after turns under way."""
         with self._timeline.lock:
+            self.position += steps
+
+    def _turn(self) -> None:
+        with self._timeline.lock:
+            steps, self._turned_to = self.position - self._turned_to, self.position
             when_ns = max(self._timeline.moment_ns(), self._free_ns)
             moves = [(place if steps > 0 else 1 - place, closed) for place, closed in _CLOCKWISE] * abs(steps)
             for place, closed in moves:
@@ -69,21 +76,19 @@ class RotaryEncoder(Device):
                 self._timeline.at(when_ns, move)
                 when_ns += round(self.step_time * 1e9 / len(_CLOCKWISE))
             self._free_ns = when_ns
-            self.position += steps
 
     def press(self) -> None:
         """Press the switch, and hold it until `release()`."""
-        self._push(True)
+        self.pressed = True
 
     def release(self) -> None:
         """Release the switch."""
-        self._push(False)
+        self.pressed = False
 
-    def _push(self, pressed: bool) -> None:
+    def _push(self) -> None:
         if self._switch is None:
             raise ValueError(f"the rotary encoder on lines {self.a} and {self.b} has no switch; give it the key switch")
-        self._switch.move(pressed, self.bounce)
-        self.pressed = pressed
+        self._switch.move(self.pressed, self.bounce)
 
     def _contacts(self, board: Connections, number: int, name: str) -> Contacts:
         line: Line = board.use_line(number, f"{name} of the rotary encoder on line {number}")

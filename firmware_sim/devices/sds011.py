@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from firmware_sim.device import Connections, Device
-from firmware_sim.limits import within
+from firmware_sim.limits import state, within
 from firmware_sim.timeline import Event, Timeline
 from firmware_sim.uart import Port
 
@@ -39,9 +39,9 @@ class Sds011(Device):
     pm25: float = within(0, 999.9, "µg/m³", default=8.0)
     pm10: float = within(0, 1999.9, "µg/m³", default=12.0)
     device_id: int = 0xA160
-    active: bool = field(default=True, init=False)
-    asleep: bool = field(default=False, init=False)
-    period: int = field(default=0, init=False)
+    active: bool = field(default=state(True, changed="_plan"), init=False)
+    asleep: bool = field(default=state(False, changed="_plan"), init=False)
+    period: int = field(default=state(0, changed="_plan"), init=False)
     ignored: int = field(default=0, init=False)
     bad_checksums: int = field(default=0, init=False)
 

@@ -19,7 +19,6 @@ class Servo(Device):
         travel: from end to end.
 
     Attributes:
-        angle: its angle, 0 at the shortest pulse; None before the first pulse.
         out_of_range: pulses that it can't follow; it stops at the end that is nearer.
     """
 
@@ -27,8 +26,8 @@ class Servo(Device):
     min_pulse: float = within(0.0001, 0.01, "seconds", default=0.0005)
     max_pulse: float = within(0.0001, 0.01, "seconds", default=0.0024)
     travel: float = within(1, 3600, "degrees", default=180.0)
-    angle: float | None = field(default=None, init=False)
     out_of_range: int = field(default=0, init=False)
+    _angle: float | None = field(default=None, init=False, repr=False)
 
     wiring = "orange to the line, red to 5 V of a supply that gives 1 A, brown to GND of both"
     example = "servo = gpiozero.AngularServo(17, min_pulse_width=.0005, max_pulse_width=.0024); servo.angle = 45"
@@ -42,6 +41,11 @@ class Servo(Device):
         self._meter = PulseMeter(board.timeline, line, self._on_pulse)
 
     @property
+    def angle(self) -> float | None:
+        """Its angle, 0 at the shortest pulse; None before the first pulse."""
+        return self._angle
+
+    @property
     def powered(self) -> bool:
         """Whether pulses arrive, and it holds its angle."""
         return self._meter.frequency > 0
@@ -49,4 +53,4 @@ class Servo(Device):
     def _on_pulse(self, width: float) -> None:
         share = (width - self.min_pulse) / (self.max_pulse - self.min_pulse)
         self.out_of_range += not -0.01 <= share <= 1.01
-        self.angle = self.travel * min(max(share, 0.0), 1.0)
+        self._angle = self.travel * min(max(share, 0.0), 1.0)

@@ -33,6 +33,7 @@ class ShiftRegister(Device):
     clear: int | None = None
     chips: int = 1
 
+    fixed = "data, clock, latch, enable, clear, chips"
     wiring = "SER, SRCLK, RCLK to the lines, OE to GND, SRCLR and VCC to 3.3 V, GND to GND"
     example = "for bit in bits: data.value = bit; clock.on(); clock.off()\nlatch.on(); latch.off()"
 

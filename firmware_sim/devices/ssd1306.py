@@ -59,6 +59,7 @@ class Ssd1306(I2cPart):
         contrast: 0 to 255.
     """
 
+    fixed: ClassVar[str] = "width, height"
     wiring: ClassVar[str] = "VCC 3.3 V, GND; SDA to GPIO2, SCL to GPIO3"
     example: ClassVar[str] = 'print(board["display"].text())\nboard["display"].save("screen.png")'
     addresses: ClassVar[Sequence[int]] = (0x3C, 0x3D)

@@ -28,20 +28,18 @@ class Tm1637(Device):
         digits: how many digits it has, up to 6.
 
     Attributes:
-        segments: the segments of each digit; bit 7 of the second is the colon of clocks.
-        on: whether the display is switched on.
-        brightness: 0 to 7.
         commands: bytes that it has acknowledged.
     """
 
     clock: int
     data: int
     digits: int = 4
-    segments: list[int] = field(default_factory=lambda: [0] * 6, init=False)
-    on: bool = field(default=False, init=False)
-    brightness: int = field(default=0, init=False)
     commands: int = field(default=0, init=False)
+    _segments: list[int] = field(default_factory=lambda: [0] * 6, init=False, repr=False)
+    _on: bool = field(default=False, init=False, repr=False)
+    _brightness: int = field(default=0, init=False, repr=False)
 
+    fixed = "clock, data, digits"
     wiring = "CLK and DIO to the lines, VCC to 3.3 V, GND to GND; the module has pull-ups"
     example = "display = tm1637.TM1637(clk=17, dio=27); display.numbers(12, 59)"
 
@@ -61,12 +59,27 @@ class Tm1637(Device):
         self._address = 0
 
     @property
+    def segments(self) -> list[int]:
+        """The segments of each digit; bit 7 of the second is the colon of clocks."""
+        return [*self._segments]
+
+    @property
+    def on(self) -> bool:
+        """Whether the display is switched on."""
+        return self._on
+
+    @property
+    def brightness(self) -> int:
+        """The brightness, 0 to 7."""
+        return self._brightness
+
+    @property
     def text(self) -> str:
         """The text on the display: "12:59"; blanks while it is off."""
-        if not self.on:
+        if not self._on:
             return " " * self.digits
-        shown = [character(segments) for segments in self.segments[: self.digits]]
-        if self.digits == 4 and self.segments[1] & 0x80:
+        shown = [character(segments) for segments in self._segments[: self.digits]]
+        if self.digits == 4 and self._segments[1] & 0x80:
             shown.insert(2, ":")
         return "".join(shown)
 
@@ -93,14 +106,14 @@ class Tm1637(Device):
     def _take(self, byte: int) -> None:
         self.commands += 1
         if not self._first:
-            if self._address < len(self.segments):
-                self.segments[self._address] = byte
+            if self._address < len(self._segments):
+                self._segments[self._address] = byte
             self._address += not self._fixed
             return
         self._first = False
         if byte & 0xC0 == _ADDRESS:
             self._address = byte & 0x0F
         elif byte & 0xC0 == _DISPLAY:
-            self.on, self.brightness = bool(byte & _ON), byte & 0x07
+            self._on, self._brightness = bool(byte & _ON), byte & 0x07
         elif byte & 0xC0 == _DATA:
             self._fixed = bool(byte & _FIXED)

@@ -49,6 +49,7 @@ class Vl53l0x(RegisterPart):
         interrupt: the line of pin GPIO1, which is open-drain: the program or a resistor pulls it up.
     """
 
+    fixed: ClassVar[str] = "shutdown"
     wiring: ClassVar[str] = "VIN 3.3 V, GND; SDA to GPIO2, SCL to GPIO3; XSHUT to a line where several share the bus"
     example: ClassVar[str] = "sensor = adafruit_vl53l0x.VL53L0X(board.I2C()); sensor.range  # mm"
     addresses: ClassVar[Sequence[int]] = (0x29,)
@@ -83,7 +84,7 @@ class Vl53l0x(RegisterPart):
                 logger.error("a VL53L0X left shutdown: %s; give that one another address first", error)
 
     def _switch_on(self) -> None:
-        self.address = self._home
+        vars(self)["address"] = self._home  # its own move, and no wiring
         self._wire.attach(self.address, self)
         self.reset()
         self._on_bus = True
@@ -143,7 +144,7 @@ class Vl53l0x(RegisterPart):
         before = self.address
         self._wire.attach(address, self)
         self._wire.detach(before)
-        self.address = address
+        vars(self)["address"] = address
 
     def update(self, now_ns: int) -> None:
         if self._cycle.ended(now_ns) is not None:

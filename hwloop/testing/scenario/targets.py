@@ -25,8 +25,6 @@ from hwloop.testing.scenario.errors import meant
 
 _LINE = re.compile(r"line (\d+)")
 _I2C = re.compile(r"i2c (\d+) (0x[0-9a-fA-F]+)")
-_WIRING = frozenset({"line", "lines", "port", "bus", "address"})
-"""Keys of parts that count while a board is made, and never again."""
 
 Plain = bool | int | float | str
 
@@ -93,9 +91,10 @@ def check_writable(board: SimBoard, value: Value, to: object) -> None:
     """Raise ValueError if a value can't be set to `to`."""
     if value.line is None:
         name, _, attribute = value.name.partition(".")
-        if attribute in _WIRING:
-            raise ValueError(f"{attribute!r} is the wiring of {name!r}, which can't change while the board runs")
-        found = getattr(type(find_part(board, name)), attribute, None)
+        part = find_part(board, name)
+        if attribute in part.fixed_keys:
+            raise ValueError(f"{attribute!r} of {name!r} counts while the board is made, and can't change afterwards")
+        found = getattr(type(part), attribute, None)
         if isinstance(found, property) and found.fset is None:
             raise ValueError(f"{attribute!r} of {name!r} can be read only")
     check_value(value.name, to, value.hint)
