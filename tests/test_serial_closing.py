@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
+from serial import serialposix
 
 import hwloop
 from firmware_sim import SimBoard
@@ -15,6 +19,7 @@ from hwloop import HardwareError, serial
 
 NAME = "/dev/ttyUSB0"
 DATA = bytes(300_000)
+TIOCGEXCL = 0x80045440  # ioctl_tty(2)
 
 
 class Device:
@@ -89,3 +94,23 @@ def test_a_device_that_goes_on_taking_bytes_gets_all(board: SimBoard, device: De
     took = run(board, main())
     assert device.heard == len(DATA)
     assert took > 60  # type: ignore[operator]  # more than a stall may last
+
+
+def test_a_forked_child_leaves_lock_and_unsent_bytes_to_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with serial.open(NAME, 9600) as port:
+            if not (child := os.fork()):
+                status = 1
+                try:
+                    monkeypatch.setattr(port._connected().device, "out_waiting", lambda: 1)
+                    monkeypatch.setattr(serialposix.termios, "tcflush", lambda *arguments: os._exit(2))
+                    port.close()
+                    status = 0
+                finally:
+                    os._exit(status)
+            assert os.waitpid(child, 0)[1] == 0
+            assert fcntl.ioctl(port.fileno(), TIOCGEXCL, bytes(4)) == (1).to_bytes(4, sys.byteorder)
+
+    with SimBoard() as board:
+        board.add_port(NAME)
+        hwloop.run(main(), board=board)

@@ -167,6 +167,10 @@ class Terminal:
             if not changes_nothing(_tcgetattr(self._fd)):
                 self._leave_socket()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: leave the bytes to the parent, and with them their way."""
+        self._socket = self._on_way = None
+
     def _leave_socket(self) -> None:
         if self._socket is not None and self._on_way is not None:
             self._socket = None
@@ -292,6 +296,14 @@ class _Calls:
         if (socket := terminal.replace(fd)) is not None:
             self._sockets[fd] = socket
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: let a descriptor that is closed here take nothing from the parent's ports."""
+        self._lock = threading.Lock()
+        for terminal in self._terminals.values():
+            terminal.leave_to_parent()
+        for socket in self._sockets.values():
+            socket.leave_to_parent()
+
     def _restore_unused(self) -> None:
         """Restore pyserial if it has no open descriptor of a simulated port, and can't get one."""
         with self._lock:
@@ -384,3 +396,4 @@ class _Calls:
 
 
 calls: _Calls = _Calls()
+os.register_at_fork(after_in_child=calls.leave_to_parent)

@@ -68,6 +68,7 @@ class TerminalSocket:
         self._fd = fd
         self._waiting = array.array("i", [0])
         self._pieces = 0
+        self._is_parents = False
         self._ours.setblocking(False)
         os.set_blocking(self.theirs, os.get_blocking(fd))
         os.dup2(self.theirs, fd, inheritable=False)
@@ -119,6 +120,10 @@ class TerminalSocket:
             os.dup2(self.terminal, self._fd, inheritable=False)
         return unread
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: take no bytes any more, for they are on their way to the parent or to its board."""
+        self._is_parents = True
+
     def discard_input(self) -> None:
         """Drop the bytes that the program has not read."""
         _taken(self._theirs)
@@ -130,8 +135,9 @@ class TerminalSocket:
     def hang_up(self) -> None:
         """Hang up, as a terminal does: bytes that are on their way are lost. Harmless when repeated."""
         if self.ours >= 0:
-            self.discard_input()
-            self.discard_output()  # else the program's next read would raise ECONNRESET
+            if not self._is_parents:
+                self.discard_input()
+                self.discard_output()  # else the program's next read would raise ECONNRESET
             self._ours.close()
             self.ours = -1
 

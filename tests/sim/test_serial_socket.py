@@ -384,3 +384,26 @@ def test_no_socket_replaces_a_terminal_in_real_time() -> None:
     with SimBoard({"device": []}) as board:
         board.add_port(NAME)
         hwloop.run(main(), board=board)
+
+
+@pytest.mark.parametrize(
+    "closed", [serial.SerialPort.close, lambda source: source.serial.close()], ids=["port", "pyserial"]
+)
+def test_a_forked_child_that_closes_the_port_takes_no_bytes_from_its_parent(
+    closed: Callable[[serial.SerialPort], object], play: Callable[[Main], Recorder]
+) -> None:
+    async def main(board: SimBoard, port: Port) -> None:
+        async with serial.open(NAME) as source:
+            port.send(b"for the parent")
+            source.serial.write(b"from the parent")
+            if not (child := os.fork()):
+                status = 1
+                try:
+                    closed(source)
+                    status = 0
+                finally:
+                    os._exit(status)
+            assert os.waitpid(child, 0)[1] == 0
+            assert (await anext(source)).data == b"for the parent"
+
+    assert play(main).heard == b"from the parent"

@@ -93,6 +93,7 @@ class SerialDevice:
             self._fd = -1
         if self._fd < 0 or not self._pyserial.os.isatty(self._fd):
             raise HardwareError(name, "not a serial port of this machine", NETWORK_HINT)
+        self._process = os.getpid()
         self._exclusive = exclusive
         if exclusive:
             self._pyserial.fcntl.ioctl(self._fd, termios.TIOCEXCL)
@@ -181,7 +182,13 @@ class SerialDevice:
         return bytes(self._pyserial.fcntl.ioctl(self._fd, request, argument))
 
     def close(self) -> int:
-        """Close the port, and return how many unsent bytes the kernel has dropped."""
+        """Close the port, and return how many unsent bytes the kernel has dropped.
+
+        A forked child closes its descriptor, and leaves the unsent bytes and the lock to its parent.
+        """
+        if self._process != os.getpid():
+            self.serial.close()
+            return 0
         unsent = self.out_waiting()
         if unsent:
             # Otherwise closing waits for them: up to 30 s on a line that is held (closing_wait, setserial(8)).
