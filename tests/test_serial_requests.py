@@ -87,6 +87,73 @@ def reports() -> list[dict[str, Any]]:
     return told
 
 
+class TestSlowCallbacks:
+    """A read brings many frames, and their callbacks take longer than the request may."""
+
+    @staticmethod
+    def burst(device: Device) -> None:
+        device.port.send(b"".join(b"%d\n" % number for number in range(100)))
+
+    @staticmethod
+    def add_slow_callback(port: serial.SerialPort, device: Device) -> list[bytes]:
+        got: list[bytes] = []
+
+        def slow(frame: serial.Frame) -> None:
+            got.append(frame.data)
+            device.board.clock.sleep(0.01)
+
+        port.add_callback(slow)
+        return got
+
+    def test_an_answer_does_not_wait_for_the_frames_before_it(self) -> None:
+        async def program(port: serial.SerialPort, device: Device) -> None:
+            got = self.add_slow_callback(port, device)
+            device.board.timeline.after(0.01, lambda: self.burst(device))
+            device.board.timeline.after(0.01, lambda: device.port.send(b"=ask\n"))
+            assert await ask(port, b"ask", timeout=0.1, match=lambda data: data.startswith(b"=")) == b"=ask"
+            await asyncio.sleep(2)
+            assert got == [b"%d" % number for number in range(100)]
+            assert accounted(port)
+            assert (port.statistics().delivered, port.statistics().dropped) == (101, 0)
+
+        simulate(program, {b"ask": None})
+
+    def test_a_frame_from_before_a_request_is_no_answer_however_late_its_callback(self) -> None:
+        async def program(port: serial.SerialPort, device: Device) -> None:
+            with pytest.raises(TimeoutError):
+                await ask(port, b"ask", timeout=0.01, late=0.1, match=lambda data: data == b"=ask")
+            got = self.add_slow_callback(port, device)
+            self.burst(device)  # an answer may still arrive, so these are compared with it
+            assert await ask(port, b"2") == b"=2"
+            await asyncio.sleep(2)
+            assert got == [b"%d" % number for number in range(100)]
+            assert accounted(port)
+            assert port.statistics().dropped == 0
+
+        simulate(program, {b"ask": None})
+
+    def test_frames_that_are_left_are_counted_when_the_port_is_closed_or_discards_them(self) -> None:
+        async def program(port: serial.SerialPort, device: Device) -> None:
+            got = self.add_slow_callback(port, device)
+            request = asyncio.create_task(ask(port, b"ask", match=lambda data: data == b"=ask"))
+            await asyncio.sleep(0)
+            for end in (port.discard, port.close):
+                begun = len(got)
+                self.burst(device)
+                while len(got) < begun + 3:
+                    await asyncio.sleep(0)
+                end()
+                delivered = len(got)
+                await asyncio.sleep(0.1)
+                assert len(got) == delivered
+                assert accounted(port)
+            assert port.statistics().received == 200
+            with pytest.raises(HardwareError):
+                await request
+
+        simulate(program, {b"ask": None})
+
+
 class TestAnswers:
     def test_each_task_gets_the_answer_to_its_own_request(self) -> None:
         async def program(port: serial.SerialPort, device: Device) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import collections
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 from hwloop.core.naming import named_place, short_name
@@ -149,6 +149,12 @@ class Intake:
         """Count an event that nobody will get."""
         self.received += 1
         self._drop(event)
+
+    def discard_all(self, events: Iterable[Any]) -> None:
+        """Count events that were read and that nobody will get. Those of a generator have not been read yet."""
+        if not isinstance(events, Generator):
+            for event in events:
+                self.discard(event)
 
     def clear(self) -> None:
         """Drop all that is queued."""

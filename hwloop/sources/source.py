@@ -98,6 +98,7 @@ class Source(EventStream[E]):
         self.at_reopen: list[Callable[[], object]] = []
         self._wakeups = self._received_before = 0
         self._undelivered: Iterator[E] | None = None  # of a read, for the next turn
+        self._undelivered_tail: list[E] | None = None  # its end: events that came meanwhile
         self._has_next_turn = False  # whether that turn has been asked for
 
     # For a subclass to implement.
@@ -187,7 +188,7 @@ class Source(EventStream[E]):
             self._hand_over()
             return
         self._wakeups += 1
-        if self._limit is not None and not self._within_limit():
+        if self._limit is not None and self._loop is not None and not self._limit.admit(self._loop):
             return
         try:
             received = self.receive()
@@ -195,7 +196,7 @@ class Source(EventStream[E]):
                 for event in received:
                     self._channel.put(event)
                 return
-            self._undelivered = iter(received)
+            self._undelivered, self._undelivered_tail = iter(received), None
         except (BlockingIOError, InterruptedError):
             return
         except EXITS:
@@ -213,7 +214,10 @@ class Source(EventStream[E]):
             self._hand_over(at_once=True)
             self._channel.put(event)
         else:
-            self._undelivered = itertools.chain(self._undelivered, (event,))
+            if self._undelivered_tail is None:
+                self._undelivered_tail = []
+                self._undelivered = itertools.chain(self._undelivered, self._undelivered_tail)
+            self._undelivered_tail.append(event)
 
     def read_now(self) -> None:
         """Read the device at once, after all that is left of the last read has been delivered."""
@@ -234,11 +238,15 @@ class Source(EventStream[E]):
             return
         if self._closed or self._away:
             return
-        self._errors += 1
         self._away = True
         self._stop_reopening()
-        if not isinstance(self._undelivered, Generator):  # which would read the device
-            self._hand_over(at_once=True)
+        try:
+            if not isinstance(self._undelivered, Generator):  # which would read the device
+                self._hand_over(at_once=True)
+        except EXITS:
+            self._away = False  # the next read or write fails again
+            raise
+        self._errors += 1
         self._drop_failed(error)
         if self._closed:  # meanwhile, by the device's own code
             self._report(f"{short_name(self)} failed and is closed", error, outage="final")
@@ -265,8 +273,7 @@ class Source(EventStream[E]):
         # A forked child shares the parent's epoll set: removing the descriptor there would remove it for both.
         if self._loop.is_closed() or self.forked:
             return
-        unregister = getattr(self._loop, "unregister", None)
-        if unregister is None:
+        if (unregister := getattr(self._loop, "unregister", None)) is None:
             self._loop.remove_reader(self._fd)
             return
         with contextlib.suppress(KeyError):  # the loop is being closed and has let go of it already
@@ -280,8 +287,7 @@ class Source(EventStream[E]):
 
     def _start_reading(self) -> None:
         assert self._loop is not None
-        register = getattr(self._loop, "register", None)
-        if register is not None:
+        if (register := getattr(self._loop, "register", None)) is not None:
             register(self)
         else:
             self._loop.add_reader(self._fd, self.on_readable)
@@ -290,35 +296,31 @@ class Source(EventStream[E]):
         if self._undelivered is not None:
             self._take_next_turn()
 
-    def _within_limit(self) -> bool:
-        """Whether the device may be read once more now; if not, reading stops until the rate limit allows it."""
-        return self._limit is None or self._loop is None or self._limit.admit(self._loop)
-
     def _hand_over(self, *, at_once: bool = False) -> None:
         """Deliver what is left of a read: `at_once`, or until the slice is used up, and then on in the next turn.
 
         For the loop, a read is one callback. The callbacks of its events must not make that one a long one.
         """
-        events, self._undelivered = self._undelivered, None
+        events, tail, self._undelivered = self._undelivered, self._undelivered_tail, None
         if events is None:
             return
-        channel = self._channel
-        is_over = slice_end(self._loop) if channel.callbacks and not at_once else None
+        is_over = slice_end(self._loop) if self._channel.callbacks and not at_once else None
         try:
-            while not channel.put_all(events, is_over):
+            while not self._channel.put_all(events, is_over):
                 # Closed by a callback, which then wants no more; or failed, and a generator would read a device that
                 # is gone, perhaps through a descriptor that belongs to another one by now.
                 if self._fd < 0 and (self._closed or isinstance(events, Generator)):
-                    self._discard(events)
+                    self._channel.discard_all(events)
                     return
-                if is_over is not None and is_over():
-                    self._undelivered = events
+                # A device that is gone has no next turn. And a callback may have read on, and left a rest of its own.
+                if is_over is not None and is_over() and self._fd >= 0 and self._undelivered is None:
+                    self._undelivered, self._undelivered_tail = events, tail
                     self._take_next_turn()
                     return
         except (BlockingIOError, InterruptedError):
             pass
         except EXITS:
-            self._discard(events)
+            self._channel.discard_all(events)
             raise
         except BaseException as error:
             self.fail(error)
@@ -338,11 +340,10 @@ class Source(EventStream[E]):
         if self._reading:
             self._hand_over()
 
-    def _discard(self, events: Iterator[E] | None) -> None:
-        """Count events that were read and that nobody will get."""
-        if events is not None and not isinstance(events, Generator):
-            for event in events:
-                self._channel.discard(event)
+    def _drop_undelivered(self) -> None:
+        """Drop what is left of a read."""
+        events, self._undelivered = self._undelivered, None
+        self._channel.discard_all(events or ())
 
     def _connect(self) -> None:
         """Open the device and watch it; where either fails, nothing is left open."""
@@ -385,14 +386,14 @@ class Source(EventStream[E]):
         """Close the device. Return the error that this raised, if any."""
         if self._limit is not None:
             self._limit.end()
-        rest, self._undelivered = self._undelivered, None
-        self._discard(rest)
         if self._fd < 0 or self._dropping:
+            self._drop_undelivered()
             return None
         self._dropping = True
         failures: list[BaseException] = []
+        hooks = (self._drop_undelivered, self.pause_reading, self.disconnect)
         try:
-            run_hooks((self.pause_reading, self.disconnect), "", lambda _, error: failures.append(error))
+            run_hooks(hooks, "", lambda _, error: failures.append(error))
         finally:
             self._dropping = False
             self._fd = -1

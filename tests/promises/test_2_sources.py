@@ -15,6 +15,7 @@ from hwloop.core.dispatch import SLICE
 from hwloop.core.priority_queues import AGEING
 from hwloop.errors import HardwareError
 from hwloop.sources import Source
+from hwloop.sources.reopening import Backoff, Reopening
 
 
 class Event(NamedTuple):
@@ -230,3 +231,91 @@ def test_on_other_loops_slow_callbacks_take_turns_too():
         loop.close()
     assert [value for value in trace if value != "other"] == list(range(41))
     assert trace.count("other") > 15
+
+
+def test_a_rest_left_by_a_callback_that_reads_on_is_not_lost(stage):
+    source = Burst()
+
+    def read_on() -> None:
+        source.burst(5)
+        source.read_now()
+
+    play(stage, source, 2, then=read_on)
+    assert numbers(stage.trace) == [*range(21), 40, *range(21, 40), *range(41, 45)]
+
+
+def test_events_of_another_origin_are_not_lost_with_a_read_within_a_callback(stage):
+    source = Burst()
+
+    def read_on() -> None:
+        source.deliver(Event(1000))
+        source.burst(2)
+        source.read_now()
+        source.deliver(Event(1001))  # behind what is left of those two
+        source.read_now()
+        stage.call_soon(source.deliver, Event(1002))
+
+    play(stage, source, 2, then=read_on)
+    assert sorted(numbers(stage.trace)) == [*range(42), 1000, 1001, 1002]
+    assert numbers(stage.trace)[-1] == 1002
+
+
+def test_many_events_of_another_origin_cost_no_more_than_others(stage):
+    """Each was one more iterator around the others."""
+    source = Burst()
+
+    def deliver_many() -> None:
+        for value in range(100_000):
+            source.deliver(Event(value))
+        source.remove_callback(source.callbacks[0])
+
+    play(stage, source, 2, then=lambda: stage.call_soon(deliver_many))
+    statistics = source.statistics()
+    assert statistics.received == 100_040
+    assert statistics.dropped + statistics.queued + statistics.delivered == 100_040
+
+
+def test_a_failed_source_delivers_on_before_it_is_reopened(stage):
+    source = Burst()
+    source._reopening = Reopening(Backoff(1.0), "burst")
+    play(stage, source, 2, then=lambda: source.fail(OSError("gone")))
+    assert numbers(stage.trace) == list(range(40))
+
+
+def test_a_callback_that_ends_the_program_leaves_a_failed_device_to_be_closed(stage):
+    source = Burst()
+
+    def end() -> None:
+        raise SystemExit
+
+    def fail() -> None:
+        source.add_callback(lambda event: end())
+        source.fail(OSError("gone"))
+
+    with pytest.raises(SystemExit):
+        play(stage, source, 2, then=lambda: stage.call_soon(fail))
+    assert not source.closed
+    source.fail(OSError("gone"))
+    assert source.closed
+    assert source.fileno() == -1
+    assert source.statistics().errors == 1
+
+
+def test_a_source_is_closed_although_the_rest_of_a_read_raises(stage):
+    def decode(event: Event) -> Event:
+        if event.value == 30:
+            raise ValueError("no event")
+        return event
+
+    source = Burst(form=lambda events: map(decode, events))
+    failures = []
+
+    def close() -> None:
+        with pytest.raises(ValueError, match="no event"):
+            source.close()
+        failures.append(source.fileno())
+
+    play(stage, source, 2, then=lambda: stage.call_soon(close))
+    assert failures == [-1]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(source.reader)

@@ -213,6 +213,7 @@ class SerialPort(Source[Frame]):
         """
         device = self._connected().device
         try:
+            self._drop_undelivered()
             taken = 0
             while taken < _DISCARD_AT_MOST and (data := device.read()):
                 taken += len(data)

@@ -10,6 +10,7 @@ arrived and was dropped, or that time is over.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
@@ -135,20 +136,30 @@ class Requests:
             answer.set_exception(TimeoutError(f"{self._name}: no answer within {timeout:g} s"))
 
     def unclaimed(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield the frames that are no answers; answers go to their requests, and late ones are dropped."""
-        loop = asyncio.get_running_loop()
+        """Return the frames that are no answers; answers go to their requests, and late ones are dropped.
+
+        That is done at once: callbacks may have much to do with the frames before an answer.
+        """
+        now = asyncio.get_running_loop().time()
+        others = [frame for frame in frames if not self._took(frame, now)]
+        return itertools.chain(self._reading_on(others))  # no generator: the source has read these frames
+
+    def _took(self, frame: Frame, now: float) -> bool:
+        """Deal with a frame that arrived at `now` (loop time) if it is an answer. Return whether it was."""
+        claim, wrong = self._claim(frame, now)
+        if wrong is not None:
+            self._failed("exception in a request's match", wrong)
+        if claim is Claim.ANSWER:
+            self._resolve(self._channel.bypass(frame))
+        elif claim is Claim.LATE:
+            self._channel.discard(frame)
+        return claim is not Claim.UNSOLICITED
+
+    def _reading_on(self, frames: list[Frame]) -> Iterator[Frame]:
         for frame in frames:
-            claim, wrong = self._claim(frame, loop.time())
-            if wrong is not None:
-                self._failed("exception in a request's match", wrong)
-            if claim is Claim.ANSWER:
-                self._resolve(self._channel.bypass(frame))
-            elif claim is Claim.LATE:
-                self._channel.discard(frame)
-            else:
-                yield frame
-                if self._answer is not None and not self._answer.done():
-                    self._keep_reading()
+            yield frame
+            if self._answer is not None and not self._answer.done():
+                self._keep_reading()
 
     def _claim(self, frame: Frame, now: float) -> tuple[Claim, BaseException | None]:
         """Return the relation of a frame that arrived at `now` (loop time), and an exception of its `match`."""
