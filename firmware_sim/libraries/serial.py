@@ -18,10 +18,10 @@ import struct
 import termios
 import threading
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from firmware_sim.descriptors import descriptors
+from firmware_sim.libraries.partial_module import PartialModule
 from firmware_sim.libraries.serial_socket import TerminalSocket, changes_nothing
 from hwloop.trace_events import SerialSettings
 
@@ -161,11 +161,12 @@ class Terminal:
             self._on_way(self._socket)
             return self._socket
 
-    def check_way(self) -> None:
-        """Put the terminal back in its place if it makes a difference by now."""
+    def leave(self, socket: TerminalSocket) -> None:
+        """Put the terminal back in its place if this is its socket, and close the socket."""
         with self._lock:
-            if not changes_nothing(_tcgetattr(self._fd)):
+            if self._socket is socket:
                 self._leave_socket()
+        socket.close()
 
     def leave_to_parent(self) -> None:
         """In a forked child: leave the bytes to the parent, and with them their way."""
@@ -184,6 +185,9 @@ class Terminal:
     def set_attributes(self, fd: int, when: int, attributes: list[Any]) -> None:
         _tcsetattr(fd, when, [*attributes[:2], attributes[2] & ~_CHARACTER | termios.CS8, *attributes[3:]])
         self.write_flags(attributes[2])
+        with self._lock:
+            if self._socket is not None and not changes_nothing(_tcgetattr(self._fd)):
+                self._leave_socket()
 
     def read_flags(self, flags: int) -> int:
         """Return the control flags (c_cflag) of the pseudo-terminal with the program's character format."""
@@ -236,24 +240,13 @@ class Terminal:
         return argument
 
 
-class _Module:
-    """A module with some functions replaced."""
-
-    def __init__(self, real: ModuleType, **replaced: Callable[..., Any]) -> None:
-        self._real = real
-        self.__dict__.update(replaced)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-
 class _Calls:
     """The simulated terminals, and pyserial's way to them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._terminals: dict[int, Terminal] = {}
-        self._sockets: dict[int, TerminalSocket] = {}
+        self._sockets: dict[int, tuple[TerminalSocket, Terminal]] = {}
         self._replaced: dict[str, Any] | None = None
 
     def lead(self, device: int, terminal: Terminal) -> None:
@@ -269,17 +262,17 @@ class _Calls:
                 self._replaced = {name: names[name] for name in ("os", "termios", "fcntl")}
                 asked = {name: self._asked(getattr(termios, name)) for name in ("tcdrain", "tcflow", "tcsendbreak")}
                 names.update(
-                    os=_Module(
+                    os=PartialModule(
                         os, open=self._open, close=self._close, write=self._write, isatty=self._asked(os.isatty)
                     ),
-                    termios=_Module(
+                    termios=PartialModule(
                         termios,
                         tcgetattr=self._tcgetattr,
                         tcsetattr=self._tcsetattr,
                         tcflush=self._tcflush,
                         **asked,
                     ),
-                    fcntl=_Module(fcntl, ioctl=self._ioctl, flock=self._asked(fcntl.flock)),
+                    fcntl=PartialModule(fcntl, ioctl=self._ioctl, flock=self._asked(fcntl.flock)),
                 )
 
     def forget(self, terminal: Terminal) -> None:
@@ -293,15 +286,22 @@ class _Calls:
         terminal = self._of(fd)
         if terminal is None or descriptors.handle(fd) is not None or self._socket_at(fd) is not None:
             return
+        self._drop_socket(fd)
         if (socket := terminal.replace(fd)) is not None:
-            self._sockets[fd] = socket
+            self._sockets[fd] = socket, terminal
+
+    def _drop_socket(self, fd: int) -> None:
+        """Close the sockets of a descriptor. They may have left their place, or lost it to another file."""
+        if (entry := self._sockets.pop(fd, None)) is not None:
+            socket, terminal = entry
+            terminal.leave(socket)
 
     def leave_to_parent(self) -> None:
         """In a forked child: let a descriptor that is closed here take nothing from the parent's ports."""
         self._lock = threading.Lock()
         for terminal in self._terminals.values():
             terminal.leave_to_parent()
-        for socket in self._sockets.values():
+        for socket, _ in self._sockets.values():
             socket.leave_to_parent()
 
     def _restore_unused(self) -> None:
@@ -315,7 +315,7 @@ class _Calls:
 
     def _socket_at(self, fd: int) -> TerminalSocket | None:
         """Return the sockets that have taken the place of a terminal behind this descriptor, if any have."""
-        socket = self._sockets.get(fd)
+        socket, _ = self._sockets.get(fd, (None, None))
         return socket if socket is not None and socket.stands() else None
 
     def _terminal_of(self, fd: int) -> int:
@@ -343,15 +343,12 @@ class _Calls:
     def _close(self, fd: int) -> None:
         if descriptors.close(fd):  # of a node, whose handle has done the rest
             return
-        terminal, socket = self._of(fd), self._socket_at(fd)
-        if terminal is not None:
+        if (terminal := self._of(fd)) is not None:
             terminal.released()
-        os.close(fd)
-        if socket is None:
-            socket = self._sockets.get(fd)  # it had left its place
-        if socket is not None:
-            socket.close()
-            del self._sockets[fd]
+        try:
+            os.close(fd)
+        finally:
+            self._drop_socket(fd)
             self._restore_unused()
 
     def _write(self, fd: int, data: Any) -> int:
@@ -365,13 +362,8 @@ class _Calls:
 
     def _tcsetattr(self, fd: int, when: int, attributes: list[Any]) -> None:
         terminal = self._of(fd)
-        real = self._terminal_of(fd)
-        if terminal is None:
-            termios.tcsetattr(real, when, attributes)
-            return
-        terminal.set_attributes(real, when, attributes)
-        if real != fd:
-            terminal.check_way()
+        set_attributes = termios.tcsetattr if terminal is None else terminal.set_attributes
+        set_attributes(self._terminal_of(fd), when, attributes)
 
     def _tcflush(self, fd: int, queue: int) -> None:
         if (socket := self._socket_at(fd)) is not None:

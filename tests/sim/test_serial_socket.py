@@ -386,6 +386,27 @@ def test_no_socket_replaces_a_terminal_in_real_time() -> None:
         hwloop.run(main(), board=board)
 
 
+def test_a_descriptor_that_was_closed_behind_pyserial_harms_nobody(play: Callable[[Main], Recorder]) -> None:
+    """Its number belongs to another file by then. The board wrote to a socket that was closed, again and again."""
+
+    async def main(board: SimBoard, port: Port) -> None:
+        source = serial.open(NAME).open()
+        source.serial.write(b"before")
+        number = source.fileno()
+        os.close(number)
+        assert os.open(os.devnull, os.O_RDWR) == number
+        await asyncio.sleep(0.1)
+        source.close()  # pyserial closes the number
+        port.send(b"unheard")
+        await asyncio.sleep(0.1)
+        async with serial.open(NAME) as source:
+            source.serial.write(b" after")
+            port.send(b"heard")
+            assert (await anext(source)).data == b"heard"
+
+    assert play(main).heard == b"before after"
+
+
 @pytest.mark.parametrize(
     "closed", [serial.SerialPort.close, lambda source: source.serial.close()], ids=["port", "pyserial"]
 )
