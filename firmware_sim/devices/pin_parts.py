@@ -86,14 +86,17 @@ class Button(Device):
     def stop(self) -> None:
         """End the presses of `press_every`. A press under way ends as planned."""
         with self._timeline.lock:
-            if self._next_press is not None:
-                self._next_press.cancel()
+            self._cancel_press()
+
+    def _cancel_press(self) -> None:
+        if self._next_press is not None:
+            self._next_press.cancel()
 
     def _plan_presses(self) -> None:
         """Plan the presses of `press_every` from now on, and none of those that were planned before."""
         self._check_presses()
         with self._timeline.lock:
-            self.stop()
+            self._cancel_press()
             if self.press_every is not None:
                 self._next_ns = self._timeline.moment_ns()
                 self._plan_press(self.press_every)
